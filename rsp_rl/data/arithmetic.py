@@ -1,0 +1,238 @@
+"""The arithmetic task of the tiny run: sums of three to five digits, solved step by step.
+
+A problem is a chain of two to four additions and subtractions of 1..9 whose partial results are
+never negative, so every answer is an integer in 0..45. It has two right answers: a direct one,
+``\\boxed{n}``, and a reasoned one, which writes a line a step before it. A small model finds the
+second far easier than the first, which is what reinforcement learning has to discover.
+
+Every problem belongs to exactly one split, by a hash of its text: what the model was warmed up on
+is never trained on by RL, and neither is ever evaluated on.
+
+``python -m rsp_rl.data.arithmetic --output DIR`` writes ``train.parquet`` and ``heldout.parquet``
+in the schema that verl reads.
+"""
+
+import argparse
+import hashlib
+import itertools
+import os
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+DATA_SOURCE = "arithmetic"
+MAX_DIGIT = 9
+STEPS = (2, 3, 4)
+"""How many additions and subtractions a problem has; each count is equally likely."""
+
+SPLIT_SHARES = {"warmup": 50, "train": 40, "heldout": 10}
+"""Per cent of all problems in each split."""
+
+# Distinct problems run out slowly (the longest kind has hundreds of thousands), so this many
+# rejections in a row can only mean that a split is nearly used up.
+_MAX_REJECTIONS = 20_000
+
+_PARQUET_SCHEMA = pa.schema(
+    [
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("ability", pa.string()),
+        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
+        ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64())])),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One chain of additions and subtractions.
+
+    Attributes:
+        terms: The signed numbers in order, each 1..9 in size: ``(7, 2, -4)`` is 7+2-4.
+    """
+
+    terms: tuple[int, ...]
+
+    @property
+    def expression(self) -> str:
+        """The chain as text without spaces, such as ``7+2-4``."""
+        return str(self.terms[0]) + "".join(f"{term:+d}" for term in self.terms[1:])
+
+    @property
+    def partial_results(self) -> tuple[int, ...]:
+        """The running total after each term; the last one is the answer."""
+        return tuple(itertools.accumulate(self.terms))
+
+    @property
+    def question(self) -> str:
+        """What the user asks."""
+        return f"Compute {self.expression}."
+
+    @property
+    def answer(self) -> str:
+        """The ground truth, a non-negative integer as text."""
+        return str(self.partial_results[-1])
+
+    @property
+    def direct_solution(self) -> str:
+        """The boxed answer alone."""
+        return rf"\boxed{{{self.answer}}}"
+
+    @property
+    def reasoned_solution(self) -> str:
+        """A line for every step, then the boxed answer."""
+        totals = self.partial_results
+        steps = (
+            f"{before}{term:+d}={after}\n"
+            for before, term, after in zip(totals, self.terms[1:], totals[1:], strict=False)
+        )
+        return "".join(steps) + self.direct_solution
+
+    @property
+    def split(self) -> str:
+        """The one split that this problem belongs to, the same in every process and version."""
+        digest = hashlib.sha256(self.expression.encode()).digest()
+        bucket = int.from_bytes(digest[:8], "big") % 100
+        for name, share in SPLIT_SHARES.items():
+            if bucket < share:
+                return name
+            bucket -= share
+        raise AssertionError("SPLIT_SHARES must add up to 100")
+
+
+def generate(split: str, size: int, seed: int = 0) -> list[Problem]:
+    """Draws distinct problems of one split, in a random but repeatable order.
+
+    A larger ``size`` with the same seed only appends: the first problems stay the same. The
+    shortest kind is scarce (about 2,200 problems over all splits), so very large sets lean towards
+    longer chains.
+
+    Args:
+        split: A key of ``SPLIT_SHARES``.
+        size: How many problems, at least 1.
+        seed: Any integer; other seeds give other problems of the same split.
+
+    Raises:
+        ValueError: The split is unknown, the size is not positive, or the split has fewer problems.
+    """
+    if split not in SPLIT_SHARES:
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLIT_SHARES)}")
+    if size < 1:
+        raise ValueError(f"size of split {split!r} is {size}: ask for at least 1 problem")
+
+    problems: dict[Problem, None] = {}  # a dict keeps the order, a set would not
+    rejections = 0
+    for problem in _candidates(random.Random(f"{split}:{seed}")):
+        if problem.split != split or problem in problems:
+            rejections += 1
+            if rejections > _MAX_REJECTIONS:
+                raise ValueError(
+                    f"split {split!r} has hardly more than {len(problems)} problems: "
+                    f"ask for fewer than {size}"
+                )
+            continue
+        rejections = 0
+        problems[problem] = None
+        if len(problems) == size:
+            break
+    return list(problems)
+
+
+def _candidates(rng: random.Random) -> Iterator[Problem]:
+    """Yields random valid problems of any split, without end and with repetitions."""
+    while True:
+        terms = [rng.randint(1, MAX_DIGIT)]
+        for _ in range(rng.choice(STEPS)):
+            terms.append(rng.choice((-1, 1)) * rng.randint(1, MAX_DIGIT))
+        problem = Problem(tuple(terms))
+        if min(problem.partial_results) >= 0:
+            yield problem
+
+
+def verl_rows(problems: Sequence[Problem]) -> list[dict]:
+    """Renders problems as rows of verl's RL dataset.
+
+    ``extra_info.index`` is the row number: RSP derives its rollout seeds from it, so it must be
+    unique within a file.
+    """
+    return [
+        {
+            "data_source": DATA_SOURCE,
+            "prompt": [{"role": "user", "content": problem.question}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": problem.answer},
+            "extra_info": {"split": problem.split, "index": index},
+        }
+        for index, problem in enumerate(problems)
+    ]
+
+
+def write_dataset(
+    output: Path | str, *, train_size: int = 4096, heldout_size: int = 200, seed: int = 0
+) -> dict[str, Path]:
+    """Writes ``train.parquet`` and ``heldout.parquet``, each whole or not at all.
+
+    The same arguments give the same rows, so writing again changes nothing.
+
+    Args:
+        output: The folder, made if missing.
+        train_size: Rows of ``train.parquet``.
+        heldout_size: Rows of ``heldout.parquet``.
+        seed: Which problems are drawn from each split, and their order.
+
+    Returns:
+        The path of each file by split name.
+
+    Raises:
+        ValueError: A size is not positive or exceeds its split.
+        NotADirectoryError: The output path is a file.
+    """
+    output = Path(output)
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"output {output} is a file: name a folder for the parquet files")
+    rows = {
+        "train": verl_rows(generate("train", train_size, seed)),
+        "heldout": verl_rows(generate("heldout", heldout_size, seed)),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for split, split_rows in rows.items():
+        path = output / f"{split}.parquet"
+        partial = output / f".{split}.{os.getpid()}.tmp"
+        try:
+            pq.write_table(pa.Table.from_pylist(split_rows, schema=_PARQUET_SCHEMA), partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        paths[split] = path
+    return paths
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; bad input ends with one message and exit status 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rsp_rl.data.arithmetic",
+        description="Write the arithmetic task as parquet files for verl.",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the parquet files")
+    parser.add_argument("--train-size", type=int, default=4096)
+    parser.add_argument("--heldout-size", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    try:
+        paths = write_dataset(
+            args.output, train_size=args.train_size, heldout_size=args.heldout_size, seed=args.seed
+        )
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    for split, path in paths.items():
+        print(f"{split}: {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
