@@ -1,0 +1,96 @@
+"""The hook that puts soft prompts into a torch model: chosen rows of the input embedding's output.
+
+Works for any model, wrapped or not (FSDP1, FSDP2, LoRA, gradient checkpointing): it needs the
+embedding module only, and leaves the model's inputs as they are.
+
+Shape suffixes: `_K` soft prompt rows of a micro-batch, `_KD` the same with the hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from rsp_rl.soft_prompt import SoftPromptRecord
+
+
+class SoftPromptInjector:
+    """Overwrites rows of an embedding module's output while `inject` is active.
+
+    The hook is out of place: autograd sees rows that come from H, a constant, so that no gradient
+    reaches the embedding table through them, and none flows into H.
+    """
+
+    def __init__(self, embedding: nn.Module) -> None:
+        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._handle = embedding.register_forward_hook(self._hook)
+
+    def remove(self) -> None:
+        """Take the hook off the module."""
+        self._handle.remove()
+
+    @contextmanager
+    def inject(self, positions_K: torch.Tensor, rows_KD: torch.Tensor) -> Iterator[None]:
+        """Overwrite rows in every forward of the embedding inside this context.
+
+        Args:
+            positions_K: int64 [K], indices into the embedding's output with batch and sequence
+                flattened.
+            rows_KD: [K, d], cast to the output's dtype and device.
+        """
+        if positions_K.shape[0] != rows_KD.shape[0]:
+            raise ValueError(f"{positions_K.shape[0]} positions for {rows_KD.shape[0]} rows")
+        self._rows = (positions_K, rows_KD)
+        try:
+            yield
+        finally:
+            # A failed micro-batch must not leave its rows to the next one.
+            self._rows = None
+
+    def _hook(self, module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor | None:
+        if self._rows is None or not self._rows[0].numel():
+            return None
+        positions_K, rows_KD = (tensor.to(output.device) for tensor in self._rows)
+        flat = output.reshape(-1, output.shape[-1])
+        return flat.index_copy(0, positions_K, rows_KD.to(output.dtype)).view_as(output)
+
+
+def flat_positions(
+    records: Sequence[SoftPromptRecord], sequence_starts: Sequence[int]
+) -> torch.Tensor:
+    """Positions of all soft prompt rows of a micro-batch in its flattened embedding output.
+
+    Args:
+        records: One record a sequence, in the micro-batch's order.
+        sequence_starts: Flat index of each sequence's first token: the cumulative lengths of a
+            packed micro-batch, `i * width` in a right-padded one.
+
+    Returns:
+        int64 [K], K the sum of the lengths.
+    """
+    spans = [
+        torch.arange(start + record.start, start + record.start + record.length)
+        for record, start in zip(records, sequence_starts, strict=True)
+    ]
+    return torch.cat(spans) if spans else torch.empty(0, dtype=torch.int64)
+
+
+def draw_rows(records: Sequence[SoftPromptRecord], hidden_size: int) -> torch.Tensor:
+    """H of all records below each other: float32 [K, d], values rounded to each rollout's dtype."""
+    drawn = [record.draw(hidden_size).to(torch.float32) for record in records]
+    return torch.cat(drawn) if drawn else torch.empty(0, hidden_size)
+
+
+def rank_slice(
+    positions_K: torch.Tensor, rows_KD: torch.Tensor, rank: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows that fall into one sequence-parallel rank's slice, at positions within the slice.
+
+    Ulysses cuts the packed sequence, padded to a multiple of the group, into equal slices of
+    `width` tokens (verl `ulysses_pad_and_slice_inputs`); each rank embeds its own only.
+    """
+    mine_K = (positions_K >= rank * width) & (positions_K < (rank + 1) * width)
+    return positions_K[mine_K] - rank * width, rows_KD[mine_K]

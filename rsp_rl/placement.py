@@ -1,0 +1,260 @@
+"""Where the L placeholder tokens of a soft prompt go: prefix, infix or suffix of a prompt.
+
+The place is found in the *rendered text*, then the text on either side is tokenised by itself.
+That keeps every token that the prompt has without a soft prompt, and does not care what the
+user wrote: an end-of-turn string inside the question cannot move the soft prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+from transformers import PreTrainedTokenizerBase
+
+Position = Literal["prefix", "infix", "suffix"]
+POSITIONS: tuple[str, ...] = get_args(Position)
+
+#: The instruction of the paper's prompts; an infix soft prompt goes between question and it.
+INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
+
+#: The infix description (paper, section 3.1 and appendix A), to be followed by the L positions.
+INFIX_DESCRIPTION = (
+    "There are {length} special tokens that contain compressed latent reasoning information that "
+    "might be useful for your reasoning. If these tokens are useful for your case, you can use "
+    "them as reference. If these tokens are not useful for your case, you can ignore them and "
+    "focus back to solving the problem.\nHere are the {length} special tokens: "
+)
+
+# Private-use code points: no tokenizer normalises them and no question is likely to hold them.
+_MARKER = "\ue0f0{}\ue0f1"
+
+
+class PlacementError(ValueError):
+    """The soft prompt cannot be placed in this prompt; the message names the cause and the mend."""
+
+
+@dataclass(frozen=True)
+class PlacedPrompt:
+    """A tokenised prompt with its soft prompt positions.
+
+    Attributes:
+        token_ids: Prompt tokens, placeholders included, [T].
+        start: Index of the first placeholder.
+        length: L.
+    """
+
+    token_ids: list[int]
+    start: int
+    length: int
+
+
+def placeholder_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Token that stands at the soft prompt positions: the padding token, else end-of-sequence.
+
+    Its embedding is never used. A special token, so that decoding for logs leaves it out.
+    """
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    raise PlacementError(
+        "the tokenizer has neither a padding nor an end-of-sequence token to stand at the soft "
+        "prompt positions; set tokenizer.pad_token"
+    )
+
+
+def place_in_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, Any]],
+    length: int,
+    position: Position = "suffix",
+    **template_kwargs: Any,
+) -> PlacedPrompt:
+    """Tokenise a chat prompt, its assistant turn opened, with L placeholders in it.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+        messages: Chat messages with `role` and text `content`; the last user turn gets the soft
+            prompt, whatever turns follow it.
+        length: L; 0 gives the plain prompt with `start` where a soft prompt would be.
+        position: `suffix`, right before the end-of-turn token of the last user turn; `prefix`,
+            before the template's own first token, BOS included; `infix`, the paper's description
+            and the L positions, between the question and the instruction (where the turn ends
+            with `INSTRUCTION`) or at the turn's end.
+        **template_kwargs: Passed on to `apply_chat_template` (`tools`, `enable_thinking`, ...).
+
+    Raises:
+        PlacementError: If there is no chat template, no user turn, non-text content, or no
+            end-of-turn token to be found.
+    """
+    _check(length, position)
+    if length == 0:
+        position = "suffix"
+    if position == "prefix":
+        text = _render(tokenizer, messages, template_kwargs)
+        return _tokenize_around(tokenizer, "", text, length)
+    turn = _last_user_turn(messages)
+    content = messages[turn]["content"]
+    marker = _unused_marker(messages)
+    if position == "suffix":
+        marked = content + marker
+    else:
+        question, instruction = _split_instruction(content)
+        description = INFIX_DESCRIPTION.format(length=length)
+        marked = f"{question}\n{description}{marker}{instruction}"
+    marked_messages = [*messages[:turn], {**messages[turn], "content": marked}]
+    marked_messages += messages[turn + 1 :]
+    rendered = _render(tokenizer, marked_messages, template_kwargs)
+    before, found, after = rendered.rpartition(marker)
+    if not found:
+        raise PlacementError(
+            "the chat template does not render the last user message; "
+            "a soft prompt has no place in such a prompt"
+        )
+    if position == "suffix":
+        # Render anew without the marker: a template that strips the content's trailing blanks
+        # must still see them as trailing. What follows the content stays the same.
+        text = _render(tokenizer, messages, template_kwargs)
+        if not text.endswith(after):
+            raise PlacementError(
+                "the chat template renders what follows the user's message differently when the "
+                "message changes; the end of the user's turn cannot be told"
+            )
+        before = text[: len(text) - len(after)]
+        gap, after = _split_at_end_of_turn(tokenizer, after)
+        before += gap
+    return _tokenize_around(tokenizer, before, after, length)
+
+
+def place_in_text(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    length: int,
+    position: Position = "suffix",
+) -> PlacedPrompt:
+    """Tokenise a raw text prompt, as given, with L placeholders in it.
+
+    Special tokens that the tokenizer adds to a text by itself (BOS) are added here too.
+
+    Args:
+        tokenizer: Any tokenizer.
+        text: The prompt.
+        length: L.
+        position: `suffix`, at the prompt's end; `prefix`, before everything, BOS included;
+            `infix`, between the question and a closing `INSTRUCTION`, else at the end.
+    """
+    _check(length, position)
+    bos = tokenizer.bos_token or ""
+    adds_bos = bool(bos) and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+    full = bos + text if adds_bos and not text.startswith(bos) else text
+    if position == "prefix":
+        return _tokenize_around(tokenizer, "", full, length)
+    if position == "suffix" or length == 0:
+        return _tokenize_around(tokenizer, full, "", length)
+    question, instruction = _split_instruction(full)
+    before = f"{question}\n{INFIX_DESCRIPTION.format(length=length)}"
+    return _tokenize_around(tokenizer, before, instruction, length)
+
+
+def extra_tokens(tokenizer: PreTrainedTokenizerBase, length: int, position: Position) -> int:
+    """Tokens that a soft prompt adds to a prompt at most: L, and for infix its description."""
+    _check(length, position)
+    if length == 0 or position != "infix":
+        return length
+    description = f"\n{INFIX_DESCRIPTION.format(length=length)}"
+    # One spare token on either side: the neighbours may tokenise less well when split apart.
+    return length + len(tokenizer.encode(description, add_special_tokens=False)) + 2
+
+
+def check_chat_template(tokenizer: PreTrainedTokenizerBase, position: Position) -> None:
+    """Fail early, on a one-word question, where no prompt of this tokenizer could be placed."""
+    place_in_chat(tokenizer, [{"role": "user", "content": "Question"}], 1, position)
+    placeholder_id(tokenizer)
+
+
+def _check(length: int, position: str) -> None:
+    if position not in POSITIONS:
+        raise PlacementError(f"unknown soft prompt position {position!r}; use one of {POSITIONS}")
+    if length < 0:
+        raise PlacementError(f"soft prompt length {length} is negative; 0 turns RSP off")
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], kwargs: dict[str, Any]
+) -> str:
+    if not tokenizer.chat_template:
+        raise PlacementError(
+            "the tokenizer has no chat template; use an instruction-tuned model's tokenizer, set "
+            "actor_rollout_ref.model.custom_chat_template, or place in raw text instead"
+        )
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **kwargs
+    )
+
+
+def _last_user_turn(messages: list[dict[str, Any]]) -> int:
+    for turn in range(len(messages) - 1, -1, -1):
+        if messages[turn]["role"] == "user":
+            if not isinstance(messages[turn]["content"], str):
+                raise PlacementError(
+                    "the user's message is not plain text; soft prompts support text prompts only"
+                )
+            return turn
+    raise PlacementError("the prompt has no user message; a soft prompt belongs to the user's turn")
+
+
+def _unused_marker(messages: list[dict[str, Any]]) -> str:
+    contents = [str(message.get("content", "")) for message in messages]
+    number = 0
+    while any(_MARKER.format(number) in content for content in contents):
+        number += 1
+    return _MARKER.format(number)
+
+
+def _split_instruction(text: str) -> tuple[str, str]:
+    """A prompt's question, and what follows it: the line break and the instruction, or nothing."""
+    question, found, rest = text.rpartition(INSTRUCTION)
+    if not found or rest.strip():
+        return text, ""
+    stripped = question.rstrip()
+    return stripped, question[len(stripped) :] + found + rest
+
+
+def _split_at_end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> tuple[str, str]:
+    """Split what follows the user's message in front of its first special token: end-of-turn.
+
+    No list of names: end-of-turn is whatever special token the template puts first after the
+    message (`<|im_end|>`, `<|eot_id|>`, `<end_of_turn>`, `[/INST]`), blanks aside.
+    """
+    stripped = after.lstrip()
+    for token in _special_tokens(tokenizer):
+        if stripped.startswith(token):
+            return after[: len(after) - len(stripped)], stripped
+    raise PlacementError(
+        "no end-of-turn token found: the chat template closes the user's turn with "
+        f"{after[:40]!r}, which does not start with a special token of the tokenizer; use a "
+        "template that has one, or rsp.position=prefix"
+    )
+
+
+@lru_cache(maxsize=8)
+def _special_tokens_of(vocabulary: tuple[tuple[str, bool], ...]) -> tuple[str, ...]:
+    return tuple(sorted((token for token, special in vocabulary if special), key=len, reverse=True))
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Special tokens as strings, longest first."""
+    added = tokenizer.added_tokens_decoder.values()
+    named = {(token, True) for token in tokenizer.all_special_tokens}
+    return _special_tokens_of(tuple(sorted({(t.content, t.special) for t in added} | named)))
+
+
+def _tokenize_around(
+    tokenizer: PreTrainedTokenizerBase, before: str, after: str, length: int
+) -> PlacedPrompt:
+    """Token ids of the two texts with L placeholders between them."""
+    before_ids = tokenizer.encode(before, add_special_tokens=False) if before else []
+    after_ids = tokenizer.encode(after, add_special_tokens=False) if after else []
+    soft_prompt = [placeholder_id(tokenizer)] * length if length else []
+    return PlacedPrompt(before_ids + soft_prompt + after_ids, len(before_ids), length)
