@@ -13,12 +13,11 @@ from rsp_rl.tiny.tokenizer import MAX_RESPONSE_LENGTH
 _BOXED = re.compile(r"\\boxed\{(\d+)\}")
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, problem: Problem) -> list[int]:
-    """Returns the problem's question as a user turn with the generation prompt after it."""
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> list[list[int]]:
+    """Returns every question as a user turn with the generation prompt after it."""
+    conversations = [[{"role": "user", "content": p.question}] for p in problems]
     return tokenizer.apply_chat_template(
-        [{"role": "user", "content": problem.question}],
-        add_generation_prompt=True,
-        return_dict=False,
+        conversations, add_generation_prompt=True, return_dict=False
     )
 
 
@@ -54,7 +53,7 @@ def respond(
     """
     # Prompts of one length need no padding, and the task has only three lengths.
     indices_by_length = defaultdict(list)
-    prompts = [prompt_ids(tokenizer, problem) for problem in problems]
+    prompts = prompt_ids(tokenizer, problems)
     for index, prompt in enumerate(prompts):
         indices_by_length[len(prompt)].append(index)
 

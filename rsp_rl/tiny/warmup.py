@@ -32,7 +32,7 @@ FINAL_LEARNING_RATE_SHARE = 0.1
 RAMP_STEPS = 50
 MAX_GRAD_NORM = 1.0
 
-POOL_SIZE = 32_768
+POOL_SIZE = 16_384
 CHECK_PROBLEMS = 200
 CHECKS = 8
 IGNORED = -100
@@ -69,7 +69,7 @@ class WarmupSamples:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator):
         problems = arithmetic.generate("warmup", POOL_SIZE)
         self._rng = rng
-        self._prompts = [prompt_ids(tokenizer, problem) for problem in problems]
+        self._prompts = prompt_ids(tokenizer, problems)
         self._direct = tokenizer([p.direct_solution + END_OF_TURN for p in problems]).input_ids
         self._reasoned = tokenizer([p.reasoned_solution + END_OF_TURN for p in problems]).input_ids
         # The last end-of-turn token of a prompt closes the user's turn; what follows is constant.
@@ -142,9 +142,7 @@ def warm_up(
             greedy = _accuracy(respond(model, tokenizer, heldout), heldout)
             progress.write(f"step {step}: loss {losses[-1]:.3f}, held-out greedy {greedy:.3f}")
 
-    sampled = respond(
-        model, tokenizer, heldout, generator=torch.Generator().manual_seed(seed)
-    )
+    sampled = respond(model, tokenizer, heldout, generator=torch.Generator().manual_seed(seed))
     reasoned = [(r, p) for r, p in zip(sampled, heldout, strict=True) if "=" in r]
     return WarmupResult(
         loss=float(np.mean(losses[-max(1, steps // 10) :])),
