@@ -1,0 +1,292 @@
+r"""When two answers are the same answer: compare their shapes, then their leaves.
+
+All comparisons are three-valued. ``None`` means that some leaves need algebra; the same code then
+runs once more in a worker process, with leaves that SymPy compares (`rsp_rl.grading.symbolic`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from rsp_rl.grading.structure import Group, Leaf, Matrix, Node, Relation, Sequence
+
+_LABEL = re.compile(
+    r"(?:\\(?:angle|triangle|overline|vec|bar|hat|mathrm|text|mathbf|operatorname|max|min|dot)\b\s*"
+    r"|\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|Delta|Omega)\b"
+    r"|[a-zA-Z'\s{}|])+"
+    r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\]*\))?\s*$"
+)
+_FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\neq": "\\neq"}
+_MOST_ITEMS = 100
+
+
+class Comparer(Protocol):
+    """Compares leaves; see `rsp_rl.grading.grader` and `rsp_rl.grading.symbolic`."""
+
+    def value(self, prediction: str, gold: str) -> bool | None:
+        """Whether two leaves are equal."""
+
+    def equation(self, prediction: tuple[str, str], gold: tuple[str, str]) -> bool | None:
+        """Whether two equations, each a left and a right side, have the same solutions."""
+
+
+def equal(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
+    """Whether two answers are the same.
+
+    Args:
+        prediction: What was answered.
+        gold: The reference answer.
+        leaves: Compares what stands at the leaves.
+
+    Returns:
+        The decision, or ``None`` where ``leaves`` could not make it.
+    """
+    prediction, gold = _single(prediction), _single(gold)
+    if isinstance(prediction, Relation) and isinstance(gold, Relation):
+        return _equal_relations(prediction, gold, leaves)
+    if isinstance(gold, Relation):
+        return _equal_to_relation(prediction, gold, leaves, gold_is_relation=True)
+    if isinstance(prediction, Relation):
+        return _equal_to_relation(gold, prediction, leaves, gold_is_relation=False)
+    if isinstance(prediction, Leaf) and isinstance(gold, Leaf):
+        return leaves.value(prediction.text, gold.text)
+    prediction, gold = _as_region(prediction), _as_region(gold)
+    if isinstance(prediction, Matrix) and isinstance(gold, Matrix):
+        if [len(row) for row in prediction.rows] != [len(row) for row in gold.rows]:
+            return False
+        pairs = zip(_entries(prediction), _entries(gold), strict=True)
+        return every(equal(a, b, leaves) for a, b in pairs)
+    if isinstance(prediction, Group) and isinstance(gold, Group):
+        return _equal_groups(prediction, gold, leaves)
+    ordered, other = _ordered(prediction), _ordered(gold)
+    if ordered is None or other is None or len(ordered) != len(other):
+        return False
+    if isinstance(prediction, Sequence) and isinstance(gold, Sequence):
+        if (prediction.left, prediction.right) != (gold.left, gold.right):
+            return False
+    elif not all(_brackets_optional(node) for node in (prediction, gold)):
+        return False
+    return every(equal(a, b, leaves) for a, b in zip(ordered, other, strict=True))
+
+
+def every(decisions: Iterable[bool | None]) -> bool | None:
+    """Three-valued "and": false if any is false, else unknown if any is unknown."""
+    unknown = False
+    for decision in decisions:
+        if decision is False:
+            return False
+        unknown = unknown or decision is None
+    return None if unknown else True
+
+
+def either(decisions: Iterable[bool | None]) -> bool | None:
+    """Three-valued "or": true if any is true, else unknown if any is unknown."""
+    unknown = False
+    for decision in decisions:
+        if decision:
+            return True
+        unknown = unknown or decision is None
+    return None if unknown else False
+
+
+def _single(node: Node) -> Node:
+    """A group or bracket around one value is that value."""
+    while isinstance(node, Group | Sequence) and len(node.items) == 1:
+        node = node.items[0]
+    return node
+
+
+def _entries(matrix: Matrix) -> list[Node]:
+    return [entry for row in matrix.rows for entry in row]
+
+
+def _ordered(node: Node) -> tuple[Node, ...] | None:
+    """The items of a tuple, of a list without brackets, or of a row or column vector."""
+    if isinstance(node, Sequence):
+        return node.items
+    if isinstance(node, Group) and node.kind == "list":
+        labels = [_label(item) for item in node.items]
+        if all(labels):
+            in_order = sorted(zip(labels, node.items, strict=True), key=lambda pair: pair[0])
+            return tuple(item.sides[-1] for _, item in in_order)
+        return node.items
+    if isinstance(node, Matrix) and (len(node.rows) == 1 or all(len(r) == 1 for r in node.rows)):
+        return tuple(_entries(node))
+    return None
+
+
+def _brackets_optional(node: Node) -> bool:
+    """Whether a list or vector may stand for the node: not for an interval with a closed end."""
+    if not isinstance(node, Sequence):
+        return True
+    return (node.left, node.right) == ("(", ")") or (
+        (node.left, node.right) == ("[", "]") and len(node.items) != 2
+    )
+
+
+def _equal_groups(prediction: Group, gold: Group, leaves: Comparer) -> bool | None:
+    if (prediction.kind == "union") != (gold.kind == "union"):
+        return False
+    items, gold_items = _without_labels(prediction), _without_labels(gold)
+    if len(items) != len(gold_items):
+        items, gold_items = list(dict.fromkeys(items)), list(dict.fromkeys(gold_items))
+        if len(items) != len(gold_items):
+            return False
+    if len(items) > _MOST_ITEMS:
+        return every(equal(a, b, leaves) for a, b in zip(items, gold_items, strict=True))
+    table = [[equal(a, b, leaves) for b in gold_items] for a in items]
+    if _can_pair(table, lambda decision: decision is True):
+        return True
+    return None if _can_pair(table, lambda decision: decision is not False) else False
+
+
+def _can_pair(table: list[list[bool | None]], allowed: Callable[[bool | None], bool]) -> bool:
+    """Whether rows and columns can be paired one to one along allowed entries (Kuhn)."""
+    partner: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column, decision in enumerate(table[row]):
+            if allowed(decision) and column not in tried:
+                tried.add(column)
+                if column not in partner or place(partner[column], tried):
+                    partner[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(table)))
+
+
+def _without_labels(group: Group) -> list[Node]:
+    """``x=1, x=2`` and ``x=1, 2`` as ``1, 2``; distinct labels stay."""
+    labels = [_label(item) for item in group.items]
+    named = {label for label in labels if label}
+    if len(named) != 1 or not labels[0]:
+        return list(group.items)
+    return [
+        item.sides[-1] if label and isinstance(item, Relation) else item
+        for item, label in zip(group.items, labels, strict=True)
+    ]
+
+
+def _label(node: Node) -> str:
+    """The name on the left of ``name = value``, ``""`` if the node is nothing of the kind."""
+    if not isinstance(node, Relation) or set(node.ops) != {"="}:
+        return ""
+    first = node.sides[0]
+    if isinstance(first, Leaf) and _LABEL.match(first.text):
+        return "".join(first.text.split())
+    if isinstance(first, Sequence) and all(
+        isinstance(item, Leaf) and _LABEL.match(item.text) for item in first.items
+    ):
+        return "(" + ",".join("".join(item.text.split()) for item in first.items) + ")"
+    return ""
+
+
+def _as_region(node: Node) -> Node:
+    """Several inequalities in one unknown as a union of intervals."""
+    if isinstance(node, Group) and node.kind == "list":
+        regions = [_interval(item) if isinstance(item, Relation) else None for item in node.items]
+        if len({region[0] for region in regions if region}) == 1 and all(regions):
+            return Group("union", tuple(region[1] for region in regions))
+    return node
+
+
+def _interval(relation: Relation) -> tuple[str, Sequence] | None:
+    """An inequality in one unknown as the unknown and an interval."""
+    sides, ops = relation.sides, relation.ops
+    if any(op not in ("<", ">", "\\le", "\\ge") for op in ops) or len(ops) > 2:
+        return None
+    if ops[0] in (">", "\\ge"):
+        sides, ops = sides[::-1], tuple(_FLIP[op] for op in ops[::-1])
+    if any(op not in ("<", "\\le") for op in ops):
+        return None
+    unknown = sides[1] if len(ops) == 2 or _is_name(sides[1]) else sides[0]
+    if not _is_name(unknown):
+        return None
+    name = unknown.text.strip()
+    if len(ops) == 2:
+        left, right = ("(" if ops[0] == "<" else "["), (")" if ops[1] == "<" else "]")
+        return name, Sequence(left, (sides[0], sides[2]), right)
+    if unknown is sides[0]:
+        return name, Sequence("(", (Leaf("-\\infty"), sides[1]), ")" if ops[0] == "<" else "]")
+    return name, Sequence("(" if ops[0] == "<" else "[", (sides[0], Leaf("\\infty")), ")")
+
+
+def _is_name(node: Node) -> bool:
+    return (
+        isinstance(node, Leaf)
+        and re.fullmatch(r"\s*(?:[a-zA-Z]|\\[a-z]+)\s*", node.text) is not None
+    )
+
+
+def _equal_to_relation(
+    value: Node, relation: Relation, leaves: Comparer, *, gold_is_relation: bool
+) -> bool | None:
+    """Compare a value with ``x = value``, a chain of equalities, or an inequality."""
+
+    def compare(side: Node) -> bool | None:
+        return equal(value, side, leaves) if gold_is_relation else equal(side, value, leaves)
+
+    interval = _interval(relation)
+    if interval is not None:
+        return compare(interval[1])
+    if set(relation.ops) != {"="}:
+        return False
+    sides = relation.sides
+    if _label(relation):
+        return either(compare(side) for side in (sides[1:] if gold_is_relation else sides[-1:]))
+    if len(sides) == 2 and _is_name(sides[1]):
+        return compare(sides[0])
+    if not all(_is_closed(side) for side in sides):
+        return False
+    # A chain of numbers such as 3 + 4 = 7 is worth its last member, if it is true.
+    return every((equal(sides[0], sides[-1], leaves), compare(sides[-1])))
+
+
+def _is_closed(node: Node) -> bool:
+    """Whether a side holds no letters beside macros, hence no unknown."""
+    if not isinstance(node, Leaf):
+        return False
+    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", node.text)) is None
+
+
+def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> bool | None:
+    label, gold_label = _label(prediction), _label(gold)
+    if label and gold_label:
+        same = label == gold_label
+        if same or _is_function(label) or _is_function(gold_label):
+            values = gold.sides[1:] if len(gold.sides) > 2 else gold.sides[-1:]
+            return either(equal(prediction.sides[-1], side, leaves) for side in values)
+    interval, gold_interval = _interval(prediction), _interval(gold)
+    if interval is not None and gold_interval is not None:
+        if interval[0] != gold_interval[0]:
+            return False
+        return equal(interval[1], gold_interval[1], leaves)
+    if len(prediction.sides) != len(gold.sides):
+        return False
+    side_by_side = either(
+        (_same_sides(prediction, gold, leaves), _same_sides(_reversed(prediction), gold, leaves))
+    )
+    if side_by_side or prediction.ops != ("=",) or gold.ops != ("=",):
+        return side_by_side
+    sides = [side.text for side in (*prediction.sides, *gold.sides) if isinstance(side, Leaf)]
+    if len(sides) != 4:
+        return side_by_side
+    return leaves.equation((sides[0], sides[1]), (sides[2], sides[3]))
+
+
+def _is_function(label: str) -> bool:
+    return label.endswith(")") and not label.startswith("(")
+
+
+def _same_sides(prediction: Relation, gold: Relation, leaves: Comparer) -> bool | None:
+    if prediction.ops != gold.ops:
+        return False
+    pairs = zip(prediction.sides, gold.sides, strict=True)
+    return every(equal(a, b, leaves) for a, b in pairs)
+
+
+def _reversed(relation: Relation) -> Relation:
+    return Relation(relation.sides[::-1], tuple(_FLIP[op] for op in relation.ops[::-1]))

@@ -1,0 +1,102 @@
+r"""Judge an answer: string, then number, then algebra (paper A.2, decisions in the issue).
+
+The first two stages run here and take microseconds; only what they cannot decide goes to a worker
+process. A comparison that runs out of time or memory there counts as wrong and is counted.
+"""
+
+from __future__ import annotations
+
+from rsp_rl.grading import pool
+from rsp_rl.grading.equivalence import equal
+from rsp_rl.grading.extraction import extract_answer
+from rsp_rl.grading.leaves import canonical, compare_leaves
+from rsp_rl.grading.normalize import LONGEST, readings
+from rsp_rl.grading.structure import read
+from rsp_rl.grading.verdict import Verdict
+
+
+def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
+    r"""Judge a model's output against the gold answer. Never raises, hangs or executes anything.
+
+    Args:
+        output: The model's whole output.
+        gold: The gold answer, as its benchmark writes it.
+        benchmark: Name of the benchmark; names without a rule of their own use the general one.
+
+    Returns:
+        A verdict that is truthy if and only if the answer is correct, with the answer and the
+        step of the extraction chain that found it.
+    """
+    extraction = extract_answer(output)
+    verdict = is_correct(extraction.text, gold)
+    if not verdict and extraction.wider:
+        wider = is_correct(extraction.wider, gold)
+        verdict = wider if wider else verdict
+    return verdict.of(extraction)
+
+
+def is_correct(prediction: str, gold: str) -> Verdict:
+    """Whether an answer equals the gold. Never raises, hangs or executes anything.
+
+    Args:
+        prediction: An answer, without the reasoning around it.
+        gold: The gold answer.
+
+    Returns:
+        A verdict that is truthy if and only if they are equal; an empty answer or an empty gold
+        is never correct.
+    """
+    prediction, gold = prediction.strip(), gold.strip()
+    if not prediction or not gold:
+        return Verdict(False, "none", prediction)
+    if prediction == gold:
+        return Verdict(True, "string", prediction)
+    if max(len(prediction), len(gold)) > LONGEST:
+        same = canonical(prediction) == canonical(gold)
+        return Verdict(same, "string", prediction)
+    verdict = None
+    for reading in readings(prediction):
+        for gold_reading in readings(gold):
+            verdict = _compare(prediction, reading, gold_reading)
+            if verdict:
+                return verdict
+    return verdict
+
+
+def _compare(answer: str, prediction: str, gold: str) -> Verdict:
+    if canonical(prediction) == canonical(gold):
+        return Verdict(True, "string", answer)
+    leaves = CheapComparer()
+    decision = equal(read(prediction), read(gold), leaves)
+    if decision is not None:
+        return Verdict(decision, leaves.stage, answer)
+    outcome = pool.shared().compare(prediction, gold)
+    return Verdict(
+        outcome.equal,
+        "symbolic",
+        answer,
+        timed_out=outcome.timed_out,
+        crashed=outcome.crashed,
+        unparsable=outcome.unparsable,
+    )
+
+
+class CheapComparer:
+    """Leaves compared by string and number; implements `rsp_rl.grading.equivalence.Comparer`.
+
+    Attributes:
+        stage: The furthest stage that a decision needed.
+    """
+
+    def __init__(self) -> None:
+        self.stage = "string"
+
+    def value(self, prediction: str, gold: str) -> bool | None:
+        """Whether two leaves are equal, ``None`` if only algebra can tell."""
+        decision, stage = compare_leaves(prediction, gold)
+        if stage == "numeric":
+            self.stage = "numeric"
+        return decision
+
+    def equation(self, prediction: tuple[str, str], gold: tuple[str, str]) -> None:
+        """Equations that differ as strings always need algebra."""

@@ -1,0 +1,98 @@
+r"""Compare two leaves (values, expressions, words) without a parser: the string and numeric stages.
+
+Answers are three-valued: ``True``, ``False``, or ``None`` where only algebra could tell.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rsp_rl.grading import units
+from rsp_rl.grading.numeric import equal_numerals, read_numeral
+
+_WRAPPER = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|normal|tt)|mbox|hbox|boldsymbol|bm|"
+    r"operatorname\*?|emph|underline|ensuremath)\s*\{([^{}]*)\}"
+)
+_SWITCH = re.compile(r"\\(?:rm|bf|it|sf|textstyle|displaystyle)(?![a-zA-Z])")
+_SINGLE = re.compile(r"\{(\w)\}")
+_CHOICE = re.compile(r"\(?\s*([A-K])\s*\)?$")
+_CHOSEN = re.compile(
+    r"(?:option|choice|answer)?\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):]|$))", re.I
+)
+_LABELLED_VALUE = re.compile(r"\(\s*[A-K]\s*\)\s*(?=[^\s,)])")
+_ONLY_WORDS = re.compile(r"[a-zA-Z'\s.,()\-]+$")
+_WORD = re.compile(r"[a-zA-Z]{2,}")
+_ARTICLE = re.compile(r"\b(?:the|an?|is|are)\b")
+_YES_NO = ("yes", "no", "true", "false")
+
+
+def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
+    """Compare two leaves by string, then by number, choice letter, unit or words.
+
+    Args:
+        prediction: A leaf of the answer, normalised.
+        gold: A leaf of the gold, normalised.
+
+    Returns:
+        The decision, ``None`` if undecided, and the stage that made it.
+    """
+    plain_prediction, plain_gold = unwrap(prediction), unwrap(gold)
+    if canonical(plain_prediction) == canonical(plain_gold):
+        return True, "string"
+    chosen = _CHOICE.match(plain_gold)
+    if chosen:
+        letter = _CHOSEN.match(plain_prediction)
+        if letter:
+            return (letter[1] or letter[2]).upper() == chosen[1], "string"
+    a, b = read_numeral(plain_prediction), read_numeral(plain_gold)
+    if a is not None and b is not None:
+        return equal_numerals(a, b), "numeric"
+    value, unit = units.split(prediction)
+    gold_value, gold_unit = units.split(gold)
+    if unit or gold_unit:
+        if unit and gold_unit and not units.compatible(unit, gold_unit):
+            return False, "string"
+        return compare_leaves(value, gold_value)
+    label = _LABELLED_VALUE.match(plain_prediction)
+    if label and not chosen:
+        return compare_leaves(plain_prediction[label.end() :], gold)
+    if is_words(prediction, plain_prediction) or is_words(gold, plain_gold):
+        return _same_words(plain_prediction, plain_gold), "string"
+    return None, "none"
+
+
+def unwrap(text: str) -> str:
+    r"""Replace ``\text{...}``, ``\mathrm{...}`` and their kin by what they hold."""
+    if "\\" not in text:
+        return text
+    for _ in range(4):
+        text, count = _WRAPPER.subn(r" \1 ", text)
+        if not count:
+            break
+    return _SWITCH.sub(" ", text).strip()
+
+
+def canonical(text: str) -> str:
+    """The form in which two equal strings are equal: no spaces, no needless braces."""
+    return _SINGLE.sub(r"\1", "".join(text.split()))
+
+
+def is_words(text: str, plain: str) -> bool:
+    """Whether a leaf is an answer in words ("east", "no solution") and not mathematics."""
+    if not _ONLY_WORDS.match(plain) or not _WORD.search(plain):
+        return False
+    return plain != text.strip() or " " in plain.strip() or len(plain) >= 4
+
+
+def _same_words(prediction: str, gold: str) -> bool:
+    a, b = _bare_words(prediction), _bare_words(gold)
+    if b in _YES_NO:
+        first = re.match(r"[a-z]+", prediction.strip().lower())
+        return first is not None and first.group() == b
+    return bool(a) and a == b
+
+
+def _bare_words(text: str) -> str:
+    text = _ARTICLE.sub(" ", text.lower())
+    return "".join(char for char in text if char.isalnum())

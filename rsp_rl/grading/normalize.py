@@ -1,0 +1,197 @@
+r"""Bring an answer to one way of writing it: a table of rules, applied in order.
+
+Each `Rule` carries an example and what becomes of it; ``tests/unit/grading/test_normalize.py``
+checks every row. The rules change the notation only. What an answer *is* (a list, an interval, an
+equation, a value with a unit) is decided afterwards, in `rsp_rl.grading.structure`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LONGEST = 4000
+"""Characters. A longer answer is compared as a string only: no real answer is that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rewriting: ``pattern`` becomes ``replacement`` wherever one of ``needles`` occurs.
+
+    Attributes:
+        name: What the rule is about.
+        needles: Substrings without which the pattern cannot match (empty: always try).
+        pattern: A regular expression that runs in linear time.
+        replacement: As for `re.sub`.
+        example: A text to which the rule applies.
+        expected: What this rule alone makes of it.
+    """
+
+    name: str
+    needles: tuple[str, ...]
+    pattern: re.Pattern[str]
+    replacement: str | Callable[[re.Match[str]], str]
+    example: str
+    expected: str
+
+
+_UNICODE = {
+    "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "‐": "-", "‑": "-",
+    "＋": "+", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
+    "，": ",", "、": ",", "；": ";", "：": ":", "（": "(", "）": ")", "［": "[", "］": "]",
+    "｛": "{", "｝": "}", "＝": "=", "．": ".", "。": ".", "％": "%",
+    "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
+    "∞": r"\infty ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "π": r"\pi ", "°": r"^\circ ",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "′": "'", "’": "'", "‘": "'", "″": "''", "“": '"', "”": '"',
+    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}",
+    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
+    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u3000": " ", "\u200b": "",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|",
+}  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_UNICODE_PATTERN = re.compile("|".join(map(re.escape, _UNICODE)))
+
+_WORDS_OF_BASE = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
+    "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+_FUNCTIONS = (
+    "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|"
+    "lcm|gcd|max|min|det"
+)
+_ARGUMENT = r"(\{[^{}]*\}|[0-9]|[a-zA-Z]|\\[a-zA-Z]+)"
+
+
+def _rule(
+    name: str,
+    needles: str,
+    pattern: str,
+    replacement: str | Callable[[re.Match[str]], str],
+    example: str,
+    expected: str,
+    flags: int = 0,
+) -> Rule:
+    return Rule(
+        name, tuple(needles.split()), re.compile(pattern, flags), replacement, example, expected
+    )
+
+
+def _braced(argument: str) -> str:
+    return argument if argument.startswith("{") else "{" + argument + "}"
+
+
+RULES: tuple[Rule, ...] = (
+    _rule("unicode symbols", "", _UNICODE_PATTERN.pattern,
+          lambda m: _UNICODE[m.group()], "−3√2", r"-3\sqrt 2"),
+    _rule("unicode powers", "", "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+",
+          lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", "x²", "x^{2}"),
+    _rule("unicode indices", "", "[₀₁₂₃₄₅₆₇₈₉]+",
+          lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}", "52₈", "52_{8}"),
+    _rule("box inside the answer", "box", r"\\?\b(?:boxed|fbox)\s*(?=\{)", "", r"\boxed{5}", "{5}"),
+    _rule("doubled backslash", "\\\\", r"\\\\(?=(?:frac|dfrac|sqrt|pi|text|left|right|cup|infty)\b)",
+          r"\\", r"\\frac{1}{2}", r"\frac{1}{2}"),
+    _rule("thousands with thin space", "\\! \\, {,} \\: \\;",
+          r"(?<=\d)(?:\\!|\\,|\\:|\\;|\{,\}|,\\!|,\\ )\s*(?=\d{3}(?!\d))", "",
+          r"10,\!080", "10080"),
+    _rule("spacing macros", "\\ ~",
+          r"\\[!,;:> ]|\\(?:quad|qquad|enspace|thinspace|displaystyle|textstyle|limits|nolimits)\b|~"
+          r"|\\[hv]space\*?\{[^{}]*\}|\\newline\b|\\phantom\{[^{}]*\}|\\(?:no)?break\b", " ",
+          r"5\,\quad x", "5   x"),
+    _rule("maths delimiters", "\\", r"(?<!\\)\\[()\[\]]", " ", r"\(5\)", " 5 "),
+    _rule("dollars as currency", "\\$", r"\\\$|\\text(?:dollar|sterling)\b", "", r"\$18.90", "18.90"),
+    _rule("dollars as delimiters", "$", r"\$+", " ", "$48$, $384$", " 48 ,  384 "),
+    _rule("other currencies", "", r"[€£¥₹]|\\(?:pounds|euro|yen)\b", "", "€5", "5"),
+    _rule("left and right", "\\left \\right \\middle",
+          r"\\(?:left|right|middle)\s*(?![a-zA-Z])\.?", "", r"\left(1,2\right]", "(1,2]"),
+    _rule("left and right before a macro", "\\left \\right \\middle",
+          r"\\(?:left|right|middle)\s*(?=\\[{}|a-zA-Z])", "", r"\left\{1\right\}", r"\{1\}"),
+    _rule("sizes of brackets", "\\b \\B", r"\\[bB]igg?[lrm]?(?![a-zA-Z])", "", r"\bigl(1\bigr)", "(1)"),
+    _rule("braces as macros", "brace", r"\\([lr])brace\b",
+          lambda m: r"\{" if m[1] == "l" else r"\}", r"\lbrace 1\rbrace", r"\{ 1\}"),
+    _rule("brackets as macros", "\\l \\r", r"\\([lr])(?:brack|angle|paren)\b",
+          lambda m: {"b": "[]", "a": "()", "p": "()"}[m.group()[2]]["lr".index(m[1])],
+          r"\langle 1,2\rangle", "( 1,2)"),
+    _rule("bars", "vert \\mid \\|", r"\\(?:[lr]?[vV]ert|mid)\b|\\\|", "|", r"\lvert x\rvert", "| x|"),
+    _rule("fractions", "frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"),
+    _rule("binomials", "binom", r"\\[dt]binom\b", r"\\binom", r"\dbinom{4}{2}", r"\binom{4}{2}"),
+    _rule("operator names", "operatorname mathrm text", r"\\(?:operatorname\*?|mathrm|text)\s*\{\s*("
+          + _FUNCTIONS + r")\s*\}", r"\\\1 ", r"\operatorname{arccot}(5)", r"\arccot (5)"),
+    _rule("base in words", "_",
+          r"_\s*\{?\s*(?:\\(?:text|mathrm|textbf)\s*\{\s*)?(" + "|".join(_WORDS_OF_BASE) + r")\b[\s}]*",
+          lambda m: "_{" + _WORDS_OF_BASE[m[1].lower()] + "}", r"52_{\text{eight}}", "52_{8}",
+          re.IGNORECASE),
+    _rule("base in text", "base", r"[\s(]*\\?(?:text|mathrm|textrm)?\s*[{(]?\s*\(?(?:in\s+)?base[\s-]+(\d+)\s*[)}]*",
+          r"_{\1}", r"52 \text{ (base 8)}", "52_{8}", re.IGNORECASE),
+    _rule("percent in words", "percent pct %",
+          r"\\?%|\s*\\text\s*\{\s*(?:percent|pct)\s*\}|\s*\b(?:percent(?:age)?|pct)\b", "%",
+          r"12.5 percent", "12.5%", re.IGNORECASE),
+    _rule("degrees", "circ degree °",
+          r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\\text\s*\{\s*degrees?\s*\}|\bdegrees?\b)", " ",
+          r"90^{\circ}", "90 "),
+    _rule("primes", "prime", r"\^\s*\{?\s*((?:\\prime\s*)+)\}?",
+          lambda m: "'" * m[1].count("prime"), r"y^{\prime}", "y'"),
+    _rule("infinity", "inf", r"\\?\binfinity\b|\\infin\b|(?<![\w\\])inf\b|\+\s*\\infty\b", r"\\infty ",
+          r"[2,+\infty)", r"[2,\infty )", re.IGNORECASE),
+    _rule("at most, at least", "\\l \\g <= >=",
+          r"\\(l|g)(?:eqslant|eqq|eq|e)(?![a-zA-Z])|([<>])=", lambda m: "\\" + (m[1] or ("l" if m[2] == "<" else "g")) + "e ",
+          r"k \geqslant 2", r"k \ge  2"),
+    _rule("less, greater", "\\lt \\gt", r"\\([lg])t\b", lambda m: "<" if m[1] == "l" else ">",
+          r"x\lt 3", "x< 3"),
+    _rule("unequal", "\\n !=", r"\\(?:neq?|not\s*=)(?![a-zA-Z])|!=", r"\\neq ", r"x\ne 3", r"x\neq  3"),
+    _rule("empty set", "varnothing", r"\\varnothing\b", r"\\emptyset ", r"\varnothing", r"\emptyset "),
+    _rule("dots", "dots", r"\\[lcd]?dots[cb]?\b|…", "...", r"1,\ldots,5", "1,...,5"),
+    _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
+    _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
+    _rule("short root", "sqrt", r"\\sqrt\s*(?![\s{\[a-zA-Z])([0-9]|\\[a-zA-Z]+)", r"\\sqrt{\1}",
+          r"\sqrt2", r"\sqrt{2}"),
+    _rule("short root of a letter", "sqrt", r"\\sqrt\s+([0-9a-zA-Z])", r"\\sqrt{\1}", r"\sqrt x", r"\sqrt{x}"),
+    _rule("root in plain text", "sqrt", r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+))",
+          lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", "2sqrt(3)", r"2\sqrt{3}"),
+    _rule("short fraction, two digits", "frac", r"\\frac\s*" + _ARGUMENT + r"\s*" + _ARGUMENT,
+          lambda m: r"\frac" + _braced(m[1]) + _braced(m[2]), r"\frac12", r"\frac{1}{2}"),
+    _rule("short fraction, first digit", "frac", r"\\frac\s*([0-9a-zA-Z])\s*(?=\{)", r"\\frac{\1}",
+          r"\frac9{\sqrt{19}}", r"\frac{9}{\sqrt{19}}"),
+    _rule("thousands with space", "", r"(?<![\d.,])(?<!\d\s)[1-9]\d{0,2}(?:\s\d{3})+(?!\s?[\d/]|\.\d)",
+          lambda m: "".join(m.group().split()), "1 000", "1000"),
+    _rule("approximately", "\\approx \\simeq \\sim \\doteq", r"^\s*\\(?:approx|simeq|sim|doteq)\b", "",
+          r"\approx 5", " 5"),
+    _rule("trailing punctuation", "", r"[\s.,;:]*(?:\\\\)?\s*$", "", "5.", "5"),
+    _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
+)  # fmt: skip
+
+
+THOUSANDS = _rule(
+    "thousands", ",", r"(?<![\d.,(\[{])(?<!,\s)(\d{1,3}(?:,\d{3})+)(?![\d]|,\s?\d)",
+    lambda m: m[1].replace(",", ""), "58,500", "58500",
+)  # fmt: skip
+"""Apart from `RULES` because ``325,950`` may be one number or a list of two; see `readings`."""
+
+
+def readings(text: str) -> tuple[str, ...]:
+    """The normal forms of an answer: a second one where a comma may or may not group digits."""
+    plain = normalize(text)
+    grouped = THOUSANDS.pattern.sub(THOUSANDS.replacement, plain) if "," in plain else plain
+    return (plain,) if grouped == plain else (grouped, plain)
+
+
+def normalize(text: str) -> str:
+    """Apply `RULES` to one answer.
+
+    Args:
+        text: An answer of at most `LONGEST` characters; a longer one only loses outer spaces.
+
+    Returns:
+        The answer in the one notation that the later stages read.
+    """
+    if len(text) > LONGEST:
+        return text.strip()
+    for rule in RULES:
+        if not rule.needles or any(needle in text for needle in rule.needles):
+            text = rule.pattern.sub(rule.replacement, text)
+    return text.strip()

@@ -1,0 +1,66 @@
+r"""Units and counted things behind a value: ``5\text{ cm}^2``, ``45 mph``, ``12 apples``."""
+
+from __future__ import annotations
+
+import re
+
+_ALIASES = {
+    "m": "meter metre meters metres", "cm": "centimeter centimetre centimeters centimetres",
+    "mm": "millimeter millimetre millimeters millimetres", "dm": "decimeter decimeters",
+    "km": "kilometer kilometre kilometers kilometres kms", "in": "inch inches",
+    "ft": "foot feet", "yd": "yard yards yds", "mi": "mile miles", "g": "gram grams gm",
+    "kg": "kilogram kilograms kgs", "mg": "milligram milligrams", "lb": "pound pounds lbs",
+    "oz": "ounce ounces", "s": "second seconds sec secs", "min": "minute minutes mins",
+    "h": "hour hours hr hrs", "d": "day days", "wk": "week weeks", "mo": "month months",
+    "yr": "year years yrs", "L": "liter litre liters litres l", "ml": "milliliter milliliters mL",
+    "gal": "gallon gallons", "N": "newton newtons", "J": "joule joules", "W": "watt watts",
+    "Hz": "hertz", "V": "volt volts", "A": "amp amps ampere amperes", "T": "tesla",
+    "K": "kelvin", "mph": "", "kmh": "kph kmph", "rad": "radian radians", "cent": "cents",
+    "dollar": "dollars USD bucks", "unit": "units", "point": "points",
+}  # fmt: skip
+_UNIT = {alias: unit for unit, names in _ALIASES.items() for alias in (unit, *names.split())}
+_MODIFIERS = ("square", "squared", "cubic", "cubed", "sq", "cu", "per")
+
+# A variable may be a bare letter, a unit in roman type may not: bare units have two letters.
+_WRAPPED = r"\\(?:text(?:bf|it|rm|sf)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)\s*\{[^{}]*\}"
+_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|\d))?"
+_BARE = (
+    "(?:"
+    + "|".join(sorted((n for n in {*_UNIT, *_MODIFIERS} if len(n) > 1), key=len, reverse=True))
+    + r")(?![a-zA-Z])"
+)
+_BEHIND = re.compile(
+    rf"(?P<value>.*?[\d.}})%\]]|.*?\\pi)(?P<unit>(?:\s*(?:/|\\cdot|-)?\s*(?:{_WRAPPED}|{_BARE}){_POWER})+)$",
+    re.DOTALL,
+)
+_COUNTED = re.compile(
+    r"(?P<value>[-+]?[\d.,]*\d(?:/\d+)?)\s+(?P<unit>[a-zA-Z]{3,}(?:[\s-][a-zA-Z]+){0,5})$"
+)
+_NOT_UNITS = re.compile(r"\b(?:if|for|when|where|and|or|i|e|am|pm|AM|PM|times|mod)\b|\\pi|\d")
+_WRAPPED_TEXT = re.compile(r"\\[a-z]+\s*\{([^{}]*)\}")
+
+
+def split(text: str) -> tuple[str, str]:
+    """Split a leaf into its value and its unit, ``""`` if it has none.
+
+    Args:
+        text: A normalised leaf, with its wrappers such as ``\\text`` still in place.
+    """
+    found = _BEHIND.match(text) or _COUNTED.match(text)
+    if not found:
+        return text, ""
+    unit = _WRAPPED_TEXT.sub(r" \1 ", found["unit"])
+    if _NOT_UNITS.search(re.sub(_POWER + "$|" + _POWER + r"(?=\s)", "", unit)):
+        return text, ""
+    return found["value"].strip(), " ".join(unit.split())
+
+
+def compatible(unit: str, other: str) -> bool:
+    """Whether two units may stand for each other: false only if both are known and differ."""
+    a, b = _known(unit), _known(other)
+    return a is None or b is None or a == b
+
+
+def _known(unit: str) -> str | None:
+    """The symbol of a plain unit without power or quotient, ``None`` for anything else."""
+    return _UNIT.get(unit.strip(" ()."))
