@@ -54,8 +54,9 @@ class SoftPromptInjector:
         if self._rows is None or not self._rows[0].numel():
             return None
         positions_K, rows_KD = (tensor.to(output.device) for tensor in self._rows)
-        flat = output.reshape(-1, output.shape[-1])
-        return flat.index_copy(0, positions_K, rows_KD.to(output.dtype)).view_as(output)
+        # Not a view of a flattened copy: FSDP2 hangs its backward hooks on this very tensor.
+        places = torch.unravel_index(positions_K, output.shape[:-1])
+        return output.index_put(places, rows_KD.to(output.dtype))
 
 
 def flat_positions(

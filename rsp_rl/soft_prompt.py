@@ -17,6 +17,12 @@ import torch
 #: Rollout dtypes a record can name. A record travels as int64, hence codes and not names.
 DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
 
+#: Field of a training sample that carries its encoded record, int64 [7].
+RECORD_FIELD = "rsp_record"
+
+#: Key of the record in `SamplingParams.extra_args`, vLLM's place for per-request extensions.
+EXTRA_ARG = "rsp_rl"
+
 # A rollout's place in a run, packed into 64 bits: [validation | step | prompt index | rollout].
 _VALIDATION_BITS, _STEP_BITS, _INDEX_BITS, _ROLLOUT_BITS = 1, 19, 28, 16
 _MASK_64 = (1 << 64) - 1

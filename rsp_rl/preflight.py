@@ -1,0 +1,240 @@
+"""Checks of a training run before Ray starts: one clear error for what would fail minutes later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from omegaconf import DictConfig, ListConfig
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
+from rsp_rl.placement import check_chat_template
+
+_WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+
+
+def resolve_model_folder(path: str) -> Path:
+    """The local folder of a model given as a folder or as a name on the Hugging Face hub.
+
+    Raises:
+        ConfigError: If there is no such folder, and no such model on the hub (or no way to it).
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+        raise ConfigError(
+            f"actor_rollout_ref.model.path={path!r}: no such folder; give a Hugging Face model "
+            "folder, or a name on the hub such as Qwen/Qwen2.5-Math-7B"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, ignore_patterns=["*.bin", "*.pth", "*.gguf"]))
+    except Exception as error:  # the hub raises a dozen kinds; all mean the same to the user
+        raise ConfigError(
+            f"actor_rollout_ref.model.path={path!r}: no such folder, and the hub did not give it "
+            f"({type(error).__name__}: {error}); check the name, the network and HF_TOKEN"
+        ) from error
+
+
+def check_model(folder: Path) -> PretrainedConfig:
+    """The model's config, its weights being there.
+
+    Raises:
+        ConfigError: If the folder holds no config or no safetensors weights.
+    """
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"model folder {folder} holds no config.json; is it a Hugging Face model folder? "
+            "A verl checkpoint has one in its actor/huggingface folder, once merged"
+        )
+    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_PATTERNS):
+        raise ConfigError(f"model folder {folder} holds no *.safetensors weights; download them")
+    return AutoConfig.from_pretrained(folder)
+
+
+def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    Raises:
+        ConfigError: If the folder holds none that loads.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
+    if chat_template:
+        tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, options: RspOptions) -> None:
+    """Make sure that prompts can be made and that soft prompts have a place in them.
+
+    Raises:
+        ConfigError: If there is no chat template.
+        PlacementError: If the template has no end-of-turn token.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            "the tokenizer has no chat template, which training prompts need; use a model that has "
+            "one, or set actor_rollout_ref.model.custom_chat_template"
+        )
+    if options.enabled:
+        check_chat_template(tokenizer, options.position)
+
+
+def check_dataset(files: str | Sequence[str], prompt_key: str = "prompt") -> int:
+    """Check every row of a dataset in verl's schema.
+
+    Args:
+        files: Parquet files.
+        prompt_key: Column of the chat messages.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigError: Naming file, row and field of the first row that training could not use.
+    """
+    rows = 0
+    for name in [files] if isinstance(files, str) else list(files):
+        file = Path(name).expanduser()
+        if not file.is_file():
+            raise ConfigError(f"dataset {file} does not exist; check data.train_files, val_files")
+        if file.suffix != ".parquet":
+            continue  # verl reads json as well; its rows are checked when they are used
+        columns = [prompt_key, "reward_model", "data_source"]
+        try:
+            present = pq.read_schema(file).names
+            missing = [column for column in columns if column not in present]
+            table = pq.read_table(file, columns=[c for c in columns if c in present])
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"dataset {file} is not a readable parquet file: {error}") from error
+        if missing:
+            raise ConfigError(
+                f"dataset {file}, row 0: no {missing[0]!r}; every row needs the columns {columns} "
+                f"(verl's schema), the file has {present}"
+            )
+        if not table.num_rows:
+            raise ConfigError(f"dataset {file} has no rows")
+        for number, row in enumerate(table.to_pylist()):
+            if problem := _row_problem(row, prompt_key):
+                raise ConfigError(f"dataset {file}, row {number}: {problem}")
+        rows += table.num_rows
+    return rows
+
+
+def _row_problem(row: Mapping[str, Any], prompt_key: str) -> str | None:
+    messages = row[prompt_key]
+    if not messages:
+        return f"no {prompt_key!r}: it must be a list of chat messages"
+    for message in messages:
+        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+            return f"{prompt_key!r} holds {message!r}, not a message with 'role' and 'content'"
+    if not any(message["role"] == "user" for message in messages):
+        return f"{prompt_key!r} has no user message"
+    reward_model = row["reward_model"]
+    if not isinstance(reward_model, Mapping) or reward_model.get("ground_truth") is None:
+        return "reward_model.ground_truth is missing; the reward needs a gold answer"
+    if not row["data_source"]:
+        return "'data_source' is empty; it names the benchmark whose grading rules apply"
+    return None
+
+
+def check_lengths(config: DictConfig, model: PretrainedConfig, extra: int) -> None:
+    """Make sure that a prompt with its soft prompt, and a response, fit everywhere.
+
+    Args:
+        config: The run's config, `rollout.prompt_length` set.
+        model: The model's config.
+        extra: Tokens that a soft prompt adds to a prompt.
+
+    Raises:
+        ConfigError: Naming the budget that is too small.
+    """
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    if rollout.prompt_length < data.max_prompt_length + extra:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.prompt_length={rollout.prompt_length} is below "
+            f"data.max_prompt_length={data.max_prompt_length} and the {extra} tokens of a soft "
+            "prompt: some prompts would not fit; raise the former, lower the latter, or leave "
+            "rollout.prompt_length=null"
+        )
+    total = rollout.prompt_length + rollout.response_length
+    limits = {
+        "actor_rollout_ref.rollout.max_model_len": rollout.max_model_len,
+        "the model's max_position_embeddings": getattr(model, "max_position_embeddings", None),
+    }
+    for name, limit in limits.items():
+        if limit is not None and total > limit:
+            raise ConfigError(
+                f"prompt ({rollout.prompt_length} tokens, {extra} of them RSP) and response "
+                f"({rollout.response_length}) exceed {name}={limit}; lower data.max_prompt_length "
+                "or data.max_response_length"
+            )
+
+
+def check_batches(config: DictConfig) -> None:
+    """Check the batch arithmetic that verl asserts only after start-up.
+
+    Raises:
+        ConfigError: Naming the two numbers that do not divide.
+    """
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    ranks //= actor.get("ulysses_sequence_parallel_size", 1)
+    if config.data.train_batch_size % actor.ppo_mini_batch_size:
+        raise ConfigError(
+            f"data.train_batch_size={config.data.train_batch_size} is not a multiple of "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
+        )
+    mini_batch = actor.ppo_mini_batch_size * rollout.n
+    if mini_batch % ranks:
+        raise ConfigError(
+            f"a mini-batch of {actor.ppo_mini_batch_size} prompts x rollout.n={rollout.n} rollouts "
+            f"does not divide over {ranks} data-parallel ranks"
+        )
+    micro_batch = actor.get("ppo_micro_batch_size_per_gpu")
+    if not actor.use_dynamic_bsz and micro_batch and (mini_batch // ranks) % micro_batch:
+        raise ConfigError(
+            f"a rank's mini-batch of {mini_batch // ranks} rollouts is not a multiple of "
+            f"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu={micro_batch}"
+        )
+
+
+def check_rsp_support(config: DictConfig) -> None:
+    """Refuse what soft prompts or the guard cannot work with.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    rollout_dtype(rollout.dtype)
+    correction = config.algorithm.get("rollout_correction") or {}
+    refused = {
+        f"actor_rollout_ref.rollout.name={rollout.name}: soft prompts need vllm": rollout.name
+        != "vllm",
+        f"actor_rollout_ref.actor.strategy={actor.strategy}: soft prompts need fsdp or fsdp2": (
+            actor.strategy not in ("fsdp", "fsdp2")
+        ),
+        "actor_rollout_ref.rollout.repetition_penalty: vLLM's penalties fail on prompts of "
+        "embeddings; set it to 1.0": rollout.get("repetition_penalty", 1.0) != 1.0,
+        "actor_rollout_ref.rollout.calculate_log_probs=False: the guard compares them": (
+            not rollout.calculate_log_probs
+        ),
+        "algorithm.rollout_correction.bypass_mode=True: the guard compares the rollout's log-probs "
+        "with the actor's, which that mode does not compute": bool(correction.get("bypass_mode")),
+    }
+    for message, applies in refused.items():
+        if applies:
+            raise ConfigError(message)
+
+
+def as_list(files: str | Sequence[str]) -> list[str]:
+    """A config's file or files as a plain list."""
+    return list(files) if isinstance(files, list | tuple | ListConfig) else [files]

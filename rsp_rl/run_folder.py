@@ -1,0 +1,111 @@
+"""A run's folder: what lies where, and how its files survive restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class RunFolderError(RuntimeError):
+    """The run folder cannot be used; the message names the file, the cause and the mend."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run (`RUN_DIR`).
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """RSP settings of the run, mu_E and sigma_E of the *pretrained* table among them."""
+        return self.root / "rsp.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """verl's checkpoints, `global_step_N` each."""
+        return self.root / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a logged step: `{"step": int, "data": {name: number}}`."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's log folder."""
+        return self.root / "tensorboard"
+
+    @property
+    def summary(self) -> Path:
+        """The run in ten numbers."""
+        return self.root / "summary.json"
+
+    @property
+    def plot(self) -> Path:
+        """Reward and held-out accuracy by step."""
+        return self.root / "training.png"
+
+    def keep_earlier_metrics(self) -> None:
+        """Move an earlier start's metrics aside; verl opens its log file anew at each start."""
+        if not self.metrics.is_file():
+            return
+        earlier = self.root / "metrics"
+        earlier.mkdir(exist_ok=True)
+        number = len(list(earlier.glob("start_*.jsonl")))
+        os.replace(self.metrics, earlier / f"start_{number:03d}.jsonl")
+
+    def merge_metrics(self) -> dict[int, dict[str, float]]:
+        """All starts' metrics by step, later starts' for steps done twice; `metrics.jsonl` anew.
+
+        Raises:
+            RunFolderError: If nothing was logged.
+        """
+        starts = [*sorted((self.root / "metrics").glob("start_*.jsonl")), self.metrics]
+        steps: dict[int, dict[str, float]] = {}
+        for file in starts:
+            for step, data in _read_metrics(file):
+                # Validation before training and the resumed step may share a number.
+                steps[step] = {**steps.get(step, {}), **data}
+        if not steps:
+            raise RunFolderError(f"{self.root} holds no metrics; did the training log a step?")
+        lines = [json.dumps({"step": step, "data": steps[step]}) for step in sorted(steps)]
+        write_whole(self.metrics, "\n".join(lines) + "\n")
+        return dict(sorted(steps.items()))
+
+
+def _read_metrics(file: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Logged steps of one start; a last line that a crash cut short is left out."""
+    if not file.is_file():
+        return
+    lines = file.read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            yield int(record["step"]), record["data"]
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                return
+            raise RunFolderError(
+                f"{file}, line {number} is no metrics record ({error}); remove the line"
+            ) from error
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_whole(file, json.dumps(content, indent=2) + "\n")

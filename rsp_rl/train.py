@@ -1,0 +1,138 @@
+"""`python -m rsp_rl.train --config-name dapo_rsp [overrides]`: check, fill in, start verl."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.placement import PlacementError, extra_tokens
+from rsp_rl.preflight import (
+    as_list,
+    check_batches,
+    check_dataset,
+    check_lengths,
+    check_model,
+    check_rsp_support,
+    check_tokenizer,
+    load_tokenizer,
+    resolve_model_folder,
+)
+from rsp_rl.run_folder import RunFolder, RunFolderError, write_json
+
+logger = logging.getLogger("rsp_rl.train")
+
+CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+
+
+def prepare(config: DictConfig) -> RunFolder:
+    """Check a composed config and fill in what depends on model and machine, in place.
+
+    Reads mu_E and sigma_E once and keeps them in the run's `rsp.json`: `model.path` may point at a
+    trained checkpoint later, the law stays that of the pretrained table.
+
+    Raises:
+        ConfigError, PlacementError, FileNotFoundError, ValueError: For all that would fail later.
+    """
+    options = RspOptions.from_config(config.rsp)
+    check_rsp_support(config)
+    check_batches(config)
+    model = config.actor_rollout_ref.model
+    folder = resolve_model_folder(model.path)
+    model_config = check_model(folder)
+    tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
+    check_tokenizer(tokenizer, options)
+    extra = extra_tokens(tokenizer, options.length, options.position)
+    run = RunFolder(Path(config.run_dir).resolve())
+    with open_dict(config):
+        rollout = config.actor_rollout_ref.rollout
+        if rollout.prompt_length is None:
+            rollout.prompt_length = config.data.max_prompt_length + extra
+        vllm = rollout.engine_kwargs.vllm
+        if vllm.enable_prompt_embeds is None:
+            vllm.enable_prompt_embeds = True if options.enabled else None
+        config.run_dir = str(run.root)
+        model.path = str(folder)
+    check_lengths(config, model_config, extra)
+    for files in (config.data.train_files, config.data.val_files):
+        check_dataset(as_list(files), config.data.prompt_key)
+
+    run.root.mkdir(parents=True, exist_ok=True)
+    with open_dict(config):
+        config.rsp.mean, config.rsp.std = _law(run, options, folder)
+        _set_environment(config, run)
+    write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
+    run.keep_earlier_metrics()
+    return run
+
+
+def _law(run: RunFolder, options: RspOptions, folder: Path) -> tuple[float, float]:
+    """mu_E and sigma_E: as set, else as this run began with, else from the model's table."""
+    if options.mean is not None and options.std is not None:
+        return options.mean, options.std
+    if run.settings.is_file():
+        saved = json.loads(run.settings.read_text())
+        return saved["mean"], saved["std"]
+    stats = embedding_stats(folder)
+    logger.info(
+        "mu_E=%.6g sigma_E=%.6g over %d x %d entries of %s",
+        stats.mean,
+        stats.std,
+        stats.vocab_size,
+        stats.hidden_size,
+        stats.tensor,
+    )
+    return stats.mean, stats.std
+
+
+def _set_environment(config: DictConfig, run: RunFolder) -> None:
+    """Give this process, and through Ray's runtime env all others, the run's environment."""
+    variables = {
+        "VERL_FILE_LOGGER_PATH": str(run.metrics),
+        "TENSORBOARD_DIR": str(run.tensorboard),
+    }
+    if config.trainer.device == "cpu":
+        variables["VERL_PLATFORM"] = "cpu"
+    os.environ.update(variables)
+    config.ray_kwargs.ray_init.runtime_env.env_vars.update(variables)
+
+
+def run_training(config: DictConfig) -> None:
+    """Start verl with a prepared config and wait for the end."""
+    # verl reads the platform from the environment when it is first imported.
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    from rsp_rl.verl_plugin.task_runner import TaskRunner
+
+    auto_set_device(config)
+    validate_config(
+        config=config,
+        use_reference_policy=need_reference_policy(config),
+        use_critic=need_critic(config),
+    )
+    run_ppo(config, task_runner_class=TaskRunner)
+
+
+@hydra.main(config_path=str(CONFIG_FOLDER), config_name="dapo_rsp", version_base=None)
+def main(config: DictConfig) -> None:
+    """Entry point; see the module's docstring."""
+    try:
+        prepare(config)
+    except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:
+        # One line that names cause and mend; a traceback would bury it.
+        sys.exit(f"error: {error}")
+    run_training(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Actor side: verl's FSDP engine with the embedding hook, for log-probs and for every update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions, rank_slice
+from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
+
+
+class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
+    """FSDP language-model engine that conditions on each sample's own soft prompt.
+
+    Every micro-batch brings its samples' records along, so that shuffling, balancing, dynamic
+    batch sizes and replay cannot match a sample with another one's soft prompt.
+    """
+
+    def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        # Here the model is complete (LoRA included) and not yet wrapped; the hook survives FSDP.
+        embedding = module.get_input_embeddings()
+        self._injector = SoftPromptInjector(embedding)
+        self._hidden_size = int(embedding.weight.shape[-1])
+        return super()._build_fsdp_module(module)
+
+    def forward_step(
+        self, micro_batch: TensorDict, loss_function: Callable | None, forward_only: bool
+    ) -> Any:
+        # prepare_model_inputs, called in there, enters the injection; it must end with the
+        # micro-batch, whatever happens in it.
+        with ExitStack() as self._injection:
+            return super().forward_step(micro_batch, loss_function, forward_only)
+
+    def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
+        model_inputs, output_args = super().prepare_model_inputs(micro_batch=micro_batch)
+        if RECORD_FIELD in micro_batch:
+            input_ids = micro_batch["input_ids"]
+            records = decode_records(micro_batch)
+            check_placeholders(records, input_ids)
+            packed = tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True)
+            starts = (
+                input_ids.offsets()[:-1].tolist()
+                if packed
+                else [row * model_inputs["input_ids"].shape[1] for row in range(len(records))]
+            )
+            positions = flat_positions(records, starts)
+            rows = draw_rows(records, self._hidden_size)
+            if self.use_ulysses_sp:
+                rank = torch.distributed.get_rank(self.ulysses_parallel_group)
+                width = model_inputs["input_ids"].shape[1]
+                positions, rows = rank_slice(positions, rows, rank, width)
+            self._injection.enter_context(self._injector.inject(positions, rows))
+        return model_inputs, output_args
+
+
+def decode_records(micro_batch: TensorDict) -> list[SoftPromptRecord]:
+    """The micro-batch's records; verl's synthetic padding samples get a soft prompt of length 0.
+
+    verl fills a batch up with copies of a real sample whose tokens it replaces by end-of-sequence
+    ones and whose response mask it zeroes (`construct_minimal_padding_template`): the copied
+    record is not theirs.
+    """
+    encoded = micro_batch[RECORD_FIELD].unbind()
+    masks = micro_batch["loss_mask"].unbind()
+    records = []
+    for row, mask in zip(encoded, masks, strict=True):
+        record = SoftPromptRecord.from_tensor(row)
+        if not mask.any():
+            record = SoftPromptRecord(**{**record.to_dict(), "start": 0, "length": 0})
+        records.append(record)
+    return records
+
+
+def check_placeholders(records: list[SoftPromptRecord], input_ids: torch.Tensor) -> None:
+    """Make sure that each record points at placeholders.
+
+    Args:
+        records: One a sequence.
+        input_ids: Nested int64 [B, T].
+
+    Raises:
+        ValueError: Where a sample's tokens and record do not belong together.
+    """
+    for number, (record, tokens) in enumerate(zip(records, input_ids.unbind(), strict=True)):
+        span = tokens[record.start : record.start + record.length]
+        if len(span) < record.length or bool((span != record.placeholder_id).any()):
+            raise ValueError(
+                f"sample {number} of a micro-batch: tokens {record.start} to "
+                f"{record.start + record.length} of {len(tokens)} are not soft prompt "
+                "placeholders; its prompt was truncated or its record belongs to another sample"
+            )
+
+
+# verl looks up (device, vendor) before the device alone, where its own CUDA engine is.
+EngineRegistry.register("language_model", ["fsdp", "fsdp2"], "cuda", "nvidia")(SoftPromptFSDPEngine)
+EngineRegistry.register("language_model", ["fsdp", "fsdp2"], "cpu")(SoftPromptFSDPEngine)

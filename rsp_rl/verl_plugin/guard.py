@@ -1,0 +1,95 @@
+"""The guard: rollout and actor must mean the same policy.
+
+The worst bug of this method is silent. When the actor forgets H, old and new log-probs forget it
+alike: verl's ppo_kl and clip fraction are exactly 0, and only the gap between the rollout's
+log-probs and the actor's shows it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from rsp_rl.options import GuardOptions
+
+logger = logging.getLogger(__name__)
+
+
+class PolicyMismatchError(RuntimeError):
+    """Rollout and actor disagree on the log-probs of the sampled tokens."""
+
+
+@dataclass(frozen=True)
+class StepSamples:
+    """One step's samples without verl's synthetic padding, right-padded to [B, T].
+
+    Attributes:
+        rollout_log_probs: float [B, T], the rollout engine's log-probs of the sampled tokens.
+        actor_log_probs: float [B, T], the actor's, recomputed before the update.
+        response_mask: [B, T], 1 on tokens that the policy sampled.
+        rewards: float [B], sequence rewards.
+        soft_prompt_lengths: int [B], L of each sample; 0 where it has no soft prompt.
+    """
+
+    rollout_log_probs: torch.Tensor
+    actor_log_probs: torch.Tensor
+    response_mask: torch.Tensor
+    rewards: torch.Tensor
+    soft_prompt_lengths: torch.Tensor
+
+
+def step_metrics(samples: StepSamples) -> dict[str, float]:
+    """What a step logs: the log-prob gap, and reward and response length by RSP on and off.
+
+    Returns:
+        `rsp/logprob_gap_mean` and `_max` in nats, over response tokens; `rsp/rollouts`;
+        `rsp/{on,off}/reward_mean` and `response_length_mean` for the kinds that occur.
+    """
+    mask = samples.response_mask.bool()
+    gap = (samples.rollout_log_probs - samples.actor_log_probs).abs()[mask]
+    has_soft_prompt = samples.soft_prompt_lengths > 0
+    metrics = {
+        # A NaN must not hide behind a comparison that it fails.
+        "rsp/logprob_gap_mean": gap.mean().nan_to_num(nan=float("inf")).item(),
+        "rsp/logprob_gap_max": gap.max().nan_to_num(nan=float("inf")).item(),
+        "rsp/rollouts": float(has_soft_prompt.sum()),
+    }
+    lengths = mask.sum(dim=1).float()
+    for name, chosen in (("on", has_soft_prompt), ("off", ~has_soft_prompt)):
+        if chosen.any():
+            metrics[f"rsp/{name}/reward_mean"] = samples.rewards[chosen].mean().item()
+            metrics[f"rsp/{name}/response_length_mean"] = lengths[chosen].mean().item()
+    return metrics
+
+
+def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_start: int) -> None:
+    """Stop a run whose rollout and actor are different policies.
+
+    Args:
+        metrics: What `step_metrics` returned.
+        options: Bound and number of guarded steps.
+        steps_since_start: 1 for the first step of this process.
+
+    Raises:
+        PolicyMismatchError: If the mean gap exceeds the bound in the first steps; later, when
+            weights are worth keeping, it is logged as a warning.
+    """
+    gap = metrics["rsp/logprob_gap_mean"]
+    if gap <= options.max_mean_gap:
+        return
+    message = (
+        f"mean |log p_rollout - log p_actor| is {gap:.3g} nats over this step's response tokens, "
+        f"above rsp.guard.max_mean_gap={options.max_mean_gap:g}: rollout and actor are different "
+        "policies. Likely causes: the actor does not inject the soft prompt (is "
+        "actor_rollout_ref.model.external_lib=rsp_rl.verl_plugin.components set, and no other "
+        "engine registered?); the rollout runs other weights (weight sync, or a checkpoint or "
+        "LoRA adapter that only one side loaded); another temperature or logprobs_mode; truncated "
+        "sampling (top_k, top_p renormalise the rollout's log-probs); a rollout dtype far from "
+        "the actor's; a vocabulary larger than the tokenizer, which verl masks in vLLM only. "
+        "Raise the bound only if you know the cause."
+    )
+    if steps_since_start <= options.steps:
+        raise PolicyMismatchError(message)
+    logger.warning(message)

@@ -1,0 +1,128 @@
+"""verl's synchronous trainer with the guard, and with the RSP settings in every checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
+
+from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.run_folder import write_json
+from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.verl_plugin.guard import StepSamples, check_gap, step_metrics
+
+TRAINER_MODE = "rsp_sync"
+SETTINGS_FILE = "rsp.json"
+
+
+@register_trainer(TRAINER_MODE)
+class SoftPromptTrainer(PPOTrainerSync):
+    """`PPOTrainerSync` that checks each step's rollout against the actor."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._options = RspOptions.from_config(config.rsp)
+        self._steps_since_start = 0
+        with open_dict(config):
+            # verl asks for "sync" in several places; this trainer is that one.
+            config.trainer.v1.trainer_mode = "sync"
+        super().__init__(config)
+        self.replay_buffer.poll_interval = config.trainer.v1[TRAINER_MODE].poll_interval_s
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        batch = super()._compute_old_log_prob(batch, metrics)
+        samples = self._step_samples(batch)
+        self._steps_since_start += 1
+        guarded = step_metrics(samples)
+        metrics.update(guarded)
+        check_gap(guarded, self._options.guard, self._steps_since_start)
+        return batch
+
+    def _step_samples(self, batch: KVBatchMeta) -> StepSamples:
+        """This step's real samples from TransferQueue.
+
+        Raises:
+            RuntimeError: If RSP is on and a sample came without a record.
+        """
+        keys = [
+            key
+            for key, tag in zip(batch.keys, batch.tags, strict=True)
+            if not tag.get("is_padding", False)
+        ]
+        fields = ["rollout_log_probs", "old_log_probs", "response_mask", "rm_scores"]
+        if self._options.enabled:
+            fields.append(RECORD_FIELD)
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        lengths = torch.zeros(len(keys), dtype=torch.int64)
+        if self._options.enabled:
+            if RECORD_FIELD not in data:
+                raise RuntimeError(
+                    "training samples arrived without their soft prompt records although "
+                    f"rsp.length={self._options.length}; is actor_rollout_ref.rollout.agent."
+                    "agent_loop_manager_class set to rsp_rl's SoftPromptAgentLoopManager?"
+                )
+            records = [SoftPromptRecord.from_tensor(row) for row in data[RECORD_FIELD].unbind()]
+            lengths = torch.tensor([record.length for record in records])
+        dense = {name: data[name].to_padded_tensor(0) for name in fields[:4]}
+        return StepSamples(
+            rollout_log_probs=dense["rollout_log_probs"].float(),
+            actor_log_probs=dense["old_log_probs"].float(),
+            response_mask=dense["response_mask"],
+            rewards=dense["rm_scores"].sum(dim=1),
+            soft_prompt_lengths=lengths,
+        )
+
+    def _save_checkpoint(self) -> None:
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # Before verl writes latest_checkpointed_iteration.txt: a checkpoint that counts has it.
+        write_json(folder / SETTINGS_FILE, checkpoint_settings(self._options))
+        super()._save_checkpoint()
+
+    def _load_checkpoint(self) -> None:
+        if folder := self._checkpoint_to_resume():
+            check_settings(folder, self._options)
+        super()._load_checkpoint()
+
+    def _checkpoint_to_resume(self) -> Path | None:
+        trainer = self.config.trainer
+        if trainer.resume_mode == "auto":
+            folder = find_latest_ckpt_path(os.path.abspath(trainer.default_local_dir))
+        else:
+            folder = trainer.resume_from_path if trainer.resume_mode == "resume_path" else None
+        return Path(folder) if folder else None
+
+
+def checkpoint_settings(options: RspOptions) -> dict[str, Any]:
+    """What decides a run's draws and must not change when it is resumed."""
+    names = ("length", "position", "scale", "mode", "seed", "mean", "std")
+    return {name: getattr(options, name) for name in names}
+
+
+def check_settings(folder: Path, options: RspOptions) -> None:
+    """Compare a checkpoint's RSP settings with the run's.
+
+    A checkpoint without them (of plain verl) is taken as it is.
+
+    Raises:
+        ConfigError: If they differ; names the first difference and both ways out.
+    """
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        return
+    saved, current = json.loads(file.read_text()), checkpoint_settings(options)
+    for name, value in current.items():
+        if saved.get(name) != value:
+            raise ConfigError(
+                f"rsp.{name}={value} but {file} was trained with {saved.get(name)}; resume with "
+                f"rsp.{name}={saved.get(name)}, or start anew with another run_dir or "
+                "trainer.resume_mode=disable"
+            )
