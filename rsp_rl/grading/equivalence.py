@@ -28,8 +28,10 @@ class Comparer(Protocol):
     def value(self, prediction: str, gold: str) -> bool | None:
         """Whether two leaves are equal."""
 
-    def equation(self, prediction: tuple[str, str], gold: tuple[str, str]) -> bool | None:
-        """Whether two equations, each a left and a right side, have the same solutions."""
+    def relation(
+        self, prediction: tuple[str, str], gold: tuple[str, str], sign: int
+    ) -> bool | None:
+        """Whether ``left - right`` of both is the same up to a factor of that sign (0: any)."""
 
 
 def equal(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
@@ -269,12 +271,15 @@ def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> 
     side_by_side = either(
         (_same_sides(prediction, gold, leaves), _same_sides(_reversed(prediction), gold, leaves))
     )
-    if side_by_side or prediction.ops != ("=",) or gold.ops != ("=",):
+    if side_by_side or len(gold.ops) > 1:
         return side_by_side
+    if _FLIP[prediction.ops[0]] == gold.ops[0] != "=":
+        prediction = _reversed(prediction)
     sides = [side.text for side in (*prediction.sides, *gold.sides) if isinstance(side, Leaf)]
-    if len(sides) != 4:
+    if prediction.ops != gold.ops or len(sides) != 4:
         return side_by_side
-    return leaves.equation((sides[0], sides[1]), (sides[2], sides[3]))
+    sign = 0 if gold.ops[0] in ("=", "\\neq") else 1
+    return leaves.relation((sides[0], sides[1]), (sides[2], sides[3]), sign)
 
 
 def _is_function(label: str) -> bool:

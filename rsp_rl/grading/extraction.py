@@ -7,6 +7,7 @@ them in order. All of them are linear in the length of the text: no pattern here
 from __future__ import annotations
 
 import re
+from collections import deque
 
 from rsp_rl.grading.verdict import Extraction
 
@@ -90,9 +91,7 @@ def from_final_answer_is(text: str) -> Extraction | None:
 
 def from_last_number(text: str) -> Extraction | None:
     """Step 5: the last number, with its sign, separators, exponent, denominator or percent."""
-    last = None
-    for last in _NUMBER.finditer(text):
-        pass
+    last = _last(_NUMBER, text)
     return None if last is None else Extraction(last.group().strip(), "last_number")
 
 
@@ -135,25 +134,22 @@ def _joins(between: str) -> bool:
     return bare in ("", ",", ";", "and", "or", ",and", ",or")
 
 
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
 def _after_last(phrase: re.Pattern[str], text: str, step: str) -> Extraction | None:
-    last = None
-    for last in phrase.finditer(text):
-        pass
+    last = _last(phrase, text)
     if last is None:
         return None
-    rest = text[last.end() :].lstrip(" :*\t")
+    rest = text[last.end() :].lstrip(" :*\t\n\r")
     display = _DISPLAY.match(rest)
     if display:
         end = _DISPLAY_END.search(rest, display.end())
-        line = rest[display.end() : end.start()] if end else rest[display.end() :]
-        line = " ".join(line.split())
+        answer = rest[display.end() : end.start()] if end else rest[display.end() :]
     else:
-        lines = [part for part in rest.lstrip().split("\n", 1) if part.strip()]
-        line = lines[0] if lines else ""
-    line = line.strip().strip("*").strip()
-    if not line:
-        return None
-    cut = _SENTENCE_END.search(line)
-    answer = line[: cut.start()] if cut else line
-    answer = answer.strip().rstrip(".").strip().strip("*")
-    return Extraction(answer, step, line if answer != line.rstrip(".") else "")
+        line = rest.split("\n", 1)[0]
+        cut = _SENTENCE_END.search(line)
+        answer = line[: cut.start()] if cut else line
+    answer = " ".join(answer.split()).strip("*").rstrip(". ")
+    return Extraction(answer, step, rest.strip()) if answer else None

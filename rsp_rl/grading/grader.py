@@ -9,10 +9,10 @@ from __future__ import annotations
 from rsp_rl.grading import pool
 from rsp_rl.grading.equivalence import equal
 from rsp_rl.grading.extraction import extract_answer
-from rsp_rl.grading.leaves import canonical, compare_leaves
-from rsp_rl.grading.normalize import LONGEST, readings
+from rsp_rl.grading.leaves import canonical, compare_leaves, compare_relations
+from rsp_rl.grading.normalize import LONGEST, normalize, readings
 from rsp_rl.grading.structure import read
-from rsp_rl.grading.verdict import Verdict
+from rsp_rl.grading.verdict import Extraction, Verdict
 
 
 def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
@@ -29,10 +29,18 @@ def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
     """
     extraction = extract_answer(output)
     verdict = is_correct(extraction.text, gold)
-    if not verdict and extraction.wider:
-        wider = is_correct(extraction.wider, gold)
-        verdict = wider if wider else verdict
+    if not verdict and extraction.wider and _wider_is_correct(extraction, gold):
+        verdict = Verdict(True, "string")
     return verdict.of(extraction)
+
+
+def _wider_is_correct(extraction: Extraction, gold: str) -> bool:
+    """A run of boxes may equal a list; a longer text must be the gold word for word."""
+    if extraction.step == "boxed":
+        return bool(is_correct(extraction.wider, gold))
+    if len(extraction.wider) > LONGEST:
+        return False
+    return canonical(normalize(extraction.wider)) == canonical(normalize(gold))
 
 
 def is_correct(prediction: str, gold: str) -> Verdict:
@@ -98,5 +106,9 @@ class CheapComparer:
             self.stage = "numeric"
         return decision
 
-    def equation(self, prediction: tuple[str, str], gold: tuple[str, str]) -> None:
-        """Equations that differ as strings always need algebra."""
+    def relation(
+        self, prediction: tuple[str, str], gold: tuple[str, str], sign: int
+    ) -> bool | None:
+        """Whether two relations are equivalent, ``None`` if only algebra can tell."""
+        self.stage = "numeric"
+        return compare_relations(prediction, gold, sign)

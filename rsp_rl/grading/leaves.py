@@ -1,4 +1,4 @@
-r"""Compare two leaves (values, expressions, words) without a parser: the string and numeric stages.
+r"""Compare two leaves (values, expressions, words): the string and numeric stages.
 
 Answers are three-valued: ``True``, ``False``, or ``None`` where only algebra could tell.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 
 from rsp_rl.grading import units
+from rsp_rl.grading.arithmetic import PRECISION, read_expression
 from rsp_rl.grading.numeric import equal_numerals, read_numeral
+from rsp_rl.grading.points import equal_expressions, proportional
 
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|normal|tt)|mbox|hbox|boldsymbol|bm|"
@@ -24,6 +26,7 @@ _LABELLED_VALUE = re.compile(r"\(\s*[A-K]\s*\)\s*(?=[^\s,)])")
 _ONLY_WORDS = re.compile(r"[a-zA-Z'\s.,()\-]+$")
 _WORD = re.compile(r"[a-zA-Z]{2,}")
 _ARTICLE = re.compile(r"\b(?:the|an?|is|are)\b")
+_TIME = re.compile(r"\d{1,2}\s*:\s*\d\d(?!\d)")
 _YES_NO = ("yes", "no", "true", "false")
 
 
@@ -59,7 +62,30 @@ def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
         return compare_leaves(plain_prediction[label.end() :], gold)
     if is_words(prediction, plain_prediction) or is_words(gold, plain_gold):
         return _same_words(plain_prediction, plain_gold), "string"
-    return None, "none"
+    if _TIME.match(plain_prediction) or _TIME.match(plain_gold):
+        return False, "string"
+    if "\\infty" in prediction or "\\infty" in gold:
+        return _same_infinity(plain_prediction, plain_gold), "string"
+    first, second = read_expression(plain_prediction), read_expression(plain_gold)
+    if first is None or second is None:
+        return None, "none"
+    return equal_expressions(first, second, PRECISION), "numeric"
+
+
+def compare_relations(
+    prediction: tuple[str, str], gold: tuple[str, str], sign: int
+) -> bool | None:
+    """Whether two relations agree up to a constant factor, as far as arithmetic can tell.
+
+    Args:
+        prediction: Left and right side of a relation.
+        gold: Left and right side of another.
+        sign: What sign the factor must have, 0 for any.
+    """
+    sides = [read_expression(unwrap(side)) for side in (*prediction, *gold)]
+    if any(side is None for side in sides):
+        return None
+    return proportional((sides[0], sides[1]), (sides[2], sides[3]), PRECISION, sign=sign)
 
 
 def unwrap(text: str) -> str:
@@ -96,3 +122,7 @@ def _same_words(prediction: str, gold: str) -> bool:
 def _bare_words(text: str) -> str:
     text = _ARTICLE.sub(" ", text.lower())
     return "".join(char for char in text if char.isalnum())
+
+
+def _same_infinity(prediction: str, gold: str) -> bool:
+    return canonical(prediction).removeprefix("+") == canonical(gold).removeprefix("+")

@@ -17,15 +17,15 @@ REL_TOL = Fraction(1, 10_000)
 _LONGEST_INTEGER = 2000  # digits
 _LARGEST_EXPONENT = 400
 
-_UNSIGNED = r"(?:\d+\.?\d*|\.\d+)"
-_DECIMAL = re.compile(rf"({_UNSIGNED})(?:[eE]([-+]?\d+))?$")
+_UNSIGNED = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_DECIMAL = re.compile(rf"({_UNSIGNED})(?:[eE]([-+]?[0-9]+))?$")
 _SCIENTIFIC = re.compile(
-    rf"(?:({_UNSIGNED})(?:\\times|\\cdot|\*|x))?10\^(?:\{{([-+]?\d+)\}}|(\d))$"
+    rf"(?:({_UNSIGNED})(?:\\times|\\cdot|\*|x))?10\^(?:\{{([-+]?[0-9]+)\}}|([0-9]))$"
 )
-_FRACTION = re.compile(rf"(\d+)?(?:\\frac\{{([-+]?{_UNSIGNED})\}}\{{([-+]?{_UNSIGNED})\}})$")
-_SLASH = re.compile(rf"(?:(\d+)\s+)?\(?({_UNSIGNED})\)?/\(?([-+]?{_UNSIGNED})\)?$")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\{(\d+)\}$")
-_BASE = re.compile(r"\(?([0-9A-F]+)\)?_\{?(\d{1,2})\}?$")
+_FRACTION = re.compile(rf"([0-9]+)?(?:\\frac\{{([-+]?{_UNSIGNED})\}}\{{([-+]?{_UNSIGNED})\}})$")
+_SLASH = re.compile(rf"(?:([0-9]+)\s+)?\(?({_UNSIGNED})\)?/\(?([-+]?{_UNSIGNED})\)?$")
+_REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)\{([0-9]+)\}$")
+_BASE = re.compile(r"\(?([0-9A-F]+)\)?_\{?([0-9]{1,2})\}?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _quotient(whole: str | None, top: str, bottom: str) -> tuple[Fraction, bool]
         return None
     value = numerator / denominator
     if whole is not None:
-        if value < 0 or "." in top + bottom:
+        if not 0 <= value < 1 or "." in top + bottom or "-" in top + bottom:
             return None
         value += int(whole)
     return value, numerator.denominator != 1 or denominator.denominator != 1

@@ -1,21 +1,17 @@
 r"""The symbolic stage: expressions parsed by a library and compared at fixed points.
 
 Imported by worker processes only (`rsp_rl.grading.worker`), never by the process that trains.
-
-LaTeX is parsed by latex2sympy2_extended (the parser of Math-Verify) into unevaluated SymPy trees.
-Two trees are then evaluated, exactly where they are rational and with 40 digits elsewhere, at
-a few fixed points: expressions that agree at all of them are equal. Unlike ``simplify`` this takes
-no time worth speaking of and tells ``2^{2000}`` from ``2^{2001}``; trees it cannot evaluate must
-be identical.
+LaTeX is parsed by latex2sympy2_extended (the parser of Math-Verify) into unevaluated SymPy trees;
+the trees are evaluated exactly where they are rational and with 40 digits elsewhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import mpmath
 import sympy
@@ -24,15 +20,24 @@ from sympy.core.function import AppliedUndef
 
 from rsp_rl.grading import units
 from rsp_rl.grading.leaves import compare_leaves, unwrap
-from rsp_rl.grading.numeric import REL_TOL
+from rsp_rl.grading.points import (
+    Expression,
+    Precision,
+    Unknown,
+    equal_expressions,
+    proportional,
+    symbol_value,
+)
 
-_LONGEST = 1500  # characters of a leaf
+PRECISION = Precision(same=1e-20, different=1e-20)
+"""Of values computed with 40 digits."""
+
+_LONGEST = 1200  # characters of a leaf
 _DEEPEST = 40  # nested brackets
 _LARGEST_EXPONENT = 5000
 _MOST_BITS = 200_000
-_POINTS = 4
 _FORBIDDEN = re.compile(
-    r"\\(?:xrightarrow|operatorname|begin|input|write|def|newcommand|let|csname|lim|mathop)\b"
+    r"\\(?:xrightarrow|operatorname|input|write|def|newcommand|let|csname|mathop)\b"
     r"|\d{400}|\\binom\s*\{[^{}]*\d{5}|\d{5,}\s*!|!\s*!"
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(?<![}^_]\s)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
@@ -42,11 +47,7 @@ _mp.dps = 40
 
 
 class Unreadable(Exception):
-    """The text is not an expression that can be read, or it is refused before parsing."""
-
-
-class Unknown(Exception):
-    """The expression has no value that could be computed within the limits."""
+    """The text is not mathematics that can be read, or it is refused before parsing."""
 
 
 class SymbolicComparer:
@@ -60,34 +61,36 @@ class SymbolicComparer:
         self.unparsable = False
 
     def value(self, prediction: str, gold: str) -> bool:
-        """Whether two leaves are equal as expressions."""
+        """Whether two leaves are equal as expressions or matrices."""
         decision, _ = compare_leaves(prediction, gold)
         if decision is not None:
             return decision
         try:
-            return _equal_expressions(_parse(prediction), _parse(gold))
+            return _equal_trees(_parse(prediction), _parse(gold))
         except Unreadable:
             self.unparsable = True
             return False
 
-    def equation(self, prediction: tuple[str, str], gold: tuple[str, str]) -> bool:
-        """Whether two equations agree up to a factor that has no unknown in it."""
+    def relation(
+        self, prediction: tuple[str, str], gold: tuple[str, str], sign: int
+    ) -> bool:
+        """Whether two relations agree up to a constant factor of that sign (0: any)."""
         try:
-            (a, b), (c, d) = map(_parse, prediction), map(_parse, gold)
+            first, second = ([_expression(_parse(side)) for side in s] for s in (prediction, gold))
         except Unreadable:
             self.unparsable = True
             return False
-        return _proportional((a, b), (c, d))
+        return bool(proportional(tuple(first), tuple(second), PRECISION, sign=sign))
 
 
-def _parse(leaf: str) -> sympy.Expr:
+def _parse(leaf: str) -> sympy.Expr | sympy.MatrixBase:
     """Parse one leaf; raises `Unreadable`."""
-    return _parse_prepared(_prepare(leaf))
-
-
-def _prepare(leaf: str) -> str:
     value, _ = units.split(leaf)
-    text = unwrap(value)
+    return _parse_prepared(_prepare(unwrap(value)))
+
+
+def _prepare(text: str) -> str:
+    """Spell out what latex2sympy reads otherwise than it is meant."""
     text = _MIXED.sub(r"(\1+\\frac{\2}{\3})", text)
     text = re.sub(r"(\d)\s*\(", r"\1\\cdot (", text)
     text = re.sub(r"(\d+\.?\d*|\.\d+)\s*%", r"(\1/100)", text)
@@ -98,7 +101,7 @@ def _prepare(leaf: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _parse_prepared(text: str) -> sympy.Expr:
+def _parse_prepared(text: str) -> sympy.Expr | sympy.MatrixBase:
     if len(text) > _LONGEST or _depth(text) > _DEEPEST or _FORBIDDEN.search(text):
         raise Unreadable(text[:80])
     try:
@@ -108,11 +111,13 @@ def _parse_prepared(text: str) -> sympy.Expr:
             normalization_config=None,
             conversion_config=ConversionConfig(lowercase_symbols=False),
         )
+        if isinstance(tree, sympy.MatrixExpr):
+            tree = tree.doit()
     except MemoryError:
         raise
     except Exception as error:  # the parser raises bare Exception for any syntax error
         raise Unreadable(text[:80]) from error
-    if not isinstance(tree, sympy.Expr):
+    if not isinstance(tree, sympy.Expr | sympy.MatrixBase) or isinstance(tree, sympy.MatrixExpr):
         raise Unreadable(text[:80])
     return tree
 
@@ -125,67 +130,28 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _equal_expressions(a: sympy.Expr, b: sympy.Expr) -> bool:
-    if a == b:
+def _equal_trees(a: Any, b: Any) -> bool:
+    if isinstance(a, sympy.MatrixBase) or isinstance(b, sympy.MatrixBase):
+        if not isinstance(a, sympy.MatrixBase) or getattr(b, "shape", None) != a.shape:
+            return False
+        return all(_equal_trees(x, y) for x, y in zip(a.flat(), b.flat(), strict=True))
+    if a == b and a.is_finite is not False:
         return True
-    closed = not (a.free_symbols | b.free_symbols)
-    rounded = bool(a.atoms(sympy.Float) | b.atoms(sympy.Float))
-    if rounded and closed and not b.is_Integer:
-        tolerance = _mp.mpf(REL_TOL.numerator) / REL_TOL.denominator
-    elif rounded and not closed:
-        tolerance = _mp.mpf(10) ** -5
-    else:
-        tolerance = _mp.mpf(10) ** -20
-    agreed = 0
-    for index in range(1 if closed else _POINTS):
-        try:
-            x, y = _Evaluation(index)(a), _Evaluation(index)(b)
-        except Unknown:
-            return False
-        except ZeroDivisionError:
-            continue
-        if not _close(x, y, tolerance):
-            return False
-        agreed += 1
-    return agreed > 0
+    return bool(equal_expressions(_expression(a), _expression(b), PRECISION))
 
 
-def _proportional(first: tuple, second: tuple) -> bool:
-    """Whether ``first[0] - first[1]`` is a constant multiple of ``second[0] - second[1]``."""
-    ratios = []
-    for index in range(_POINTS):
-        at = _Evaluation(index)
-        try:
-            x, y = (_to_mp(at(left)) - _to_mp(at(right)) for left, right in (first, second))
-        except Unknown:
-            return False
-        except ZeroDivisionError:
-            continue
-        if abs(x) < 1e-25 or abs(y) < 1e-25:
-            return False
-        ratios.append(x / y)
-    return len(ratios) > 1 and all(_close(r, ratios[0], _mp.mpf(10) ** -15) for r in ratios[1:])
-
-
-def _close(x, y, tolerance) -> bool:
-    if isinstance(x, Fraction) and isinstance(y, Fraction) and x == y:
-        return True
-    if isinstance(x, Fraction) and isinstance(y, Fraction) and tolerance < 1e-10:
-        return False
-    x, y = _to_mp(x), _to_mp(y)
-    return abs(x - y) <= max(tolerance * max(abs(x), abs(y)), _mp.mpf(10) ** -35)
-
-
-def _to_mp(value):
-    if isinstance(value, Fraction):
-        return _mp.mpf(value.numerator) / value.denominator
-    return value
+def _expression(tree: Any) -> Expression:
+    if not isinstance(tree, sympy.Expr):
+        raise Unreadable("a matrix where a value should be")
+    return Expression(
+        lambda index: _Evaluation(index)(tree),
+        closed=not tree.free_symbols,
+        rounded=bool(tree.atoms(sympy.Float)),
+    )
 
 
 class _Evaluation:
-    """Evaluates a tree at one point: every symbol has a fixed value that its name decides.
-
-    Values are positive, so that ``\\sqrt{x^2}`` is ``x`` as the textbooks have it.
+    """Evaluates a tree at one point.
 
     Args:
         index: Which of the points.
@@ -194,14 +160,14 @@ class _Evaluation:
     def __init__(self, index: int) -> None:
         self.index = index
 
-    def __call__(self, tree: sympy.Basic):
+    def __call__(self, tree: sympy.Basic) -> Any:
         """The value as `Fraction` or mpmath number; raises `Unknown` or `ZeroDivisionError`."""
         if isinstance(tree, sympy.Rational):
             return Fraction(int(tree.p), int(tree.q))
         if isinstance(tree, sympy.Float):
             return Fraction(str(tree))
         if isinstance(tree, sympy.Symbol):
-            return _mp.mpc(0, 1) if tree.name == "i" else self._opaque(tree.name)
+            return _mp.mpc(0, 1) if tree.name == "i" else symbol_value(tree.name, self.index)
         if isinstance(tree, sympy.Add):
             return self._fold(tree.args, lambda x, y: x + y, Fraction(0))
         if isinstance(tree, sympy.Mul):
@@ -212,20 +178,29 @@ class _Evaluation:
             return self(tree.args[0])
         if tree in _CONSTANTS:
             return _CONSTANTS[tree]
-        function = _FUNCTIONS.get(type(tree).__name__)
-        if function is not None:
+        name = type(tree).__name__
+        if name in _FUNCTIONS:
             try:
-                return function(*(_to_mp(self(argument)) for argument in tree.args))
+                return _FUNCTIONS[name](*(_to_mp(self(argument)) for argument in tree.args))
             except (ValueError, TypeError, OverflowError) as error:
-                raise Unknown(str(tree.func)) from error
-        if isinstance(tree, AppliedUndef):
-            arguments = ",".join(str(_to_mp(self(argument))) for argument in tree.args)
-            return self._opaque(f"{tree.func.__name__}({arguments})")
-        if isinstance(tree, sympy.Derivative | sympy.Integral | sympy.Sum | sympy.Product):
-            return self._opaque(sympy.srepr(tree))
-        raise Unknown(type(tree).__name__)
+                raise Unknown(name) from error
+        if isinstance(tree, AppliedUndef | sympy.Derivative | sympy.Integral | sympy.Sum | sympy.Product):
+            # A function nobody knows has some value, the same wherever its arguments are the same.
+            return symbol_value(f"{name}({self._arguments(tree.args)})", self.index)
+        raise Unknown(name)
 
-    def _fold(self, arguments, operation: Callable, value):
+    def _arguments(self, arguments: Any) -> str:
+        parts = []
+        for argument in arguments:
+            if isinstance(argument, sympy.Tuple):
+                parts.append(f"({self._arguments(argument)})")
+            elif isinstance(argument, sympy.Expr) and argument.is_infinite is not True:
+                parts.append(_mp.nstr(_to_mp(self(argument)), 20))
+            else:
+                parts.append(sympy.srepr(argument))
+        return ",".join(parts)
+
+    def _fold(self, arguments: Any, operation: Callable[[Any, Any], Any], value: Any) -> Any:
         for argument in arguments:
             x = self(argument)
             if not (isinstance(x, Fraction) and isinstance(value, Fraction)):
@@ -233,30 +208,20 @@ class _Evaluation:
             value = operation(value, x)
         return value
 
-    def _opaque(self, name: str) -> Fraction:
-        digest = hashlib.blake2b(f"{self.index}:{name}".encode(), digest_size=4).digest()
-        return Fraction(int.from_bytes(digest, "big") % 1997 + 300, 1009)
+
+def _to_mp(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return _mp.mpf(value.numerator) / value.denominator
+    return value
 
 
-def _power(base, exponent):
+def _power(base: Any, exponent: Any) -> Any:
     if isinstance(exponent, Fraction) and exponent.denominator == 1:
-        n = int(exponent)
-        if base == 0 and n <= 0:
-            if n == 0:
-                return Fraction(1)
-            raise ZeroDivisionError
-        if isinstance(base, Fraction):
-            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-            if abs(n) * bits > _MOST_BITS:
-                raise Unknown("power")
-            return base**n
-        if abs(n) > _LARGEST_EXPONENT:
-            raise Unknown("power")
-        return base**n
-    if isinstance(base, Fraction) and base < 0 and isinstance(exponent, Fraction):
-        if exponent.denominator % 2:  # the real root, as \sqrt[3]{-8} is meant
-            root = -_power(-base, Fraction(1, exponent.denominator))
-            return _power(root, Fraction(exponent.numerator))
+        return _whole_power(base, int(exponent))
+    odd_root = isinstance(exponent, Fraction) and exponent.denominator % 2
+    if odd_root and isinstance(base, Fraction) and base < 0:
+        # The real root, as \sqrt[3]{-8} is meant.
+        return _whole_power(-_power(-base, Fraction(1, exponent.denominator)), exponent.numerator)
     base, exponent = _to_mp(base), _to_mp(exponent)
     if base == 0:
         if _mp.re(exponent) > 0:
@@ -267,26 +232,38 @@ def _power(base, exponent):
     return _mp.power(base, exponent)
 
 
-def _factorial(x):
+def _whole_power(base: Any, n: int) -> Any:
+    if base == 0 and n < 0:
+        raise ZeroDivisionError
+    if isinstance(base, Fraction):
+        bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+        if abs(n) * bits > _MOST_BITS:
+            raise Unknown("power")
+    elif abs(n) > _LARGEST_EXPONENT:
+        raise Unknown("power")
+    return base**n
+
+
+def _factorial(x: Any) -> Any:
     if abs(x) > 3000:
         raise Unknown("factorial")
     return _mp.factorial(x)
 
 
-def _binomial(n, k):
+def _binomial(n: Any, k: Any) -> Any:
     if abs(n) > 5000 or abs(k) > 5000:
         raise Unknown("binomial")
     return _mp.binomial(n, k)
 
 
-def _log(x, base=None):
+def _log(x: Any, base: Any = None) -> Any:
     if x == 0:
         raise ZeroDivisionError
     return _mp.log(x) if base is None else _mp.log(x) / _mp.log(base)
 
 
 _CONSTANTS = {sympy.pi: _mp.pi + 0, sympy.E: _mp.e + 0, sympy.I: _mp.mpc(0, 1)}
-_FUNCTIONS: dict[str, Callable] = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "exp": lambda x: _power(_mp.e + 0, x), "log": _log, "Abs": abs, "factorial": _factorial,
     "binomial": _binomial, "gamma": lambda x: _factorial(x - 1), "floor": _mp.floor,
     "ceiling": _mp.ceil, "sin": _mp.sin, "cos": _mp.cos, "tan": _mp.tan, "cot": _mp.cot,

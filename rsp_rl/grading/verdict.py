@@ -1,4 +1,4 @@
-"""What the grader hands back: an extraction, and a verdict that is truthy if and only if correct."""
+"""What the grader hands back: an extraction, and a verdict, truthy if and only if correct."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Extraction:
     Attributes:
         text: The answer as written, ``""`` when there is none.
         step: Which step of the chain found it, one of `STEPS`.
-        wider: A longer reading of the same place: a run of boxes joined by commas, or the whole
-            line after "the answer is". ``""`` when there is none. It may stand for the answer
-            only as a whole, so it never lets a part of an answer count.
+        wider: A longer reading of the same place, ``""`` when there is none: a run of boxes joined
+            by commas, or all that follows "the answer is". It counts only as a whole, so it never
+            lets a part of an answer pass.
     """
 
     text: str

@@ -1,0 +1,152 @@
+r"""Whether two expressions are equal, judged by their values at a few fixed points.
+
+Expressions that agree at several generic points are equal, and expressions that do not are not;
+this takes no time worth speaking of, where ``simplify`` may take for ever. Rational values are
+exact fractions, so that nothing overflows and ``2^{2000}`` is never close to ``2^{2001}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from rsp_rl.grading.numeric import REL_TOL
+
+POINTS = 4
+_ROUNDED_FUNCTION = 1e-5
+
+
+class Unknown(Exception):
+    """The expression has no value that can be computed within the limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Something with a value at every point.
+
+    Attributes:
+        at: Value at the point of that index: a `Fraction` where it is rational, else a real or
+            complex number. Raises `Unknown`, or `ZeroDivisionError` where it is not defined.
+        closed: Whether it has no unknowns, so that one point is enough.
+        rounded: Whether a rounded decimal occurs in it.
+    """
+
+    at: Callable[[int], Any]
+    closed: bool
+    rounded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Relative differences up to ``same`` are noise, those above ``different`` are not."""
+
+    same: float
+    different: float
+
+
+@lru_cache(maxsize=4096)
+def symbol_value(name: str, index: int) -> Fraction:
+    r"""The value of a symbol at a point: positive, so that ``\sqrt{x^2}`` is ``x``."""
+    digest = hashlib.blake2b(f"{index}:{name}".encode("utf-8", "replace"), digest_size=4).digest()
+    return Fraction(int.from_bytes(digest, "big") % 1997 + 300, 1009)
+
+
+def equal_expressions(a: Expression, b: Expression, precision: Precision) -> bool | None:
+    """Whether two expressions are equal; ``b`` is the gold. ``None`` if that cannot be told."""
+    closed = a.closed and b.closed
+    agreed = 0
+    for index in range(1 if closed else POINTS):
+        try:
+            x, y = a.at(index), b.at(index)
+        except ZeroDivisionError:
+            continue
+        except Unknown:
+            return None
+        limits = precision
+        if a.rounded or b.rounded:
+            limits = _tolerance(y, b, closed, precision)
+        decision = _close(x, y, limits)
+        if not decision:
+            return decision
+        agreed += 1
+    return True if agreed else None
+
+
+def proportional(
+    first: tuple[Expression, Expression],
+    second: tuple[Expression, Expression],
+    precision: Precision,
+    *,
+    sign: int = 0,
+) -> bool | None:
+    """Whether ``first[0] - first[1]`` is a constant multiple of ``second[0] - second[1]``.
+
+    Args:
+        first: Left and right side of a relation.
+        second: Left and right side of another.
+        precision: Of the values.
+        sign: What sign the constant must have, 0 for any.
+    """
+    ratios = []
+    for index in range(POINTS):
+        try:
+            values = [side.at(index) for side in (*first, *second)]
+            x, y = _difference(*values[:2]), _difference(*values[2:])
+        except ZeroDivisionError:
+            continue
+        except Unknown:
+            return None
+        if abs(x) < 1e-9 or abs(y) < 1e-9:
+            return False if (abs(x) < 1e-9) != (abs(y) < 1e-9) else None
+        ratios.append(x / y)
+    if len(ratios) < 2:
+        return None
+    if sign and (isinstance(ratios[0], complex) or ratios[0] * sign < 0):
+        return False
+    rounded = any(side.rounded for side in (*first, *second))
+    limits = Precision(_ROUNDED_FUNCTION, _ROUNDED_FUNCTION) if rounded else precision
+    decisions = [_close(ratio, ratios[0], limits) for ratio in ratios[1:]]
+    return False if False in decisions else None if None in decisions else True
+
+
+def _tolerance(value: Any, gold: Expression, closed: bool, precision: Precision) -> Precision:
+    """How far a rounded expression may be off: integers not at all."""
+    if not closed:
+        return Precision(_ROUNDED_FUNCTION, _ROUNDED_FUNCTION)
+    if not gold.rounded and isinstance(value, Fraction) and value.denominator == 1:
+        return precision
+    return Precision(float(REL_TOL), float(REL_TOL))
+
+
+def _close(x: Any, y: Any, limits: Precision) -> bool | None:
+    if isinstance(x, Fraction) and isinstance(y, Fraction):
+        if x == y:
+            return True
+        if limits.same < 1e-6:
+            return False
+        return abs(x - y) <= Fraction(limits.same) * max(abs(x), abs(y))
+    x, y = _plain(x), _plain(y)
+    size = max(abs(x), abs(y))
+    off = abs(x - y)
+    if off <= limits.same * size or size < 1e-30:
+        return True
+    return False if off > limits.different * size else None
+
+
+def _difference(x: Any, y: Any) -> Any:
+    if isinstance(x, Fraction) and isinstance(y, Fraction):
+        return x - y
+    return _plain(x) - _plain(y)
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, Fraction):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise Unknown("too large") from None
