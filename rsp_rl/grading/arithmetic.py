@@ -19,7 +19,7 @@ from typing import Any
 
 from rsp_rl.grading.points import Expression, Precision, Unknown, symbol_value
 
-PRECISION = Precision(same=1e-11, different=1e-7)
+PRECISION = Precision(same=1e-11, different=1e-7, zero=1e-6, sure_of_zero=False)
 """Of double precision: what lies between is left to the library."""
 
 _LONGEST = 400

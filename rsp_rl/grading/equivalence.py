@@ -18,7 +18,8 @@ _LABEL = re.compile(
     r"|[a-zA-Z'\s{}|])+"
     r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\]*\))?\s*$"
 )
-_FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\neq": "\\neq"}
+_FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\neq": "\\neq", "\\approx": "\\approx"}
+_EQUALITIES = {"=", "\\approx"}
 _MOST_ITEMS = 100
 
 
@@ -54,6 +55,8 @@ def equal(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
         return _equal_to_relation(gold, prediction, leaves, gold_is_relation=False)
     if isinstance(prediction, Leaf) and isinstance(gold, Leaf):
         return leaves.value(prediction.text, gold.text)
+    if any(isinstance(node, Leaf) and "\\begin" in node.text for node in (prediction, gold)):
+        return leaves.value(_text(prediction), _text(gold))
     prediction, gold = _as_region(prediction), _as_region(gold)
     if isinstance(prediction, Matrix) and isinstance(gold, Matrix):
         if [len(row) for row in prediction.rows] != [len(row) for row in gold.rows]:
@@ -98,6 +101,16 @@ def _single(node: Node) -> Node:
     while isinstance(node, Group | Sequence) and len(node.items) == 1:
         node = node.items[0]
     return node
+
+
+def _text(node: Node) -> str:
+    """A leaf as it is, a matrix in LaTeX again: for algebra with matrices."""
+    if isinstance(node, Leaf):
+        return node.text
+    if not isinstance(node, Matrix):
+        return ""
+    rows = ("&".join(_text(entry) for entry in row) for row in node.rows)
+    return r"\begin{pmatrix}" + r"\\".join(rows) + r"\end{pmatrix}"
 
 
 def _entries(matrix: Matrix) -> list[Node]:
@@ -174,7 +187,7 @@ def _without_labels(group: Group) -> list[Node]:
 
 def _label(node: Node) -> str:
     """The name on the left of ``name = value``, ``""`` if the node is nothing of the kind."""
-    if not isinstance(node, Relation) or set(node.ops) != {"="}:
+    if not isinstance(node, Relation) or not _EQUALITIES.issuperset(node.ops):
         return ""
     first = node.sides[0]
     if isinstance(first, Leaf) and _LABEL.match(first.text):
@@ -234,17 +247,28 @@ def _equal_to_relation(
     interval = _interval(relation)
     if interval is not None:
         return compare(interval[1])
-    if set(relation.ops) != {"="}:
+    if not _EQUALITIES.issuperset(relation.ops):
         return False
     sides = relation.sides
     if _label(relation):
-        return either(compare(side) for side in (sides[1:] if gold_is_relation else sides[-1:]))
+        return either(compare(side) for side in (sides[1:] if gold_is_relation else _ends(relation)))
     if len(sides) == 2 and _is_name(sides[1]):
         return compare(sides[0])
     if not all(_is_closed(side) for side in sides):
         return False
     # A chain of numbers such as 3 + 4 = 7 is worth its last member, if it is true.
-    return every((equal(sides[0], sides[-1], leaves), compare(sides[-1])))
+    exact = _ends(relation)[0]
+    return every((equal(sides[0], exact, leaves), either(map(compare, _ends(relation)))))
+
+
+def _ends(relation: Relation) -> tuple[Node, ...]:
+    """What a chain of equalities says in the end: the last exact side, and the last of all."""
+    exact = [
+        side
+        for side, op in zip(relation.sides[1:], relation.ops, strict=True)
+        if op == "=" 
+    ]
+    return (exact[-1], relation.sides[-1]) if exact else (relation.sides[-1],)
 
 
 def _is_closed(node: Node) -> bool:
@@ -259,9 +283,14 @@ def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> 
     if label and gold_label:
         same = label == gold_label
         if same or _is_function(label) or _is_function(gold_label):
-            values = gold.sides[1:] if len(gold.sides) > 2 else gold.sides[-1:]
-            return either(equal(prediction.sides[-1], side, leaves) for side in values)
+            return either(
+                equal(end, side, leaves) for end in _ends(prediction) for side in gold.sides[1:]
+            )
     interval, gold_interval = _interval(prediction), _interval(gold)
+    if gold_interval is not None and label == gold_interval[0]:
+        return equal(prediction.sides[-1], gold_interval[1], leaves)
+    if interval is not None and gold_label == interval[0]:
+        return equal(interval[1], gold.sides[-1], leaves)
     if interval is not None and gold_interval is not None:
         if interval[0] != gold_interval[0]:
             return False
@@ -276,7 +305,7 @@ def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> 
     if _FLIP[prediction.ops[0]] == gold.ops[0] != "=":
         prediction = _reversed(prediction)
     sides = [side.text for side in (*prediction.sides, *gold.sides) if isinstance(side, Leaf)]
-    if prediction.ops != gold.ops or len(sides) != 4:
+    if prediction.ops != gold.ops or len(sides) != 4 or gold.ops[0] == "\\approx":
         return side_by_side
     sign = 0 if gold.ops[0] in ("=", "\\neq") else 1
     return leaves.relation((sides[0], sides[1]), (sides[2], sides[3]), sign)

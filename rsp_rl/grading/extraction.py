@@ -15,14 +15,17 @@ _MINERVA_START = re.compile(r"final answer is:?\s*(?=\$)", re.IGNORECASE)
 _MINERVA_END = re.compile(r"\$\s?\.?\s?I hope")
 _BOX_OR_BRACE = re.compile(r"\\?(?:boxed|fbox)\s*|\\.|[{}]", re.DOTALL)
 _ANSWER_IS = re.compile(r"the answer is\b", re.IGNORECASE)
-_FINAL_ANSWER_IS = re.compile(r"final answer(?: is\b|\**\s*:)", re.IGNORECASE)
+_FINAL_ANSWER_IS = re.compile(
+    r"final answer(?: is\b|\W{0,4}:)|^[\s*#]{0,9}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE
+)
+_STATEMENT = re.compile(r"The [^.:=]{1,120}? (?:is|are|equals) (?=\S)")
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(])")
 _DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
 _DISPLAY_END = re.compile(r"\\\]|\$\$")
 _NUMBER = re.compile(
     r"(?<![\w.^])[-−+]?(?:"
     r"\\[dt]?frac\{\d{1,30}\}\{\d{1,30}\}"
-    r"|(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+)?"
+    r"|(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+(?=,\d\d(?![\d,])),\d\d|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+)?"
     r"|\.\d+(?:[eE][-+]?\d{1,4}\b)?"
     r")(?:\s?\\?%)?"
 )
@@ -152,4 +155,7 @@ def _after_last(phrase: re.Pattern[str], text: str, step: str) -> Extraction | N
         cut = _SENTENCE_END.search(line)
         answer = line[: cut.start()] if cut else line
     answer = " ".join(answer.split()).strip("*").rstrip(". ")
+    statement = _STATEMENT.match(answer) if last.group().endswith(":") else None
+    if statement:  # Final Answer: The largest n is 34.
+        answer = answer[statement.end() :]
     return Extraction(answer, step, rest.strip()) if answer else None

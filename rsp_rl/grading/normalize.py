@@ -89,18 +89,21 @@ def _braced(argument: str) -> str:
 RULES: tuple[Rule, ...] = (
     _rule("unicode symbols", "", _UNICODE_PATTERN.pattern,
           lambda m: _UNICODE[m.group()], "−3√2", r"-3\sqrt 2"),
+    _rule("square metres", "² ³", r"(?<=\d)\s*([ckdm]?m)([²³])",
+          lambda m: rf"\text{{ {m[1]}}}^{2 if m[2] == '²' else 3}", "5m²", r"5\text{ m}^2"),
     _rule("unicode powers", "", "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+",
           lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", "x²", "x^{2}"),
     _rule("unicode indices", "", "[₀₁₂₃₄₅₆₇₈₉]+",
           lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}", "52₈", "52_{8}"),
+    _rule("quotation marks", '"', '"', "", 'is "east"', "is east"),
     _rule("box inside the answer", "box", r"\\?\b(?:boxed|fbox)\s*(?=\{)", "", r"\boxed{5}", "{5}"),
     _rule("doubled backslash", "\\\\", r"\\\\(?=(?:frac|dfrac|sqrt|pi|text|left|right|cup|infty)\b)",
           r"\\", r"\\frac{1}{2}", r"\frac{1}{2}"),
-    _rule("thousands with thin space", "\\! \\, {,} \\: \\;",
-          r"(?<=\d)(?:\\!|\\,|\\:|\\;|\{,\}|,\\!|,\\ )\s*(?=\d{3}(?!\d))", "",
+    _rule("thousands with thin space", "\\ {",
+          r"(?<=\d)(?:\\[!,:;]|\s*\{\s*,\s*\}|,\\[! ])\s*(?=\d{3}(?!\d))", "",
           r"10,\!080", "10080"),
     _rule("spacing macros", "\\ ~",
-          r"\\[!,;:> ]|\\(?:quad|qquad|enspace|thinspace|displaystyle|textstyle|limits|nolimits)\b|~"
+          r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|enspace|thinspace|displaystyle|textstyle|limits|nolimits)\b|~"
           r"|\\[hv]space\*?\{[^{}]*\}|\\newline\b|\\phantom\{[^{}]*\}|\\(?:no)?break\b", " ",
           r"5\,\quad x", "5   x"),
     _rule("maths delimiters", "\\", r"(?<!\\)\\[()\[\]]", " ", r"\(5\)", " 5 "),
@@ -161,7 +164,8 @@ RULES: tuple[Rule, ...] = (
           lambda m: "".join(m.group().split()), "1 000", "1000"),
     _rule("approximately", "\\approx \\simeq \\sim \\doteq", r"^\s*\\(?:approx|simeq|sim|doteq)\b", "",
           r"\approx 5", " 5"),
-    _rule("trailing punctuation", "", r"[\s.,;:]*(?:\\\\)?\s*$", "", "5.", "5"),
+    _rule("trailing punctuation", "", r"(?<![\s.,;:])[\s,;:]*\.?[\s,;:]*(?:\\\\)?\s*$", "",
+          "5.", "5"),
     _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
 )  # fmt: skip
 
@@ -173,10 +177,20 @@ THOUSANDS = _rule(
 """Apart from `RULES` because ``325,950`` may be one number or a list of two; see `readings`."""
 
 
+_DECIMAL_COMMA = re.compile(r"(-?(?:0,\d+|\d+,(?:\d\d|\d{4,})))$", re.ASCII)
+
+
 def readings(text: str) -> tuple[str, ...]:
-    """The normal forms of an answer: a second one where a comma may or may not group digits."""
+    """The normal forms of an answer; more than one where a comma may mean different things.
+
+    ``325,950`` is a number or a list, ``2,74`` a list or a decimal as much of the world writes it.
+    """
     plain = normalize(text)
-    grouped = THOUSANDS.pattern.sub(THOUSANDS.replacement, plain) if "," in plain else plain
+    if "," not in plain:
+        return (plain,)
+    if _DECIMAL_COMMA.match(plain):
+        return (plain, plain.replace(",", "."))
+    grouped = THOUSANDS.pattern.sub(THOUSANDS.replacement, plain)
     return (plain,) if grouped == plain else (grouped, plain)
 
 

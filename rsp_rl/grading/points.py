@@ -42,10 +42,19 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Relative differences up to ``same`` are noise, those above ``different`` are not."""
+    """What counts as equal.
+
+    Attributes:
+        same: Relative differences up to this are noise.
+        different: Relative differences above this are not; between the two nobody can tell.
+        zero: A computed value below this may be an exact zero.
+        sure_of_zero: Whether it then is one, or only may be.
+    """
 
     same: float
     different: float
+    zero: float = 0.0
+    sure_of_zero: bool = True
 
 
 @lru_cache(maxsize=4096)
@@ -132,8 +141,10 @@ def _close(x: Any, y: Any, limits: Precision) -> bool | None:
     x, y = _plain(x), _plain(y)
     size = max(abs(x), abs(y))
     off = abs(x - y)
-    if off <= limits.same * size or size < 1e-30:
+    if off <= limits.same * size:
         return True
+    if size <= limits.zero and min(abs(x), abs(y)) == 0:
+        return True if limits.sure_of_zero else None
     return False if off > limits.different * size else None
 
 

@@ -58,7 +58,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A chain ``sides[0] ops[0] sides[1] ...``; the operators are ``= < > \\le \\ge \\neq``."""
+    """A chain ``sides[0] ops[0] sides[1] ...``; the operators: ``= < > \\le \\ge \\neq \\approx``."""
 
     sides: tuple[Node, ...]
     ops: tuple[str, ...]
@@ -154,7 +154,7 @@ def _relation(text: str, depth: int) -> Relation | None:
         return Relation((read(sides[0], depth + 1), read(sides[1], depth + 1)), ("=",))
     if any(op in ("\\in", "\\to", "\\implies", "\\Rightarrow") for op in ops):
         return None
-    ops = ["=" if op in ("\\approx", "\\equiv") else op for op in ops]
+    ops = ["=" if op == "\\equiv" else op for op in ops]
     return Relation(tuple(read(side, depth + 1) for side in sides), tuple(ops))
 
 

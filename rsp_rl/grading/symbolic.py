@@ -29,7 +29,7 @@ from rsp_rl.grading.points import (
     symbol_value,
 )
 
-PRECISION = Precision(same=1e-20, different=1e-20)
+PRECISION = Precision(same=1e-20, different=1e-20, zero=1e-25)
 """Of values computed with 40 digits."""
 
 _LONGEST = 1200  # characters of a leaf
@@ -41,6 +41,7 @@ _FORBIDDEN = re.compile(
     r"|\d{400}|\\binom\s*\{[^{}]*\d{5}|\d{5,}\s*!|!\s*!"
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(?<![}^_]\s)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
+_NUMBER_BEFORE_BRACKET = re.compile(r"(?<![\^_\d.])(\d+(?:\.\d+)?)\s*(?=\()")
 _PRIMES = re.compile(r"([a-zA-Z])('+)")
 _mp = mpmath.mp.clone()
 _mp.dps = 40
@@ -92,7 +93,7 @@ def _parse(leaf: str) -> sympy.Expr | sympy.MatrixBase:
 def _prepare(text: str) -> str:
     """Spell out what latex2sympy reads otherwise than it is meant."""
     text = _MIXED.sub(r"(\1+\\frac{\2}{\3})", text)
-    text = re.sub(r"(\d)\s*\(", r"\1\\cdot (", text)
+    text = _NUMBER_BEFORE_BRACKET.sub(r"\1\\cdot ", text)
     text = re.sub(r"(\d+\.?\d*|\.\d+)\s*%", r"(\1/100)", text)
     text = re.sub(r"(?<![\d])\.(?=\d)", "0.", text)
     text = _PRIMES.sub(lambda m: f"{m[1]}_{{prime{len(m[2])}}}", text)
@@ -117,7 +118,9 @@ def _parse_prepared(text: str) -> sympy.Expr | sympy.MatrixBase:
         raise
     except Exception as error:  # the parser raises bare Exception for any syntax error
         raise Unreadable(text[:80]) from error
-    if not isinstance(tree, sympy.Expr | sympy.MatrixBase) or isinstance(tree, sympy.MatrixExpr):
+    if isinstance(tree, sympy.MatrixBase):
+        return tree
+    if not isinstance(tree, sympy.Expr) or isinstance(tree, sympy.MatrixExpr):
         raise Unreadable(text[:80])
     return tree
 
