@@ -53,6 +53,8 @@ class RspOptions:
         mode: `independent`, a fresh draw for every rollout; `shared`, one draw for a whole group
             (the paper's control).
         seed: Run seed of the draws.
+        seeded_sampling: Whether each rollout's token sampling is seeded too, with its rollout seed:
+            a resumed run then repeats the rollouts of an uninterrupted one. Costs vLLM some speed.
         validation: Whether validation rollouts get a soft prompt too (the paper's do not).
         mean: mu_E; filled in from the pretrained table by `rsp_rl.train`.
         std: sigma_E; filled in likewise.
@@ -64,6 +66,7 @@ class RspOptions:
     scale: float = 1.0
     mode: Mode = "independent"
     seed: int = 42
+    seeded_sampling: bool = False
     validation: bool = False
     mean: float | None = None
     std: float | None = None

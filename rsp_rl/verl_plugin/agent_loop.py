@@ -152,6 +152,8 @@ class SoftPromptAgentLoop(SingleTurnAgentLoop):
             validation=bool(validation),
         )
         self._sampling_params["extra_args"] = {EXTRA_ARG: self._record.to_dict()}
+        if options.seeded_sampling:
+            self._sampling_params["seed"] = self._record.seed >> 1  # vLLM wants a signed 64-bit one
         return placed.token_ids
 
     # The record's type for readers; verl makes one instance a rollout.

@@ -16,7 +16,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.run_folder import write_json
+from rsp_rl.run_folder import write_json, write_whole
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.verl_plugin.guard import StepSamples, check_gap, step_metrics
 
@@ -52,11 +52,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         Raises:
             RuntimeError: If RSP is on and a sample came without a record.
         """
-        keys = [
-            key
-            for key, tag in zip(batch.keys, batch.tags, strict=True)
-            if not tag.get("is_padding", False)
-        ]
+        keys = _real_keys(batch)
         fields = ["rollout_log_probs", "old_log_probs", "response_mask", "rm_scores"]
         if self._options.enabled:
             fields.append(RECORD_FIELD)
@@ -80,6 +76,28 @@ class SoftPromptTrainer(PPOTrainerSync):
             soft_prompt_lengths=lengths,
         )
 
+    def _log_rollout_data(
+        self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
+    ) -> None:
+        """Beside verl's samples of step N, `N.soft_prompts.jsonl`: each rollout's record."""
+        super()._log_rollout_data(batch, timing_raw, rollout_data_dir)
+        if not self._options.enabled:
+            return
+        keys = _real_keys(batch)
+        fields = [RECORD_FIELD, "rsp_prompt_index", "session_id"]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        columns = [keys, *(data[name] for name in ("rsp_prompt_index", "session_id"))]
+        rows = [
+            {"uid": uid, "prompt_index": int(index), "rollout": int(rollout)}
+            | SoftPromptRecord.from_tensor(encoded).to_dict()
+            for uid, index, rollout, encoded in zip(
+                *columns, data[RECORD_FIELD].unbind(), strict=True
+            )
+        ]
+        rows.sort(key=lambda row: (row["prompt_index"], row["rollout"]))
+        file = Path(rollout_data_dir) / f"{self.global_steps}.soft_prompts.jsonl"
+        write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
+
     def _save_checkpoint(self) -> None:
         folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +117,12 @@ class SoftPromptTrainer(PPOTrainerSync):
         else:
             folder = trainer.resume_from_path if trainer.resume_mode == "resume_path" else None
         return Path(folder) if folder else None
+
+
+def _real_keys(batch: KVBatchMeta) -> list[str]:
+    """Keys of the batch's samples without verl's synthetic padding."""
+    tags = zip(batch.keys, batch.tags, strict=True)
+    return [key for key, tag in tags if not tag.get("is_padding", False)]
 
 
 def checkpoint_settings(options: RspOptions) -> dict[str, Any]:

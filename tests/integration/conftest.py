@@ -1,0 +1,26 @@
+"""What the end-to-end tests share: a slightly warmed-up tiny model and its data."""
+
+from pathlib import Path
+
+import pytest
+
+from rsp_rl.data.arithmetic import write_dataset
+from rsp_rl.tiny import make_tiny_model
+from tests.integration.harness import Task
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here runs on the real stack and is slow."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """Model and data of the arithmetic task."""
+    folder = tmp_path_factory.mktemp("task")
+    model = make_tiny_model(folder / "model", seed=0, steps=100)
+    write_dataset(folder / "data", train_size=64, heldout_size=8)
+    return Task(model, folder / "data")

@@ -1,0 +1,219 @@
+"""Training on the real stack: verl's trainer, Ray, FSDP2, vLLM and the RSP plug-in.
+
+Each test is one or two short runs of `python -m rsp_rl.train` on a tiny model.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rsp_rl.run_folder import RunFolder
+from rsp_rl.tiny import make_tiny_model
+from tests.integration.harness import REPOSITORY, Run, Task, train
+
+#: fp32 on both sides: what rollout and actor may differ by, in nats.
+ROUNDING = 1e-5
+
+FIXED_MICRO_BATCHES = (
+    "actor_rollout_ref.actor.use_dynamic_bsz=false",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+)
+PADDED = ("actor_rollout_ref.model.use_remove_padding=false",)
+TWO_RANKS = (
+    "trainer.n_gpus_per_node=2",
+    "ray_kwargs.ray_init.num_gpus=2",
+    "ray_kwargs.ray_init.num_cpus=16",
+)
+GRADIENT_CHECKPOINTING = ("actor_rollout_ref.model.enable_gradient_checkpointing=true",)
+LORA = (
+    "actor_rollout_ref.model.lora_rank=8",
+    "actor_rollout_ref.model.lora_alpha=16",
+    "actor_rollout_ref.rollout.load_format=safetensors",
+)
+
+
+def assert_trained(run: Run, steps: int) -> None:
+    assert run.returncode == 0, run.output[-4000:]
+    assert max(run.metrics()) == steps
+    assert all(norm > 0 for norm in run.column("actor/grad_norm"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Four steps with RSP on both sides, packed, dynamic batch size, a checkpoint each step."""
+    return train(
+        tmp_path_factory.mktemp("uninterrupted"),
+        task,
+        "trainer.save_freq=1",
+        "rsp.seeded_sampling=true",
+        "trainer.val_before_train=true",
+        steps=4,
+    )
+
+
+def test_rollout_and_actor_agree_with_rsp(uninterrupted: Run) -> None:
+    assert_trained(uninterrupted, steps=4)
+    assert max(uninterrupted.column("rsp/logprob_gap_mean")) <= ROUNDING
+    assert uninterrupted.column("rsp/rollouts") == [16] * 4
+    # Two updates a step: the second is off the old policy, so the ratio is no longer exactly 1.
+    assert any(kl != 0 for kl in uninterrupted.column("actor/ppo_kl"))
+
+
+def test_validation_rollouts_have_no_soft_prompt(uninterrupted: Run) -> None:
+    assert any(name.startswith("val-core/arithmetic/") for name in uninterrupted.metrics()[0])
+    assert not list(uninterrupted.folder.glob("samples/validation/*.soft_prompts.jsonl"))
+
+
+def test_draws_differ_between_rollouts_and_steps(uninterrupted: Run) -> None:
+    seeds = [row["seed"] for step in (1, 2, 3, 4) for row in uninterrupted.soft_prompts(step)]
+    assert len(seeds) == len(set(seeds)) == 64
+
+
+def test_settings_are_in_config_and_checkpoint(uninterrupted: Run) -> None:
+    settings = RunFolder(uninterrupted.folder).read_settings()
+    checkpoint = RunFolder(uninterrupted.folder / "checkpoints" / "global_step_4").read_settings()
+    assert settings["std"] > 0
+    for name in ("mean", "std", "seed", "length", "position"):
+        assert checkpoint[name] == settings[name]
+    assert f"'std': {settings['std']}" in uninterrupted.output  # verl's print of the config
+
+
+def test_merged_checkpoint_loads(uninterrupted: Run) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rsp_rl.report", str(uninterrupted.folder)],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "loads in transformers" in done.stdout
+    run = RunFolder(uninterrupted.folder)
+    assert run.plot.stat().st_size > 10_000
+    assert '"steps": 4' in run.summary.read_text()
+
+
+def test_kill_and_resume(uninterrupted: Run, task: Task, tmp_path: Path) -> None:
+    """kill -9 in the middle of step 3; the resumed run repeats the uninterrupted one."""
+    overrides = ("trainer.save_freq=1", "rsp.seeded_sampling=true")
+    folder = tmp_path / "run"
+
+    def in_step_3() -> bool:
+        metrics = folder / "metrics.jsonl"
+        return metrics.is_file() and '"step":2' in metrics.read_text()
+
+    killed = train(folder, task, *overrides, steps=4, kill_when=in_step_3)
+    assert killed.returncode == -9
+    assert (folder / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "2"
+
+    resumed = train(folder, task, *overrides, steps=4)
+    assert_trained(resumed, steps=4)
+    assert sorted(resumed.metrics()) == [3, 4]
+    for step in (3, 4):
+        assert resumed.soft_prompts(step) == uninterrupted.soft_prompts(step)
+        assert resumed.responses(step) == uninterrupted.responses(step)
+    states = [
+        torch.load(
+            run.folder / "checkpoints/global_step_4/actor/optim_world_size_1_rank_0.pt",
+            weights_only=False,
+        )["state"]
+        for run in (resumed, uninterrupted)
+    ]
+    for name, state in states[1].items():
+        for key, value in state.items():
+            torch.testing.assert_close(states[0][name][key], value, rtol=1e-3, atol=1e-7)
+    assert sorted(RunFolder(folder).merge_metrics()) == [1, 2, 3, 4]
+
+
+def test_resume_with_another_law_is_refused(uninterrupted: Run, task: Task, tmp_path: Path) -> None:
+    run = train(
+        tmp_path / "run",
+        task,
+        f"trainer.default_local_dir={uninterrupted.folder / 'checkpoints'}",
+        "rsp.seeded_sampling=true",
+        "rsp.scale=2.0",
+        steps=5,
+    )
+    assert run.returncode != 0
+    assert "rsp.scale=2.0 but" in run.output
+
+
+def test_guard_stops_when_only_the_rollout_has_rsp(task: Task, tmp_path: Path) -> None:
+    """The actor forgets H: verl's own metrics are silent, the guard is not."""
+    run = train(
+        tmp_path / "run",
+        task,
+        "actor_rollout_ref.model.external_lib=tests.integration.forgetful_actor",
+        "rsp.guard.max_mean_gap=0.05",
+        env={"PYTHONPATH": str(REPOSITORY)},
+    )
+    assert run.returncode != 0
+    assert "PolicyMismatchError" in run.output
+    assert "the actor does not inject the soft prompt" in run.output
+
+
+def test_plain_dapo(task: Task, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", task, "rsp.length=0")
+    assert_trained(run, steps=2)
+    assert max(run.column("rsp/logprob_gap_mean")) <= ROUNDING
+    assert run.column("rsp/rollouts") == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(TWO_RANKS, id="two-ranks"),
+        pytest.param(PADDED + FIXED_MICRO_BATCHES + GRADIENT_CHECKPOINTING, id="padded-fixed-gc"),
+        pytest.param(LORA, id="lora"),
+    ],
+)
+def test_layouts(layout: tuple[str, ...], task: Task, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", task, *layout)
+    assert_trained(run, steps=2)
+    assert max(run.column("rsp/logprob_gap_mean")) <= ROUNDING
+    assert run.column("rsp/rollouts") == [16, 16]
+
+
+def test_tied_embeddings_infix_shared_draws_and_dynamic_sampling(
+    task: Task, tmp_path: Path
+) -> None:
+    tied = Task(make_tiny_model(tmp_path / "m", steps=0, tie_word_embeddings=True), task.data)
+    run = train(
+        tmp_path / "run",
+        tied,
+        "rsp.position=infix",
+        "rsp.mode=shared",
+        "data.max_prompt_length=64",
+    )
+    assert_trained(run, steps=2)
+    assert max(run.column("rsp/logprob_gap_mean")) <= ROUNDING
+    seeds_by_prompt: dict[int, set[int]] = {}
+    for row in run.soft_prompts(1):
+        seeds_by_prompt.setdefault(row["prompt_index"], set()).add(row["seed"])
+    assert [len(seeds) for seeds in seeds_by_prompt.values()] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rsp.position=middle", "rsp.position='middle' is unknown"),
+        ("rsp.length=-1", "rsp.length=-1 must be"),
+        ("actor_rollout_ref.model.path=/no/such/model", "no such folder"),
+        ("data.train_files=/no/such.parquet", "does not exist"),
+    ],
+)
+def test_bad_settings_end_before_ray_starts(
+    override: str, message: str, task: Task, tmp_path: Path
+) -> None:
+    run = train(tmp_path / "run", task, override, timeout_s=120)
+    assert run.returncode == 1
+    assert run.output.count("error: ") == 1
+    assert message in run.output
+    assert "Traceback" not in run.output
+    assert "Started a local Ray instance" not in run.output
