@@ -1,5 +1,7 @@
 """Runs a function on N gloo ranks, each a process of its own, and brings their results back.
 
+Also what such functions need of verl: a composed config, the actor's engine, a training batch.
+
 The ranks are forked off a clean server that has imported torch and verl once, so that a call costs
 a fraction of a second and inherits nothing from pytest's process.
 """
@@ -12,16 +14,35 @@ import pickle
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from tensordict import TensorDict
+    from verl.workers.config import ActorConfig
+
+    from rsp_rl.soft_prompt import SoftPromptRecord
+    from rsp_rl.verl_plugin.actor_engine import SoftPromptFSDPEngine
 
 # verl reads it when it is first imported; the fork server and the ranks inherit it.
 os.environ.setdefault("VERL_PLATFORM", "cpu")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-_PRELOADED = ["torch", "torch.distributed.fsdp", "rsp_rl.verl_plugin.actor_engine"]
+_PRELOADED = [
+    "hydra",
+    "pytest",
+    "torch.distributed.fsdp",
+    "transformers.models.qwen2.modeling_qwen2",
+    "rsp_rl.train",
+    "rsp_rl.verl_plugin.actor_engine",
+    "verl.workers.utils.losses",
+]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_PRELOADED)
 
@@ -96,3 +117,107 @@ def _run_rank(
         partial.write_text(f"rank {rank} of {world_size}:\n{traceback.format_exc()}")
         partial.rename(folder / f"failure.{rank}")
         raise SystemExit(1) from None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training sample as the trainer sends it to the actor.
+
+    Attributes:
+        prompt: Token ids, placeholders included.
+        response: Token ids.
+        old_log_probs: One a response token.
+        advantage: The rollout's.
+        record: Its soft prompt; None for plain DAPO.
+        trained: False for verl's synthetic padding samples, whose response mask is all zero.
+    """
+
+    prompt: Sequence[int]
+    response: Sequence[int]
+    old_log_probs: np.ndarray
+    advantage: float
+    record: SoftPromptRecord | None = None
+    trained: bool = True
+
+
+def compose(name: str = "dapo_rsp", *overrides: str) -> DictConfig:
+    """A config of `configs/`, composed as `rsp_rl.train` composes it."""
+    import hydra
+
+    from rsp_rl.train import CONFIG_FOLDER
+
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        return hydra.compose(name, overrides=list(overrides))
+
+
+def make_engine(model: Path, *overrides: str) -> tuple[SoftPromptFSDPEngine, ActorConfig]:
+    """verl's actor engine in fp32, made as its `ActorRolloutRefWorker.init_model` makes it."""
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.workers.engine import EngineRegistry
+
+    config = compose(
+        "dapo_rsp",
+        "+machine=cpu",
+        f"actor_rollout_ref.model.path={model}",
+        # The engine alone: agent loop, trainer and guard are not needed.
+        "actor_rollout_ref.model.external_lib=rsp_rl.verl_plugin.actor_engine",
+        *overrides,
+    ).actor_rollout_ref
+    actor_config = omega_conf_to_dataclass(config.actor)
+    actor_config.model_config = omega_conf_to_dataclass(config.model)
+    engine = EngineRegistry.new(
+        model_type="language_model",
+        backend=actor_config.strategy,
+        model_config=actor_config.model_config,
+        engine_config=actor_config.engine,
+        optimizer_config=actor_config.optim,
+        checkpoint_config=actor_config.checkpoint,
+    )
+    engine.initialize()
+    return engine, actor_config
+
+
+def training_batch(samples: Sequence[Sample], dtype: Any = None, **settings: Any) -> TensorDict:
+    """The micro-batch source that verl's engine gets: nested tensors and plain settings.
+
+    Args:
+        samples: This rank's.
+        dtype: Of the log-probs and advantages; float32 if None.
+        **settings: More non-tensor entries, such as `micro_batch_size_per_gpu`.
+    """
+    import torch
+    from verl.utils import tensordict_utils as tu
+
+    from rsp_rl.soft_prompt import RECORD_FIELD
+
+    def nested(rows: list[Any], dtype: Any) -> Any:
+        rows = [torch.as_tensor(row, dtype=dtype) for row in rows]
+        return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+    float_type = dtype or torch.float32
+    lengths = [len(s.response) for s in samples]
+    masks = nested([[int(s.trained)] * len(s.response) for s in samples], torch.int64)
+    tensors = {
+        "prompts": nested([s.prompt for s in samples], torch.int64),
+        "responses": nested([s.response for s in samples], torch.int64),
+        "input_ids": nested([[*s.prompt, *s.response] for s in samples], torch.int64),
+        "position_ids": nested(
+            [range(len(s.prompt) + len(s.response)) for s in samples], torch.int64
+        ),
+        "response_mask": masks,
+        "loss_mask": masks,
+        "old_log_probs": nested([s.old_log_probs for s in samples], float_type),
+        "advantages": nested(
+            [[s.advantage] * n for s, n in zip(samples, lengths, strict=True)], float_type
+        ),
+    }
+    if samples[0].record is not None:
+        tensors[RECORD_FIELD] = nested([s.record.to_tensor() for s in samples], torch.int64)
+    plain = {
+        "temperature": 1.0,
+        "global_batch_size": len(samples),
+        "calculate_entropy": False,
+        "use_fused_kernels": False,
+        **settings,
+    }
+    return tu.get_tensordict(tensor_dict=tensors, non_tensor_dict=plain)
