@@ -9,6 +9,8 @@ Shape suffixes: `_LD` soft prompt rows [L, d], `_VD` embedding table [V, d].
 from __future__ import annotations
 
 import hashlib
+import math
+import operator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -55,8 +57,12 @@ class SoftPromptRecord:
             raise ValueError(f"rollout seed {self.seed} is not an unsigned 64-bit integer")
         if self.start < 0 or self.length < 0:
             raise ValueError(f"negative start ({self.start}) or length ({self.length})")
+        if not math.isfinite(self.mean) or not 0 <= self.std < math.inf:
+            raise ValueError(f"no normal distribution has mean {self.mean} and std {self.std}")
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown rollout dtype {self.dtype!r}; use one of {DTYPES}")
+        if self.placeholder_id < 0:
+            raise ValueError(f"placeholder token id {self.placeholder_id} is negative")
 
     def to_tensor(self) -> torch.Tensor:
         """Encode as int64 [7], the floats bit for bit, so that it travels as a sample's tensor."""
@@ -126,7 +132,7 @@ def draw_soft_prompt(
     Returns:
         float32 [L, d] on the CPU.
     """
-    if length < 0 or hidden_size < 1 or std < 0:
+    if length < 0 or hidden_size < 1 or not std >= 0:
         raise ValueError(f"cannot draw length={length}, hidden_size={hidden_size}, std={std}")
     generator = np.random.Generator(np.random.Philox(key=seed))
     noise_LD = generator.standard_normal((length, hidden_size))
@@ -165,7 +171,7 @@ def rollout_seed(
         (prompt_index, _INDEX_BITS),
         (rollout, _ROLLOUT_BITS),
     ):
-        place = place << bits | value
+        place = place << bits | operator.index(value)  # numpy's integers would overflow
     digest = hashlib.blake2b(f"rsp_rl.run_seed:{run_seed}".encode(), digest_size=16).digest()
     key_0, key_1 = (int.from_bytes(digest[i : i + 8], "little") for i in (0, 8))
     return _mix(_mix(place ^ key_0) ^ key_1)
