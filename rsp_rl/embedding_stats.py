@@ -60,15 +60,23 @@ def embedding_stats(model_folder: str | Path) -> EmbeddingStats:
     if name not in header:
         raise ValueError(f"{file} does not hold {name}, though the index says so; re-download it")
     entry = header[name]
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        raise ValueError(f"{file} describes {name} as {entry!r}; download it again")
     if entry["dtype"] not in _NUMPY_DTYPES or len(entry["shape"]) != 2:
         raise ValueError(
             f"{name} in {file} is {entry['dtype']} {entry['shape']}; "
             f"the statistics need a [V, d] table in one of {sorted(_NUMPY_DTYPES)}"
         )
     vocab_size, hidden_size = entry["shape"]
-    mean, std = _mean_and_std(
-        _chunks(file, data_start + entry["data_offsets"][0], vocab_size * hidden_size, entry)
-    )
+    entries, (begin, end) = vocab_size * hidden_size, entry["data_offsets"]
+    if end - begin != entries * np.dtype(_NUMPY_DTYPES[entry["dtype"]]).itemsize:
+        raise ValueError(
+            f"{file} gives {name} {end - begin} bytes, too few or too many for "
+            f"{entry['dtype']} {entry['shape']}; download it again"
+        )
+    mean, std = _mean_and_std(_chunks(file, data_start + begin, entries, entry))
+    if not math.isfinite(mean) or not math.isfinite(std):
+        raise ValueError(f"{name} in {file} is empty or holds NaN or infinity")
     return EmbeddingStats(mean, std, vocab_size, hidden_size, name)
 
 
@@ -78,9 +86,14 @@ def _find_embedding(folder: Path) -> tuple[Path, str]:
         raise FileNotFoundError(f"model folder {folder} does not exist; check the model path")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = json.loads(index.read_text())["weight_map"]
+        names = _read_index(index)
     elif (single := folder / "model.safetensors").is_file():
         names = dict.fromkeys(_read_header(single)[0], single.name)
+    elif (folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{folder} holds a LoRA adapter, which has no input-embedding table; "
+            "RSP needs the base model's: give the base model as the model path"
+        )
     elif list(folder.glob("*.bin")):
         raise FileNotFoundError(
             f"{folder} holds its weights as .bin only; convert it to safetensors "
@@ -105,13 +118,24 @@ def _find_embedding(folder: Path) -> tuple[Path, str]:
     return file, candidates[0]
 
 
+def _read_index(index: Path) -> dict[str, str]:
+    """File name by tensor name."""
+    try:
+        return dict(json.loads(index.read_text())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{index} is not an index of safetensors; download it again") from error
+
+
 def _read_header(file: Path) -> tuple[dict[str, dict], int]:
     """A safetensors file's header and the byte at which its data starts."""
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         if not 0 < size <= file.stat().st_size - 8:
             raise ValueError(f"{file} is not a whole safetensors file; download it again")
-        header = json.loads(stream.read(size))
+        try:
+            header = dict(json.loads(stream.read(size)))
+        except (ValueError, TypeError) as error:  # UnicodeDecodeError is a ValueError too
+            raise ValueError(f"{file} is not a safetensors file; download it again") from error
     header.pop("__metadata__", None)
     return header, 8 + size
 
@@ -130,15 +154,18 @@ def _chunks(file: Path, start: int, entries: int, entry: dict) -> Iterator[np.nd
 
 
 def _mean_and_std(chunks: Iterator[np.ndarray]) -> tuple[float, float]:
-    """Mean and population standard deviation, merged chunk by chunk (Chan et al. 1979)."""
+    """Mean and population standard deviation, merged chunk by chunk (Chan et al. 1979).
+
+    NaN for an empty table, and for one that holds NaN or infinity.
+    """
     count, mean, squares = 0, 0.0, 0.0
     for chunk in chunks:
         chunk_mean = float(chunk.mean())
+        if not math.isfinite(chunk_mean):
+            return math.nan, math.nan
         chunk_squares = float(np.square(chunk - chunk_mean).sum())
         total, delta = count + chunk.size, chunk_mean - mean
         squares += chunk_squares + delta * delta * count * chunk.size / total
         mean += delta * chunk.size / total
         count = total
-    if not count or not math.isfinite(mean) or not math.isfinite(squares):
-        raise ValueError("the embedding table is empty or holds NaN or infinity")
-    return mean, math.sqrt(squares / count)
+    return (mean, math.sqrt(squares / count)) if count else (math.nan, math.nan)
