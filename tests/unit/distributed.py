@@ -167,7 +167,7 @@ def make_engine(model: Path, *overrides: str) -> tuple[SoftPromptFSDPEngine, Act
     actor_config.model_config = omega_conf_to_dataclass(config.model)
     engine = EngineRegistry.new(
         model_type="language_model",
-        backend=actor_config.strategy,
+        backend=actor_config.engine.strategy,
         model_config=actor_config.model_config,
         engine_config=actor_config.engine,
         optimizer_config=actor_config.optim,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rsp_rl.soft_prompt import SoftPromptRecord
-from tests.unit.distributed import Sample, compose, run_on_ranks, training_batch
+from tests.unit.distributed import Sample, compose, make_engine, run_on_ranks, training_batch
 
 EPS_LOW, EPS_HIGH, DUAL_CLIP = 0.2, 0.28, 10.0
 
@@ -24,6 +24,8 @@ RATIOS = (0.3, 0.79, 0.81, 1.0, 1.27, 1.29, 5.0, 9.9, 10.1, 30.0)
 REWARDS = {"mixed": (1.0, 0.0, 0.0, 1.0), "mostly right": (1.0, 1.0, 0.0, 1.0)}
 LENGTHS = (5, 12, 3, 10, 7, 1, 11, 8)
 PROMPT_LENGTHS = (9, 9, 9, 9, 12, 12, 12, 12)
+PADDING_SAMPLES = 4
+PLACEHOLDER = 3
 
 
 # ---- Eq. 9 in numpy -----------------------------------------------------------------------------
@@ -81,28 +83,32 @@ def hand_made_ratios() -> list[np.ndarray]:
     return [np.array([next(walk) for _ in range(length)]) for length in LENGTHS]
 
 
-def hand_made_samples(old_log_probs, advantages) -> list[Sample]:
-    """All eight rollouts, with tokens that only matter where a model reads them."""
+def hand_made_samples(old_log_probs) -> list[Sample]:
+    """The eight rollouts with their soft prompts, and four of verl's synthetic padding samples.
+
+    The tokens only matter where a model reads them.
+    """
     generator = np.random.default_rng(1)
     samples = []
-    for number, (old, advantage) in enumerate(zip(old_log_probs, advantages, strict=True)):
+    for number, (old, advantage) in enumerate(
+        zip(old_log_probs, hand_made_advantages(), strict=True)
+    ):
         prompt = generator.integers(5, 60, PROMPT_LENGTHS[number])
         record = SoftPromptRecord(
             seed=1000 + number,
-            start=3 + number % 4,
+            start=2 + number % 4,
             length=4,
-            mean=0.001,
-            std=0.05,
+            mean=0.01,
+            std=0.1,
             dtype="float32",
             placeholder_id=PLACEHOLDER,
         )
         prompt[record.start : record.start + record.length] = PLACEHOLDER
         response = generator.integers(5, 60, len(old))
         samples.append(Sample(prompt.tolist(), response.tolist(), old, float(advantage), record))
-    return samples
-
-
-PLACEHOLDER = 3
+    # Each carries a copy of a real sample's record, and is not trained on.
+    padding = Sample([4] * 15, [4], np.zeros(1), 0.0, samples[0].record, trained=False)
+    return samples + [padding] * PADDING_SAMPLES
 
 
 def test_the_hand_made_batch_visits_every_branch():
@@ -132,6 +138,9 @@ PAPER = {
     "algorithm.adv_estimator": "grpo",
     "algorithm.norm_adv_by_std_in_grpo": True,
     "algorithm.use_kl_in_reward": False,
+    "algorithm.rollout_correction.rollout_is": None,
+    "algorithm.rollout_correction.rollout_rs": None,
+    "algorithm.rollout_correction.bypass_mode": False,
     "algorithm.filter_groups.enable": False,
     "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
     "actor_rollout_ref.actor.policy_loss.loss_mode": "vanilla",
@@ -250,10 +259,10 @@ def table_steps(rank: int, world_size: int) -> dict[str, tuple[float, np.ndarray
 
     actor_config = omega_conf_to_dataclass(compose().actor_rollout_ref.actor)
     new, old = hand_made_log_probs()
-    table = np.zeros((len(new), max(LENGTHS)))
+    table = np.zeros((len(new) + PADDING_SAMPLES, max(LENGTHS)))
     for row, values in enumerate(new):
         table[row, : len(values)] = values
-    samples = hand_made_samples(old, hand_made_advantages())
+    samples = hand_made_samples(old)
     # Strided, so that ranks hold different numbers of tokens.
     mine = range(rank, len(samples), world_size)
     results = {}
@@ -296,3 +305,133 @@ def test_verls_loss_is_equation_9(world_size):
                 message = f"{name}, rollout {row}"
                 np.testing.assert_allclose(mine, values, rtol=0, atol=1e-6, err_msg=message)
                 assert not rest.any(), message
+            assert not gradient[len(wanted) :].any(), f"{name}: padding samples"
+
+
+# ---- the whole actor engine, soft prompts included ----------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def tiny_model(request, tmp_path_factory):
+    """A random model in which attention depends on its inputs, so that soft prompts matter."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rsp_rl.tiny import make_tiny_model
+
+    folder = make_tiny_model(
+        tmp_path_factory.mktemp("model") / "tiny",
+        seed=3,
+        steps=0,
+        hidden_size=32,
+        tie_word_embeddings=request.param,
+    )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(5)
+    model.save_pretrained(folder)
+    return folder
+
+
+def plain_torch_log_probs(model, samples: list[Sample], soft_prompts: bool = True) -> list:
+    """Log-probs of the responses, one sequence at a time, H put in by hand as `inputs_embeds`."""
+    import torch
+
+    rows = []
+    for sample in samples:
+        tokens = torch.tensor([*sample.prompt, *sample.response])
+        embeds = model.get_input_embeddings()(tokens)
+        if soft_prompts:
+            start, length = sample.record.start, sample.record.length
+            drawn = sample.record.draw(embeds.shape[-1]).to(embeds.dtype)
+            embeds = torch.cat([embeds[:start], drawn, embeds[start + length :]])
+        logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
+        first = len(sample.prompt)
+        log_probs = logits[first - 1 : -1].log_softmax(-1)
+        rows.append(log_probs.gather(-1, tokens[first:, None])[:, 0])
+    return rows
+
+
+def engine_steps(rank: int, world_size: int, model, samples: list[Sample], overrides: list[str]):
+    """Log-probs, loss and gradient by verl's actor engine, one a layout."""
+    import torch
+    from verl.workers.utils.losses import ppo_loss
+    from verl.workers.utils.padding import response_from_nested
+
+    engine, config = make_engine(model, *overrides)
+    mine = samples[rank::world_size]
+    ways = micro_batches(len(mine))
+    results = {}
+    for layout, way in (
+        ("packed", "several"),
+        ("packed", "dynamic"),
+        ("padded", "one micro-batch"),
+        ("padded", "several"),
+        ("padded", "dynamic"),
+    ):
+        settings = {"use_remove_padding": layout == "packed", **ways[way]}
+        # As `compute_log_prob` and `update_actor` of verl's worker call it.
+        data = training_batch(mine, **settings)
+        with engine.eval_mode():
+            output = engine.infer_batch(data)["model_output"]
+        log_probs = response_from_nested(output["log_probs"], data["response_mask"])
+        with engine.train_mode():
+            engine.optimizer_zero_grad()
+            output = engine.forward_backward_batch(
+                training_batch(mine, **settings), partial(ppo_loss, config=config)
+            )
+            gradients = {
+                name: parameter.grad.full_tensor().numpy()
+                for name, parameter in engine.module.named_parameters()
+            }
+        loss = torch.tensor(sum(output["loss"]))
+        torch.distributed.all_reduce(loss)
+        results[f"{layout}, {way}"] = (
+            [row.numpy() for row in log_probs.unbind()],
+            loss.item() / world_size,
+            gradients,
+        )
+    return results
+
+
+@pytest.mark.parametrize(
+    ("world_size", "overrides"),
+    [
+        (1, []),
+        (2, ["actor_rollout_ref.model.enable_gradient_checkpointing=true"]),
+    ],
+    ids=["1 rank", "2 ranks, gradient checkpointing"],
+)
+def test_the_engines_update_is_equation_9(tiny_model, world_size, overrides):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64)
+    reals = slice(0, len(LENGTHS))
+    unrated = hand_made_samples([np.zeros(length) for length in LENGTHS])
+    rows = plain_torch_log_probs(model, unrated[reals])
+    new = [row.detach().numpy() for row in rows]
+    old = [row - np.log(ratios) for row, ratios in zip(new, hand_made_ratios(), strict=True)]
+    wanted_loss = dapo_loss(new, old, hand_made_advantages())
+    slopes = dapo_gradient(new, old, hand_made_advantages())
+    torch.autograd.backward(rows, [torch.from_numpy(slope) for slope in slopes])
+    wanted = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
+
+    # The test has teeth only where a forgotten H would show.
+    forgotten = plain_torch_log_probs(model, unrated[reals], soft_prompts=False)
+    assert min(abs(a - b.detach().numpy()).max() for a, b in zip(new, forgotten, strict=True)) > 0.1
+
+    samples = hand_made_samples(old)
+    by_rank = run_on_ranks(engine_steps, world_size, world_size, tiny_model, samples, overrides)
+    for rank, results in enumerate(by_rank):
+        for name, (log_probs, loss, gradients) in results.items():
+            for row, values in zip(log_probs, new[rank::world_size], strict=False):
+                np.testing.assert_allclose(row, values, rtol=0, atol=1e-5, err_msg=name)
+            assert loss == pytest.approx(wanted_loss, rel=0, abs=1e-6), name
+            assert gradients.keys() == wanted.keys()
+            for parameter, gradient in gradients.items():
+                np.testing.assert_allclose(
+                    gradient, wanted[parameter], rtol=0, atol=1e-6, err_msg=f"{name}: {parameter}"
+                )
