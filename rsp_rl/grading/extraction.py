@@ -7,29 +7,32 @@ them in order. All of them are linear in the length of the text: no pattern here
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rsp_rl.grading.verdict import Extraction
 
-_MINERVA_START = re.compile(r"final answer is:?\s*(?=\$)", re.IGNORECASE)
+_DOLLAR = re.compile(r":?\s{0,9}\$")
 _MINERVA_END = re.compile(r"\$\s?\.?\s?I hope")
 _BOX_OR_BRACE = re.compile(r"\\?(?:boxed|fbox)\s*|\\.|[{}]", re.DOTALL)
-_ANSWER_IS = re.compile(r"the answer is\b", re.IGNORECASE)
-_FINAL_ANSWER_IS = re.compile(
-    r"final answer(?: is\b|\W{0,4}:)|^[\s*#]{0,9}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE
-)
-_STATEMENT = re.compile(r"The [^.:=]{1,120}? (?:is|are|equals) (?=\S)")
+_BARE_BOX = re.compile(r"[^\s$\\{}]{1,40}")
+_END_OF_FORMULA = re.compile(r"\$|\n|\\\]|\\\)")
+_LABEL = re.compile(r"\W{0,4}:")  # Final Answer: ..., **Answer:** ...
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(])")
+_STATEMENT = re.compile(r"The [^.:=]{1,120}? (?:is|are|equals) (?=\S)")
 _DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
 _DISPLAY_END = re.compile(r"\\\]|\$\$")
 _NUMBER = re.compile(
     r"(?<![\w.^])[-−+]?(?:"
     r"\\[dt]?frac\{\d{1,30}\}\{\d{1,30}\}"
-    r"|(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+(?=,\d\d(?![\d,])),\d\d|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+)?"
+    r"|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+,\d\d(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,4}\b)?"
+    r"(?:\s?/\s?\d+)?"
     r"|\.\d+(?:[eE][-+]?\d{1,4}\b)?"
     r")(?:\s?\\?%)?"
 )
-_JOINS_BOXES = re.compile(r"[\s$,;.]*(?:\\?\w{0,4}\{?\s*(?:and|or)\b\s*\}?)?[^\\\n]{0,12}$")
+_LONGEST_NUMBER = 400
+_FARTHEST_BOX = 40  # characters between two boxes of one answer
+_MOST_BOXES = 12
 
 
 def extract_answer(text: str) -> Extraction:
@@ -54,80 +57,120 @@ def extract_answer(text: str) -> Extraction:
 
 def from_minerva(text: str) -> Extraction | None:
     """Step 1: the first ``final answer is $...$. I hope``, the form of Minerva's prompts."""
-    for start in _MINERVA_START.finditer(text):
-        end = _MINERVA_END.search(text, start.end() + 1)
-        if end is None:
-            return None
-        answer = text[start.end() + 1 : end.start()].strip().strip("$").strip()
-        if answer:
-            return Extraction(answer, "minerva")
+    if "I hope" not in text:
+        return None
+    for start in _occurrences("final answer is", _lower(text)):
+        dollar = _DOLLAR.match(text, start + len("final answer is"))
+        end = _MINERVA_END.search(text, dollar.end()) if dollar else None
+        if end is not None:
+            answer = text[dollar.end() : end.start()].strip().strip("$").strip()
+            if answer:
+                return Extraction(answer, "minerva")
+        elif dollar:
+            return None  # no end after this one, hence after none of the later ones
     return None
 
 
 def from_box(text: str) -> Extraction | None:
     r"""Step 2: the last ``\boxed`` or ``\fbox`` that is not empty."""
-    boxes = [box for box in _boxes(text) if box[2]]
+    boxes = _boxes(text)
+    while boxes and not boxes[-1].content(text):
+        boxes.pop()
     if not boxes:
         return None
-    start, _, answer = boxes[-1]
+    last = boxes.pop()
+    answer = last.content(text)
     run = [answer]
-    for earlier_start, earlier_end, earlier in reversed(boxes[:-1]):
-        between = text[earlier_end:start]
-        if len(between) > 40 or not _joins(between) or len(run) >= 12:
+    while boxes and len(run) < _MOST_BOXES:
+        between = text[boxes[-1].end or last.start : last.start]
+        earlier = boxes[-1].content(text)
+        if len(between) > _FARTHEST_BOX or not earlier or not _joins(between):
             break
         if earlier not in run:
             run.append(earlier)
-        start = earlier_start
-    wider = ",".join(reversed(run)) if len(run) > 1 else ""
-    return Extraction(answer, "boxed", wider)
+        last = boxes.pop()
+    return Extraction(answer, "boxed", ",".join(reversed(run)) if len(run) > 1 else "")
 
 
 def from_answer_is(text: str) -> Extraction | None:
     """Step 3: what follows the last "the answer is"."""
-    return _after_last(_ANSWER_IS, text, "answer_is")
+    start = _lower(text).rfind("the answer is")
+    return None if start < 0 else _what_follows(text, start + len("the answer is"), "answer_is")
 
 
 def from_final_answer_is(text: str) -> Extraction | None:
-    """Step 4: what follows the last "final answer is"."""
-    return _after_last(_FINAL_ANSWER_IS, text, "final_answer_is")
+    """Step 4: what follows the last "final answer is", or "Final answer:" or "Answer:"."""
+    lower = _lower(text)
+    at = len(text)
+    while (at := lower.rfind("answer", 0, at)) >= 0:
+        end = at + len("answer")
+        label = _LABEL.match(text, end)
+        if lower.startswith(" is", end) and lower.endswith("final ", 0, at):
+            return _what_follows(text, end + len(" is"), "final_answer_is")
+        if label and (lower.endswith("final ", 0, at) or _starts_line(text, at)):
+            found = _what_follows(text, label.end(), "final_answer_is")
+            statement = _STATEMENT.match(found.text) if found else None
+            if statement:  # Final Answer: The largest n is 34.
+                return Extraction(found.text[statement.end() :], found.step)
+            return found
+    return None
 
 
 def from_last_number(text: str) -> Extraction | None:
     """Step 5: the last number, with its sign, separators, exponent, denominator or percent."""
-    last = _last(_NUMBER, text)
-    return None if last is None else Extraction(last.group().strip(), "last_number")
+    last_digit = max(text.rfind(digit) for digit in "0123456789")
+    if last_digit < 0:
+        return None
+    number = None
+    for number in _NUMBER.finditer(text, max(0, last_digit - _LONGEST_NUMBER)):
+        if number.end() > last_digit:
+            break
+    return None if number is None else Extraction(number.group().strip(), "last_number")
 
 
-def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Start, end and content of every box, in order of their start; one pass over the text."""
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Where a box command starts, where its content starts and ends, where the box ends."""
+
+    start: int
+    content_start: int
+    content_end: int | None
+    end: int | None
+
+    def content(self, text: str) -> str:
+        if self.content_end is not None:
+            return text[self.content_start : self.content_end].strip()
+        # Never closed: the content runs to the end of its formula or line.
+        stop = _END_OF_FORMULA.search(text, self.content_start)
+        return text[self.content_start : stop.start() if stop else len(text)].strip()
+
+
+def _boxes(text: str) -> list[_Box]:
+    """Every box, in order of their start; one pass over the text."""
     first = min((i for i in (text.find("boxed"), text.find("fbox")) if i >= 0), default=-1)
     if first < 0:
         return []
-    found: list[tuple[int, int, str]] = []
-    open_braces: list[tuple[int, int] | None] = []  # (start, content start) where a box opened
+    found: list[_Box] = []
+    opened: list[tuple[int, int] | None] = []  # for each open brace: start and content of its box
     pending: tuple[int, int] | None = None  # a box command whose brace should come next
     for token in _BOX_OR_BRACE.finditer(text, max(first - 1, 0)):
         mark = token.group()
         if mark == "{":
             is_box = pending is not None and pending[1] == token.start()
-            open_braces.append((pending[0], token.end()) if is_box else None)
+            opened.append((pending[0], token.end()) if is_box else None)
             pending = None
         elif mark == "}":
-            box = open_braces.pop() if open_braces else None
+            box = opened.pop() if opened else None
             if box is not None:
-                found.append((box[0], token.end(), text[box[1] : token.start()].strip()))
+                found.append(_Box(*box, token.start(), token.end()))
         elif "box" in mark:
             pending = (token.start(), token.end())
-            following = text[token.end() : token.end() + 1]
-            if mark.startswith("\\") and following not in ("{", ""):
-                bare = re.compile(r"[^\s$]*").match(text, token.end())
-                found.append((token.start(), bare.end(), bare.group().rstrip(".,;:")))
-    for box in open_braces:
-        if box is not None:  # never closed: the content runs to the end of its formula or line
-            stop = re.compile(r"\$|\n|\\\]|\\\)").search(text, box[1])
-            end = stop.start() if stop else len(text)
-            found.append((box[0], end, text[box[1] : end].strip()))
-    return sorted(found)
+            bare = _BARE_BOX.match(text, token.end()) if mark[0] == "\\" else None
+            if bare:  # \boxed 5
+                end = token.end() + len(bare.group().rstrip(".,;:"))
+                found.append(_Box(token.start(), token.end(), end, end))
+    found.extend(_Box(*box, None, None) for box in opened if box is not None)
+    return sorted(found, key=lambda box: box.start)
 
 
 def _joins(between: str) -> bool:
@@ -137,15 +180,9 @@ def _joins(between: str) -> bool:
     return bare in ("", ",", ";", "and", "or", ",and", ",or")
 
 
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
-
-
-def _after_last(phrase: re.Pattern[str], text: str, step: str) -> Extraction | None:
-    last = _last(phrase, text)
-    if last is None:
-        return None
-    rest = text[last.end() :].lstrip(" :*\t\n\r")
+def _what_follows(text: str, start: int, step: str) -> Extraction | None:
+    """The formula, or the first sentence on the line, from ``start``; empty lines are skipped."""
+    rest = text[start:].lstrip(" :*\t\n\r")
     display = _DISPLAY.match(rest)
     if display:
         end = _DISPLAY_END.search(rest, display.end())
@@ -155,7 +192,26 @@ def _after_last(phrase: re.Pattern[str], text: str, step: str) -> Extraction | N
         cut = _SENTENCE_END.search(line)
         answer = line[: cut.start()] if cut else line
     answer = " ".join(answer.split()).strip("*").rstrip(". ")
-    statement = _STATEMENT.match(answer) if last.group().endswith(":") else None
-    if statement:  # Final Answer: The largest n is 34.
-        answer = answer[statement.end() :]
     return Extraction(answer, step, rest.strip()) if answer else None
+
+
+def _lower(text: str) -> str:
+    """Lower case that keeps every index, which `str.lower` does not for some letters."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else text.translate(_ASCII_LOWER)
+
+
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def _occurrences(phrase: str, text: str) -> Iterator[int]:
+    at = text.find(phrase)
+    while at >= 0:
+        yield at
+        at = text.find(phrase, at + 1)
+
+
+def _starts_line(text: str, at: int) -> bool:
+    """Whether only marks such as ``**`` stand between the start of the line and ``at``."""
+    before = text[max(0, at - 12) : at]
+    return (len(before) < 12 or "\n" in before) and not before.rpartition("\n")[2].strip(" *#")

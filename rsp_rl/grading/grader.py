@@ -62,13 +62,12 @@ def is_correct(prediction: str, gold: str) -> Verdict:
     if max(len(prediction), len(gold)) > LONGEST:
         same = canonical(prediction) == canonical(gold)
         return Verdict(same, "string", prediction)
-    verdict = None
-    for reading in readings(prediction):
-        for gold_reading in readings(gold):
-            verdict = _compare(prediction, reading, gold_reading)
-            if verdict:
-                return verdict
-    return verdict
+    verdicts = []
+    for reading, gold_reading in readings(prediction, gold):
+        verdicts.append(_compare(prediction, reading, gold_reading))
+        if verdicts[-1]:
+            return verdicts[-1]
+    return verdicts[0]
 
 
 def _compare(answer: str, prediction: str, gold: str) -> Verdict:

@@ -97,36 +97,36 @@ RULES: tuple[Rule, ...] = (
           lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}", "52₈", "52_{8}"),
     _rule("quotation marks", '"', '"', "", 'is "east"', "is east"),
     _rule("box inside the answer", "box", r"\\?\b(?:boxed|fbox)\s*(?=\{)", "", r"\boxed{5}", "{5}"),
-    _rule("doubled backslash", "\\\\", r"\\\\(?=(?:frac|dfrac|sqrt|pi|text|left|right|cup|infty)\b)",
+    _rule("doubled backslash", "\\\\", r"(?<!\\)\\\\(?=(?:frac|dfrac|sqrt|pi|text|left|right|cup|infty)(?![a-zA-Z]))",
           r"\\", r"\\frac{1}{2}", r"\frac{1}{2}"),
     _rule("thousands with thin space", "\\ {",
           r"(?<=\d)(?:\\[!,:;]|\s*\{\s*,\s*\}|,\\[! ])\s*(?=\d{3}(?!\d))", "",
           r"10,\!080", "10080"),
     _rule("spacing macros", "\\ ~",
-          r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|enspace|thinspace|displaystyle|textstyle|limits|nolimits)\b|~"
-          r"|\\[hv]space\*?\{[^{}]*\}|\\newline\b|\\phantom\{[^{}]*\}|\\(?:no)?break\b", " ",
+          r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|enspace|thinspace|displaystyle|textstyle|limits|nolimits)(?![a-zA-Z])|~"
+          r"|\\[hv]space\*?\{[^{}]*\}|\\newline(?![a-zA-Z])|\\phantom\{[^{}]*\}|\\(?:no)?break(?![a-zA-Z])", " ",
           r"5\,\quad x", "5   x"),
     _rule("maths delimiters", "\\", r"(?<!\\)\\[()\[\]]", " ", r"\(5\)", " 5 "),
-    _rule("dollars as currency", "\\$", r"\\\$|\\text(?:dollar|sterling)\b", "", r"\$18.90", "18.90"),
+    _rule("dollars as currency", "\\$", r"\\\$|\\text(?:dollar|sterling)(?![a-zA-Z])", "", r"\$18.90", "18.90"),
     _rule("dollars as delimiters", "$", r"\$+", " ", "$48$, $384$", " 48 ,  384 "),
-    _rule("other currencies", "", r"[€£¥₹]|\\(?:pounds|euro|yen)\b", "", "€5", "5"),
+    _rule("other currencies", "", r"[€£¥₹]|\\(?:pounds|euro|yen)(?![a-zA-Z])", "", "€5", "5"),
     _rule("left and right", "\\left \\right \\middle",
           r"\\(?:left|right|middle)\s*(?![a-zA-Z])\.?", "", r"\left(1,2\right]", "(1,2]"),
     _rule("left and right before a macro", "\\left \\right \\middle",
           r"\\(?:left|right|middle)\s*(?=\\[{}|a-zA-Z])", "", r"\left\{1\right\}", r"\{1\}"),
     _rule("sizes of brackets", "\\b \\B", r"\\[bB]igg?[lrm]?(?![a-zA-Z])", "", r"\bigl(1\bigr)", "(1)"),
-    _rule("braces as macros", "brace", r"\\([lr])brace\b",
+    _rule("braces as macros", "brace", r"\\([lr])brace(?![a-zA-Z])",
           lambda m: r"\{" if m[1] == "l" else r"\}", r"\lbrace 1\rbrace", r"\{ 1\}"),
-    _rule("brackets as macros", "\\l \\r", r"\\([lr])(?:brack|angle|paren)\b",
+    _rule("brackets as macros", "\\l \\r", r"\\([lr])(?:brack|angle|paren)(?![a-zA-Z])",
           lambda m: {"b": "[]", "a": "()", "p": "()"}[m.group()[2]]["lr".index(m[1])],
           r"\langle 1,2\rangle", "( 1,2)"),
-    _rule("bars", "vert \\mid \\|", r"\\(?:[lr]?[vV]ert|mid)\b|\\\|", "|", r"\lvert x\rvert", "| x|"),
+    _rule("bars", "vert \\mid \\|", r"\\(?:[lr]?[vV]ert|mid)(?![a-zA-Z])|\\\|", "|", r"\lvert x\rvert", "| x|"),
     _rule("fractions", "frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"),
-    _rule("binomials", "binom", r"\\[dt]binom\b", r"\\binom", r"\dbinom{4}{2}", r"\binom{4}{2}"),
+    _rule("binomials", "binom", r"\\[dt]binom(?![a-zA-Z])", r"\\binom", r"\dbinom{4}{2}", r"\binom{4}{2}"),
     _rule("operator names", "operatorname mathrm text", r"\\(?:operatorname\*?|mathrm|text)\s*\{\s*("
           + _FUNCTIONS + r")\s*\}", r"\\\1 ", r"\operatorname{arccot}(5)", r"\arccot (5)"),
     _rule("base in words", "_",
-          r"_\s*\{?\s*(?:\\(?:text|mathrm|textbf)\s*\{\s*)?(" + "|".join(_WORDS_OF_BASE) + r")\b[\s}]*",
+          r"_\s*\{?\s*(?:\\(?:text|mathrm|textbf)\s*\{\s*)?(" + "|".join(_WORDS_OF_BASE) + r")(?![a-zA-Z])[\s}]*",
           lambda m: "_{" + _WORDS_OF_BASE[m[1].lower()] + "}", r"52_{\text{eight}}", "52_{8}",
           re.IGNORECASE),
     _rule("base in text", "base", r"[\s(]*\\?(?:text|mathrm|textrm)?\s*[{(]?\s*\(?(?:in\s+)?base[\s-]+(\d+)\s*[)}]*",
@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
           r"\\?%|\s*\\text\s*\{\s*(?:percent|pct)\s*\}|\s*\b(?:percent(?:age)?|pct)\b", "%",
           r"12.5 percent", "12.5%", re.IGNORECASE),
     _rule("degrees", "circ degree °",
-          r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\\text\s*\{\s*degrees?\s*\}|\bdegrees?\b)", " ",
+          r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\text\s*\{\s*degrees?\s*\}|\bdegrees?(?![a-zA-Z]))", " ",
           r"90^{\circ}", "90 "),
     _rule("primes", "prime", r"\^\s*\{?\s*((?:\\prime\s*)+)\}?",
           lambda m: "'" * m[1].count("prime"), r"y^{\prime}", "y'"),
@@ -144,11 +144,11 @@ RULES: tuple[Rule, ...] = (
     _rule("at most, at least", "\\l \\g <= >=",
           r"\\(l|g)(?:eqslant|eqq|eq|e)(?![a-zA-Z])|([<>])=", lambda m: "\\" + (m[1] or ("l" if m[2] == "<" else "g")) + "e ",
           r"k \geqslant 2", r"k \ge  2"),
-    _rule("less, greater", "\\lt \\gt", r"\\([lg])t\b", lambda m: "<" if m[1] == "l" else ">",
+    _rule("less, greater", "\\lt \\gt", r"\\([lg])t(?![a-zA-Z])", lambda m: "<" if m[1] == "l" else ">",
           r"x\lt 3", "x< 3"),
     _rule("unequal", "\\n !=", r"\\(?:neq?|not\s*=)(?![a-zA-Z])|!=", r"\\neq ", r"x\ne 3", r"x\neq  3"),
-    _rule("empty set", "varnothing", r"\\varnothing\b", r"\\emptyset ", r"\varnothing", r"\emptyset "),
-    _rule("dots", "dots", r"\\[lcd]?dots[cb]?\b|…", "...", r"1,\ldots,5", "1,...,5"),
+    _rule("empty set", "varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset ", r"\varnothing", r"\emptyset "),
+    _rule("dots", "dots", r"\\[lcd]?dots[cb]?(?![a-zA-Z])|…", "...", r"1,\ldots,5", "1,...,5"),
     _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
     _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
     _rule("short root", "sqrt", r"\\sqrt\s*(?![\s{\[a-zA-Z])([0-9]|\\[a-zA-Z]+)", r"\\sqrt{\1}",
@@ -162,9 +162,9 @@ RULES: tuple[Rule, ...] = (
           r"\frac9{\sqrt{19}}", r"\frac{9}{\sqrt{19}}"),
     _rule("thousands with space", "", r"(?<![\d.,])(?<!\d\s)[1-9]\d{0,2}(?:\s\d{3})+(?!\s?[\d/]|\.\d)",
           lambda m: "".join(m.group().split()), "1 000", "1000"),
-    _rule("approximately", "\\approx \\simeq \\sim \\doteq", r"^\s*\\(?:approx|simeq|sim|doteq)\b", "",
+    _rule("approximately", "\\approx \\simeq \\sim \\doteq", r"^\s*\\(?:approx|simeq|sim|doteq)(?![a-zA-Z])", "",
           r"\approx 5", " 5"),
-    _rule("trailing punctuation", "", r"(?<![\s.,;:])[\s,;:]*\.?[\s,;:]*(?:\\\\)?\s*$", "",
+    _rule("trailing punctuation", "", r"(?<![\s.,;:\\])[\s,;:]*\.{0,2}[\s,;:]*\\*\s*$", "",
           "5.", "5"),
     _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
 )  # fmt: skip
@@ -180,18 +180,23 @@ THOUSANDS = _rule(
 _DECIMAL_COMMA = re.compile(r"(-?(?:0,\d+|\d+,(?:\d\d|\d{4,})))$", re.ASCII)
 
 
-def readings(text: str) -> tuple[str, ...]:
-    """The normal forms of an answer; more than one where a comma may mean different things.
+def readings(prediction: str, gold: str) -> list[tuple[str, str]]:
+    """The normal forms of two answers; several pairs where a comma may mean different things.
 
-    ``325,950`` is a number or a list, ``2,74`` a list or a decimal as much of the world writes it.
+    ``325,950`` is a number or a list, ``2,74`` a list or, where the other answer has a point, a
+    decimal as much of the world writes it.
     """
-    plain = normalize(text)
-    if "," not in plain:
-        return (plain,)
-    if _DECIMAL_COMMA.match(plain):
-        return (plain, plain.replace(",", "."))
-    grouped = THOUSANDS.pattern.sub(THOUSANDS.replacement, plain)
-    return (plain,) if grouped == plain else (grouped, plain)
+    a, b = normalize(prediction), normalize(gold)
+    if "," not in a + b:
+        return [(a, b)]
+    if _DECIMAL_COMMA.match(a) and "," not in b:
+        return [(a.replace(",", "."), b)]
+    if _DECIMAL_COMMA.match(b) and "," not in a:
+        return [(a, b.replace(",", ".")), (a, b)]
+    forms = [
+        dict.fromkeys((THOUSANDS.pattern.sub(THOUSANDS.replacement, text), text)) for text in (a, b)
+    ]
+    return [(x, y) for x in forms[0] for y in forms[1]]
 
 
 def normalize(text: str) -> str:

@@ -42,6 +42,7 @@ _FORBIDDEN = re.compile(
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(?<![}^_]\s)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 _NUMBER_BEFORE_BRACKET = re.compile(r"(?<![\^_\d.])(\d+(?:\.\d+)?)\s*(?=\()")
+_WORD = re.compile(r"(?<![_\\])(?<!_\{)(?<!_\s)\\(?:text\w*|mbox)\s*\{\s*[a-zA-Z]{3,}|(?<![a-zA-Z\\{])[a-z]{6,}")
 _PRIMES = re.compile(r"([a-zA-Z])('+)")
 _mp = mpmath.mp.clone()
 _mp.dps = 40
@@ -87,6 +88,8 @@ class SymbolicComparer:
 def _parse(leaf: str) -> sympy.Expr | sympy.MatrixBase:
     """Parse one leaf; raises `Unreadable`."""
     value, _ = units.split(leaf)
+    if _WORD.search(value):
+        raise Unreadable(leaf[:80])
     return _parse_prepared(_prepare(unwrap(value)))
 
 

@@ -19,7 +19,8 @@ _ALIASES = {
     "dollar": "dollars USD bucks", "unit": "units", "point": "points",
 }  # fmt: skip
 _UNIT = {alias: unit for unit, names in _ALIASES.items() for alias in (unit, *names.split())}
-_MODIFIERS = ("square", "squared", "cubic", "cubed", "sq", "cu", "per")
+_POWERS = {"square": "^2", "squared": "^2", "sq": "^2", "cubic": "^3", "cubed": "^3", "cu": "^3"}
+_MODIFIERS = (*_POWERS, "per")
 
 # A variable may be a bare letter, a unit in roman type may not: bare units have two letters.
 _WRAPPED = r"\\(?:text(?:bf|it|rm|sf)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)\s*\{[^{}]*\}"
@@ -62,5 +63,19 @@ def compatible(unit: str, other: str) -> bool:
 
 
 def _known(unit: str) -> str | None:
-    """The symbol of a plain unit without power or quotient, ``None`` for anything else."""
-    return _UNIT.get(unit.strip(" ()."))
+    """A unit in symbols, such as ``cm^2`` or ``km/h``; ``None`` if some part of it is not known."""
+    text = re.sub(r"\bper\b", "/", re.sub(r"[\s{}().\\]+", " ", unit))
+    power = ""
+    parts = []
+    for word in re.findall(r"[a-zA-Z]+|\^ ?-?\d|/", text):
+        if word in _POWERS:
+            power = _POWERS[word]
+        elif word == "/":
+            parts.append("/")
+        elif word[0] == "^":
+            power = word.replace(" ", "")
+        elif word in _UNIT:
+            parts.append(_UNIT[word])
+        else:
+            return None
+    return "".join(parts) + power
