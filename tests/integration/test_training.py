@@ -41,7 +41,8 @@ LORA = (
 def assert_trained(run: Run, steps: int) -> None:
     assert run.returncode == 0, run.output[-4000:]
     assert max(run.metrics()) == steps
-    assert all(norm > 0 for norm in run.column("actor/grad_norm"))
+    # A group whose rollouts are all wrong has no advantage; the run must have had some signal.
+    assert any(norm > 0 for norm in run.column("actor/grad_norm"))
 
 
 @pytest.fixture(scope="module")
