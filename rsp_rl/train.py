@@ -10,8 +10,10 @@ from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
+from ray.exceptions import RayTaskError
 
 from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.guard import PolicyMismatchError
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
 from rsp_rl.preflight import (
@@ -132,7 +134,13 @@ def main(config: DictConfig) -> None:
         # One line that names cause and mend; a traceback would bury it.
         sys.exit(f"error: {error}")
     with run.record_start():
-        run_training(config)
+        try:
+            run_training(config)
+        except RayTaskError as error:
+            # The errors that name their own cause and mend need no remote traceback on top.
+            if isinstance(error.cause, ConfigError | PolicyMismatchError):
+                sys.exit(f"error: {error.cause}")
+            raise
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
+from rsp_rl.guard import StepSamples, check_gap, step_metrics
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.run_folder import write_json, write_whole
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
-from rsp_rl.verl_plugin.guard import StepSamples, check_gap, step_metrics
 
 TRAINER_MODE = "rsp_sync"
 SETTINGS_FILE = "rsp.json"
