@@ -12,7 +12,7 @@ from rsp_rl.grading.extraction import extract_answer
 from rsp_rl.grading.leaves import canonical, compare_leaves, compare_relations
 from rsp_rl.grading.normalize import LONGEST, normalize, readings
 from rsp_rl.grading.structure import read
-from rsp_rl.grading.verdict import Extraction, Verdict
+from rsp_rl.grading.verdict import Verdict
 
 
 def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
@@ -28,19 +28,15 @@ def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
         step of the extraction chain that found it.
     """
     extraction = extract_answer(output)
+    wider = extraction.wider
+    if wider and extraction.step != "boxed" and len(wider) <= LONGEST:
+        if canonical(normalize(wider)) == canonical(normalize(gold)):
+            return Verdict(True, "string").of(extraction)
     verdict = is_correct(extraction.text, gold)
-    if not verdict and extraction.wider and _wider_is_correct(extraction, gold):
-        verdict = Verdict(True, "string")
+    if wider and extraction.step == "boxed" and not verdict:
+        run_of_boxes = is_correct(wider, gold)
+        verdict = run_of_boxes if run_of_boxes else verdict
     return verdict.of(extraction)
-
-
-def _wider_is_correct(extraction: Extraction, gold: str) -> bool:
-    """A run of boxes may equal a list; a longer text must be the gold word for word."""
-    if extraction.step == "boxed":
-        return bool(is_correct(extraction.wider, gold))
-    if len(extraction.wider) > LONGEST:
-        return False
-    return canonical(normalize(extraction.wider)) == canonical(normalize(gold))
 
 
 def is_correct(prediction: str, gold: str) -> Verdict:
@@ -73,6 +69,7 @@ def is_correct(prediction: str, gold: str) -> Verdict:
 def _compare(answer: str, prediction: str, gold: str) -> Verdict:
     if canonical(prediction) == canonical(gold):
         return Verdict(True, "string", answer)
+    pool.shared().start()  # so that it is ready by the time that an answer needs it
     leaves = CheapComparer()
     decision = equal(read(prediction), read(gold), leaves)
     if decision is not None:

@@ -66,12 +66,16 @@ class Pool:
         self._free = threading.Semaphore(size)
         self._idle: list[_Worker] = []
         self._cache: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
-        self._owner = os.getpid()
+        self._started = False
+        self.owner = os.getpid()
 
     def start(self) -> None:
-        """Begin to start one worker, without waiting for it."""
+        """Begin to start the first worker, without waiting for it; once."""
+        if self._started:
+            return
         with self._lock:
-            if not self._idle:
+            if not self._started:
+                self._started = True
                 self._idle.append(_Worker())
 
     def resize(self, size: int) -> None:
@@ -103,6 +107,7 @@ class Pool:
             worker.close()
 
     def _ask(self, prediction: str, gold: str) -> Outcome:
+        self.start()
         with self._free:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
@@ -193,7 +198,7 @@ def shared() -> Pool:
     """The pool of this process; a forked child gets its own."""
     global _shared
     with _shared_lock:
-        if _shared is None or _shared._owner != os.getpid():
+        if _shared is None or _shared.owner != os.getpid():
             _shared = Pool()
             atexit.register(_shared.close)
         return _shared
