@@ -7,7 +7,8 @@ user wrote: an end-of-turn string inside the question cannot move the soft promp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -81,7 +82,8 @@ def place_in_chat(
         position: `suffix`, right before the end-of-turn token of the last user turn; `prefix`,
             before the template's own first token, BOS included; `infix`, the paper's description
             and the L positions, between the question and the instruction (where the turn ends
-            with `INSTRUCTION`) or at the turn's end.
+            with `INSTRUCTION`) or at the turn's end. Blanks after the question stay behind them:
+            a template that strips a turn's last blanks then finds the same ones.
         **template_kwargs: Passed on to `apply_chat_template` (`tools`, `enable_thinking`, ...).
 
     Raises:
@@ -89,8 +91,8 @@ def place_in_chat(
             end-of-turn token to be found.
     """
     _check(length, position)
-    if length == 0:
-        position = "suffix"
+    if length == 0 and position == "infix":
+        position = "suffix"  # no description of zero tokens
     if position == "prefix":
         text = _render(tokenizer, messages, template_kwargs)
         return _tokenize_around(tokenizer, "", text, length)
@@ -100,9 +102,9 @@ def place_in_chat(
     if position == "suffix":
         marked = content + marker
     else:
-        question, instruction = _split_instruction(content)
+        question, rest = _split_instruction(content)
         description = INFIX_DESCRIPTION.format(length=length)
-        marked = f"{question}\n{description}{marker}{instruction}"
+        marked = f"{question}\n{description}{marker}{rest}"
     marked_messages = [*messages[:turn], {**messages[turn], "content": marked}]
     marked_messages += messages[turn + 1 :]
     rendered = _render(tokenizer, marked_messages, template_kwargs)
@@ -142,19 +144,26 @@ def place_in_text(
         text: The prompt.
         length: L.
         position: `suffix`, at the prompt's end; `prefix`, before everything, BOS included;
-            `infix`, between the question and a closing `INSTRUCTION`, else at the end.
+            `infix`, between the question and a closing `INSTRUCTION`, else at the end, in front
+            of closing blanks.
     """
     _check(length, position)
-    bos = tokenizer.bos_token or ""
-    adds_bos = bool(bos) and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
-    full = bos + text if adds_bos and not text.startswith(bos) else text
+    # BOS as a token and not as text: a tokenizer may treat the text's beginning differently.
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if tokenizer("").input_ids[:1] != bos or (bos and text.startswith(tokenizer.bos_token)):
+        bos = []
     if position == "prefix":
-        return _tokenize_around(tokenizer, "", full, length)
+        placed = _tokenize_around(tokenizer, "", text, length)
+        return replace(
+            placed, token_ids=placed.token_ids[:length] + bos + placed.token_ids[length:]
+        )
     if position == "suffix" or length == 0:
-        return _tokenize_around(tokenizer, full, "", length)
-    question, instruction = _split_instruction(full)
-    before = f"{question}\n{INFIX_DESCRIPTION.format(length=length)}"
-    return _tokenize_around(tokenizer, before, instruction, length)
+        placed = _tokenize_around(tokenizer, text, "", length)
+    else:
+        question, rest = _split_instruction(text)
+        before = f"{question}\n{INFIX_DESCRIPTION.format(length=length)}"
+        placed = _tokenize_around(tokenizer, before, rest, length)
+    return replace(placed, token_ids=bos + placed.token_ids, start=len(bos) + placed.start)
 
 
 def extra_tokens(tokenizer: PreTrainedTokenizerBase, length: int, position: Position) -> int:
@@ -163,8 +172,8 @@ def extra_tokens(tokenizer: PreTrainedTokenizerBase, length: int, position: Posi
     if length == 0 or position != "infix":
         return length
     description = f"\n{INFIX_DESCRIPTION.format(length=length)}"
-    # One spare token on either side: the neighbours may tokenise less well when split apart.
-    return length + len(tokenizer.encode(description, add_special_tokens=False)) + 2
+    # A few to spare: text on either side of a seam may need more tokens than in one piece.
+    return length + len(tokenizer.encode(description, add_special_tokens=False)) + 8
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase, position: Position) -> None:
@@ -195,8 +204,8 @@ def _render(
 
 def _last_user_turn(messages: list[dict[str, Any]]) -> int:
     for turn in range(len(messages) - 1, -1, -1):
-        if messages[turn]["role"] == "user":
-            if not isinstance(messages[turn]["content"], str):
+        if messages[turn].get("role") == "user":
+            if not isinstance(messages[turn].get("content"), str):
                 raise PlacementError(
                     "the user's message is not plain text; soft prompts support text prompts only"
                 )
@@ -205,20 +214,20 @@ def _last_user_turn(messages: list[dict[str, Any]]) -> int:
 
 
 def _unused_marker(messages: list[dict[str, Any]]) -> str:
-    contents = [str(message.get("content", "")) for message in messages]
+    everything = json.dumps(messages, ensure_ascii=False, default=str)
     number = 0
-    while any(_MARKER.format(number) in content for content in contents):
+    while _MARKER.format(number) in everything:
         number += 1
     return _MARKER.format(number)
 
 
 def _split_instruction(text: str) -> tuple[str, str]:
-    """A prompt's question, and what follows it: the line break and the instruction, or nothing."""
-    question, found, rest = text.rpartition(INSTRUCTION)
-    if not found or rest.strip():
-        return text, ""
-    stripped = question.rstrip()
-    return stripped, question[len(stripped) :] + found + rest
+    """A prompt's question, and what follows it: blanks, and the instruction if there is one."""
+    question, _, rest = text.rpartition(INSTRUCTION)
+    if rest.strip():
+        question = text
+    question = question.rstrip() or question  # blanks alone stay in front, where they were
+    return question, text[len(question) :]
 
 
 def _split_at_end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> tuple[str, str]:
