@@ -97,8 +97,10 @@ def either(decisions: Iterable[bool | None]) -> bool | None:
 
 
 def _single(node: Node) -> Node:
-    """A group or bracket around one value is that value."""
-    while isinstance(node, Group | Sequence) and len(node.items) == 1:
+    """A group or bracket around one value is that value, also if it is listed as a double root."""
+    while isinstance(node, Group) and len(set(node.items)) == 1 or (
+        isinstance(node, Sequence) and len(node.items) == 1
+    ):
         node = node.items[0]
     return node
 

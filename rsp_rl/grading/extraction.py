@@ -175,8 +175,8 @@ def _boxes(text: str) -> list[_Box]:
 
 def _joins(between: str) -> bool:
     """Whether the text between two boxes only strings them together, as "and" or "," does."""
-    bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()]", "", between).lower()
-    bare = re.sub(r"[a-z]\w?=", "", bare)
+    bare = re.sub(r"\b[a-zA-Z]_?\d?\s*=", "", between)  # x = \boxed{2} or x = \boxed{3}
+    bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()]", "", bare).lower()
     return bare in ("", ",", ";", "and", "or", ",and", ",or")
 
 

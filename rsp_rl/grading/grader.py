@@ -9,7 +9,7 @@ from __future__ import annotations
 from rsp_rl.grading import pool
 from rsp_rl.grading.equivalence import equal
 from rsp_rl.grading.extraction import extract_answer
-from rsp_rl.grading.leaves import canonical, compare_leaves, compare_relations
+from rsp_rl.grading.leaves import canonical, compare_leaves, compare_relations, compare_yes_no
 from rsp_rl.grading.normalize import LONGEST, normalize, readings
 from rsp_rl.grading.structure import read
 from rsp_rl.grading.verdict import Verdict
@@ -69,6 +69,9 @@ def is_correct(prediction: str, gold: str) -> Verdict:
 def _compare(answer: str, prediction: str, gold: str) -> Verdict:
     if canonical(prediction) == canonical(gold):
         return Verdict(True, "string", answer)
+    said = compare_yes_no(prediction, gold)
+    if said is not None:
+        return Verdict(said, "string", answer)
     pool.shared().start()  # so that it is ready by the time that an answer needs it
     leaves = CheapComparer()
     decision = equal(read(prediction), read(gold), leaves)

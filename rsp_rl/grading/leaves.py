@@ -88,6 +88,13 @@ def compare_relations(
     return proportional((sides[0], sides[1]), (sides[2], sides[3]), PRECISION, sign=sign)
 
 
+def compare_yes_no(prediction: str, gold: str) -> bool | None:
+    """Compare with a gold that is yes, no, true or false; ``None`` if it is none of them."""
+    if _bare_words(unwrap(gold)) not in _YES_NO:
+        return None
+    return _same_words(unwrap(prediction), unwrap(gold))
+
+
 def unwrap(text: str) -> str:
     r"""Replace ``\text{...}``, ``\mathrm{...}`` and their kin by what they hold."""
     if "\\" not in text:

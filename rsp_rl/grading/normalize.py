@@ -63,7 +63,7 @@ _WORDS_OF_BASE = {
 }  # fmt: skip
 _FUNCTIONS = (
     "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|"
-    "lcm|gcd|max|min|det"
+    "lcm|gcd|det"
 )
 _ARGUMENT = r"(\{[^{}]*\}|[0-9]|[a-zA-Z]|\\[a-zA-Z]+)"
 

@@ -33,7 +33,8 @@ class Numeral:
     """A number read from a literal.
 
     Attributes:
-        value: Its exact value, of the digits before a percent sign or a base.
+        value: Its exact value, of the digits before a percent sign. With a base, a mere code of
+            the digits: two numerals in the same base are equal if their codes are.
         rounded: Whether it is written with a decimal point or an exponent, hence approximate.
         percent: Whether a percent sign follows.
         base: The base it is written in, ``None`` for plain decimal notation.
@@ -75,7 +76,9 @@ def equal_numerals(prediction: Numeral, gold: Numeral) -> bool:
     sign, a factor of 100 is wrong.
     """
     if gold.base is not None:
-        return prediction.value == gold.value and prediction.base in (None, gold.base)
+        if prediction.base is None and _exact_integer(prediction):
+            return Fraction(int(str(prediction.value), 16)) == gold.value
+        return prediction == gold
     if prediction.base is not None:
         return prediction.base == 10 and prediction.value == gold.value
     if _close(prediction, gold, Fraction(1)):

@@ -1,0 +1,50 @@
+"""The gold answers of the eight benchmarks, read from the shared data folder where there is one."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[3]
+DATA = Path(os.environ.get("RSP_RL_DATA_DIR", REPO.parent / "shared" / "data"))
+BENCHMARKS = (
+    "gsm8k", "math500", "minerva_math", "gaokao2023en", "college_math", "olympiadbench", "aime24",
+    "amc23",
+)  # fmt: skip
+
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"no benchmark files at {DATA}; set RSP_RL_DATA_DIR"
+)
+
+
+def golds(benchmark: str) -> list[str]:
+    """The distinct gold answers of a benchmark that are not empty, in the order of the file."""
+    rows = map(json.loads, (DATA / benchmark / "test.jsonl").read_text().splitlines())
+    return list(dict.fromkeys(gold for gold in map(READERS[benchmark], rows) if gold))
+
+
+def _last_box(text: str) -> str:
+    start = text.rfind("\\boxed{") + len("\\boxed{")
+    depth = 1
+    for end in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[start:end].strip()
+    return ""
+
+
+def _answer_without_dollars(row: dict) -> str:
+    return row["answer"].strip("$").strip()
+
+
+READERS = {
+    "gsm8k": lambda row: row["answer"].rpartition("####")[2].strip(),
+    "math500": lambda row: row["answer"],
+    "minerva_math": lambda row: _last_box(row["solution"]),
+    "gaokao2023en": _answer_without_dollars,
+    "college_math": _answer_without_dollars,
+    "olympiadbench": lambda row: row["final_answer"][0].strip("$"),
+    "aime24": lambda row: str(row["answer"]),
+    "amc23": lambda row: str(row["answer"]),
+}
