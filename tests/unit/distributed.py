@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +141,9 @@ class Sample:
     trained: bool = True
 
 
+@cache
 def compose(name: str = "dapo_rsp", *overrides: str) -> DictConfig:
-    """A config of `configs/`, composed as `rsp_rl.train` composes it."""
+    """A config of `configs/`, composed as `rsp_rl.train` composes it; not to be changed."""
     import hydra
 
     from rsp_rl.train import CONFIG_FOLDER

@@ -330,7 +330,7 @@ def tiny_model(request, tmp_path_factory):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
-                parameter.mul_(5)
+                parameter.mul_(3)
     model.save_pretrained(folder)
     return folder
 
@@ -435,3 +435,105 @@ def test_the_engines_update_is_equation_9(tiny_model, world_size, overrides):
                 np.testing.assert_allclose(
                     gradient, wanted[parameter], rtol=0, atol=1e-6, err_msg=f"{name}: {parameter}"
                 )
+
+
+# ---- what users of DAPO may switch on -----------------------------------------------------------
+
+DYNAMIC_SAMPLING = ["algorithm.filter_groups.enable=true"]
+SOFT_OVERLONG = [
+    "reward.reward_manager.name=dapo",
+    "+reward.reward_kwargs.max_resp_len=20",
+    "+reward.reward_kwargs.overlong_buffer_cfg.enable=true",
+    "+reward.reward_kwargs.overlong_buffer_cfg.len=8",
+    "+reward.reward_kwargs.overlong_buffer_cfg.penalty_factor=1.0",
+    "+reward.reward_kwargs.overlong_buffer_cfg.log=false",
+]
+
+
+@pytest.mark.parametrize(("overrides", "metric"), [([], None), (DYNAMIC_SAMPLING, "acc")])
+def test_dynamic_sampling_is_off_by_default_and_filters_on_accuracy(overrides, metric):
+    from types import SimpleNamespace
+
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+    trainer = SimpleNamespace(config=compose("dapo_rsp", *overrides))
+    assert PPOTrainerSync._resolve_filter_groups_metric(trainer) == metric
+
+
+def test_dynamic_sampling_drops_groups_that_are_all_right_or_all_wrong(monkeypatch):
+    """By accuracy, not reward: a format reward or a length penalty must not keep such a group."""
+    from verl.trainer.ppo.v1 import replay_buffer
+
+    accuracies = {"right": (1, 1), "wrong": (0, 0), "mixed": (0, 1)}
+    fields = {
+        f"{uid}_{n}_0": {"reward_extra_info": {"acc": float(acc), "score": 0.5 * n}}
+        for uid, group in accuracies.items()
+        for n, acc in enumerate(group)
+    }
+    # The samples' store is TransferQueue, a service of a running trainer.
+    monkeypatch.setattr(
+        replay_buffer.tq,
+        "kv_batch_get",
+        lambda keys, **_: {"extra_fields": [fields[key] for key in keys]},
+    )
+    config = compose("dapo_rsp", *DYNAMIC_SAMPLING)
+    buffer = replay_buffer.ReplayBuffer(
+        trainer_mode="sync",
+        trainer_config=config.trainer.v1,
+        max_off_policy_threshold=None,
+        max_off_policy_strategy="drop",
+        sampler_kwargs={},
+        refill_fn=lambda count: count,
+        filter_groups_metric=config.algorithm.filter_groups.metric,
+    )
+    buffer.partitions["train"] = {key: {} for key in fields}
+    buffer.finished_keys["train"] = set(accuracies)
+    dropped, _ = buffer._dapo_filtered_keys("train")
+    assert dropped == {"right", "wrong"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "length", "penalty"),
+    [
+        ([], 20, 0.0),
+        (SOFT_OVERLONG, 3, 0.0),
+        (SOFT_OVERLONG, 12, 0.0),
+        (SOFT_OVERLONG, 13, -1 / 8),
+        (SOFT_OVERLONG, 16, -0.5),
+        (SOFT_OVERLONG, 20, -1.0),
+    ],
+)
+def test_soft_overlong_punishment(overrides, length, penalty):
+    """DAPO, Eq. 13: linear in the last `len` tokens before the cap; accuracy is left alone."""
+    import asyncio
+
+    import torch
+    from verl import DataProto
+    from verl.trainer.ppo.reward import load_reward_manager
+
+    class Decoder:
+        """The manager needs no more of a tokenizer."""
+
+        def decode(self, ids, skip_special_tokens):
+            return r"so \boxed{4}"
+
+    async def score():
+        manager = load_reward_manager(compose("dapo_rsp", *overrides), Decoder())
+        prompts, responses = torch.ones(1, 6).long(), torch.ones(1, length).long()
+        data = DataProto.from_dict(
+            tensors={
+                "prompts": prompts,
+                "responses": responses,
+                "attention_mask": torch.cat([prompts, responses], dim=1),
+            },
+            non_tensors={
+                "data_source": np.array(["arithmetic"], dtype=object),
+                "reward_model": np.array([{"ground_truth": "4"}], dtype=object),
+                "extra_info": np.array([{}], dtype=object),
+            },
+        )
+        return await manager.run_single(data)
+
+    result = asyncio.run(score())
+    assert float(result["reward_score"]) == pytest.approx(1.0 + penalty)
+    assert result["reward_extra_info"]["acc"] == 1.0
