@@ -57,9 +57,9 @@ def run(args: argparse.Namespace, length: int) -> tuple[list[dict[str, float]], 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "rsp_rl.train", "--config-name", "tiny_cpu"]
         command += [f"run_dir={folder}", f"actor_rollout_ref.model.path={args.model.resolve()}"]
-        command += [
-            f"data.{name}_files={args.data.resolve()}/{file}.parquet" for name, file in FILES
-        ]
+        data = args.data.resolve()
+        command += [f"data.train_files={data}/train.parquet"]
+        command += [f"data.val_files={data}/heldout.parquet"]
         command += [f"rsp.length={length}", f"trainer.total_training_steps={args.steps}"]
         command += [
             "trainer.save_freq=-1",
