@@ -46,14 +46,21 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
     Returns:
         `rsp/logprob_gap_mean` and `_max` in nats, over response tokens; `rsp/rollouts`;
         `rsp/{on,off}/reward_mean` and `response_length_mean` for the kinds that occur.
+
+    Raises:
+        PolicyMismatchError: If there is nothing to compare.
     """
     mask = samples.response_mask.bool()
+    if not mask.any():
+        raise PolicyMismatchError(
+            "no response token in any sample of this step: the rollout engine returned nothing, or "
+            "the response mask is lost; look at the run's samples and at vLLM's log"
+        )
     gap = (samples.rollout_log_probs - samples.actor_log_probs).abs()[mask]
     has_soft_prompt = samples.soft_prompt_lengths > 0
     metrics = {
-        # A NaN must not hide behind a comparison that it fails.
-        "rsp/logprob_gap_mean": gap.mean().nan_to_num(nan=float("inf")).item(),
-        "rsp/logprob_gap_max": gap.max().nan_to_num(nan=float("inf")).item(),
+        "rsp/logprob_gap_mean": _worst(gap.mean()),
+        "rsp/logprob_gap_max": _worst(gap.max()),
         "rsp/rollouts": float(has_soft_prompt.sum()),
     }
     lengths = mask.sum(dim=1).float()
@@ -62,6 +69,11 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
             metrics[f"rsp/{name}/reward_mean"] = samples.rewards[chosen].mean().item()
             metrics[f"rsp/{name}/response_length_mean"] = lengths[chosen].mean().item()
     return metrics
+
+
+def _worst(gap: torch.Tensor) -> float:
+    """A gap as a number; NaN counts as infinite, lest it hide behind a comparison that it fails."""
+    return float("inf") if gap.isnan() else gap.item()
 
 
 def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_start: int) -> None:

@@ -14,11 +14,25 @@ Mode = Literal["independent", "shared"]
 MODES = ("independent", "shared")
 
 #: verl and vLLM write rollout dtypes in several ways.
-_DTYPE_ALIASES = {"float": "float32", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_DTYPE_ALIASES = {
+    "float": "float32",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "half": "float16",
+}
 
 
 class ConfigError(ValueError):
     """A bad setting; the message names the setting, the cause and the mend."""
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 @dataclass(frozen=True)
@@ -36,10 +50,13 @@ class GuardOptions:
     steps: int = 5
 
     def __post_init__(self) -> None:
-        if not self.max_mean_gap > 0:
-            raise ConfigError(f"rsp.guard.max_mean_gap={self.max_mean_gap} must be above 0 nats")
-        if self.steps < 0:
-            raise ConfigError(f"rsp.guard.steps={self.steps} must not be negative")
+        if not (_is_finite(self.max_mean_gap) and self.max_mean_gap > 0):
+            raise ConfigError(
+                f"rsp.guard.max_mean_gap={self.max_mean_gap!r} must be a finite number above 0, in "
+                "nats; rsp.guard.steps=0 turns the error off"
+            )
+        if not (_is_whole(self.steps) and self.steps >= 0):
+            raise ConfigError(f"rsp.guard.steps={self.steps!r} must be a whole number, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class RspOptions:
     guard: GuardOptions = field(default_factory=GuardOptions)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 0:
+        if not (_is_whole(self.length) and self.length >= 0):
             raise ConfigError(
                 f"rsp.length={self.length!r} must be a whole number, 0 (RSP off) or more"
             )
@@ -81,10 +98,22 @@ class RspOptions:
             raise ConfigError(f"rsp.position={self.position!r} is unknown; use one of {POSITIONS}")
         if self.mode not in MODES:
             raise ConfigError(f"rsp.mode={self.mode!r} is unknown; use one of {MODES}")
-        if not (math.isfinite(self.scale) and self.scale >= 0):
-            raise ConfigError(f"rsp.scale={self.scale} must be a finite number of at least 0")
-        if not isinstance(self.seed, int):
+        if not (_is_finite(self.scale) and self.scale >= 0):
+            raise ConfigError(f"rsp.scale={self.scale!r} must be a finite number of at least 0")
+        if not _is_whole(self.seed):
             raise ConfigError(f"rsp.seed={self.seed!r} must be a whole number")
+        for name in ("seeded_sampling", "validation"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"rsp.{name}={getattr(self, name)!r} must be true or false")
+        if (self.mean is None) != (self.std is None):
+            raise ConfigError(
+                f"rsp.mean={self.mean} and rsp.std={self.std}: set both, or neither to read them "
+                "from the pretrained embedding table"
+            )
+        if self.mean is not None and not _is_finite(self.mean):
+            raise ConfigError(f"rsp.mean={self.mean!r} must be a finite number")
+        if self.std is not None and not (_is_finite(self.std) and self.std >= 0):
+            raise ConfigError(f"rsp.std={self.std!r} must be a finite number of at least 0")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> RspOptions:
@@ -93,15 +122,19 @@ class RspOptions:
         Raises:
             ConfigError: On an unknown option or a bad value.
         """
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"rsp={config!r} must be a group of options; see configs/rsp")
         values = dict(config)
-        guard = dict(values.pop("guard", None) or {})
+        guard = values.pop("guard", None) or {}
+        if not isinstance(guard, Mapping):
+            raise ConfigError(f"rsp.guard={guard!r} must be a group: max_mean_gap and steps")
         for name, given, known in (
             ("rsp", values, {f.name for f in fields(cls)}),
             ("rsp.guard", guard, {f.name for f in fields(GuardOptions)}),
         ):
             if unknown := sorted(set(given) - known):
                 raise ConfigError(f"unknown option {name}.{unknown[0]}; known: {sorted(known)}")
-        return cls(**values, guard=GuardOptions(**guard))
+        return cls(**values, guard=GuardOptions(**dict(guard)))
 
     @property
     def enabled(self) -> bool:

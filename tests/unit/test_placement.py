@@ -195,7 +195,8 @@ def test_marker_code_points_in_tool_calls() -> None:
     """A turn may carry text outside its `content`."""
     template = templates.CHATML.replace(
         "message.content + '<|im_end|>'",
-        "message.content + (message.tool_calls[0].code if message.tool_calls else '') + '<|im_end|>'",
+        "message.content + (message.tool_calls[0].code if message.tool_calls else '')"
+        " + '<|im_end|>'",
     )
     tokenizer = templates.chatml(template)
     call = {"role": "assistant", "content": "", "tool_calls": [{"code": "\ue0f00\ue0f1"}]}
