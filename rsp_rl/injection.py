@@ -53,6 +53,12 @@ class SoftPromptInjector:
     def _hook(self, module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor | None:
         if self._rows is None or not self._rows[0].numel():
             return None
+        size = output.shape[:-1].numel()
+        if self._rows[0].max() >= size:  # unravel_index would wrap it into another sequence
+            raise IndexError(
+                f"soft prompt position {int(self._rows[0].max())} in a batch of {size} tokens: the "
+                "embedding got another batch than the positions were made for"
+            )
         positions_K, rows_KD = (tensor.to(output.device) for tensor in self._rows)
         # Not a view of a flattened copy: FSDP2 hangs its backward hooks on this very tensor.
         places = torch.unravel_index(positions_K, output.shape[:-1])
