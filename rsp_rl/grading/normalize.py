@@ -148,7 +148,8 @@ RULES: tuple[Rule, ...] = (
           r"x\lt 3", "x< 3"),
     _rule("unequal", "\\n !=", r"\\(?:neq?|not\s*=)(?![a-zA-Z])|!=", r"\\neq ", r"x\ne 3", r"x\neq  3"),
     _rule("empty set", "varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset ", r"\varnothing", r"\emptyset "),
-    _rule("dots", "dots", r"\\[lcd]?dots[cb]?(?![a-zA-Z])|…", "...", r"1,\ldots,5", "1,...,5"),
+    _rule("dots", "dots ... …", r"\\[lcd]?dots[cb]?(?![a-zA-Z])|…|\.{3,}", r"\\dots ", "1,...,5",
+          r"1,\dots ,5"),
     _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
     _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
     _rule("short root", "sqrt", r"\\sqrt\s*(?![\s{\[a-zA-Z])([0-9]|\\[a-zA-Z]+)", r"\\sqrt{\1}",
@@ -164,7 +165,7 @@ RULES: tuple[Rule, ...] = (
           lambda m: "".join(m.group().split()), "1 000", "1000"),
     _rule("approximately", "\\approx \\simeq \\sim \\doteq", r"^\s*\\(?:approx|simeq|sim|doteq)(?![a-zA-Z])", "",
           r"\approx 5", " 5"),
-    _rule("trailing punctuation", "", r"(?<![\s.,;:\\])[\s,;:]*\.{0,2}[\s,;:]*\\*\s*$", "",
+    _rule("trailing punctuation", "", r"(?<![\s.,;:\\])[\s,;:]*(?:\.[\s,;:]*){0,2}\\*\s*$", "",
           "5.", "5"),
     _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
 )  # fmt: skip

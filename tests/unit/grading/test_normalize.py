@@ -18,7 +18,7 @@ def test_each_rule_does_what_its_example_says(rule):
         ("$48$, $384$.", "48 , 384"),
         (r"\frac{270}7\text{ degrees}", r"\frac{270}{7}"),
         (r"\begin{pmatrix}1\\\frac12\end{pmatrix}", r"\begin{pmatrix}1\\\frac{1}{2}\end{pmatrix}"),
-        ("1, 2, 3, ...", "1, 2, 3, ..."),
+        ("1, 2, 3, ...", r"1, 2, 3, \dots"),
         (r"x\leftarrow y", r"x\leftarrow y"),
         (r"694\ ", "694"),
         ("−½", r"-\frac{1}{2}"),
