@@ -14,6 +14,7 @@ from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
 from rsp_rl.placement import check_chat_template
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+_VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
 
 def resolve_model_folder(path: str) -> Path:
@@ -22,6 +23,11 @@ def resolve_model_folder(path: str) -> Path:
     Raises:
         ConfigError: If there is no such folder, and no such model on the hub (or no way to it).
     """
+    if not path:
+        raise ConfigError(
+            "actor_rollout_ref.model.path is not set; give a Hugging Face model folder, or a name "
+            "on the hub such as Qwen/Qwen2.5-Math-7B"
+        )
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
@@ -45,7 +51,7 @@ def check_model(folder: Path) -> PretrainedConfig:
     """The model's config, its weights being there.
 
     Raises:
-        ConfigError: If the folder holds no config or no safetensors weights.
+        ConfigError: If the folder holds no config that loads, or no safetensors weights.
     """
     if not (folder / "config.json").is_file():
         raise ConfigError(
@@ -54,7 +60,10 @@ def check_model(folder: Path) -> PretrainedConfig:
         )
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_PATTERNS):
         raise ConfigError(f"model folder {folder} holds no *.safetensors weights; download them")
-    return AutoConfig.from_pretrained(folder)
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'} is no model config: {error}") from error
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
@@ -63,9 +72,15 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
     Raises:
         ConfigError: If the folder holds none that loads.
     """
+    if not any(next(folder.glob(pattern), None) for pattern in _VOCABULARY_PATTERNS):
+        # transformers would make an empty tokenizer of the model's type.
+        raise ConfigError(
+            f"model folder {folder} holds no tokenizer (tokenizer.json, vocab.json or "
+            "tokenizer.model); download it, or save the base model's there"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the tokenizers library raises bare Exception
         raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
     if chat_template:
         tokenizer.chat_template = chat_template
@@ -103,7 +118,7 @@ def check_dataset(files: str | Sequence[str], prompt_key: str = "prompt") -> int
     """
     rows = 0
     for name in [files] if isinstance(files, str) else list(files):
-        file = Path(name).expanduser()
+        file = Path(str(name)).expanduser()
         if not file.is_file():
             raise ConfigError(f"dataset {file} does not exist; check data.train_files, val_files")
         if file.suffix != ".parquet":
@@ -133,9 +148,15 @@ def _row_problem(row: Mapping[str, Any], prompt_key: str) -> str | None:
     messages = row[prompt_key]
     if not messages:
         return f"no {prompt_key!r}: it must be a list of chat messages"
+    if not isinstance(messages, list):
+        return f"{prompt_key!r} is {messages!r:.80}, not a list of chat messages"
     for message in messages:
-        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
-            return f"{prompt_key!r} holds {message!r}, not a message with 'role' and 'content'"
+        # Parquet fills the fields that a message lacks with null.
+        fields = message if isinstance(message, Mapping) else {}
+        if not fields.get("role") or fields.get("content") is None:
+            return f"{prompt_key!r} holds {message!r:.80}, not a message with 'role' and 'content'"
+        if message["role"] == "user" and not isinstance(message["content"], str):
+            return f"{prompt_key!r} has a user message that is not text: {message['content']!r:.80}"
     if not any(message["role"] == "user" for message in messages):
         return f"{prompt_key!r} has no user message"
     reward_model = row["reward_model"]
@@ -186,8 +207,22 @@ def check_batches(config: DictConfig) -> None:
         ConfigError: Naming the two numbers that do not divide.
     """
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    for name, number in (
+        ("data.train_batch_size", config.data.train_batch_size),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size", actor.ppo_mini_batch_size),
+        ("actor_rollout_ref.rollout.n", rollout.n),
+    ):
+        if not (isinstance(number, int) and number > 0):
+            raise ConfigError(f"{name}={number} must be a whole number above 0")
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    ranks //= actor.get("ulysses_sequence_parallel_size", 1)
+    sequence_parallel = actor.get("ulysses_sequence_parallel_size", 1)
+    if ranks < 1 or ranks % sequence_parallel:
+        raise ConfigError(
+            f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node="
+            f"{config.trainer.n_gpus_per_node} ranks cannot be cut into groups of "
+            f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={sequence_parallel}"
+        )
+    ranks //= sequence_parallel
     if config.data.train_batch_size % actor.ppo_mini_batch_size:
         raise ConfigError(
             f"data.train_batch_size={config.data.train_batch_size} is not a multiple of "

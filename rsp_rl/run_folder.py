@@ -64,7 +64,10 @@ class RunFolder:
         """
         if not self.settings.is_file():
             raise RunFolderError(f"{self.root} holds no {self.settings.name}; is it a run folder?")
-        return json.loads(self.settings.read_text())
+        try:
+            return dict(json.loads(self.settings.read_text()))
+        except (ValueError, TypeError) as error:
+            raise RunFolderError(f"{self.settings} is damaged ({error}); remove it") from error
 
     @contextmanager
     def record_start(self) -> Iterator[None]:
@@ -78,9 +81,8 @@ class RunFolder:
 
     def wall_seconds(self) -> float:
         """Wall time of all starts of this run, those cut off by a crash left out."""
-        lines = self._starts.read_text().splitlines() if self._starts.is_file() else []
-        starts = [json.loads(line) for line in lines]
-        return sum(start["ended"] - start["begun"] for start in starts)
+        starts = [record for _, record in _json_lines(self._starts)]
+        return float(sum(start["ended"] - start["begun"] for start in starts))
 
     @property
     def _starts(self) -> Path:
@@ -115,27 +117,46 @@ class RunFolder:
 
 
 def _read_metrics(file: Path) -> Iterator[tuple[int, dict[str, float]]]:
-    """Logged steps of one start; a last line that a crash cut short is left out."""
-    if not file.is_file():
-        return
-    lines = file.read_text().splitlines()
-    for number, line in enumerate(lines, start=1):
+    """Logged steps of one start."""
+    for number, record in _json_lines(file):
+        if not isinstance(record.get("step"), int) or not isinstance(record.get("data"), dict):
+            raise RunFolderError(
+                f"{file}, line {number} is no metrics record ('step' and 'data'); remove the line"
+            )
+        yield record["step"], record["data"]
+
+
+def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Numbered objects of a JSON lines file; a last line that a crash cut short is left out.
+
+    Raises:
+        RunFolderError: If another line is no JSON object.
+    """
+    # Bytes: the cut may go through a character, and JSON strings may hold Unicode's line breaks.
+    content = file.read_bytes() if file.is_file() else b""
+    *lines, cut_short = content.split(b"\n")
+    for number, line in enumerate([*lines, cut_short], start=1):
         try:
             record = json.loads(line)
-            yield int(record["step"]), record["data"]
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
+            if not isinstance(record, dict):
+                raise ValueError("no JSON object")
+        except ValueError as error:
+            if number > len(lines):
                 return
             raise RunFolderError(
                 f"{file}, line {number} is no metrics record ({error}); remove the line"
             ) from error
+        yield number, record
 
 
 def write_whole(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, file)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
