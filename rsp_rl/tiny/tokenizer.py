@@ -11,7 +11,7 @@ END_OF_TEXT = "<|endoftext|>"
 MAX_PROMPT_LENGTH = 20
 """Tokens that suffice for the longest question in its chat template, generation prompt included."""
 
-MAX_RESPONSE_LENGTH = 40
+MAX_RESPONSE_LENGTH = 29
 """Tokens that suffice for the longest reasoned solution with its end-of-turn token."""
 
 # ChatML as Qwen2.5 writes it, except that a conversation without a system turn gets none put

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from rsp_rl.data import arithmetic
 from rsp_rl.tiny.decoding import is_right, prompt_ids, respond
+from rsp_rl.tiny.muon import Muon
 from rsp_rl.tiny.tokenizer import END_OF_TURN
 
 DIRECT_SHARE = 0.6
@@ -27,7 +28,8 @@ NOISE_SHARE = 0.6
 MAX_NOISE_TOKENS = 20
 
 BATCH_SIZE = 32
-PEAK_LEARNING_RATE = 3e-3
+ADAM_LEARNING_RATE = 1.5e-3
+MUON_LEARNING_RATE = 1e-2
 FINAL_LEARNING_RATE_SHARE = 0.1
 RAMP_STEPS = 50
 MAX_GRAD_NORM = 1.0
@@ -120,12 +122,11 @@ def warm_up(
     start = time.monotonic()
     batches = WarmupSamples(tokenizer, np.random.default_rng(seed)).batches(BATCH_SIZE)
     heldout = arithmetic.generate("heldout", CHECK_PROBLEMS)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.0, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _learning_rate_share(step, steps)
-    )
+    optimizers = _optimizers(model)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(o, lambda step: _learning_rate_share(step, steps))
+        for o in optimizers
+    ]
     check_every = max(1, steps // CHECKS)
     losses = []
     progress = tqdm(range(1, steps + 1), desc="warm-up", unit="step", mininterval=2.0)
@@ -133,9 +134,9 @@ def warm_up(
         loss = response_loss(model, *next(batches))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        for stepper in (*optimizers, *schedules):
+            stepper.step()
+        model.zero_grad()
         losses.append(loss.item())
         progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
         if step % check_every == 0 and step < steps:
@@ -170,6 +171,17 @@ def response_loss(
     # The output layer runs on the response positions alone.
     logits_NV = model.lm_head(hidden_BTd[counted_BT])
     return torch.nn.functional.cross_entropy(logits_NV, targets_BT[counted_BT])
+
+
+def _optimizers(model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the weight matrices of the blocks, AdamW for everything else."""
+    matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    muon_ids = {id(weight) for weight in matrices}
+    others = [weight for weight in model.parameters() if id(weight) not in muon_ids]
+    return [
+        Muon(matrices, lr=MUON_LEARNING_RATE),
+        torch.optim.AdamW(others, lr=ADAM_LEARNING_RATE, weight_decay=0.0, fused=True),
+    ]
 
 
 def _learning_rate_share(step: int, steps: int) -> float:
