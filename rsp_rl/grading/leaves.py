@@ -51,6 +51,8 @@ def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
     a, b = read_numeral(plain_prediction), read_numeral(plain_gold)
     if a is not None and b is not None:
         return equal_numerals(a, b), "numeric"
+    if (a is not None and a.base) or (b is not None and b.base):
+        return False, "numeric"  # a numeral in a base is compared with nothing else
     value, unit = units.split(prediction)
     gold_value, gold_unit = units.split(gold)
     if unit or gold_unit:
