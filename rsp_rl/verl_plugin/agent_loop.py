@@ -26,14 +26,43 @@ AGENT_LOOP = "rsp_single_turn"
 PLACE_FIELDS = ("rsp_validation", "rsp_prompt_index", "rsp_group_start")
 
 
+class GroupCounter:
+    """Numbers the rollouts of each prompt within a step.
+
+    A group starts at 0, unless its prompt comes again in the same step: at the seam of two epochs,
+    with dynamic sampling, or in a dataset with repeated indices. It then counts on, so that no two
+    rollouts of a run share a seed.
+    """
+
+    def __init__(self) -> None:
+        self._step = -1
+        self._groups: Counter[int] = Counter()
+
+    def starts(self, step: int, indices: list[int], size: int) -> list[int]:
+        """Number of each group's first rollout.
+
+        Args:
+            step: Global step; a new one counts anew, so that a resumed step repeats itself.
+            indices: Prompt index of each group, in the order of generation.
+            size: Rollouts a group.
+        """
+        if step != self._step:
+            self._step = step
+            self._groups.clear()
+        starts = []
+        for index in indices:
+            starts.append(self._groups[index] * size)
+            self._groups[index] += 1
+        return starts
+
+
 class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
     """verl's manager, sending batches that are to have soft prompts to our agent loop."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._options = RspOptions.from_config(self.config.rsp)
-        self._step = -1
-        self._groups_of_prompt: Counter[int] = Counter()
+        self._training_groups = GroupCounter()
 
     def generate_sequences(self, prompts: TensorDict) -> None:
         """Dispatch a batch of prompts; see `AgentLoopManagerTQ.generate_sequences`."""
@@ -42,30 +71,15 @@ class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
             self._check_agents(prompts)
             step = int(tu.get_non_tensor_data(prompts, key="global_steps", default=0))
             indices = [prompt_index_of(index) for index in prompts["index"]]
-            starts = self._group_starts(indices, step, validation)
+            size = self.rollout_config.val_kwargs.n if validation else self.rollout_config.n
+            # Every validation starts anew: all of a run's validations see the same draws.
+            counter = GroupCounter() if validation else self._training_groups
+            starts = counter.starts(step, indices, size)
             tu.assign_non_tensor_data(prompts, "agent_name", AGENT_LOOP)
             tu.assign_non_tensor_data(prompts, "rsp_validation", validation)
             tu.assign_non_tensor_stack(prompts, "rsp_prompt_index", indices)
             tu.assign_non_tensor_stack(prompts, "rsp_group_start", starts)
         super().generate_sequences(prompts)
-
-    def _group_starts(self, indices: list[int], step: int, validation: bool) -> list[int]:
-        """Number each group's first rollout.
-
-        0, unless a prompt comes again in the same step: at the seam of two epochs, with dynamic
-        sampling, or in a dataset with repeated indices. Its next group then counts on, so that
-        no two rollouts of a run share a seed.
-        """
-        size = self.rollout_config.val_kwargs.n if validation else self.rollout_config.n
-        counts = Counter[int]() if validation else self._groups_of_prompt
-        if not validation and step != self._step:
-            self._step = step
-            counts.clear()
-        starts = []
-        for index in indices:
-            starts.append(counts[index] * size)
-            counts[index] += 1
-        return starts
 
     @staticmethod
     def _check_agents(prompts: TensorDict) -> None:
