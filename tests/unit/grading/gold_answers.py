@@ -20,8 +20,16 @@ needs_data = pytest.mark.skipif(
 
 def golds(benchmark: str) -> list[str]:
     """The distinct gold answers of a benchmark that are not empty, in the order of the file."""
-    rows = map(json.loads, (DATA / benchmark / "test.jsonl").read_text().splitlines())
-    return list(dict.fromkeys(gold for gold in map(READERS[benchmark], rows) if gold))
+    return list(dict.fromkeys(gold for gold in map(READERS[benchmark], _rows(benchmark)) if gold))
+
+
+def gold_of_row(benchmark: str, row: int) -> str:
+    """The gold answer of a row of the benchmark's file."""
+    return READERS[benchmark](_rows(benchmark)[row])
+
+
+def _rows(benchmark: str) -> list[dict]:
+    return [json.loads(line) for line in (DATA / benchmark / "test.jsonl").open()]
 
 
 def _last_box(text: str) -> str:

@@ -4,7 +4,8 @@ import re
 from itertools import pairwise
 
 import pytest
-from gold_answers import BENCHMARKS, golds, needs_data
+from gold_answers import BENCHMARKS, gold_of_row, golds, needs_data
+from math_verify_disagreements import DISAGREEMENTS
 
 from rsp_rl.grading import grade, is_correct
 
@@ -59,3 +60,11 @@ def test_an_empty_gold_is_never_right():
     for answer in ("5", "", "\\boxed{}", "x"):
         assert not grade(answer, "")
         assert not is_correct(answer, " ")
+
+
+@pytest.mark.parametrize(("benchmark", "row", "other", "verdict", "reason"), DISAGREEMENTS)
+def test_disagreements_with_math_verify_are_decided(benchmark, row, other, verdict, reason):
+    everything = golds(benchmark)
+    gold = gold_of_row(benchmark, row)
+    following = everything[(everything.index(gold) + 1) % len(everything)]
+    assert bool(is_correct(gold if other == "itself" else following, gold)) is verdict, reason
