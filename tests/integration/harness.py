@@ -9,8 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -110,26 +113,21 @@ def train(
         deadline = time.monotonic() + timeout_s
         while process.poll() is None:
             if kill_when is not None and kill_when():
-                _kill_tree(process.pid)
+                _kill_tree(process)
             elif time.monotonic() > deadline:
-                _kill_tree(process.pid)
+                _kill_tree(process)
                 raise TimeoutError(f"training did not end in {timeout_s} s; see {log}")
             time.sleep(0.2)
     return Run(folder, process.returncode, log.read_text(errors="replace"))
 
 
-def _kill_tree(pid: int) -> None:
+def _kill_tree(process: subprocess.Popen) -> None:
     """SIGKILL a process and all its descendants: Ray's daemons leave the process group."""
-    import psutil
-
-    try:
-        root = psutil.Process(pid)
-        family = [*root.children(recursive=True), root]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
+    root = psutil.Process(process.pid)
+    family = root.children(recursive=True)
+    for member in [root, *family]:
+        with suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGKILL)
+    # The root is left to Popen, which must be the one to learn its exit status.
     psutil.wait_procs(family, timeout=20)
+    process.wait(timeout=20)
