@@ -36,7 +36,7 @@ MAX_GRAD_NORM = 1.0
 
 POOL_SIZE = 16_384
 CHECK_PROBLEMS = 200
-CHECKS = 8
+CHECK_EVERY = 100
 IGNORED = -100
 """Label of a position without loss, as in ``torch.nn.functional.cross_entropy``."""
 
@@ -66,10 +66,13 @@ class WarmupSamples:
     Args:
         tokenizer: The tiny model's tokenizer.
         rng: Chooses problems, solution kinds and noise.
+        pool_size: How many distinct problems to draw from.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator):
-        problems = arithmetic.generate("warmup", POOL_SIZE)
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator, pool_size: int
+    ):
+        problems = arithmetic.generate("warmup", pool_size)
         self._rng = rng
         self._prompts = prompt_ids(tokenizer, problems)
         self._direct = tokenizer([p.direct_solution + END_OF_TURN for p in problems]).input_ids
@@ -120,14 +123,15 @@ def warm_up(
         seed: Order and noise of the training samples.
     """
     start = time.monotonic()
-    batches = WarmupSamples(tokenizer, np.random.default_rng(seed)).batches(BATCH_SIZE)
+    pool_size = min(POOL_SIZE, steps * BATCH_SIZE)
+    samples = WarmupSamples(tokenizer, np.random.default_rng(seed), pool_size)
+    batches = samples.batches(BATCH_SIZE)
     heldout = arithmetic.generate("heldout", CHECK_PROBLEMS)
     optimizers = _optimizers(model)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(o, lambda step: _learning_rate_share(step, steps))
         for o in optimizers
     ]
-    check_every = max(1, steps // CHECKS)
     losses = []
     progress = tqdm(range(1, steps + 1), desc="warm-up", unit="step", mininterval=2.0)
     for step in progress:
@@ -139,7 +143,7 @@ def warm_up(
         model.zero_grad()
         losses.append(loss.item())
         progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-        if step % check_every == 0 and step < steps:
+        if step % CHECK_EVERY == 0 and step < steps:
             greedy = _accuracy(respond(model, tokenizer, heldout), heldout)
             progress.write(f"step {step}: loss {losses[-1]:.3f}, held-out greedy {greedy:.3f}")
 
