@@ -1,10 +1,10 @@
 r"""The arithmetic subset of LaTeX, evaluated at fixed points without a parser library.
 
-Numbers, letters, ``+ - \cdot / ^``, ``\frac``, ``\sqrt``, brackets and bars, functions of a bracket or
-of one letter: what most answers that are not literals are made of. It is here for speed alone:
+Numbers, letters, ``+ - \cdot / ^``, ``\frac``, ``\sqrt``, brackets and bars, functions of a bracket
+or of one letter: what most answers that are not literals are made of. It is here for speed alone:
 latex2sympy takes tens of milliseconds, this takes tens of microseconds. Whatever it does not know
-for certain (other macros, ``\sin 2x``, a slash before a product) it leaves to the library by raising
-`Unreadable`; a test compares the two on all gold answers.
+for certain (other macros, ``\sin 2x``, a slash before a product) it leaves to the library; a test
+compares the two on all gold answers.
 """
 
 from __future__ import annotations

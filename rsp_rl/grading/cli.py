@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,11 @@ def summary(rows: list[dict[str, Any]], show: int) -> str:
     steps = Counter(row["extraction_step"] for row in rows)
     right = Counter(row["extraction_step"] for row in rows if row["correct"])
     lines += [f"  {step:<16} {steps[step]:>6} answers, {right[step]} correct" for step in STEPS]
-    counts = {name: sum(row[name] for row in rows) for name in ("timed_out", "crashed", "unparsable")}
+    counts = {
+        name: sum(row[name] for row in rows) for name in ("timed_out", "crashed", "unparsable")
+    }
     lines.append("  ".join(f"{name} {count}" for name, count in counts.items()))
-    for before, stage in zip(STAGES[:2], STAGES[1:3], strict=True):
+    for before, stage in pairwise(STAGES[:3]):
         found = [row for row in rows if row["correct"] and row["stage"] == stage]
         lines.append(f"{stage} says equal where {before} does not: {len(found)}")
         lines += [f"  {row['extracted']!r}  against  {row['gold']!r}" for row in found[:show]]

@@ -18,7 +18,15 @@ _LABEL = re.compile(
     r"|[a-zA-Z'\s{}|])+"
     r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\]*\))?\s*$"
 )
-_FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\neq": "\\neq", "\\approx": "\\approx"}
+_FLIP = {
+    "<": ">",
+    ">": "<",
+    "\\le": "\\ge",
+    "\\ge": "\\le",
+    "=": "=",
+    "\\neq": "\\neq",
+    "\\approx": "\\approx",
+}
 _EQUALITIES = {"=", "\\approx"}
 _MOST_ITEMS = 100
 
@@ -98,7 +106,7 @@ def either(decisions: Iterable[bool | None]) -> bool | None:
 
 def _single(node: Node) -> Node:
     """A group or bracket around one value is that value, also if it is listed as a double root."""
-    while isinstance(node, Group) and len(set(node.items)) == 1 or (
+    while (isinstance(node, Group) and len(set(node.items)) == 1) or (
         isinstance(node, Sequence) and len(node.items) == 1
     ):
         node = node.items[0]
@@ -253,7 +261,9 @@ def _equal_to_relation(
         return False
     sides = relation.sides
     if _label(relation):
-        return either(compare(side) for side in (sides[1:] if gold_is_relation else _ends(relation)))
+        return either(
+            compare(side) for side in (sides[1:] if gold_is_relation else _ends(relation))
+        )
     if len(sides) == 2 and _is_name(sides[1]):
         return compare(sides[0])
     if not all(_is_closed(side) for side in sides):
@@ -265,11 +275,7 @@ def _equal_to_relation(
 
 def _ends(relation: Relation) -> tuple[Node, ...]:
     """What a chain of equalities says in the end: the last exact side, and the last of all."""
-    exact = [
-        side
-        for side, op in zip(relation.sides[1:], relation.ops, strict=True)
-        if op == "=" 
-    ]
+    exact = [side for side, op in zip(relation.sides[1:], relation.ops, strict=True) if op == "="]
     return (exact[-1], relation.sides[-1]) if exact else (relation.sides[-1],)
 
 
@@ -282,11 +288,10 @@ def _is_closed(node: Node) -> bool:
 
 def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> bool | None:
     label, gold_label = _label(prediction), _label(gold)
-    if label and gold_label:
-        if label == gold_label or "y" in (label, gold_label) and _is_function(label + gold_label):
-            return either(
-                equal(end, side, leaves) for end in _ends(prediction) for side in gold.sides[1:]
-            )
+    if label and gold_label and _same_label(label, gold_label):
+        return either(
+            equal(end, side, leaves) for end in _ends(prediction) for side in gold.sides[1:]
+        )
     interval, gold_interval = _interval(prediction), _interval(gold)
     if gold_interval is not None and label == gold_interval[0]:
         return equal(prediction.sides[-1], gold_interval[1], leaves)
@@ -312,9 +317,12 @@ def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> 
     return leaves.relation((sides[0], sides[1]), (sides[2], sides[3]), sign)
 
 
-def _is_function(labels: str) -> bool:
-    """Whether one of two labels is y and the other a function of a letter, such as f(x)."""
-    return re.fullmatch(r"y?[a-zA-Z]\([a-zA-Z]\)y?", labels) is not None
+def _same_label(label: str, gold_label: str) -> bool:
+    """Whether two names may name the same thing: y may be called f(x)."""
+    if label == gold_label:
+        return True
+    pair = sorted((label, gold_label), key=len)
+    return pair[0] == "y" and re.fullmatch(r"[a-zA-Z]\([a-zA-Z]\)", pair[1]) is not None
 
 
 def _same_sides(prediction: Relation, gold: Relation, leaves: Comparer) -> bool | None:

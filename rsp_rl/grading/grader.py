@@ -29,14 +29,19 @@ def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
     """
     extraction = extract_answer(output)
     wider = extraction.wider
-    if wider and extraction.step != "boxed" and len(wider) <= LONGEST:
-        if canonical(normalize(wider)) == canonical(normalize(gold)):
-            return Verdict(True, "string").of(extraction)
+    if wider and extraction.step != "boxed" and _same_string(wider, gold):
+        return Verdict(True, "string").of(extraction)
     verdict = is_correct(extraction.text, gold)
     if wider and extraction.step == "boxed" and not verdict:
         run_of_boxes = is_correct(wider, gold)
         verdict = run_of_boxes if run_of_boxes else verdict
     return verdict.of(extraction)
+
+
+def _same_string(prediction: str, gold: str) -> bool:
+    if max(len(prediction), len(gold)) > LONGEST:
+        return False
+    return canonical(normalize(prediction)) == canonical(normalize(gold))
 
 
 def is_correct(prediction: str, gold: str) -> Verdict:

@@ -116,7 +116,7 @@ def proportional(
         ratios.append(x / y)
     if len(ratios) < 2:
         return None
-    if sign and (isinstance(ratios[0], complex) or ratios[0] * sign < 0):
+    if sign and (abs(ratios[0].imag) > 1e-9 * abs(ratios[0]) or ratios[0].real * sign < 0):
         return False
     rounded = any(side.rounded for side in (*first, *second))
     limits = Precision(_ROUNDED_FUNCTION, _ROUNDED_FUNCTION) if rounded else precision

@@ -23,6 +23,7 @@ _MATRIX = re.compile(
     r"(.*)\\end\s*\{\1\}\s*[\])|]?$",
     re.DOTALL,
 )
+_CASES = re.compile(r"^\\begin\s*\{cases\}(.*)\\end\s*\{cases\}$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A chain ``sides[0] ops[0] sides[1] ...``; the operators: ``= < > \\le \\ge \\neq \\approx``."""
+    r"""A chain ``sides[0] ops[0] sides[1] ...`` of ``= < > \le \ge \neq \approx``."""
 
     sides: tuple[Node, ...]
     ops: tuple[str, ...]
@@ -83,6 +84,9 @@ def read(text: str, depth: int = 0) -> Node:
     matrix = _MATRIX.match(text)
     if matrix and matrix[2].count("\\begin") == 0:
         return Matrix(_rows(matrix[2], depth))
+    cases = _CASES.match(text)
+    if cases and "\\begin" not in cases[1] and "&" not in cases[1]:
+        text = ",".join(re.split(r"\\\\", cases[1]))
     if "\\begin" in text:
         return Leaf(text)
     builder = _set_builder(text)
@@ -178,7 +182,10 @@ def _bracketed(text: str, depth: int) -> Node | None:
             return Group("set", inner_node.items)
         return Group("set", (inner_node,) if inner.strip() else ())
     if len(parts) > 1:
-        return Sequence(left, tuple(read(part, depth + 1) for part in parts), right)
+        items = tuple(read(part, depth + 1) for part in parts)
+        if left == "[" and all(isinstance(item, Sequence) and item.left == "[" for item in items):
+            return Matrix(tuple(item.items for item in items))  # [[1,2],[3,4]]
+        return Sequence(left, items, right)
     if left == "(" and right == ")":
         return read(inner, depth + 1)
     if left == "[" and right == "]":

@@ -42,7 +42,9 @@ _FORBIDDEN = re.compile(
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(?<![}^_]\s)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 _NUMBER_BEFORE_BRACKET = re.compile(r"(?<![\^_\d.])(\d+(?:\.\d+)?)\s*(?=\()")
-_WORD = re.compile(r"(?<![_\\])(?<!_\{)(?<!_\s)\\(?:text\w*|mbox)\s*\{\s*[a-zA-Z]{3,}|(?<![a-zA-Z\\{])[a-z]{6,}")
+_WORD = re.compile(
+    r"(?<![_\\])(?<!_\{)(?<!_\s)\\(?:text\w*|mbox)\s*\{\s*[a-zA-Z]{3,}|(?<![a-zA-Z\\{])[a-z]{6,}"
+)
 _PRIMES = re.compile(r"([a-zA-Z])('+)")
 _mp = mpmath.mp.clone()
 _mp.dps = 40
@@ -73,9 +75,7 @@ class SymbolicComparer:
             self.unparsable = True
             return False
 
-    def relation(
-        self, prediction: tuple[str, str], gold: tuple[str, str], sign: int
-    ) -> bool:
+    def relation(self, prediction: tuple[str, str], gold: tuple[str, str], sign: int) -> bool:
         """Whether two relations agree up to a constant factor of that sign (0: any)."""
         try:
             first, second = ([_expression(_parse(side)) for side in s] for s in (prediction, gold))
@@ -171,7 +171,7 @@ class _Evaluation:
         if isinstance(tree, sympy.Rational):
             return Fraction(int(tree.p), int(tree.q))
         if isinstance(tree, sympy.Float):
-            return Fraction(str(tree))
+            return _decimal(tree)
         if isinstance(tree, sympy.Symbol):
             return _mp.mpc(0, 1) if tree.name == "i" else symbol_value(tree.name, self.index)
         if isinstance(tree, sympy.Add):
@@ -190,7 +190,9 @@ class _Evaluation:
                 return _FUNCTIONS[name](*(_to_mp(self(argument)) for argument in tree.args))
             except (ValueError, TypeError, OverflowError) as error:
                 raise Unknown(name) from error
-        if isinstance(tree, AppliedUndef | sympy.Derivative | sympy.Integral | sympy.Sum | sympy.Product):
+        if isinstance(
+            tree, AppliedUndef | sympy.Derivative | sympy.Integral | sympy.Sum | sympy.Product
+        ):
             # A function nobody knows has some value, the same wherever its arguments are the same.
             return symbol_value(f"{name}({self._arguments(tree.args)})", self.index)
         raise Unknown(name)
@@ -213,6 +215,12 @@ class _Evaluation:
                 x, value = _to_mp(x), _to_mp(value)
             value = operation(value, x)
         return value
+
+
+def _decimal(number: sympy.Float) -> Fraction:
+    if not number.is_finite:
+        raise Unknown("infinite")
+    return Fraction(str(number))
 
 
 def _to_mp(value: Any) -> Any:

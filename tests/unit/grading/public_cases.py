@@ -6,7 +6,7 @@ the projects, except for the rows in `DECIDED_OTHERWISE`, each with the reason.
 
 BOX = "So the result is \\boxed{%s}."
 
-# Math-Verify: numbers, notation, percentages, relations, matrices, sets, mixed numbers, punctuation.
+# Math-Verify: numbers, notation, percentages, relations, matrices, sets, mixed numbers.
 MATH_VERIFY = [
     ("-5", "-5", True),
     ("7,425,000", "7425000", True),
@@ -50,8 +50,11 @@ MATH_VERIFY = [
     ("28", r"\frac{28}{100}", False),
     ("28", r"28*\frac{1}{100}", False),
     ("2-2p", "2-2p", True),
-    ("\n\\begin{pmatrix} 0 & 3 \\\\ 0 & -1 \\end{pmatrix}\n",
-     "\\begin{pmatrix} 0 & 3 \\\\ 0 & -1 \\end{pmatrix}", True),
+    (
+        "\n\\begin{pmatrix} 0 & 3 \\\\ 0 & -1 \\end{pmatrix}\n",
+        "\\begin{pmatrix} 0 & 3 \\\\ 0 & -1 \\end{pmatrix}",
+        True,
+    ),
     ("14{,}916", "14916", True),
     ("14 {, }916", "14916", True),
     ("12 $ and $13 ", r"12\text{ and }13", True),
@@ -66,8 +69,11 @@ MATH_VERIFY = [
     (r"2 \sin b \cos a", r"2 \cos a \sin b", True),
     (r"\frac{\pi r}{h+r}", r"\frac{\pi r}{r+h}", True),
     (r"125\textnormal{ miles}", "125$ miles", True),
-    (r"[-1, -\tfrac12) \cup (-\tfrac12, 0) \cup (0, 1) \cup (1, \infty)",
-     r"[-1, -\frac{1}{2}) \cup (-\frac{1}{2}, 0) \cup (0, 1) \cup (1, \infty)", True),
+    (
+        r"[-1, -\tfrac12) \cup (-\tfrac12, 0) \cup (0, 1) \cup (1, \infty)",
+        r"[-1, -\frac{1}{2}) \cup (-\frac{1}{2}, 0) \cup (0, 1) \cup (1, \infty)",
+        True,
+    ),
     (r"\sqrt 2+\sqrt 5", r"\sqrt{2}+\sqrt{5}", True),
     (r"\frac94\pi", r"\frac{9}{4}\pi", True),
     (r"\{-1\} \cup [0,7)", r"x \in \{-1\} \cup [0,7)", True),
@@ -96,27 +102,53 @@ MATH_VERIFY = [
     ("z = 3+3 = 2", "z = 1 + 1 = 2", True),
     (r"y=-\frac{1}{2}x+\frac{3}{4}", "2x+4y-3=0", True),
     ("x^2/16 + y^2/12 = 1/4", "x^2/4 + y^2/3 = 1", True),
-    (r"\begin{pmatrix}0 & 0 \\0 & 0\end{pmatrix}", r"\begin{bmatrix}0 & 0 \\0 & 0\end{bmatrix}", True),
-    (r"\left[\begin{array}{cc}1 & 2 \\3 & 4\end{array}\right]",
-     r"\begin{pmatrix}1 & 2 \\3 & 4\end{pmatrix}", True),
-    (r"\begin{pmatrix}1 & 2 \\ 3 & 4\end{pmatrix} + \begin{pmatrix}5 & 6 \\ 7 & 8\end{pmatrix}",
-     r"\begin{pmatrix}6 & 8 \\ 10 & 12\end{pmatrix}", True),
-    (r"\begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix} \begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix}",
-     r"\begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix}", True),
-    (r"\begin{pmatrix}1 & 2 \\ 3 & 5\end{pmatrix}", r"\begin{pmatrix}1 & 2 \\ 3 & 4\end{pmatrix}", False),
+    (
+        r"\begin{pmatrix}0 & 0 \\0 & 0\end{pmatrix}",
+        r"\begin{bmatrix}0 & 0 \\0 & 0\end{bmatrix}",
+        True,
+    ),
+    (
+        r"\left[\begin{array}{cc}1 & 2 \\3 & 4\end{array}\right]",
+        r"\begin{pmatrix}1 & 2 \\3 & 4\end{pmatrix}",
+        True,
+    ),
+    (
+        r"\begin{pmatrix}1 & 2 \\ 3 & 4\end{pmatrix} + \begin{pmatrix}5 & 6 \\ 7 & 8\end{pmatrix}",
+        r"\begin{pmatrix}6 & 8 \\ 10 & 12\end{pmatrix}",
+        True,
+    ),
+    (
+        r"\begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix} \begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix}",
+        r"\begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix}",
+        True,
+    ),
+    (
+        r"\begin{pmatrix}1 & 2 \\ 3 & 5\end{pmatrix}",
+        r"\begin{pmatrix}1 & 2 \\ 3 & 4\end{pmatrix}",
+        False,
+    ),
     ("0.3333", r"\frac{1}{3}", True),
     ("0.333", r"\frac{1}{3}", False),
     ("0.0833333333333333", r"\frac{1}{12}", True),
     ("(1,4.5)", r"(1,\frac{9}{2})", True),
     (r"\frac{x}{7}+\frac{2}{7}", r"\frac{x+2}{7}", True),
     (r"\sec^2(y)", r"\tan^2(y)+1", True),
-    (r"\begin{pmatrix}-\frac{7}{4}&-2\\4&\frac{1}{4}\\\end{pmatrix}",
-     r"(\begin{pmatrix}-\frac{7}{4}&-2\\4&\frac{1}{4}\\\end{pmatrix})", True),
-    (r"\begin{pmatrix}\frac{1}{3x^{2/3}}&0&0\\0&1&0\\-\sin(x)&0&0\end{pmatrix}",
-     r"\begin{pmatrix}\frac{1}{3\sqrt[3]{x}^2}&0&0\\0&1&0\\-\sin(x)&0&0\\\end{pmatrix}", True),
+    (
+        r"\begin{pmatrix}-\frac{7}{4}&-2\\4&\frac{1}{4}\\\end{pmatrix}",
+        r"(\begin{pmatrix}-\frac{7}{4}&-2\\4&\frac{1}{4}\\\end{pmatrix})",
+        True,
+    ),
+    (
+        r"\begin{pmatrix}\frac{1}{3x^{2/3}}&0&0\\0&1&0\\-\sin(x)&0&0\end{pmatrix}",
+        r"\begin{pmatrix}\frac{1}{3\sqrt[3]{x}^2}&0&0\\0&1&0\\-\sin(x)&0&0\\\end{pmatrix}",
+        True,
+    ),
     ("-34x-45y+20z-100=0", "34x+45y-20z+100=0", True),
-    (r"\frac{\sqrt{\sqrt{11}+\sqrt{194}}}{2\sqrt{33}+15}",
-     r"\frac{\sqrt{\sqrt{11}+\sqrt{194}}}{15+2\sqrt{33}}", True),
+    (
+        r"\frac{\sqrt{\sqrt{11}+\sqrt{194}}}{2\sqrt{33}+15}",
+        r"\frac{\sqrt{\sqrt{11}+\sqrt{194}}}{15+2\sqrt{33}}",
+        True,
+    ),
     ("(+5)(b+2)", "(a+5)(b+2)", False),
     (r"\frac{1+\sqrt{5}}{2}", "2", False),
     (r"\frac{34}{16}+\frac{\sqrt{1358}}{16}", "4", False),
@@ -170,7 +202,7 @@ MATH_VERIFY = [
     ("11/10 4/9", "139/90", False),
     ("11 - 4/9", "103/9", False),
     (r"4 4/9\%", "40/900", True),
-]  # fmt: skip
+]
 
 # The same, but where the answer is found matters.
 MATH_VERIFY_OUTPUTS = [
@@ -180,31 +212,64 @@ MATH_VERIFY_OUTPUTS = [
     ("so the number is 10 which is 1,000.99m²", "1000.99", True),
     ("AZYUK2A", "2", False),
     ("$\\boxed{28}$ pct", r"28\%", True),
-    ("P(A) = (1/2) * (4/3) P(A) = 2/3 Therefore, the probability that Alice wins is 2/3.", "2/3", True),
-    ("the interval $(0, 1)$. Final Answer: The final answer is $(0, 1)$. I hope it is correct.",
-     "[0,1)", False),
+    (
+        "P(A) = (1/2) * (4/3) P(A) = 2/3 Therefore, the probability that Alice wins is 2/3.",
+        "2/3",
+        True,
+    ),
+    (
+        "the interval $(0, 1)$. Final Answer: The final answer is $(0, 1)$. I hope it is correct.",
+        "[0,1)",
+        False,
+    ),
     ("\\[ \\boxed{-2} \\quad \\text{and} \\quad \\boxed{1}. \\]", "1,-2", True),
     ("$\\boxed{1}\\boxed{2}$", "1,2", True),
-    ("Final Answer: The final answer is $28 \\%$. I hope it is correct. Note: wrong, it is 30.",
-     r"28\%", True),
-    ("Final Answer: The final answer is \"$12 $ and $13 $\". I hope it is correct.",
-     r"12\text{ and }13", True),
-    ("Rounded, it is $\\boxed{\\$16,\\!386.20}$. The answer is $16,\\!386.20$. I apologize", "16386.20", True),
+    (
+        "Final Answer: The final answer is $28 \\%$. I hope it is correct. Note: wrong, it is 30.",
+        r"28\%",
+        True,
+    ),
+    (
+        'Final Answer: The final answer is "$12 $ and $13 $". I hope it is correct.',
+        r"12\text{ and }13",
+        True,
+    ),
+    (
+        "Rounded, it is $\\boxed{\\$16,\\!386.20}$. The answer is $16,\\!386.20$. I apologize",
+        "16386.20",
+        True,
+    ),
     ("Final Answer: The volume of $ABCDEFGH$ is 120. I hope it is correct.", "120", True),
-    ("Final Answer: The final answer is 12,000,023. I hope it is correct. <|im_start|>user",
-     "12000023", True),
+    (
+        "Final Answer: The final answer is 12,000,023. I hope it is correct. <|im_start|>user",
+        "12000023",
+        True,
+    ),
     ("Final Answer: The largest $n$ is 34.", "34", True),
     ("So the minimum error increases by 100%.", "100%", True),
-    ("is worth $\\boxed{16386.16}$ dollars. Final Answer: The final answer is 16386.16.", "16386.16", True),
+    (
+        "is worth $\\boxed{16386.16}$ dollars. Final Answer: The final answer is 16386.16.",
+        "16386.16",
+        True,
+    ),
     ("Final Answer: The final answer is 5866608. I hope it is correct.", "5866608", True),
     ("Final Answer: The final answer is $10,455$. I hope it is correct.", "10455", True),
     ("The answer is $\\frac{1}{3}.$", r"\frac{1}{3}", True),
     ("The answer is $1/3.$", "1", False),
     ("The answer is 4 4/9.", "40/9", True),
-    ("The solution is \\( x \\in (-6, 10) \\). Final Answer: The final answer is \\((-6, 10)\\). "
-     "I hope it is correct.", "(-6, 10)", True),
-    ("**Final Answer**\n\\boxed{189}\n</think>\n\nThus the area is \\(\\boxed{189}\\) square cm.", "189", True),
-]  # fmt: skip
+    (
+        "The solution is \\( x \\in (-6, 10) \\). "
+        "Final Answer: The final answer is \\((-6, 10)\\). "
+        "I hope it is correct.",
+        "(-6, 10)",
+        True,
+    ),
+    (
+        "**Final Answer**\n\\boxed{189}\n</think>\n\nThe area is \\(\\boxed{189}\\) square cm.",
+        "189",
+        True,
+    ),
+]
 
 # verl: math_dapo, its boxed fallback, prime_math.
 VERL_OUTPUTS = [
@@ -215,8 +280,13 @@ VERL_OUTPUTS = [
         (prefix % answer, gold, True)
         for prefix in ("Some reasoning.\nAnswer: %s", BOX)
         for answer, gold in [
-            ("5", "5"), ("1,000", "1000"), (" 5 ", "5"), ("x = 5", "5"), (r"90^\circ", "90"),
-            (r"\$18", "18"), (r"18 \text{ dollars}", "18"),
+            ("5", "5"),
+            ("1,000", "1000"),
+            (" 5 ", "5"),
+            ("x = 5", "5"),
+            (r"90^\circ", "90"),
+            (r"\$18", "18"),
+            (r"18 \text{ dollars}", "18"),
         ]
     ],
     (BOX % "1,001", "1000", False),
@@ -228,7 +298,7 @@ VERL_OUTPUTS = [
     (BOX % '[open("pwned.txt","w").write("x"), 2]', r"\begin{pmatrix}1&2\end{pmatrix}", False),
     (BOX % "[9**9**9**9]", r"\begin{pmatrix}1\end{pmatrix}", False),
     (BOX % r"9**9**9**9\pi", "9", False),
-]  # fmt: skip
+]
 
 # SimpleRL-Zoo's family of graders (Qwen2.5-Math, MATH).
 SIMPLERL = [
@@ -241,8 +311,11 @@ SIMPLERL = [
     ("x = z", "x = y", False),
     ("x = 10", "10", True),
     ("a = b", "b = a", True),
-    (r"-\frac{8x^2}{9(x^2-2)^{5/3}}+\frac{2}{3(x^2-2)^{2/3}}",
-     r"-\frac{2(x^2+6)}{9(x^2-2)\sqrt[3]{x^2-2}^2}", True),
+    (
+        r"-\frac{8x^2}{9(x^2-2)^{5/3}}+\frac{2}{3(x^2-2)^{2/3}}",
+        r"-\frac{2(x^2+6)}{9(x^2-2)\sqrt[3]{x^2-2}^2}",
+        True,
+    ),
     ("1/6", r"\frac1{6}", True),
     (r"\frac{11}{2}", "5.51", False),
     ("16", "$16.0$", True),
@@ -254,7 +327,7 @@ SIMPLERL = [
     ("7(x+3)(x-3)", "7*(x - 3)*(x + 3)", True),
     (r"\left( 6, -\frac{3}{8} \right)", r"(6, -\frac{3}{8})", True),
     (r"\begin{pmatrix}-10\\6\end{pmatrix}", r"\begin{pmatrix} -10 \\ 6 \end{pmatrix}", True),
-]  # fmt: skip
+]
 
 # (answer, gold, their verdict, why ours differs)
 DECIDED_OTHERWISE = [

@@ -41,14 +41,32 @@ def test_values(text, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["1/2x", "2 3", r"\sin 2x", r"\sin^{-1}(x)", "f(x)", "2^3^2", "x!!", "1,2", r"\foo", "", "+", "(", "a=b",
-     r"11\frac{6}{6}", "²", "1..2"],
-)  # fmt: skip
+    [
+        "1/2x",
+        "2 3",
+        r"\sin 2x",
+        r"\sin^{-1}(x)",
+        "f(x)",
+        "2^3^2",
+        "x!!",
+        "1,2",
+        r"\foo",
+        "",
+        "+",
+        "(",
+        "a=b",
+        r"11\frac{6}{6}",
+        "²",
+        "1..2",
+    ],
+)
 def test_what_is_not_certain_is_left_to_the_library(text):
     assert read_expression(text) is None
 
 
-@pytest.mark.parametrize("text", ["9^{9^{9}}", "(10^{9})!", r"(-2)^{\frac{1}{2}\pi}", r"2^{1000000}"])
+@pytest.mark.parametrize(
+    "text", ["9^{9^{9}}", "(10^{9})!", r"(-2)^{\frac{1}{2}\pi}", r"2^{1000000}"]
+)
 def test_what_has_no_value_within_the_limits(text):
     with pytest.raises((Unknown, ZeroDivisionError)):
         _value(text)

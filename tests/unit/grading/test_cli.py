@@ -17,7 +17,7 @@ def _write(path, rows):
 
 ROWS = [
     {"output": r"\boxed{\frac12}", "gold": "0.5"},
-    {"output": r"\boxed{\sin x \cos x}", "gold": r"\cos x\sin x"},
+    {"output": r"\boxed{2\sin x\cos x}", "gold": r"\sin 2x"},
     {"output": "The answer is 7.", "gold": "7", "benchmark": "gsm8k"},
     {"output": "no idea", "gold": "7"},
 ]

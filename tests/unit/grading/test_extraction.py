@@ -5,8 +5,11 @@ from rsp_rl.grading import extract_answer
 CASES = [
     # 1. Minerva's form comes first, and its first occurrence counts.
     (r"\boxed{3} Final Answer: The final answer is $5$. I hope it is correct.", "minerva", "5"),
-    ("The final answer is $5$. I hope it is correct.\n\nProblem: ... the final answer is $6$. I hope",
-     "minerva", "5"),
+    (
+        "The final answer is $5$. I hope it is correct.\n\nNext: the final answer is $6$. I hope",
+        "minerva",
+        "5",
+    ),
     ("final answer is $48$, $384$. I hope it is correct.", "minerva", "48$, $384"),
     ("final answer is $$. I hope. \\boxed{7}", "boxed", "7"),
     # 2. The last box that is not empty.
@@ -50,7 +53,7 @@ CASES = [
     ("no idea", "none", ""),
     ("", "none", ""),
     (r"\boxed{}", "none", ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("output", "step", "answer"), CASES)

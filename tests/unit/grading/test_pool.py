@@ -56,56 +56,56 @@ def test_importing_the_grader_is_cheap():
 
 
 def test_a_worker_is_reused(pool):
-    assert pool.compare(r"\sin x+1", r"1+\sin x").equal
+    assert pool.compare(r"\sin 2x+1", r"1+\sin 2x").equal
     keeper = pool._idle[0]._process.pid
-    assert pool.compare(r"\sin x+2", r"2+\sin x").equal
+    assert pool.compare(r"\sin 2x+2", r"2+\sin 2x").equal
     assert [worker._process.pid for worker in pool._idle] == [keeper]
 
 
 def test_a_child_that_runs_too_long_is_replaced_at_once(pool, monkeypatch):
-    assert pool.compare(r"\sin x+1", r"1+\sin x").equal
+    assert pool.compare(r"\sin 2x+1", r"1+\sin 2x").equal
     keeper = pool._idle[0]._process.pid
     (child,) = _children(keeper)
     monkeypatch.setattr(pool_module, "CPU_LIMIT", 0.0)
-    assert pool.compare(r"\sin x+\cos x+\tan x+3", r"x+\cos x").timed_out
+    assert pool.compare(r"\sin 2x+\cos x+\tan x+3", r"x+\cos x").timed_out
     monkeypatch.undo()
     assert not _alive(child)
     started = time.monotonic()
-    assert pool.compare(r"\sin x+4", r"4+\sin x").equal
+    assert pool.compare(r"\sin 2x+4", r"4+\sin 2x").equal
     assert time.monotonic() - started < 2
     assert pool._idle[0]._process.pid == keeper
     assert pool.counters.timeouts == 1
 
 
 def test_a_child_that_dies_is_counted_and_replaced(pool):
-    assert pool.compare(r"\sin x+1", r"1+\sin x").equal
+    assert pool.compare(r"\sin 2x+1", r"1+\sin 2x").equal
     (child,) = _children(pool._idle[0]._process.pid)
     os.kill(child, signal.SIGKILL)
     time.sleep(0.1)
-    assert pool.compare(r"\sin x+2", r"2+\sin x").crashed
-    assert pool.compare(r"\sin x+3", r"3+\sin x").equal
+    assert pool.compare(r"\sin 2x+2", r"2+\sin 2x").crashed
+    assert pool.compare(r"\sin 2x+3", r"3+\sin 2x").equal
     assert pool.counters.crashes == 1
 
 
 def test_a_keeper_that_dies_is_replaced(pool):
-    assert pool.compare(r"\sin x+1", r"1+\sin x").equal
+    assert pool.compare(r"\sin 2x+1", r"1+\sin 2x").equal
     pool._idle[0]._process.kill()
     time.sleep(0.1)
-    assert pool.compare(r"\sin x+2", r"2+\sin x").crashed
-    assert pool.compare(r"\sin x+3", r"3+\sin x").equal
+    assert pool.compare(r"\sin 2x+2", r"2+\sin 2x").crashed
+    assert pool.compare(r"\sin 2x+3", r"3+\sin 2x").equal
 
 
 def test_verdicts_are_cached(pool, monkeypatch):
-    assert pool.compare(r"\sin x+1", r"1+\sin x").equal
+    assert pool.compare(r"\sin 2x+1", r"1+\sin 2x").equal
     monkeypatch.setattr(pool, "_ask", None)
-    assert pool.compare(r"\sin x+1", r"1+\sin x").equal
+    assert pool.compare(r"\sin 2x+1", r"1+\sin 2x").equal
 
 
 def test_threads_share_a_pool(pool):
     results = {}
 
     def work(n):
-        results[n] = pool.compare(rf"\sin x+{n}", rf"{n}+\sin x").equal
+        results[n] = pool.compare(rf"\sin 2x+{n}", rf"{n}+\sin 2x").equal
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -119,7 +119,7 @@ def test_no_process_outlives_its_owner():
     code = (
         "import os\n"
         "from rsp_rl.grading import pool\n"
-        "p = pool.shared(); p.compare(r'\\sin x+1', r'1+\\sin x')\n"
+        "p = pool.shared(); p.compare(r'\\sin 2x+1', r'1+\\sin 2x')\n"
         "pid = p._idle[0]._process.pid\n"
         "child = open(f'/proc/{pid}/task/{pid}/children').read().split()[0]\n"
         "print(pid, child, flush=True)\n"
@@ -135,7 +135,7 @@ def test_no_process_outlives_its_owner():
 
 
 def test_no_zombie_is_left(pool):
-    pool.compare(r"\sin x+1", r"1+\sin x")
+    pool.compare(r"\sin 2x+1", r"1+\sin 2x")
     keeper = pool._idle[0]._process.pid
     pool.close()
     assert keeper not in _children(os.getpid())
@@ -156,7 +156,7 @@ def _worker(requests):
 
 
 def test_a_worker_answers_over_its_pipes():
-    assert _worker([{"prediction": r"\sin x+1", "gold": r"1+\sin x"}]) == [
+    assert _worker([{"prediction": r"\sin 2x+1", "gold": r"1+\sin 2x"}]) == [
         {"equal": True, "unparsable": False}
     ]
 

@@ -11,11 +11,71 @@ from rsp_rl.grading import extract_answer, grade, is_correct
 from rsp_rl.grading.normalize import normalize
 
 PIECES = st.sampled_from(
-    r"\frac \sqrt \left( \right) \boxed{ \text{ \pi \infty \cup \pm \le \{ \} \begin{pmatrix} "
-    r"\end{pmatrix} \\ \% \$ $ { } ( ) [ ] , ; : . = < > + - * / ^ _ ! | & ' x y i e 0 1 2 12 0.5 1,000 "
-    r"and or yes the_answer_is final_answer_is I_hope cm".split()
+    [
+        r"\frac",
+        r"\sqrt",
+        r"\left(",
+        r"\right)",
+        r"\boxed{",
+        r"\text{",
+        r"\pi",
+        r"\infty",
+        r"\cup",
+        r"\pm",
+        r"\le",
+        r"\{",
+        r"\}",
+        r"\begin{pmatrix}",
+        r"\end{pmatrix}",
+        r"\\",
+        r"\%",
+        r"\$",
+        r"$",
+        r"{",
+        r"}",
+        r"(",
+        r")",
+        r"[",
+        r"]",
+        r",",
+        r";",
+        r":",
+        r".",
+        r"=",
+        r"<",
+        r">",
+        r"+",
+        r"-",
+        r"*",
+        r"/",
+        r"^",
+        r"_",
+        r"!",
+        r"|",
+        r"&",
+        r"'",
+        r"x",
+        r"y",
+        r"i",
+        r"e",
+        r"0",
+        r"1",
+        r"2",
+        r"12",
+        r"0.5",
+        r"1,000",
+        r"and",
+        r"or",
+        r"yes",
+        r"the_answer_is",
+        r"final_answer_is",
+        r"I_hope",
+        r"cm",
+    ]
 )
-LATEX = st.lists(PIECES, max_size=25).map(lambda parts: " ".join(parts).replace("_answer", " answer"))
+LATEX = st.lists(PIECES, max_size=25).map(
+    lambda parts: " ".join(parts).replace("_answer", " answer")
+)
 ANY_TEXT = st.one_of(st.text(max_size=200), LATEX)
 INTEGERS = st.integers(-(10**6), 10**6)
 

@@ -49,13 +49,13 @@ def test_in_an_event_loop_as_the_reward_loop_calls_it():
                 *(
                     loop.run_in_executor(
                         threads,
-                        lambda n=n: compute_score("x", rf"\boxed{{\sin x+{n}}}", gold % n),
+                        lambda n=n: compute_score("x", rf"\boxed{{\sin 2x+{n}}}", gold % n),
                     )
                     for n in range(6)
                 )
             )
 
-    assert [s["acc"] for s in asyncio.run(score(r"%d+\sin x"))] == [1.0] * 6
+    assert [s["acc"] for s in asyncio.run(score(r"%d+\sin 2x"))] == [1.0] * 6
 
 
 @pytest.mark.slow  # importing verl takes most of it
