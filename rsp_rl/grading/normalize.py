@@ -369,15 +369,6 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule("colour", "color", r"\\(?:text)?color\s*\{[^{}]*\}", "", r"\color{red}{5}", "{5}"),
     _rule("negative power", "^-", r"\^-(\d+|[a-zA-Z])", r"^{-\1}", "10^-3", "10^{-3}"),
-    _rule(
-        "all reals",
-        "R real",
-        r"^\s*(?:\\text\s*\{)?\s*(?:all real(?:s| numbers)|\\mathbb\s*\{?R\}?)\s*\}?\s*$",
-        r"(-\\infty,\\infty)",
-        r"\mathbb{R}",
-        r"(-\infty,\infty)",
-        re.IGNORECASE,
-    ),
     _rule("set without members", "\\{", r"\\\{\s*\\\}", r"\\emptyset ", r"\{ \}", r"\emptyset "),
     _rule(
         "trailing punctuation",
@@ -386,6 +377,15 @@ RULES: tuple[Rule, ...] = (
         "",
         "5.",
         "5",
+    ),
+    _rule(
+        "all reals",
+        "R real",
+        r"^\s*(?:\\text\s*\{)?\s*(?:all real(?:s| numbers)|\\mathbb\s*\{?R\}?)\s*\}?\s*$",
+        r"(-\\infty,\\infty)",
+        r"\mathbb{R}",
+        r"(-\infty,\infty)",
+        re.IGNORECASE,
     ),
     _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
 )

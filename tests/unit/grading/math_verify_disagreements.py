@@ -1,7 +1,7 @@
 r"""Where we and Math-Verify 0.9.0 disagree on the benchmarks' gold answers, each decided.
 
-Compared: all 3,399 distinct golds (of at most 400 characters) of the eight benchmarks, each
-with itself and with the next one of its benchmark: 6,798 pairs, of which 6,780 agree. Rows: benchmark,
+Compared: all 3,399 distinct golds (of at most 400 characters) of the eight benchmarks, each with
+itself and with the next one of its benchmark: 6,798 pairs, of which 6,780 agree. A row: benchmark,
 row of its file, what is compared, our verdict, the reason. Math-Verify says the opposite.
 """
 
