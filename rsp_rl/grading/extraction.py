@@ -161,7 +161,7 @@ def _boxes(text: str) -> list[_Box]:
             pending = None
         elif mark == "}":
             box = opened.pop() if opened else None
-            if box is not None:
+            if box is not None and box[1] != token.start():  # empty boxes do not count
                 found.append(_Box(*box, token.start(), token.end()))
         elif "box" in mark:
             pending = (token.start(), token.end())

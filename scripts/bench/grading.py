@@ -32,7 +32,9 @@ Item = tuple[str, str, bool]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--file", type=Path, help="jsonl with output, gold and correct")
-    parser.add_argument("--items", type=int, default=2000, help="items for our grader and math_dapo")
+    parser.add_argument(
+        "--items", type=int, default=2000, help="items for our grader and math_dapo"
+    )
     parser.add_argument("--slow-items", type=int, default=400, help="items for Math-Verify")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
