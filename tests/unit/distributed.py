@@ -1,6 +1,7 @@
 """Runs a function on N gloo ranks, each a process of its own, and brings their results back.
 
-Also what such functions need of verl: a composed config, the actor's engine, a training batch.
+Also what such functions need of verl: a composed config, the actor's engine, a training batch, and
+a model in plain torch to compare with.
 
 The ranks are forked off a clean server that has imported torch and verl once, so that a call costs
 a fraction of a second and inherits nothing from pytest's process.
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from omegaconf import DictConfig
     from tensordict import TensorDict
     from verl.workers.config import ActorConfig
@@ -49,7 +51,7 @@ _CONTEXT.set_forkserver_preload(_PRELOADED)
 
 
 def run_on_ranks(
-    function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 120
+    function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 300
 ) -> list[Any]:
     """Call `function(rank, *args)` on every rank of a gloo group of `world_size` processes.
 
@@ -107,7 +109,7 @@ def _run_rank(
             init_method=f"file://{folder / 'rendezvous'}",
             rank=rank,
             world_size=world_size,
-            timeout=timedelta(seconds=60),
+            timeout=timedelta(seconds=120),
         )
         result = function(rank, *args)
         (folder / f"result.{rank}").write_bytes(pickle.dumps(result))
@@ -150,6 +152,45 @@ def compose(name: str = "dapo_rsp", *overrides: str) -> DictConfig:
 
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
         return hydra.compose(name, overrides=list(overrides))
+
+
+def make_random_model(folder: Path, *, tied: bool = False) -> Path:
+    """A tiny random model in which attention depends on its inputs, so that soft prompts matter."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rsp_rl.tiny import make_tiny_model
+
+    make_tiny_model(folder, seed=3, steps=0, hidden_size=32, tie_word_embeddings=tied)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(std=0.2 if "embed" in name else 0.1, generator=generator)
+    model.save_pretrained(folder)
+    return folder
+
+
+def plain_torch_log_probs(
+    model: torch.nn.Module, samples: Sequence[Sample], soft_prompts: bool = True
+) -> list[torch.Tensor]:
+    """Log-probs of the responses, one sequence at a time, H put in by hand as `inputs_embeds`."""
+    import torch
+
+    rows = []
+    for sample in samples:
+        tokens = torch.tensor([*sample.prompt, *sample.response])
+        embeds = model.get_input_embeddings()(tokens)
+        if soft_prompts and sample.record is not None:
+            start, length = sample.record.start, sample.record.length
+            drawn = sample.record.draw(embeds.shape[-1]).to(embeds.dtype)
+            embeds = torch.cat([embeds[:start], drawn, embeds[start + length :]])
+        logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
+        first = len(sample.prompt)
+        log_probs = logits[first - 1 : -1].log_softmax(-1)
+        rows.append(log_probs.gather(-1, tokens[first:, None])[:, 0])
+    return rows
 
 
 def make_engine(model: Path, *overrides: str) -> tuple[SoftPromptFSDPEngine, ActorConfig]:

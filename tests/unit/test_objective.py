@@ -15,7 +15,15 @@ import numpy as np
 import pytest
 
 from rsp_rl.soft_prompt import SoftPromptRecord
-from tests.unit.distributed import Sample, compose, make_engine, run_on_ranks, training_batch
+from tests.unit.distributed import (
+    Sample,
+    compose,
+    make_engine,
+    make_random_model,
+    plain_torch_log_probs,
+    run_on_ranks,
+    training_batch,
+)
 
 EPS_LOW, EPS_HIGH, DUAL_CLIP = 0.2, 0.28, 10.0
 
@@ -99,7 +107,7 @@ def hand_made_samples(old_log_probs) -> list[Sample]:
             start=2 + number % 4,
             length=4,
             mean=0.01,
-            std=0.1,
+            std=0.3,
             dtype="float32",
             placeholder_id=PLACEHOLDER,
         )
@@ -313,45 +321,7 @@ def test_verls_loss_is_equation_9(world_size):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
 def tiny_model(request, tmp_path_factory):
-    """A random model in which attention depends on its inputs, so that soft prompts matter."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from rsp_rl.tiny import make_tiny_model
-
-    folder = make_tiny_model(
-        tmp_path_factory.mktemp("model") / "tiny",
-        seed=3,
-        steps=0,
-        hidden_size=32,
-        tie_word_embeddings=request.param,
-    )
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.mul_(3)
-    model.save_pretrained(folder)
-    return folder
-
-
-def plain_torch_log_probs(model, samples: list[Sample], soft_prompts: bool = True) -> list:
-    """Log-probs of the responses, one sequence at a time, H put in by hand as `inputs_embeds`."""
-    import torch
-
-    rows = []
-    for sample in samples:
-        tokens = torch.tensor([*sample.prompt, *sample.response])
-        embeds = model.get_input_embeddings()(tokens)
-        if soft_prompts:
-            start, length = sample.record.start, sample.record.length
-            drawn = sample.record.draw(embeds.shape[-1]).to(embeds.dtype)
-            embeds = torch.cat([embeds[:start], drawn, embeds[start + length :]])
-        logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
-        first = len(sample.prompt)
-        log_probs = logits[first - 1 : -1].log_softmax(-1)
-        rows.append(log_probs.gather(-1, tokens[first:, None])[:, 0])
-    return rows
+    return make_random_model(tmp_path_factory.mktemp("model") / "tiny", tied=request.param)
 
 
 def engine_steps(rank: int, world_size: int, model, samples: list[Sample], overrides: list[str]):
