@@ -146,12 +146,17 @@ def test_resume_with_another_law_is_refused(uninterrupted: Run, task: Task, tmp_
 
 
 def test_guard_stops_when_only_the_rollout_has_rsp(task: Task, tmp_path: Path) -> None:
-    """The actor forgets H: verl's own metrics are silent, the guard is not."""
+    """The actor forgets H: the guard stops at the paper's bound.
+
+    On random weights: a warm-up with noise before the end-of-turn teaches so small a model to
+    ignore most of H (gap 0.02), which a language model never learnt.
+    """
+    untrained = Task(make_tiny_model(tmp_path / "model", steps=0), task.data)
     run = train(
         tmp_path / "run",
-        task,
+        untrained,
         "actor_rollout_ref.model.external_lib=tests.integration.forgetful_actor",
-        "rsp.guard.max_mean_gap=0.05",
+        "rsp.guard.max_mean_gap=0.1",
         env={"PYTHONPATH": str(REPOSITORY)},
     )
     assert run.returncode != 0
@@ -181,9 +186,7 @@ def test_layouts(layout: tuple[str, ...], task: Task, tmp_path: Path) -> None:
     assert run.column("rsp/rollouts") == [16, 16]
 
 
-def test_tied_embeddings_infix_shared_draws_and_dynamic_sampling(
-    task: Task, tmp_path: Path
-) -> None:
+def test_tied_embeddings_infix_and_shared_draws(task: Task, tmp_path: Path) -> None:
     tied = Task(make_tiny_model(tmp_path / "m", steps=0, tie_word_embeddings=True), task.data)
     run = train(
         tmp_path / "run",
