@@ -1,4 +1,4 @@
-"""A reward that differs within nearly every group, whatever the model can do: gradients must flow."""
+"""A reward that differs within nearly every group, whatever the model can do."""
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):

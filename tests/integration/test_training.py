@@ -190,6 +190,27 @@ def test_layouts(layout: tuple[str, ...], task: Task, tmp_path: Path) -> None:
     assert run.column("rsp/rollouts") == [16, 16]
 
 
+def test_dynamic_sampling_and_soft_overlong_punishment(task: Task, tmp_path: Path) -> None:
+    """DAPO's optional parts: groups without signal are replaced, long responses punished."""
+    run = train(
+        tmp_path / "run",
+        task,
+        *PARITY_REWARD,
+        "algorithm.filter_groups.enable=true",
+        "reward.reward_kwargs.overlong_buffer_cfg.enable=true",
+        "reward.reward_kwargs.overlong_buffer_cfg.len=16",
+    )
+    assert_trained(run, steps=2)
+    assert max(run.column("rsp/logprob_gap_mean")) <= ROUNDING
+    # Every kept group has rollouts of either kind; more prompts were drawn than were kept.
+    seeds = {row["seed"] for row in run.soft_prompts(1)}
+    assert len(seeds) == 16
+    scores: dict[str, set[bool]] = {}
+    for prompt, response in run.responses(1):
+        scores.setdefault(prompt, set()).add(len(response) % 2 == 0)
+    assert all(len(kinds) == 2 for kinds in scores.values())
+
+
 def test_tied_embeddings_infix_and_shared_draws(task: Task, tmp_path: Path) -> None:
     tied = Task(make_tiny_model(tmp_path / "m", steps=0, tie_word_embeddings=True), task.data)
     run = train(

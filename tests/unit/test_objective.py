@@ -411,12 +411,9 @@ def test_the_engines_update_is_equation_9(tiny_model, world_size, overrides):
 
 DYNAMIC_SAMPLING = ["algorithm.filter_groups.enable=true"]
 SOFT_OVERLONG = [
-    "reward.reward_manager.name=dapo",
-    "+reward.reward_kwargs.max_resp_len=20",
-    "+reward.reward_kwargs.overlong_buffer_cfg.enable=true",
-    "+reward.reward_kwargs.overlong_buffer_cfg.len=8",
-    "+reward.reward_kwargs.overlong_buffer_cfg.penalty_factor=1.0",
-    "+reward.reward_kwargs.overlong_buffer_cfg.log=false",
+    "data.max_response_length=20",
+    "reward.reward_kwargs.overlong_buffer_cfg.enable=true",
+    "reward.reward_kwargs.overlong_buffer_cfg.len=8",
 ]
 
 
