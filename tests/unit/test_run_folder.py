@@ -55,12 +55,11 @@ def test_several_starts_of_which_the_later_count(run: RunFolder) -> None:
 
 
 def test_more_than_ten_starts_keep_their_order(run: RunFolder) -> None:
-    for start in range(12):
+    for start in range(13):
         run.keep_earlier_metrics()
-        run.metrics.write_text(_lines((1, {"start": start}), (start + 2, {"r": start})))
-    merged = run.merge_metrics()
-    assert merged[1] == {"start": 11}
-    assert len(merged) == 13
+        run.metrics.write_text(_lines((start, {"start": start}), (start + 1, {"start": start})))
+    expected = {step: {"start": min(step, 12)} for step in range(14)}
+    assert run.merge_metrics() == expected
 
 
 def test_steps_are_sorted_by_number(run: RunFolder) -> None:
