@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def check_dataset(files: str | Sequence[str], prompt_key: str = "prompt") -> int
         try:
             present = pq.read_schema(file).names
             missing = [column for column in columns if column not in present]
-            table = pq.read_table(file, columns=[c for c in columns if c in present])
+            table = pq.ParquetFile(file)
         except (OSError, ValueError) as error:
             raise ConfigError(f"dataset {file} is not a readable parquet file: {error}") from error
         if missing:
@@ -135,13 +135,19 @@ def check_dataset(files: str | Sequence[str], prompt_key: str = "prompt") -> int
                 f"dataset {file}, row 0: no {missing[0]!r}; every row needs the columns {columns} "
                 f"(verl's schema), the file has {present}"
             )
-        if not table.num_rows:
+        if not table.metadata.num_rows:
             raise ConfigError(f"dataset {file} has no rows")
-        for number, row in enumerate(table.to_pylist()):
+        for number, row in enumerate(_rows(table, columns)):
             if problem := _row_problem(row, prompt_key):
                 raise ConfigError(f"dataset {file}, row {number}: {problem}")
-        rows += table.num_rows
+        rows += table.metadata.num_rows
     return rows
+
+
+def _rows(table: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows one batch at a time: training sets of millions of rows exist."""
+    for batch in table.iter_batches(batch_size=4096, columns=columns):
+        yield from batch.to_pylist()
 
 
 def _row_problem(row: Mapping[str, Any], prompt_key: str) -> str | None:

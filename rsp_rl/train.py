@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -80,7 +79,7 @@ def _law(run: RunFolder, options: RspOptions, folder: Path) -> tuple[float, floa
     if options.mean is not None and options.std is not None:
         return options.mean, options.std
     if run.settings.is_file():
-        saved = json.loads(run.settings.read_text())
+        saved = run.read_settings()
         return saved["mean"], saved["std"]
     stats = embedding_stats(folder)
     logger.info(

@@ -57,11 +57,13 @@ def _flat(config: DictConfig) -> dict[str, object]:
 
 
 def test_dapo_and_dapo_rsp_differ_in_the_length_of_rsp_alone() -> None:
+    """And in their names, so that neither continues the other's run folder."""
     dapo, dapo_rsp = _flat(_composed("dapo")), _flat(_composed("dapo_rsp"))
     assert dapo.keys() == dapo_rsp.keys()
     different = {
         name: (dapo[name], dapo_rsp[name]) for name in dapo if dapo[name] != dapo_rsp[name]
     }
+    assert different.pop("trainer.experiment_name") == ("dapo", "dapo_rsp")
     assert different == {"rsp.length": (0, 20)}
 
 
