@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         self._steps_since_start += 1
         guarded = step_metrics(samples)
         metrics.update(guarded)
+        metrics.update(self._reward_metrics(batch))
         check_gap(guarded, self._options.guard, self._steps_since_start)
         return batch
 
@@ -75,6 +77,21 @@ class SoftPromptTrainer(PPOTrainerSync):
             rewards=dense["rm_scores"].sum(dim=1),
             soft_prompt_lengths=lengths,
         )
+
+    def _reward_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
+        """Sums over the step of what the reward function counts: `reward/timeouts` and the like.
+
+        A reward that is 0 because the grader gave up must not pass for a wrong answer.
+        """
+        data = tq.kv_batch_get(
+            keys=_real_keys(batch), partition_id=batch.partition_id, select_fields=["extra_fields"]
+        )
+        counts: Counter[str] = Counter()
+        for extra in data.pop("extra_fields").tolist():
+            for name, value in (extra.get("reward_extra_info") or {}).items():
+                if isinstance(value, int | float):
+                    counts[name] += value
+        return {f"reward/{name}": float(count) for name, count in counts.items()}
 
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str

@@ -70,6 +70,13 @@ def test_rollout_and_actor_agree_with_rsp(uninterrupted: Run) -> None:
     assert any(kl != 0 for kl in uninterrupted.column("actor/ppo_kl"))
 
 
+def test_reward_counters_are_logged(uninterrupted: Run) -> None:
+    """Of 16 rollouts a step: how many were right, and how many the grader gave up on."""
+    assert all(0 <= count <= 16 for count in uninterrupted.column("reward/acc"))
+    for counter in ("timeouts", "crashes", "unparsable"):
+        assert uninterrupted.column(f"reward/{counter}") == [0] * 4
+
+
 def test_validation_rollouts_have_no_soft_prompt(uninterrupted: Run) -> None:
     assert any(name.startswith("val-core/arithmetic/") for name in uninterrupted.metrics()[0])
     assert not list(uninterrupted.folder.glob("samples/validation/*.soft_prompts.jsonl"))
