@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# DAPO + RSP on a tiny Qwen2 model, on a laptop: 2 cores, 8 GiB, no GPU, about 10 minutes.
+# DAPO + RSP on a tiny Qwen2 model, on a laptop: 2 cores, 8 GiB, no GPU, about 12 minutes.
 #
 # The real parts: verl's trainer, Ray, FSDP2, vLLM, the RSP plug-in; only the model and the task are
-# small. Expect held-out accuracy to rise from about 0.5 to 0.8 and more. It shows that the pipeline
+# small. Expect held-out accuracy to rise from about 0.3 to about 0.8. It shows that the pipeline
 # learns, not that RSP helps: that takes the paper's model and several seeds.
 #
 #   bash recipes/dapo_rsp_tiny_cpu.sh                  RSP, L = 8
-#   bash recipes/dapo_rsp_tiny_cpu.sh rsp.length=0     plain DAPO
+#   RUN_DIR=runs/dapo_tiny_cpu bash recipes/dapo_rsp_tiny_cpu.sh rsp.length=0     plain DAPO
 #   RUN_DIR=/tmp/run STEPS=40 bash recipes/dapo_rsp_tiny_cpu.sh actor_rollout_ref.actor.optim.lr=2e-4
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
