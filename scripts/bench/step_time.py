@@ -2,7 +2,7 @@
 
 Trains the tiny CPU config in turn with and without soft prompts (A B A B ...), the first step of
 each run left out, and prints the medians and their ratio: machines are noisy, a ratio within one
-session is what can be compared.
+run of this script is what can be compared.
 
     .venv/bin/python scripts/bench/step_time.py --model runs/tiny_model --data runs/tiny_data
 """
