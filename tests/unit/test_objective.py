@@ -407,6 +407,42 @@ def test_the_engines_update_is_equation_9(tiny_model, world_size, overrides):
                 )
 
 
+def updates_through_a_checkpoint(rank: int, model, folder: str, samples: list[Sample]):
+    """Parameters after three updates: in one go, and with a checkpoint and a new engine between."""
+    from verl.workers.utils.losses import ppo_loss
+
+    def update(engine, config) -> None:
+        settings = {"use_remove_padding": True, **micro_batches(len(samples))["several"]}
+        with engine.train_mode():
+            engine.train_batch(
+                training_batch(samples, **settings), partial(ppo_loss, config=config)
+            )
+
+    def parameters(engine) -> list[np.ndarray]:
+        return [p.detach().full_tensor().numpy().copy() for p in engine.module.parameters()]
+
+    engine, config = make_engine(model, "actor_rollout_ref.actor.optim.lr=1e-2")
+    start = parameters(engine)
+    update(engine, config)
+    update(engine, config)
+    engine.save_checkpoint(folder, global_step=2)
+    update(engine, config)
+    resumed, config = make_engine(model, "actor_rollout_ref.actor.optim.lr=1e-2")
+    resumed.load_checkpoint(folder, del_local_after_load=False)
+    update(resumed, config)
+    return start, parameters(engine), parameters(resumed)
+
+
+def test_a_resumed_update_repeats_itself_bit_for_bit(tiny_model, tmp_path):
+    """Weights, optimiser state and the soft prompts' draws all come back from a checkpoint."""
+    samples = hand_made_samples([np.full(length, -2.0) for length in LENGTHS])
+    arguments = (tiny_model, str(tmp_path / "actor"), samples)
+    ((start, uninterrupted, resumed),) = run_on_ranks(updates_through_a_checkpoint, 1, *arguments)
+    for one, other in zip(uninterrupted, resumed, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert max(abs(a - b).max() for a, b in zip(start, resumed, strict=True)) > 1e-3
+
+
 # ---- what users of DAPO may switch on -----------------------------------------------------------
 
 DYNAMIC_SAMPLING = ["algorithm.filter_groups.enable=true"]
