@@ -149,7 +149,7 @@ def test_kill_and_resume(uninterrupted: Run, task: Task, tmp_path: Path) -> None
         torch.cat([state["exp_avg"].to_local().flatten() for state in run.values()])
         for run in states
     ]
-    assert torch.nn.functional.cosine_similarity(*moments, dim=0) > 0.8
+    assert torch.nn.functional.cosine_similarity(*moments, dim=0) > 0.5
     assert sorted(RunFolder(folder).merge_metrics()) == [1, 2, 3, 4]
 
 
