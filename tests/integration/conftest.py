@@ -1,5 +1,6 @@
 """What the end-to-end tests share: a slightly warmed-up tiny model and its data."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.tiny import make_tiny_model
 from tests.integration.harness import Task
+
+# GiB; vLLM's CPU target would otherwise take a share of the machine's memory.
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
