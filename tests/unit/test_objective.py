@@ -160,7 +160,7 @@ PAPER = {
     "actor_rollout_ref.actor.ppo_epochs": 1,
     "actor_rollout_ref.rollout.n": 8,
     "actor_rollout_ref.rollout.temperature": 1.0,
-    "reward.reward_manager.name": "naive",
+    "reward.reward_kwargs.overlong_buffer_cfg.enable": False,
 }
 
 
