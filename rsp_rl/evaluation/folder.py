@@ -1,0 +1,104 @@
+"""Where an evaluation's files lie, and what one sample looks like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+_STEP = re.compile(r"step_(\d+)")
+
+
+class Sample(TypedDict):
+    """One line of `<benchmark>.samples.jsonl`."""
+
+    problem: str
+    """Id of the problem within its benchmark (see `rsp_rl.data.benchmarks.Problem`)."""
+    sample: int
+    """Number of the sample among those of its problem, from 0."""
+    seed: int
+    """Sampling seed: a pure function of protocol seed, benchmark, problem and sample."""
+    prompt_hash: str
+    """Of the prompt's token ids, 16 hexadecimal digits."""
+    output: str
+    finish_reason: str
+    """vLLM's: `stop`, or `length` if the token limit cut the output off."""
+    tokens: int
+    """Generated tokens."""
+    extracted: str
+    """Answer found in the output, empty if none."""
+    extraction_step: str
+    """One of `rsp_rl.grading.verdict.STEPS`."""
+    correct: bool
+    stage: str
+    """One of `rsp_rl.grading.verdict.STAGES`."""
+    timed_out: bool
+    crashed: bool
+    unparsable: bool
+
+
+@dataclass(frozen=True)
+class StepFolder:
+    """Evaluation of one model: one folder.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Protocol, template, sampling, seeds, versions, commit, hardware, model: `how.json`."""
+        return self.root / "how.json"
+
+    def samples(self, benchmark: str) -> Path:
+        """Every sample of a benchmark, a `Sample` a line, by problem and sample."""
+        return self.root / f"{benchmark}.samples.jsonl"
+
+    def metrics(self, benchmark: str) -> Path:
+        """A benchmark's numbers (`rsp_rl.evaluation.metrics.BenchmarkMetrics`); written last."""
+        return self.root / f"{benchmark}.metrics.json"
+
+
+@dataclass(frozen=True)
+class EvaluationFolder:
+    """All evaluations of one run under one protocol: `<RUN_DIR>/evaluation/<protocol>`.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    def step(self, number: int) -> StepFolder:
+        """Folder of one checkpoint; 0 is the base model."""
+        return StepFolder(self.root / f"step_{number}")
+
+    def steps(self) -> dict[int, StepFolder]:
+        """The steps that have a folder, in order."""
+        found = {}
+        for folder in self.root.glob("step_*"):
+            if (match := _STEP.fullmatch(folder.name)) and folder.is_dir():
+                found[int(match[1])] = StepFolder(folder)
+        return dict(sorted(found.items()))
+
+    @property
+    def summary_csv(self) -> Path:
+        """One row a step and benchmark."""
+        return self.root / "summary.csv"
+
+    @property
+    def summary_markdown(self) -> Path:
+        """The paper's Table 13 for this run."""
+        return self.root / "summary.md"
+
+    @property
+    def report(self) -> Path:
+        """Self-contained page: curves, table, viewer of problems with their samples."""
+        return self.root / "report.html"
+
+    def plot(self, name: str) -> Path:
+        """A picture: `headline`, `benchmarks` or `response_length`."""
+        return self.root / f"{name}.png"
