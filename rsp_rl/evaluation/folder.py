@@ -21,6 +21,8 @@ class Sample(TypedDict):
     """Sampling seed: a pure function of protocol seed, benchmark, problem and sample."""
     prompt_hash: str
     """Of the prompt's token ids, 16 hexadecimal digits."""
+    gold: str
+    """Gold answer that the output was graded against, so that a file can be graded anew alone."""
     output: str
     finish_reason: str
     """vLLM's: `stop`, or `length` if the token limit cut the output off."""
@@ -83,6 +85,10 @@ class EvaluationFolder:
             if (match := _STEP.fullmatch(folder.name)) and folder.is_dir():
                 found[int(match[1])] = StepFolder(folder)
         return dict(sorted(found.items()))
+
+    def problems(self, benchmark: str) -> Path:
+        """The benchmark's problems that were asked, `{"id", "question", "gold"}` a line."""
+        return self.root / f"{benchmark}.problems.jsonl"
 
     @property
     def summary_csv(self) -> Path:
