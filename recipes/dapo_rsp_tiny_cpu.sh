@@ -44,4 +44,4 @@ python=.venv/bin/python
   trainer.test_freq="$TEST_FREQ" \
   "$@"
 
-"$python" -m rsp_rl.report "$RUN_DIR"
+"$python" -m rsp_rl.cli report "$RUN_DIR"

@@ -1,4 +1,4 @@
-"""verl checkpoints as Hugging Face folders."""
+"""verl checkpoints: which one to resume, under which law, and as Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from rsp_rl.run_folder import RunFolderError
+from omegaconf import DictConfig
+
+from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.run_folder import SETTINGS_FILE, RunFolderError, read_json, write_json
+
+_TRACKER = "latest_checkpointed_iteration.txt"
+
+#: What decides a run's draws and must not change when it is resumed.
+_LAW = ("length", "position", "scale", "mode", "seed", "mean", "std")
 
 
 def latest_checkpoint(checkpoints: Path) -> Path:
@@ -17,7 +26,7 @@ def latest_checkpoint(checkpoints: Path) -> Path:
     Raises:
         RunFolderError: If there is none.
     """
-    tracker = checkpoints / "latest_checkpointed_iteration.txt"
+    tracker = checkpoints / _TRACKER
     if not tracker.is_file():
         raise RunFolderError(
             f"{checkpoints} holds no finished checkpoint; is trainer.save_freq above 0?"
@@ -26,6 +35,60 @@ def latest_checkpoint(checkpoints: Path) -> Path:
     if not folder.is_dir():
         raise RunFolderError(f"{tracker} names {folder.name}, which is missing; restore it")
     return folder
+
+
+def checkpoint_to_resume(config: DictConfig) -> Path | None:
+    """The checkpoint that verl will resume from (its trainer's `_load_checkpoint`), if any.
+
+    Raises:
+        ConfigError: If `trainer.resume_mode=resume_path` names no checkpoint.
+        RunFolderError: If the newest checkpoint is missing; verl would start anew over the others.
+    """
+    trainer = config.trainer
+    if trainer.resume_mode == "resume_path":
+        folder = Path(str(trainer.resume_from_path)).expanduser()
+        if not folder.is_dir() or not folder.name.startswith("global_step_"):
+            raise ConfigError(
+                f"trainer.resume_from_path={trainer.resume_from_path} is no checkpoint; give a "
+                "global_step_N folder, or leave trainer.resume_mode=auto"
+            )
+        return folder
+    checkpoints = Path(trainer.default_local_dir)
+    if trainer.resume_mode == "disable" or not (checkpoints / _TRACKER).is_file():
+        return None
+    return latest_checkpoint(checkpoints)
+
+
+def save_law(checkpoint: Path, options: RspOptions) -> None:
+    """Put the law of the run's draws into a checkpoint."""
+    write_json(checkpoint / SETTINGS_FILE, {name: getattr(options, name) for name in _LAW})
+
+
+def saved_law(checkpoint: Path) -> dict[str, Any] | None:
+    """The law that a checkpoint was trained under, `None` for one of plain verl."""
+    file = checkpoint / SETTINGS_FILE
+    return read_json(file) if file.is_file() else None
+
+
+def check_law(checkpoint: Path, options: RspOptions) -> None:
+    """Compare a checkpoint's law with that of the run that resumes from it.
+
+    A checkpoint of plain verl is taken as it is.
+
+    Raises:
+        ConfigError: If they differ; names the first difference and both ways out.
+    """
+    saved = saved_law(checkpoint)
+    if saved is None or saved.get("length") == options.length == 0:
+        return
+    for name in _LAW:
+        value = getattr(options, name)
+        if saved.get(name) != value:
+            raise ConfigError(
+                f"rsp.{name}={value} but {checkpoint} was trained with {saved.get(name)}; resume "
+                f"with rsp.{name}={saved.get(name)}, or start anew with another run_dir or "
+                "trainer.resume_mode=disable"
+            )
 
 
 def merge_checkpoint(checkpoint: Path) -> Path:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
 from rsp_rl.placement import check_chat_template
+
+#: verl's agent loop for single-turn rollouts, the one that soft prompts extend.
+SINGLE_TURN_AGENT = "single_turn_agent"
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
@@ -103,12 +106,15 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, options: RspOptions) -> 
         check_chat_template(tokenizer, options.position)
 
 
-def check_dataset(files: str | Sequence[str], prompt_key: str = "prompt") -> int:
+def check_dataset(
+    files: str | Sequence[str], prompt_key: str = "prompt", *, single_turn: bool = False
+) -> int:
     """Check every row of a dataset in verl's schema.
 
     Args:
         files: Parquet files.
         prompt_key: Column of the chat messages.
+        single_turn: Whether every row must leave the rollouts to verl's single-turn agent loop.
 
     Returns:
         The number of rows.
@@ -117,7 +123,8 @@ def check_dataset(files: str | Sequence[str], prompt_key: str = "prompt") -> int
         ConfigError: Naming file, row and field of the first row that training could not use.
     """
     rows = 0
-    for name in [files] if isinstance(files, str) else list(files):
+    # A config without files says None, which is then named as missing.
+    for name in [files] if files is None or isinstance(files, str) else files:
         file = Path(str(name)).expanduser()
         if not file.is_file():
             raise ConfigError(f"dataset {file} does not exist; check data.train_files, val_files")
@@ -137,6 +144,8 @@ def check_dataset(files: str | Sequence[str], prompt_key: str = "prompt") -> int
             )
         if not table.metadata.num_rows:
             raise ConfigError(f"dataset {file} has no rows")
+        if single_turn and "agent_name" in present:
+            columns.append("agent_name")
         for number, row in enumerate(_rows(table, columns)):
             if problem := _row_problem(row, prompt_key):
                 raise ConfigError(f"dataset {file}, row {number}: {problem}")
@@ -170,6 +179,11 @@ def _row_problem(row: Mapping[str, Any], prompt_key: str) -> str | None:
         return "reward_model.ground_truth is missing; the reward needs a gold answer"
     if not row["data_source"]:
         return "'data_source' is empty; it names the benchmark whose grading rules apply"
+    if row.get("agent_name", SINGLE_TURN_AGENT) != SINGLE_TURN_AGENT:
+        return (
+            f"'agent_name' is {row['agent_name']!r}; soft prompts need {SINGLE_TURN_AGENT!r}: drop "
+            "the column, or set rsp.length=0"
+        )
     return None
 
 
@@ -248,15 +262,34 @@ def check_batches(config: DictConfig) -> None:
         )
 
 
+def check_guard_support(config: DictConfig) -> None:
+    """Refuse what leaves the guard without log-probs to compare.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    correction = config.algorithm.get("rollout_correction") or {}
+    if not config.actor_rollout_ref.rollout.calculate_log_probs:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.calculate_log_probs=False: the guard compares them; set it "
+            "to True"
+        )
+    if correction.get("bypass_mode"):
+        raise ConfigError(
+            "algorithm.rollout_correction.bypass_mode=True: the guard compares the rollout's "
+            "log-probs with the actor's, which that mode does not compute; set it to False"
+        )
+
+
 def check_rsp_support(config: DictConfig) -> None:
-    """Refuse what soft prompts or the guard cannot work with.
+    """Refuse what soft prompts cannot work with.
 
     Raises:
         ConfigError: Naming the setting.
     """
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     rollout_dtype(rollout.dtype)
-    correction = config.algorithm.get("rollout_correction") or {}
+    agent_loop = rollout.agent.default_agent_loop
     refused = {
         f"actor_rollout_ref.rollout.name={rollout.name}: soft prompts need vllm": rollout.name
         != "vllm",
@@ -265,17 +298,9 @@ def check_rsp_support(config: DictConfig) -> None:
         ),
         "actor_rollout_ref.rollout.repetition_penalty: vLLM's penalties fail on prompts of "
         "embeddings; set it to 1.0": rollout.get("repetition_penalty", 1.0) != 1.0,
-        "actor_rollout_ref.rollout.calculate_log_probs=False: the guard compares them": (
-            not rollout.calculate_log_probs
-        ),
-        "algorithm.rollout_correction.bypass_mode=True: the guard compares the rollout's log-probs "
-        "with the actor's, which that mode does not compute": bool(correction.get("bypass_mode")),
+        f"actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop}: soft prompts need "
+        f"{SINGLE_TURN_AGENT}": agent_loop != SINGLE_TURN_AGENT,
     }
     for message, applies in refused.items():
         if applies:
             raise ConfigError(message)
-
-
-def as_list(files: str | Sequence[str]) -> list[str]:
-    """A config's file or files as a plain list."""
-    return list(files) if isinstance(files, list | tuple | ListConfig) else [files]

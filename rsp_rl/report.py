@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -152,10 +151,3 @@ def count_parameters(folder: Path) -> int:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder).num_parameters()
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers(required=True))
-    arguments = parser.parse_args(["report", *sys.argv[1:]])
-    sys.exit(arguments.func(arguments))

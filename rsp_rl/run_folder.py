@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: RSP settings, in the run's folder and in every checkpoint.
+SETTINGS_FILE = "rsp.json"
+
 
 class RunFolderError(RuntimeError):
     """The run folder cannot be used; the message names the file, the cause and the mend."""
@@ -29,7 +32,7 @@ class RunFolder:
     @property
     def settings(self) -> Path:
         """RSP settings of the run, mu_E and sigma_E of the *pretrained* table among them."""
-        return self.root / "rsp.json"
+        return self.root / SETTINGS_FILE
 
     @property
     def checkpoints(self) -> Path:
@@ -64,10 +67,7 @@ class RunFolder:
         """
         if not self.settings.is_file():
             raise RunFolderError(f"{self.root} holds no {self.settings.name}; is it a run folder?")
-        try:
-            return dict(json.loads(self.settings.read_text()))
-        except (ValueError, TypeError) as error:
-            raise RunFolderError(f"{self.settings} is damaged ({error}); remove it") from error
+        return read_json(self.settings)
 
     @contextmanager
     def record_start(self) -> Iterator[None]:
@@ -157,6 +157,18 @@ def write_whole(file: Path, text: str) -> None:
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON file that `write_json` made.
+
+    Raises:
+        RunFolderError: If it holds no JSON object.
+    """
+    try:
+        return dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{file} is damaged ({error}); remove it") from error
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

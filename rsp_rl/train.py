@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayTaskError
 
+from rsp_rl.checkpoints import check_law, checkpoint_to_resume, saved_law
 from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.guard import PolicyMismatchError
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
 from rsp_rl.preflight import (
-    as_list,
     check_batches,
     check_dataset,
+    check_guard_support,
     check_lengths,
     check_model,
     check_rsp_support,
@@ -36,14 +38,17 @@ CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 def prepare(config: DictConfig) -> RunFolder:
     """Check a composed config and fill in what depends on model and machine, in place.
 
-    Reads mu_E and sigma_E once and keeps them in the run's `rsp.json`: `model.path` may point at a
-    trained checkpoint later, the law stays that of the pretrained table.
+    mu_E and sigma_E are those of the pretrained table for the whole run: a resumed run takes them
+    from its checkpoint, whatever `model.path` is by then.
 
     Raises:
-        ConfigError, PlacementError, FileNotFoundError, ValueError: For all that would fail later.
+        ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError: For all that
+            would fail later.
     """
     options = RspOptions.from_config(config.rsp)
-    check_rsp_support(config)
+    check_guard_support(config)
+    if options.enabled:
+        check_rsp_support(config)
     check_batches(config)
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
@@ -63,25 +68,29 @@ def prepare(config: DictConfig) -> RunFolder:
         model.path = str(folder)
     check_lengths(config, model_config, extra)
     for files in (config.data.train_files, config.data.val_files):
-        check_dataset(as_list(files), config.data.prompt_key)
+        check_dataset(files, config.data.prompt_key, single_turn=options.enabled)
 
+    checkpoint = checkpoint_to_resume(config)
+    options = _with_law(options, checkpoint, folder)
+    if checkpoint:
+        check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
     with open_dict(config):
-        config.rsp.mean, config.rsp.std = _law(run, options, folder)
+        config.rsp.mean, config.rsp.std = options.mean, options.std
         _set_environment(config, run)
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
     run.keep_earlier_metrics()
     return run
 
 
-def _law(run: RunFolder, options: RspOptions, folder: Path) -> tuple[float, float]:
-    """mu_E and sigma_E: as set, else as this run began with, else from the model's table."""
-    if options.mean is not None and options.std is not None:
-        return options.mean, options.std
-    if run.settings.is_file():
-        saved = run.read_settings()
-        return saved["mean"], saved["std"]
-    stats = embedding_stats(folder)
+def _with_law(options: RspOptions, checkpoint: Path | None, model: Path) -> RspOptions:
+    """Fill in mu_E and sigma_E: as set, else the resumed checkpoint's, else the table's."""
+    if not options.enabled or options.mean is not None:
+        return options
+    saved = saved_law(checkpoint) if checkpoint else None
+    if saved and saved.get("mean") is not None:
+        return replace(options, mean=saved["mean"], std=saved["std"])
+    stats = embedding_stats(model)
     logger.info(
         "mu_E=%.6g sigma_E=%.6g over %d x %d entries of %s",
         stats.mean,
@@ -90,7 +99,7 @@ def _law(run: RunFolder, options: RspOptions, folder: Path) -> tuple[float, floa
         stats.hidden_size,
         stats.tensor,
     )
-    return stats.mean, stats.std
+    return replace(options, mean=stats.mean, std=stats.std)
 
 
 def _set_environment(config: DictConfig, run: RunFolder) -> None:

@@ -67,12 +67,13 @@ def decode_records(micro_batch: TensorDict) -> list[SoftPromptRecord]:
     ones and whose response mask it zeroes (`construct_minimal_padding_template`): the copied
     record is not theirs.
     """
-    encoded = micro_batch[RECORD_FIELD].unbind()
-    masks = micro_batch["loss_mask"].unbind()
+    # One transfer each: a wait for the device at every sample would add up.
+    encoded = torch.stack(micro_batch[RECORD_FIELD].unbind()).cpu()
+    is_real = torch.stack([mask.any() for mask in micro_batch["loss_mask"].unbind()]).tolist()
     records = []
-    for row, mask in zip(encoded, masks, strict=True):
+    for row, real in zip(encoded, is_real, strict=True):
         record = SoftPromptRecord.from_tensor(row)
-        if not mask.any():
+        if not real:
             record = SoftPromptRecord(**{**record.to_dict(), "start": 0, "length": 0})
         records.append(record)
     return records
@@ -88,7 +89,7 @@ def check_placeholders(records: list[SoftPromptRecord], input_ids: torch.Tensor)
     Raises:
         ValueError: Where a sample's tokens and record do not belong together.
     """
-    for number, (record, tokens) in enumerate(zip(records, input_ids.unbind(), strict=True)):
+    for number, (record, tokens) in enumerate(zip(records, input_ids.cpu().unbind(), strict=True)):
         span = tokens[record.start : record.start + record.length]
         if len(span) < record.length or bool((span != record.placeholder_id).any()):
             raise ValueError(

@@ -16,8 +16,9 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.utils import tensordict_utils as tu
 
-from rsp_rl.options import RspOptions
+from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacementError, place_in_chat, placeholder_id
+from rsp_rl.preflight import SINGLE_TURN_AGENT
 from rsp_rl.soft_prompt import EXTRA_ARG, RECORD_FIELD, SoftPromptRecord, prompt_index_of
 
 AGENT_LOOP = "rsp_single_turn"
@@ -83,11 +84,12 @@ class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
 
     @staticmethod
     def _check_agents(prompts: TensorDict) -> None:
+        """Refuse other agent loops of datasets that `rsp_rl.preflight` did not read."""
         if "agent_name" not in prompts:
             return
         names = {str(name) for name in prompts["agent_name"]}
-        if unknown := sorted(names - {AGENT_LOOP, "single_turn_agent"}):
-            raise NotImplementedError(
+        if unknown := sorted(names - {AGENT_LOOP, SINGLE_TURN_AGENT}):
+            raise ConfigError(
                 f"the dataset asks for agent loop {unknown[0]!r}; soft prompts support single-turn "
                 "rollouts: drop the dataset's agent_name column or set rsp.length=0"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ from omegaconf import DictConfig, open_dict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
+from rsp_rl.checkpoints import save_law
 from rsp_rl.guard import StepSamples, check_gap, step_metrics
-from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.run_folder import write_json, write_whole
+from rsp_rl.options import RspOptions
+from rsp_rl.run_folder import write_whole
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
 
 TRAINER_MODE = "rsp_sync"
-SETTINGS_FILE = "rsp.json"
 
 
 @register_trainer(TRAINER_MODE)
@@ -40,16 +38,16 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)
-        samples = self._step_samples(batch)
+        samples, rewards = self._step_samples(batch)
         self._steps_since_start += 1
         guarded = step_metrics(samples)
         metrics.update(guarded)
-        metrics.update(self._reward_metrics(batch))
+        metrics.update(reward_metrics(rewards))
         check_gap(guarded, self._options.guard, self._steps_since_start)
         return batch
 
-    def _step_samples(self, batch: KVBatchMeta) -> StepSamples:
-        """This step's real samples from TransferQueue.
+    def _step_samples(self, batch: KVBatchMeta) -> tuple[StepSamples, list[dict[str, Any]]]:
+        """This step's real samples from TransferQueue, and what the reward said of each.
 
         Raises:
             RuntimeError: If RSP is on and a sample came without a record.
@@ -58,7 +56,12 @@ class SoftPromptTrainer(PPOTrainerSync):
         fields = ["rollout_log_probs", "old_log_probs", "response_mask", "rm_scores"]
         if self._options.enabled:
             fields.append(RECORD_FIELD)
-        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        data = tq.kv_batch_get(
+            keys=keys, partition_id=batch.partition_id, select_fields=[*fields, "extra_fields"]
+        )
+        rewards = [
+            extra.get("reward_extra_info") or {} for extra in data.pop("extra_fields").tolist()
+        ]
         lengths = torch.zeros(len(keys), dtype=torch.int64)
         if self._options.enabled:
             if RECORD_FIELD not in data:
@@ -70,28 +73,14 @@ class SoftPromptTrainer(PPOTrainerSync):
             records = [SoftPromptRecord.from_tensor(row) for row in data[RECORD_FIELD].unbind()]
             lengths = torch.tensor([record.length for record in records])
         dense = {name: data[name].to_padded_tensor(0) for name in fields[:4]}
-        return StepSamples(
+        samples = StepSamples(
             rollout_log_probs=dense["rollout_log_probs"].float(),
             actor_log_probs=dense["old_log_probs"].float(),
             response_mask=dense["response_mask"],
             rewards=dense["rm_scores"].sum(dim=1),
             soft_prompt_lengths=lengths,
         )
-
-    def _reward_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
-        """Sums over the step of what the reward function counts: `reward/timeouts` and the like.
-
-        A reward that is 0 because the grader gave up must not pass for a wrong answer.
-        """
-        data = tq.kv_batch_get(
-            keys=_real_keys(batch), partition_id=batch.partition_id, select_fields=["extra_fields"]
-        )
-        counts: Counter[str] = Counter()
-        for extra in data.pop("extra_fields").tolist():
-            for name, value in (extra.get("reward_extra_info") or {}).items():
-                if isinstance(value, int | float):
-                    counts[name] += value
-        return {f"reward/{name}": float(count) for name, count in counts.items()}
+        return samples, rewards
 
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
@@ -119,21 +108,8 @@ class SoftPromptTrainer(PPOTrainerSync):
         folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
         folder.mkdir(parents=True, exist_ok=True)
         # Before verl writes latest_checkpointed_iteration.txt: a checkpoint that counts has it.
-        write_json(folder / SETTINGS_FILE, checkpoint_settings(self._options))
+        save_law(folder, self._options)
         super()._save_checkpoint()
-
-    def _load_checkpoint(self) -> None:
-        if folder := self._checkpoint_to_resume():
-            check_settings(folder, self._options)
-        super()._load_checkpoint()
-
-    def _checkpoint_to_resume(self) -> Path | None:
-        trainer = self.config.trainer
-        if trainer.resume_mode == "auto":
-            folder = find_latest_ckpt_path(os.path.abspath(trainer.default_local_dir))
-        else:
-            folder = trainer.resume_from_path if trainer.resume_mode == "resume_path" else None
-        return Path(folder) if folder else None
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:
@@ -142,28 +118,14 @@ def _real_keys(batch: KVBatchMeta) -> list[str]:
     return [key for key, tag in tags if not tag.get("is_padding", False)]
 
 
-def checkpoint_settings(options: RspOptions) -> dict[str, Any]:
-    """What decides a run's draws and must not change when it is resumed."""
-    names = ("length", "position", "scale", "mode", "seed", "mean", "std")
-    return {name: getattr(options, name) for name in names}
+def reward_metrics(rewards: list[dict[str, Any]]) -> dict[str, float]:
+    """Sums over a step of what the reward function counts: `reward/timeouts` and the like.
 
-
-def check_settings(folder: Path, options: RspOptions) -> None:
-    """Compare a checkpoint's RSP settings with the run's.
-
-    A checkpoint without them (of plain verl) is taken as it is.
-
-    Raises:
-        ConfigError: If they differ; names the first difference and both ways out.
+    A reward that is 0 because the grader gave up must not pass for a wrong answer.
     """
-    file = folder / SETTINGS_FILE
-    if not file.is_file():
-        return
-    saved, current = json.loads(file.read_text()), checkpoint_settings(options)
-    for name, value in current.items():
-        if saved.get(name) != value:
-            raise ConfigError(
-                f"rsp.{name}={value} but {file} was trained with {saved.get(name)}; resume with "
-                f"rsp.{name}={saved.get(name)}, or start anew with another run_dir or "
-                "trainer.resume_mode=disable"
-            )
+    counts: Counter[str] = Counter()
+    for info in rewards:
+        for name, value in info.items():
+            if isinstance(value, int | float):
+                counts[name] += value
+    return {f"reward/{name}": float(count) for name, count in counts.items()}

@@ -99,7 +99,7 @@ def test_settings_are_in_config_and_checkpoint(uninterrupted: Run) -> None:
 
 def test_merged_checkpoint_loads(uninterrupted: Run) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "rsp_rl.report", str(uninterrupted.folder)],
+        [sys.executable, "-m", "rsp_rl.cli", "report", str(uninterrupted.folder)],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,

@@ -313,10 +313,6 @@ def test_verls_workers_use_the_gloo_patch():
 
 VLLM_PROBE = """
 import inspect, torch
-from vllm.platforms import current_platform
-if not current_platform.is_cpu():
-    print("not vLLM's CPU target")
-    raise SystemExit(0)
 from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
@@ -352,7 +348,8 @@ print("patched")
 
 def test_vllm_patch_is_still_needed_and_works():
     """`keep_unpacked_weights` may go when vLLM's CPU target keeps what a weight sync loads into."""
-    pytest.importorskip("vllm")
+    if torch.version.cuda:
+        pytest.skip("vLLM's CPU target is not what the GPU stack installs")
     probe = subprocess.run(
         [sys.executable, "-c", VLLM_PROBE],
         env={**os.environ, "VERL_PLATFORM": "cpu"},
@@ -361,6 +358,4 @@ def test_vllm_patch_is_still_needed_and_works():
         timeout=300,
     )
     assert probe.returncode == 0, probe.stderr[-3000:]
-    if "not vLLM's CPU target" in probe.stdout:
-        pytest.skip("vLLM is not built for CPU here")
     assert "patched" in probe.stdout

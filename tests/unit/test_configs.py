@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 from transformers import Qwen2Config
 
+from rsp_rl.checkpoints import save_law
 from rsp_rl.options import ConfigError, GuardOptions, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
 from rsp_rl.train import CONFIG_FOLDER, prepare
@@ -267,6 +268,7 @@ def test_prepare_without_rsp_changes_nothing_of_verls(inputs: Path, tmp_path: Pa
     rollout = config.actor_rollout_ref.rollout
     assert rollout.prompt_length == config.data.max_prompt_length
     assert rollout.engine_kwargs.vllm.enable_prompt_embeds is None
+    assert config.rsp.mean is None
 
 
 @pytest.mark.usefixtures("_environment")
@@ -274,6 +276,10 @@ def test_a_resumed_run_keeps_its_law(inputs: Path, tmp_path: Path) -> None:
     """`model.path` may be a trained checkpoint by then."""
     first = _run_config(inputs, tmp_path)
     prepare(first)
+    checkpoint = tmp_path / "checkpoints" / "global_step_1"
+    checkpoint.mkdir(parents=True)
+    save_law(checkpoint, RspOptions.from_config(first.rsp))
+    (checkpoint.parent / "latest_checkpointed_iteration.txt").write_text("1")
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "data": {}}\n')
     other = tmp_path / "other"
     other.mkdir()
@@ -284,9 +290,19 @@ def test_a_resumed_run_keeps_its_law(inputs: Path, tmp_path: Path) -> None:
     prepare(second)
     assert (second.rsp.mean, second.rsp.std) == (first.rsp.mean, first.rsp.std)
     assert (tmp_path / "metrics" / "start_000.jsonl").is_file()
-    third = _run_config(inputs, tmp_path, **{"rsp.mean": 0.5, "rsp.std": 0.25})
-    prepare(third)
-    assert (third.rsp.mean, third.rsp.std) == (0.5, 0.25)
+    with pytest.raises(ConfigError, match=r"rsp\.mean=0\.5 but .*global_step_1 was trained with"):
+        prepare(_run_config(inputs, tmp_path, **{"rsp.mean": 0.5, "rsp.std": 0.25}))
+    with pytest.raises(ConfigError, match=r"rsp\.length=4 but .*resume with rsp\.length=8"):
+        prepare(_run_config(inputs, tmp_path, **{"rsp.length": 4}))
+
+
+@pytest.mark.usefixtures("_environment")
+def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: Path) -> None:
+    """Whatever the folder's earlier run had."""
+    prepare(_run_config(inputs, tmp_path, **{"rsp.mean": 0.5, "rsp.std": 0.25}))
+    anew = _run_config(inputs, tmp_path)
+    prepare(anew)
+    assert anew.rsp.mean == pytest.approx(_table(inputs).mean().item(), rel=1e-12)
 
 
 @pytest.mark.usefixtures("_environment")

@@ -18,9 +18,9 @@ from transformers import Qwen2Config
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacementError
 from rsp_rl.preflight import (
-    as_list,
     check_batches,
     check_dataset,
+    check_guard_support,
     check_lengths,
     check_model,
     check_rsp_support,
@@ -251,7 +251,7 @@ def test_dataset_without_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["/nowhere/train.parquet", "~/nowhere.parquet", None])
 def test_missing_dataset(file: str | None) -> None:
     with pytest.raises(ConfigError, match=r"dataset .* does not exist.*data\.train_files"):
-        check_dataset(as_list(file))
+        check_dataset(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet at all", b"PAR1" + b"\x00" * 40 + b"PAR1"])
@@ -270,19 +270,13 @@ def test_json_is_left_to_verl(tmp_path: Path) -> None:
         check_dataset(str(tmp_path / "b.jsonl"))
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ("a", ["a"]),
-        (["a", "b"], ["a", "b"]),
-        (("a",), ["a"]),
-        (OmegaConf.create(["a", "b"]), ["a", "b"]),
-    ],
-)
-def test_as_list(files: object, expected: list[str]) -> None:
-    result = as_list(files)
-    assert result == expected
-    assert type(result) is list
+def test_other_agent_loops_in_a_dataset(tmp_path: Path) -> None:
+    rows = [{**GOOD_ROW, "agent_name": name} for name in ("single_turn_agent", "tool_agent")]
+    file = _write(tmp_path / "a.parquet", rows)
+    assert check_dataset(file) == 2
+    with pytest.raises(ConfigError, match=r"a\.parquet, row 1: 'agent_name' is 'tool_agent'"):
+        check_dataset(file, single_turn=True)
+    assert check_dataset(_write(tmp_path / "b.parquet", rows[:1]), single_turn=True) == 1
 
 
 # The config.
@@ -311,6 +305,7 @@ def _config(*changes: str) -> DictConfig:
                     "max_model_len": None,
                     "calculate_log_probs": True,
                     "repetition_penalty": 1.0,
+                    "agent": {"default_agent_loop": "single_turn_agent"},
                 },
             },
         }
@@ -397,14 +392,10 @@ def test_batches_that_do_not_divide(changes: list[str], cause: str) -> None:
         [],
         [f"{ACTOR}.strategy=fsdp"],
         [f"{ROLLOUT}.dtype=float32"],
-        ["algorithm={}"],
     ],
 )
 def test_settings_that_rsp_supports(changes: list[str]) -> None:
-    config = _config(*changes)
-    if changes == ["algorithm={}"]:
-        config.algorithm = {}
-    check_rsp_support(config)
+    check_rsp_support(_config(*changes))
 
 
 @pytest.mark.parametrize(
@@ -413,12 +404,24 @@ def test_settings_that_rsp_supports(changes: list[str]) -> None:
         (f"{ROLLOUT}.name=sglang", "need vllm"),
         (f"{ROLLOUT}.dtype=auto", r"rollout\.dtype='auto'"),
         (f"{ROLLOUT}.repetition_penalty=1.1", r"repetition_penalty.*set it to 1\.0"),
-        (f"{ROLLOUT}.calculate_log_probs=false", "calculate_log_probs"),
+        (f"{ROLLOUT}.agent.default_agent_loop=tool_agent", "need single_turn_agent"),
         (f"{ACTOR}.strategy=megatron", "need fsdp or fsdp2"),
-        ("algorithm.rollout_correction.bypass_mode=true", "bypass_mode"),
     ],
 )
 def test_refused_settings(change: str, cause: str) -> None:
     with pytest.raises(ConfigError, match=cause) as caught:
         check_rsp_support(_config(change))
     assert change.split("=")[0] in str(caught.value)
+
+
+def test_the_guard_needs_both_log_probs() -> None:
+    check_guard_support(_config())
+    without_correction = _config()
+    without_correction.algorithm = {}
+    check_guard_support(without_correction)
+    for change in (
+        f"{ROLLOUT}.calculate_log_probs=false",
+        "algorithm.rollout_correction.bypass_mode=true",
+    ):
+        with pytest.raises(ConfigError, match=change.split("=")[0]):
+            check_guard_support(_config(change))

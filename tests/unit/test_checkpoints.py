@@ -1,0 +1,80 @@
+"""Which checkpoint a run resumes from, and that both follow the same law."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from rsp_rl.checkpoints import check_law, checkpoint_to_resume, save_law, saved_law
+from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.run_folder import RunFolderError
+
+OPTIONS = RspOptions(length=8, mean=0.001, std=0.02)
+
+
+def test_same_law_resumes(tmp_path: Path) -> None:
+    save_law(tmp_path, OPTIONS)
+    check_law(tmp_path, OPTIONS)
+    # What does not decide the draws may change.
+    check_law(tmp_path, replace(OPTIONS, validation=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("length", 4), ("length", 0), ("position", "prefix"), ("scale", 2.0)),
+        *(("mode", "shared"), ("seed", 1), ("mean", 0.5)),
+    ],
+)
+def test_another_law_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    save_law(tmp_path, OPTIONS)
+    with pytest.raises(ConfigError, match=f"rsp.{name}={value} but .*resume with rsp.{name}="):
+        check_law(tmp_path, replace(OPTIONS, **{name: value}))
+
+
+def test_without_soft_prompts_there_is_no_law_to_break(tmp_path: Path) -> None:
+    save_law(tmp_path, RspOptions(length=0))
+    check_law(tmp_path, RspOptions(length=0, position="prefix", seed=7))
+    with pytest.raises(ConfigError, match=r"rsp\.length=8 but"):
+        check_law(tmp_path, OPTIONS)
+
+
+def test_a_checkpoint_of_plain_verl_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert saved_law(tmp_path) is None
+    check_law(tmp_path, OPTIONS)
+
+
+def test_damaged_law(tmp_path: Path) -> None:
+    (tmp_path / "rsp.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"rsp\.json is damaged"):
+        check_law(tmp_path, OPTIONS)
+
+
+def _config(folder: Path, mode: str = "auto", path: object = None) -> DictConfig:
+    trainer = {"default_local_dir": str(folder), "resume_mode": mode, "resume_from_path": path}
+    return OmegaConf.create({"trainer": trainer})
+
+
+def test_the_newest_whole_checkpoint_is_resumed(tmp_path: Path) -> None:
+    assert checkpoint_to_resume(_config(tmp_path)) is None
+    for step in (10, 20):
+        (tmp_path / f"global_step_{step}").mkdir()
+    assert checkpoint_to_resume(_config(tmp_path)) is None  # none was finished
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("10")
+    assert checkpoint_to_resume(_config(tmp_path)) == tmp_path / "global_step_10"
+    assert checkpoint_to_resume(_config(tmp_path, "disable")) is None
+    wanted = tmp_path / "global_step_20"
+    assert checkpoint_to_resume(_config(tmp_path, "resume_path", str(wanted))) == wanted
+
+
+def test_a_missing_checkpoint_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("30")
+    with pytest.raises(RunFolderError, match="names global_step_30, which is missing"):
+        checkpoint_to_resume(_config(tmp_path))
+
+
+@pytest.mark.parametrize("path", [None, "", "/nowhere/global_step_1", "."])
+def test_bad_resume_path(tmp_path: Path, path: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"resume_from_path=.* is no checkpoint"):
+        checkpoint_to_resume(_config(tmp_path, "resume_path", path))
