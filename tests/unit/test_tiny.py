@@ -16,7 +16,6 @@ from rsp_rl.tiny import MAX_PROMPT_LENGTH, MAX_RESPONSE_LENGTH, folder, make_tin
 from rsp_rl.tiny.__main__ import main
 from rsp_rl.tiny.decoding import is_right, prompt_ids, respond
 from rsp_rl.tiny.model import CONTEXT_LENGTH, build_model
-from rsp_rl.tiny.muon import Muon, orthogonalise
 from rsp_rl.tiny.tokenizer import build_tokenizer
 from rsp_rl.tiny.warmup import IGNORED, WarmupSamples, response_loss
 
@@ -153,31 +152,6 @@ def test_muon_and_adam_share_out_every_parameter_once(tokenizer, tied):
     assert matrices | others == {id(w) for w in model.parameters()}
     assert not matrices & others
     assert id(model.get_input_embeddings().weight) in others
-
-
-@pytest.mark.parametrize("shape", [(24, 24), (8, 40), (40, 8)])
-def test_orthogonalised_matrices_have_singular_values_near_one(shape):
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    result = orthogonalise(matrix)
-    assert result.shape == shape
-    singular_values = torch.linalg.svdvals(result)
-    assert 0.5 < singular_values.min() <= singular_values.max() < 1.3
-    # The directions stay: U^T result V is nearly diagonal and positive.
-    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-    assert torch.diagonal(u.T @ result @ vh.T).min() > 0.5
-
-
-def test_muon_agrees_with_the_definition_for_two_steps():
-    weight = torch.nn.Parameter(torch.zeros(6, 3))
-    gradients = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(1))
-    optimizer = Muon([weight], lr=0.1, momentum=0.9)
-    average, expected = torch.zeros(6, 3), torch.zeros(6, 3)
-    for gradient in gradients:
-        weight.grad = gradient.clone()
-        optimizer.step()
-        average = 0.9 * average + 0.1 * gradient
-        expected -= 0.1 * 2**0.5 * orthogonalise(0.1 * gradient + 0.9 * average)
-    torch.testing.assert_close(weight.detach(), expected)
 
 
 # ---- decoding -----------------------------------------------------------------------------------
