@@ -8,8 +8,7 @@ user wrote: an end-of-turn string inside the question cannot move the soft promp
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
@@ -43,12 +42,10 @@ class PlacedPrompt:
     Attributes:
         token_ids: Prompt tokens, placeholders included, [T].
         start: Index of the first placeholder.
-        length: L.
     """
 
     token_ids: list[int]
     start: int
-    length: int
 
 
 def placeholder_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -95,7 +92,7 @@ def place_in_chat(
         position = "suffix"  # no description of zero tokens
     if position == "prefix":
         text = _render(tokenizer, messages, template_kwargs)
-        return _tokenize_around(tokenizer, "", text, length)
+        return _around(tokenizer, [], _encode(tokenizer, text), length)
     turn = _last_user_turn(messages)
     content = messages[turn]["content"]
     marker = _unused_marker(messages)
@@ -126,7 +123,7 @@ def place_in_chat(
         before = text[: len(text) - len(after)]
         gap, after = _split_at_end_of_turn(tokenizer, after)
         before += gap
-    return _tokenize_around(tokenizer, before, after, length)
+    return _around(tokenizer, _encode(tokenizer, before), _encode(tokenizer, after), length)
 
 
 def place_in_text(
@@ -147,23 +144,58 @@ def place_in_text(
             `infix`, between the question and a closing `INSTRUCTION`, else at the end, in front
             of closing blanks.
     """
+    question, instruction = _split_instruction(text)
+    return place_in_turn(tokenizer, "", question, instruction, "", length, position)
+
+
+def place_in_turn(
+    tokenizer: PreTrainedTokenizerBase,
+    opening: str,
+    question: str,
+    instruction: str,
+    closing: str,
+    length: int,
+    position: Position = "suffix",
+) -> PlacedPrompt:
+    """Tokenise a prompt that a literal template makes of four pieces, with L placeholders in it.
+
+    Tokens are those that the tokenizer, and with it vLLM, makes of the pieces as one text: special
+    tokens in it are read as such, and BOS stands in front where the tokenizer puts one.
+
+    Args:
+        tokenizer: Any tokenizer.
+        opening: What stands before the question.
+        question: The question.
+        instruction: What follows it within the user's turn.
+        closing: What closes the user's turn and opens the assistant's, from the end-of-turn token
+            on; empty for a template without turns.
+        length: L; 0 gives the plain prompt.
+        position: `suffix`, right before `closing`; `prefix`, before everything, BOS included;
+            `infix`, the paper's description and the L positions between question and instruction.
+
+    Raises:
+        PlacementError: If `closing` starts with no special token of this tokenizer: text on either
+            side of the soft prompt would then be tokenised otherwise than without it.
+    """
     _check(length, position)
+    text = opening + question + instruction + closing
     # BOS as a token and not as text: a tokenizer may treat the text's beginning differently.
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     if tokenizer("").input_ids[:1] != bos or (bos and text.startswith(tokenizer.bos_token)):
         bos = []
     if position == "prefix":
-        placed = _tokenize_around(tokenizer, "", text, length)
-        return replace(
-            placed, token_ids=placed.token_ids[:length] + bos + placed.token_ids[length:]
-        )
-    if position == "suffix" or length == 0:
-        placed = _tokenize_around(tokenizer, text, "", length)
-    else:
-        question, rest = _split_instruction(text)
-        before = f"{question}\n{INFIX_DESCRIPTION.format(length=length)}"
-        placed = _tokenize_around(tokenizer, before, rest, length)
-    return replace(placed, token_ids=bos + placed.token_ids, start=len(bos) + placed.start)
+        return _around(tokenizer, [], bos + _encode(tokenizer, text), length)
+    if length == 0:
+        ids = bos + _encode(tokenizer, text)
+        return PlacedPrompt(ids, len(ids) - len(_encode(tokenizer, closing)))
+    before, after = opening + question + instruction, closing
+    if position == "infix":
+        before = f"{opening}{question}\n{INFIX_DESCRIPTION.format(length=length)}"
+        after = instruction + closing
+    elif closing:
+        gap, after = _split_at_end_of_turn(tokenizer, closing)
+        before += gap
+    return _around(tokenizer, bos + _encode(tokenizer, before), _encode(tokenizer, after), length)
 
 
 def extra_tokens(tokenizer: PreTrainedTokenizerBase, length: int, position: Position) -> int:
@@ -236,34 +268,25 @@ def _split_at_end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> tup
     No list of names: end-of-turn is whatever special token the template puts first after the
     message (`<|im_end|>`, `<|eot_id|>`, `<end_of_turn>`, `[/INST]`), blanks aside.
     """
+    added = tokenizer.added_tokens_decoder.values()
+    special = {token.content for token in added if token.special} | {*tokenizer.all_special_tokens}
     stripped = after.lstrip()
-    for token in _special_tokens(tokenizer):
-        if stripped.startswith(token):
-            return after[: len(after) - len(stripped)], stripped
+    if stripped.startswith(tuple(special)):
+        return after[: len(after) - len(stripped)], stripped
     raise PlacementError(
-        "no end-of-turn token found: the chat template closes the user's turn with "
+        "no end-of-turn token found: the template closes the user's turn with "
         f"{after[:40]!r}, which does not start with a special token of the tokenizer; use a "
         "template that has one, or rsp.position=prefix"
     )
 
 
-@lru_cache(maxsize=8)
-def _special_tokens_of(vocabulary: tuple[tuple[str, bool], ...]) -> tuple[str, ...]:
-    return tuple(sorted((token for token, special in vocabulary if special), key=len, reverse=True))
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False) if text else []
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Special tokens as strings, longest first."""
-    added = tokenizer.added_tokens_decoder.values()
-    named = {(token, True) for token in tokenizer.all_special_tokens}
-    return _special_tokens_of(tuple(sorted({(t.content, t.special) for t in added} | named)))
-
-
-def _tokenize_around(
-    tokenizer: PreTrainedTokenizerBase, before: str, after: str, length: int
+def _around(
+    tokenizer: PreTrainedTokenizerBase, before: list[int], after: list[int], length: int
 ) -> PlacedPrompt:
-    """Token ids of the two texts with L placeholders between them."""
-    before_ids = tokenizer.encode(before, add_special_tokens=False) if before else []
-    after_ids = tokenizer.encode(after, add_special_tokens=False) if after else []
+    """Two runs of token ids with L placeholders between them."""
     soft_prompt = [placeholder_id(tokenizer)] * length if length else []
-    return PlacedPrompt(before_ids + soft_prompt + after_ids, len(before_ids), length)
+    return PlacedPrompt(before + soft_prompt + after, len(before))

@@ -15,6 +15,7 @@ from rsp_rl.placement import (
     extra_tokens,
     place_in_chat,
     place_in_text,
+    place_in_turn,
     placeholder_id,
 )
 from tests.unit import templates
@@ -66,17 +67,19 @@ def _plain(tokenizer: PreTrainedTokenizerBase, messages: list[dict], **kwargs: o
     )
 
 
-def _without(placed: PlacedPrompt) -> list[int]:
+def _without(placed: PlacedPrompt, length: int) -> list[int]:
     """The prompt's tokens without the placeholders, which must stand where `start` says."""
-    ids, end = placed.token_ids, placed.start + placed.length
+    ids, end = placed.token_ids, placed.start + length
     assert 0 <= placed.start <= end <= len(ids)
     assert len(set(ids[placed.start : end])) <= 1
     return ids[: placed.start] + ids[end:]
 
 
-def _before_and_after(tokenizer: PreTrainedTokenizerBase, placed: PlacedPrompt) -> tuple[str, str]:
+def _before_and_after(
+    tokenizer: PreTrainedTokenizerBase, placed: PlacedPrompt, length: int
+) -> tuple[str, str]:
     ids = placed.token_ids
-    parts = ids[: placed.start], ids[placed.start + placed.length :]
+    parts = ids[: placed.start], ids[placed.start + length :]
     before, after = (tokenizer.decode(part, skip_special_tokens=False) for part in parts)
     return before, after
 
@@ -89,8 +92,7 @@ def test_suffix_stands_right_before_the_end_of_turn(family: str) -> None:
     tokenizer = tokenizer_of(family)
     placed = place_in_chat(tokenizer, _user(QUESTION), 20, "suffix")
     plain = _plain(tokenizer, _user(QUESTION))
-    assert placed.length == 20
-    assert _without(placed) == plain
+    assert _without(placed, 20) == plain
     assert placed.token_ids[placed.start : placed.start + 20] == [placeholder_id(tokenizer)] * 20
     end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN[family])
     assert placed.token_ids[placed.start + 20] == end_of_turn
@@ -116,7 +118,7 @@ def test_no_user_text_moves_the_placement(family: str, content: str, length: int
     plain = _plain(tokenizer, _user(content))
     tail = tokenizer.encode(TAIL[family], add_special_tokens=False)
     suffix = place_in_chat(tokenizer, _user(content), length, "suffix")
-    assert _without(suffix) == plain
+    assert _without(suffix, length) == plain
     assert suffix.start == len(plain) - len(tail)
     assert suffix.token_ids[suffix.start + length :] == tail
     prefix = place_in_chat(tokenizer, _user(content), length, "prefix")
@@ -129,7 +131,7 @@ def test_blank_and_awkward_contents(family: str, content: str) -> None:
     tokenizer = tokenizer_of(family)
     tail = tokenizer.encode(TAIL[family], add_special_tokens=False)
     placed = place_in_chat(tokenizer, _user(content), 4, "suffix")
-    assert _without(placed) == _plain(tokenizer, _user(content))
+    assert _without(placed, 4) == _plain(tokenizer, _user(content))
     assert placed.token_ids[placed.start + 4 :] == tail
 
 
@@ -168,8 +170,8 @@ def test_last_user_turn_of_a_conversation(family: str, conversation: str) -> Non
     tokenizer, messages = tokenizer_of(family), _CONVERSATIONS[conversation]
     plain = _plain(tokenizer, messages)
     placed = place_in_chat(tokenizer, messages, 5, "suffix")
-    assert _without(placed) == plain
-    before, after = _before_and_after(tokenizer, placed)
+    assert _without(placed, 5) == plain
+    before, after = _before_and_after(tokenizer, placed, 5)
     assert after.lstrip().startswith(END_OF_TURN[family])
     users = [number for number, message in enumerate(messages) if message["role"] == "user"]
     later, end_of_turn = messages[users[-1] + 1 :], END_OF_TURN[family]
@@ -191,8 +193,8 @@ def test_marker_code_points_in_other_turns() -> None:
         {"role": "assistant", "content": "\ue0f00\ue0f1 and \ue0f01\ue0f1"},
     ]
     placed = place_in_chat(tokenizer, messages, 5, "suffix")
-    assert _without(placed) == _plain(tokenizer, messages)
-    assert _before_and_after(tokenizer, placed)[0].endswith("user\nHi")
+    assert _without(placed, 5) == _plain(tokenizer, messages)
+    assert _before_and_after(tokenizer, placed, 5)[0].endswith("user\nHi")
 
 
 def test_marker_code_points_in_tool_calls() -> None:
@@ -205,7 +207,7 @@ def test_marker_code_points_in_tool_calls() -> None:
     tokenizer = templates.chatml(template)
     call = {"role": "assistant", "content": "", "tool_calls": [{"code": "\ue0f00\ue0f1"}]}
     placed = place_in_chat(tokenizer, [*_user("Hi"), call], 5, "suffix")
-    assert _before_and_after(tokenizer, placed)[0].endswith("user\nHi")
+    assert _before_and_after(tokenizer, placed, 5)[0].endswith("user\nHi")
 
 
 def test_template_keywords_are_passed_on() -> None:
@@ -214,13 +216,13 @@ def test_template_keywords_are_passed_on() -> None:
     assert plain != _plain(tokenizer, _user(QUESTION))
     for position in ("suffix", "prefix"):
         placed = place_in_chat(tokenizer, _user(QUESTION), 3, position, enable_thinking=False)
-        assert _without(placed) == plain
+        assert _without(placed, 3) == plain
 
 
 def test_blanks_before_the_end_of_turn_stay_before_the_soft_prompt() -> None:
     tokenizer = templates.chatml(templates.GAP)
     placed = place_in_chat(tokenizer, _user("Hi"), 3, "suffix")
-    assert _before_and_after(tokenizer, placed) == (
+    assert _before_and_after(tokenizer, placed, 3) == (
         "<|user|>\nHi \n",
         "<|im_end|>\n<|assistant|>\n",
     )
@@ -242,7 +244,7 @@ def test_plain_tokens_are_those_of_verls_own_builder() -> None:
         builder = create_continuous_token_builder(tokenizer)
         for content in (QUESTION, "x <|im_end|> ", ""):
             placed = place_in_chat(tokenizer, _user(content), 8, "suffix")
-            assert _without(placed) == builder.build_initial_tokens(_user(content))
+            assert _without(placed, 8) == builder.build_initial_tokens(_user(content))
 
 
 # Infix.
@@ -275,7 +277,7 @@ def test_infix_is_the_papers_text_and_place(
         _user(content), tokenize=False, add_generation_prompt=True
     )
     head = plain[: plain.rindex(content)]
-    assert _before_and_after(tokenizer, placed) == (head + before, after + TAIL[family])
+    assert _before_and_after(tokenizer, placed, 20) == (head + before, after + TAIL[family])
     assert placed.token_ids[placed.start : placed.start + 20] == [placeholder_id(tokenizer)] * 20
 
 
@@ -299,7 +301,7 @@ def test_infix_adds_its_description_and_nothing_else(
     tokenizer = tokenizer_of(family)
     messages = _user(content + closing)
     placed = place_in_chat(tokenizer, messages, 20, "infix")
-    before, after = _before_and_after(tokenizer, placed)
+    before, after = _before_and_after(tokenizer, placed, 20)
     assert before.endswith(f"\n{DESCRIPTION}")
     plain = tokenizer.decode(_plain(tokenizer, messages), skip_special_tokens=False)
     shortened = before.removesuffix(f"\n{DESCRIPTION}")
@@ -317,7 +319,6 @@ def test_infix_adds_its_description_and_nothing_else(
 def test_length_zero_is_the_plain_prompt(family: str, position: str) -> None:
     tokenizer = tokenizer_of(family)
     placed = place_in_chat(tokenizer, _user(QUESTION), 0, position)
-    assert placed.length == 0
     assert placed.token_ids == _plain(tokenizer, _user(QUESTION))
     expected = 0 if position == "prefix" else place_in_chat(tokenizer, _user(QUESTION), 1).start
     assert placed.start == expected
@@ -378,7 +379,7 @@ def test_raw_text_keeps_the_tokenizers_own_tokens(family: str, text: str, length
     if tokenizer.bos_token and text.startswith(tokenizer.bos_token):
         plain = plain[1:]  # one BOS is enough
     suffix = place_in_text(tokenizer, text, length, "suffix")
-    assert (suffix.start, _without(suffix)) == (len(plain), plain)
+    assert (suffix.start, _without(suffix, length)) == (len(plain), plain)
     prefix = place_in_text(tokenizer, text, length, "prefix")
     assert (prefix.start, prefix.token_ids[length:]) == (0, plain)
 
@@ -388,10 +389,84 @@ def test_infix_in_raw_text(family: str) -> None:
     tokenizer = tokenizer_of(family)
     bos = tokenizer.bos_token or ""
     placed = place_in_text(tokenizer, f"{QUESTION}\n{INSTRUCTION}", 20, "infix")
-    before, after = _before_and_after(tokenizer, placed)
+    before, after = _before_and_after(tokenizer, placed, 20)
     assert (before, after) == (f"{bos}{QUESTION}\n{DESCRIPTION}", f"\n{INSTRUCTION}")
     placed = place_in_text(tokenizer, QUESTION, 20, "infix")
-    assert _before_and_after(tokenizer, placed) == (f"{bos}{QUESTION}\n{DESCRIPTION}", "")
+    assert _before_and_after(tokenizer, placed, 20) == (f"{bos}{QUESTION}\n{DESCRIPTION}", "")
+
+
+# Literal templates.
+
+#: What a ChatML template, written out, puts before and behind a user's message.
+CHATML_TURN = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@given(question=USER_TEXT, position=st.sampled_from(POSITIONS))
+@settings(max_examples=50, deadline=None)
+def test_turn_without_a_soft_prompt_is_the_plain_text(
+    family: str, question: str, position: str
+) -> None:
+    """Also where the tokenizer does not know the template's special tokens."""
+    tokenizer = tokenizer_of(family)
+    opening, closing = CHATML_TURN
+    text = f"{opening}{question}\n{INSTRUCTION}{closing}"
+    placed = place_in_turn(tokenizer, opening, question, f"\n{INSTRUCTION}", closing, 0, position)
+    assert placed.token_ids == tokenizer(text).input_ids
+
+
+@given(question=USER_TEXT, length=st.sampled_from([1, 20]))
+@settings(max_examples=50, deadline=None)
+def test_places_in_a_turn(question: str, length: int) -> None:
+    tokenizer = tokenizer_of("chatml")
+    opening, closing = CHATML_TURN
+    pieces = (opening, question, f"\n{INSTRUCTION}", closing)
+    plain = tokenizer("".join(pieces)).input_ids
+    tail = tokenizer(closing).input_ids
+    suffix = place_in_turn(tokenizer, *pieces, length, "suffix")
+    assert _without(suffix, length) == plain
+    assert suffix.token_ids[suffix.start + length :] == tail
+    prefix = place_in_turn(tokenizer, *pieces, length, "prefix")
+    assert (prefix.start, prefix.token_ids[length:]) == (0, plain)
+    infix = place_in_turn(tokenizer, *pieces, 20, "infix")
+    before, after = _before_and_after(tokenizer, infix, 20)
+    assert before.endswith(f"\n{DESCRIPTION}")
+    assert after == f"\n{INSTRUCTION}{closing}"
+    described = "".join((before.removesuffix(f"\n{DESCRIPTION}"), after))
+    assert described == tokenizer.decode(plain, skip_special_tokens=False)
+
+
+def test_turn_of_a_template_without_turns_ends_with_the_suffix() -> None:
+    tokenizer = tokenizer_of("llama_3")
+    pieces = ("Question:\n", QUESTION, "\nAnswer:\n", "")
+    plain = tokenizer("".join(pieces)).input_ids
+    assert plain[0] == tokenizer.bos_token_id
+    suffix = place_in_turn(tokenizer, *pieces, 20, "suffix")
+    assert (suffix.start, _without(suffix, 20)) == (len(plain), plain)
+    prefix = place_in_turn(tokenizer, *pieces, 20, "prefix")
+    assert (prefix.start, prefix.token_ids[20:]) == (0, plain)
+    infix = place_in_turn(tokenizer, *pieces, 20, "infix")
+    assert _before_and_after(tokenizer, infix, 20) == (
+        f"<|begin_of_text|>Question:\n{QUESTION}\n{DESCRIPTION}",
+        "\nAnswer:\n",
+    )
+
+
+def test_a_turn_that_brings_its_own_bos_keeps_one() -> None:
+    tokenizer = tokenizer_of("llama_3")
+    opening = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
+    placed = place_in_turn(tokenizer, opening, QUESTION, "", "<|eot_id|>", 3)
+    assert placed.token_ids.count(tokenizer.bos_token_id) == 1
+    assert _without(placed, 3) == _plain(tokenizer, _user(QUESTION))[: placed.start + 1]
+
+
+def test_turn_closed_by_ordinary_text_has_no_suffix() -> None:
+    tokenizer = tokenizer_of("llama_3")  # knows no <|im_end|>
+    opening, closing = CHATML_TURN
+    with pytest.raises(PlacementError, match=r"no end-of-turn token .*<\|im_end\|>"):
+        place_in_turn(tokenizer, opening, QUESTION, "", closing, 3, "suffix")
+    placed = place_in_turn(tokenizer, opening, QUESTION, "", closing, 3, "prefix")
+    assert placed.token_ids[3:] == tokenizer(f"{opening}{QUESTION}{closing}").input_ids
 
 
 # Errors.
@@ -407,7 +482,7 @@ def test_template_without_end_of_turn(position: str) -> None:
             check_chat_template(tokenizer, position)
     else:  # needs none
         before, after = _before_and_after(
-            tokenizer, place_in_chat(tokenizer, _user(QUESTION), 20, position)
+            tokenizer, place_in_chat(tokenizer, _user(QUESTION), 20, position), 20
         )
         assert before.endswith(DESCRIPTION)
         assert after == "\n\n### assistant:\n"
@@ -474,6 +549,7 @@ def test_bad_length_or_position(length: int, position: str, cause: str) -> None:
     for call in (
         lambda: place_in_chat(tokenizer, _user(QUESTION), length, position),
         lambda: place_in_text(tokenizer, QUESTION, length, position),
+        lambda: place_in_turn(tokenizer, "", QUESTION, "", "", length, position),
         lambda: extra_tokens(tokenizer, length, position),
     ):
         with pytest.raises(PlacementError, match=cause):
