@@ -171,8 +171,9 @@ def pass_at_k(n: int, correct_P: np.ndarray, k: int) -> float:
         k: Samples drawn, 1..n.
     """
     correct, counts = np.unique(correct_P, return_counts=True)
-    missed = [np.prod(1 - k / np.arange(n - c + 1, n + 1)) if c <= n - k else 0.0 for c in correct]
-    return float(1 - np.dot(missed, counts) / counts.sum())
+    # A problem with fewer than k wrong samples cannot miss; its product would hold a zero or less.
+    missed = [np.prod(1 - k / np.arange(n - c + 1, n + 1)) if c <= n - k else 0 for c in correct]
+    return float(np.dot(1 - np.array(missed), counts) / counts.sum())
 
 
 def majority_is_right(group: Sequence[Sample]) -> bool:
