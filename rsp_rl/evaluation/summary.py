@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import Any
 
 from rsp_rl.evaluation import plots
-from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
+from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
-from rsp_rl.run_folder import RunFolderError, read_json, write_whole
+from rsp_rl.evaluation.reading import read_manifest, read_metrics
+from rsp_rl.run_folder import RunFolderError, write_whole
 
 _NORMAL_95 = 1.96
-_METRICS_SUFFIX = ".metrics.json"
 _SCALARS = tuple(name for name in BenchmarkMetrics.__annotations__ if name != "pass_at_k")
 
 PEAK_NOTE = (
@@ -102,7 +102,7 @@ def read_summary(folder: EvaluationFolder) -> Summary:
     """
     metrics, manifests = {}, {}
     for step, step_folder in folder.steps().items():
-        if found := _read_metrics(step_folder):  # else its evaluation has just begun
+        if found := read_metrics(step_folder):  # else its evaluation has just begun
             manifests[step], metrics[step] = read_manifest(step_folder), found
     if not metrics:
         raise RunFolderError(f"{folder.root} holds no finished benchmark; run `rsp-rl eval` first")
@@ -115,35 +115,6 @@ def read_summary(folder: EvaluationFolder) -> Summary:
                 "of them again, or move it away"
             )
     return Summary(manifests[last], tuple(manifests[last]["protocol"]["headline"]), metrics)
-
-
-def read_manifest(step: StepFolder) -> dict[str, Any]:
-    """How a step was evaluated.
-
-    Raises:
-        RunFolderError: If the file is missing or damaged.
-    """
-    if not step.manifest.is_file():
-        raise RunFolderError(f"{step.manifest} is missing; evaluate this step again")
-    manifest = read_json(step.manifest)
-    protocol = manifest.get("protocol")
-    if "fingerprint" not in manifest or not (isinstance(protocol, dict) and "headline" in protocol):
-        raise RunFolderError(
-            f"{step.manifest} lacks 'fingerprint' or the protocol's 'headline'; evaluate this step "
-            "again"
-        )
-    return manifest
-
-
-def _read_metrics(step: StepFolder) -> dict[str, BenchmarkMetrics]:
-    found: dict[str, BenchmarkMetrics] = {}
-    for file in sorted(step.root.glob(f"*{_METRICS_SUFFIX}")):
-        content = read_json(file)
-        if lacking := sorted(set(BenchmarkMetrics.__annotations__) - set(content)):
-            raise RunFolderError(f"{file} lacks {lacking[0]!r}; remove it and evaluate again")
-        name = file.name.removesuffix(_METRICS_SUFFIX)
-        found[name] = content  # type: ignore[assignment]
-    return found
 
 
 def _headline(metrics: list[BenchmarkMetrics]) -> Headline:
@@ -211,13 +182,13 @@ def to_markdown(summary: Summary) -> str:
         f"Protocol {protocol.get('name')}, template {protocol.get('template')}, fingerprint "
         f"{summary.manifest['fingerprint']}.",
         "",
-        _line(["benchmark", *(f"step {step}" for step in steps)]),
-        _line(["---", *("--:" for _ in steps)]),
+        markdown_row(["benchmark", *(f"step {step}" for step in steps)]),
+        markdown_row(["---", *("--:" for _ in steps)]),
     ]
     for label, accuracy in table_rows(summary):
         best = max(accuracy.values(), default=None)
         cells = [_percent(accuracy.get(step), best) for step in steps]
-        lines.append(_line([label, *cells]))
+        lines.append(markdown_row([label, *cells]))
     lines += ["", *(f"- {note}" for note in notes(summary))]
     return "\n".join(lines) + "\n"
 
@@ -229,5 +200,6 @@ def _percent(accuracy: float | None, best: float | None) -> str:
     return f"**{text}**" if accuracy == best else text
 
 
-def _line(cells: Iterable[str]) -> str:
+def markdown_row(cells: Iterable[str]) -> str:
+    """One row of a table."""
     return f"| {' | '.join(cells)} |"

@@ -118,7 +118,8 @@ def write_manifest(
     manifest = {
         "protocol": {"name": "made_up", "template": "qwen-boxed", "headline": list(headline)},
         "fingerprint": fingerprint,
-        "versions": {"vllm": "0.28.0", "torch": "2.13.0"},
+        "model": f"checkpoints/global_step_{step}",
+        "made_with": [{"versions": {"vllm": "0.28.0"}, "commit": "c0ffee", "hardware": {}}],
     }
     folder.step(step).manifest.write_text(json.dumps(manifest))
 

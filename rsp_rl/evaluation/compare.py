@@ -1,0 +1,206 @@
+"""`rsp-rl compare RUN ...`: runs side by side, the paper's Table 5 and Figure 5.
+
+Each RUN is a run's folder, or NAME=DIR, or NAME=DIR,DIR,... for several training seeds of one
+method, which are then shown as their mean. Differences are to the first RUN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from rsp_rl.evaluation import plots
+from rsp_rl.evaluation.comparison import Comparison, Estimate, Run, Table, compare
+from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.summary import PEAK_NOTE, markdown_row, read_summary
+from rsp_rl.options import ConfigError
+from rsp_rl.run_folder import RunFolderError, write_whole
+
+COMMON_NOTE = (
+    "The step is the same for all runs: of the steps that all have, the one with the highest mean "
+    "headline over the runs. It too is chosen on the benchmarks that are reported."
+)
+INTERVAL_NOTE = (
+    "Brackets are 95% bootstrap intervals over problems; all runs see the same drawn problems, "
+    "which makes the differences paired. Where a run has several training seeds, seeds are drawn "
+    "as well; with fewer than about five of them such an interval is too narrow. Runs with one "
+    "seed each tell nothing about the spread between seeds."
+)
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register the `compare` command."""
+    parser = commands.add_parser(
+        "compare",
+        help="several runs side by side: tables with paired intervals, and curves",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="DIR, NAME=DIR or NAME=DIR,DIR,...")
+    parser.add_argument(
+        "--protocol", help="evaluation to compare (default: the only one that a run has)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("comparison"), help="folder to write to (%(default)s)"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write `comparison.md`, `comparison.csv`, `curves.csv` and `curves.png`; print the tables."""
+    runs = [open_run(text, args.protocol) for text in args.runs]
+    comparison = compare(runs)
+    text = to_markdown(comparison)
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_whole(args.output / "comparison.md", text)
+    write_whole(args.output / "comparison.csv", tables_csv(comparison))
+    write_whole(args.output / "curves.csv", curves_csv(comparison))
+    plots.save(plots.runs(_curve_points(comparison)), args.output / "curves.png")
+    print(f"{text}\nwritten to {args.output}")
+    return 0
+
+
+def open_run(text: str, protocol: str | None = None) -> Run:
+    """Find the evaluations that a command-line RUN names.
+
+    Args:
+        text: `DIR`, `NAME=DIR` or `NAME=DIR,DIR,...`; a DIR that exists may hold `=` and `,`.
+        protocol: Name of the evaluation; needed if a run has several.
+
+    Raises:
+        ConfigError: If a run has several evaluations and none was chosen.
+        RunFolderError: If there is no such evaluation, or it cannot be read.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or Path(text).is_dir():
+        name, rest = "", text
+    roots = [rest] if Path(rest).is_dir() else rest.split(",")
+    folders = tuple(_find_evaluation(Path(root), protocol) for root in roots)
+    return Run(
+        name or Path(roots[0]).resolve().name,
+        folders,
+        tuple(read_summary(folder) for folder in folders),
+    )
+
+
+def _find_evaluation(run_dir: Path, protocol: str | None) -> EvaluationFolder:
+    root = run_dir / "evaluation"
+    found = sorted(folder.name for folder in root.glob("*") if folder.is_dir())
+    if protocol is None and len(found) > 1:
+        raise ConfigError(f"{run_dir} has several evaluations {found}; choose one with --protocol")
+    if protocol is None and found:
+        protocol = found[0]
+    if protocol not in found:
+        raise RunFolderError(
+            f"{root} holds {found or 'no evaluation'}{f', not {protocol!r}' if protocol else ''}; "
+            "run `rsp-rl eval` first"
+        )
+    return EvaluationFolder(root / protocol)
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Both tables and the curves, in percent, with notes on how to read them."""
+    manifest = comparison.runs[0].summaries[0].manifest
+    protocol = manifest["protocol"]
+    headline = ", ".join(comparison.runs[0].summaries[0].headline_benchmarks)
+    lines = [
+        "# Comparison of runs",
+        "",
+        f"Protocol {protocol.get('name')}, template {protocol.get('template')}, fingerprint "
+        f"{manifest['fingerprint']}. The headline is the unweighted mean of {headline}.",
+        "",
+        *(
+            f"- {r.name}: {', '.join(str(folder.root) for folder in r.folders)}"
+            for r in comparison.runs
+        ),
+        "",
+        "## Each run at its peak (%)",
+        "",
+        *_table_lines(comparison.peaks),
+        "",
+        PEAK_NOTE,
+        "",
+        "## All runs at the same step (%)",
+        "",
+    ]
+    if comparison.common:
+        lines += [*_table_lines(comparison.common), "", COMMON_NOTE]
+    else:
+        lines.append("No step is complete in all runs.")
+    return "\n".join([*lines, "", INTERVAL_NOTE, "", *_curve_lines(comparison)]) + "\n"
+
+
+def _table_lines(table: Table) -> list[str]:
+    first, *others = table.cells
+    head = [f"{name} (step {step})" for name, step in table.steps.items()]
+    head += [f"{name} − {first}" for name in others]
+    lines = [markdown_row(["benchmark", *head]), markdown_row(["---", *("--:" for _ in head)])]
+    for benchmark in table.cells[first]:
+        row = [cells[benchmark] for cells in table.cells.values()]
+        values = [_percent(cell.accuracy) for cell in row]
+        values += [_percent(cell.difference, "+") for cell in row if cell.difference]
+        lines.append(markdown_row([benchmark, *values]))
+    return lines
+
+
+def _curve_lines(comparison: Comparison) -> list[str]:
+    steps = sorted({step for curve in comparison.curves.values() for step in curve})
+    lines = ["## Headline by step (%)", "", markdown_row(["step", *comparison.curves])]
+    lines.append(markdown_row(["--:", *("--:" for _ in comparison.curves)]))
+    for step in steps:
+        points = [curve.get(step) for curve in comparison.curves.values()]
+        lines.append(markdown_row([str(step), *(_percent(p) if p else "–" for p in points)]))
+    return lines
+
+
+def _percent(estimate: Estimate, sign: str = "") -> str:
+    value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+
+
+def tables_csv(comparison: Comparison) -> str:
+    """Both tables, one row a choice of step (`peak` or `common`), run and benchmark; fractions."""
+    rows: list[list[object]] = []
+    for choice, table in (("peak", comparison.peaks), ("common", comparison.common)):
+        for name, cells in table.cells.items() if table else ():
+            for benchmark, cell in cells.items():
+                differences = _values(cell.difference) if cell.difference else ["", "", ""]
+                values = [*_values(cell.accuracy), *differences]
+                rows.append([choice, name, table.steps[name], benchmark, *values])
+    head = "choice,run,step,benchmark,accuracy,low,high,difference,difference_low,difference_high"
+    return _csv(head, rows)
+
+
+def curves_csv(comparison: Comparison) -> str:
+    """Headline by run and step with its interval, and how many training seeds; fractions."""
+    seeds = {r.name: len(r.folders) for r in comparison.runs}
+    return _csv(
+        "run,step,seeds,accuracy,low,high",
+        [
+            [name, step, seeds[name], *_values(estimate)]
+            for name, curve in comparison.curves.items()
+            for step, estimate in curve.items()
+        ],
+    )
+
+
+def _curve_points(comparison: Comparison) -> dict[str, dict[int, plots.Point]]:
+    return {
+        name: {step: (e.value, e.low, e.high) for step, e in curve.items()}
+        for name, curve in comparison.curves.items()
+    }
+
+
+def _values(estimate: Estimate) -> list[float]:
+    return [estimate.value, estimate.low, estimate.high]
+
+
+def _csv(head: str, rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head.split(","))
+    writer.writerows(rows)
+    return text.getvalue()
