@@ -1,0 +1,153 @@
+"""Prompt templates: how a problem is put to the model, and where a soft prompt goes in it.
+
+`TextTemplate` is literal text around the question, the same for every tokenizer: SimpleRL-Zoo's
+way. `ChatTemplate` is the tokenizer's own chat template.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from rsp_rl.options import ConfigError
+from rsp_rl.placement import (
+    INSTRUCTION,
+    PlacedPrompt,
+    PlacementError,
+    Position,
+    place_in_chat,
+    place_in_turn,
+)
+
+
+class Template(ABC):
+    """How a question becomes a prompt."""
+
+    @abstractmethod
+    def place(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        question: str,
+        length: int = 0,
+        position: Position = "suffix",
+    ) -> PlacedPrompt:
+        """Tokens of a question's prompt, with L placeholders in it.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            question: The problem's question.
+            length: L; 0 gives exactly the plain prompt.
+            position: See `rsp_rl.placement`.
+
+        Raises:
+            PlacementError: If the tokenizer does not suit the template.
+        """
+
+    def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
+        """Token that closes a turn, None if the template or the tokenizer knows none.
+
+        A model that closes its own turn with it has finished. Generation must stop there even
+        where the model's configuration does not say so: Qwen2.5's base models name
+        `<|endoftext|>` alone, and after `<|im_end|>` would go on with turns of their own.
+        """
+        try:
+            placed = self.place(tokenizer, "Question", length=1)
+        except PlacementError:
+            return None
+        after = placed.token_ids[placed.start + 1 :]
+        return after[0] if after else None
+
+
+@dataclass(frozen=True)
+class TextTemplate(Template):
+    """Literal text around the question.
+
+    Attributes:
+        opening: What stands before the question.
+        instruction: What follows it within the user's turn.
+        closing: What closes the user's turn and opens the assistant's; empty without turns.
+    """
+
+    opening: str
+    instruction: str
+    closing: str
+
+    def text(self, question: str) -> str:
+        """The plain prompt of a question (SimpleRL-Zoo's `construct_prompt`)."""
+        return self.opening + question + self.instruction + self.closing
+
+    def place(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        question: str,
+        length: int = 0,
+        position: Position = "suffix",
+    ) -> PlacedPrompt:
+        """See `Template.place`; the tokens are those that vLLM makes of the text."""
+        pieces = (self.opening, question, self.instruction, self.closing)
+        return place_in_turn(tokenizer, *pieces, length, position)
+
+
+@dataclass(frozen=True)
+class ChatTemplate(Template):
+    """The tokenizer's own chat template.
+
+    Attributes:
+        system: System turn, None for whatever the template puts there by itself.
+        instruction: What follows the question in the user's turn.
+        options: Passed on to the chat template.
+    """
+
+    system: str | None = None
+    instruction: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def place(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        question: str,
+        length: int = 0,
+        position: Position = "suffix",
+    ) -> PlacedPrompt:
+        """See `Template.place`."""
+        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
+        messages.append({"role": "user", "content": question + self.instruction})
+        # A plain prompt needs no end-of-turn token, and a prefix asks for none.
+        position = position if length else "prefix"
+        return place_in_chat(tokenizer, messages, length, position, **self.options)
+
+
+TEMPLATES: dict[str, Template] = {
+    "qwen-boxed": TextTemplate(
+        opening="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
+        instruction=f"\n{INSTRUCTION}",
+        closing="<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "qwen25-math-cot": TextTemplate(
+        opening=f"<|im_start|>system\n{INSTRUCTION}<|im_end|>\n<|im_start|>user\n",
+        instruction="",
+        closing="<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "abel": TextTemplate(
+        opening="Question:\n", instruction="\nAnswer:\nLet's think step by step.\n", closing=""
+    ),
+    "raw": TextTemplate(opening="", instruction=f"\n{INSTRUCTION}", closing=""),
+    # Llama-3.1's template writes a date into the system turn; the later ones today's.
+    "llama-chat": ChatTemplate(system=INSTRUCTION, options={"date_string": "26 Jul 2024"}),
+    "chat": ChatTemplate(instruction=f"\n{INSTRUCTION}"),
+    "plain-chat": ChatTemplate(),
+}
+
+
+def get_template(name: str) -> Template:
+    """A template by its name.
+
+    Raises:
+        ConfigError: If it is unknown.
+    """
+    if name not in TEMPLATES:
+        raise ConfigError(f"unknown template {name!r}; use one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
