@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.run_folder import SETTINGS_FILE, RunFolderError, read_json, write_json
+from rsp_rl.run_folder import SETTINGS_FILE, RunFolderError, locked, read_json, write_json
 
 _TRACKER = "latest_checkpointed_iteration.txt"
 
@@ -91,29 +91,72 @@ def check_law(checkpoint: Path, options: RspOptions) -> None:
             )
 
 
+def finished_checkpoints(checkpoints: Path) -> dict[int, Path]:
+    """Checkpoints that were saved whole and still hold their weights, by step, in order.
+
+    verl writes its tracker file last: a later step than it names is still being saved. Of pruned
+    checkpoints (`trainer.max_actor_ckpt_to_keep`) verl leaves the folder without weights.
+    """
+    tracker = checkpoints / _TRACKER
+    if not tracker.is_file():
+        return {}
+    newest = int(tracker.read_text())
+    found = {}
+    for folder in checkpoints.glob("global_step_*"):
+        step = folder.name.removeprefix("global_step_")
+        if step.isdigit() and int(step) <= newest and _has_weights(folder):
+            found[int(step)] = folder
+    return dict(sorted(found.items()))
+
+
+def _has_weights(checkpoint: Path) -> bool:
+    shards = (checkpoint / "actor").glob("model_world_size_*")
+    return any(shards) or _saved_model(checkpoint) is not None
+
+
+def _saved_model(checkpoint: Path) -> Path | None:
+    """The Hugging Face folder that verl saved beside the shards, if it was asked for weights."""
+    folder = checkpoint / "actor" / "huggingface"
+    return folder if any(folder.glob("*.safetensors")) else None
+
+
 def merge_checkpoint(checkpoint: Path) -> Path:
-    """Convert an FSDP checkpoint with verl's own merger, once, to `<checkpoint>/merged`.
+    """A checkpoint as a Hugging Face folder: converted by verl's own merger, once, beside it.
+
+    A checkpoint that has one already (`checkpoint.save_contents` with `hf_model`) is taken as it
+    is: verl's merger rounds to bfloat16, that folder does not.
 
     Args:
         checkpoint: A `global_step_N` folder.
 
     Returns:
-        The Hugging Face folder; it exists only when it is complete.
+        `<checkpoint>/merged`, which exists only when it is complete, or verl's own folder.
 
     Raises:
-        RunFolderError: If verl's merger failed, with the end of its output.
+        RunFolderError: If verl's merger failed, with the end of its output, or if another process
+            is converting the checkpoint.
     """
-    target = checkpoint / "merged"
-    if target.is_dir():
-        return target
-    partial = checkpoint / f".merged.{os.getpid()}"
-    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
-    command += ["--local_dir", str(checkpoint / "actor"), "--target_dir", str(partial)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise RunFolderError(
-            f"verl's merger could not convert {checkpoint}; its last words:\n{done.stderr[-2000:]}"
-        )
-    os.replace(partial, target)
+    if saved := _saved_model(checkpoint):
+        return saved
+    target = merged_folder(checkpoint)
+    with locked(checkpoint):
+        if target.is_dir():
+            return target
+        partial = checkpoint / ".merged.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was cut off
+        command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
+        command += ["--local_dir", str(checkpoint / "actor"), "--target_dir", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise RunFolderError(
+                f"verl's merger could not convert {checkpoint}; its last words:\n"
+                f"{done.stderr[-2000:]}"
+            )
+        os.replace(partial, target)
     return target
+
+
+def merged_folder(checkpoint: Path) -> Path:
+    """Where `merge_checkpoint` puts what it converts."""
+    return checkpoint / "merged"

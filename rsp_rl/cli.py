@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from rsp_rl import __version__, report
+from rsp_rl.evaluation import cli as evaluate
+from rsp_rl.evaluation import compare
 from rsp_rl.grading import cli as grade
 from rsp_rl.options import ConfigError
 from rsp_rl.run_folder import RunFolderError
@@ -24,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_parser("train", help="train: --config-name dapo_rsp [Hydra overrides]")
     report.add_parser(commands)
+    evaluate.add_parser(commands)
+    compare.add_parser(commands)
     grade.add_parser(commands)
     args = parser.parse_args(arguments)
     try:

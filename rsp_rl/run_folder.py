@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -147,6 +148,29 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"{file}, line {number} is no metrics record ({error}); remove the line"
             ) from error
         yield number, record
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process, however it ends.
+
+    Raises:
+        RunFolderError: If another process is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise RunFolderError(
+                f"{folder} is being written by another process ({lock.read().strip()}); wait for "
+                "it, or choose another folder"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"host {os.uname().nodename}, pid {os.getpid()}")
+        lock.flush()
+        yield
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from rsp_rl.checkpoints import check_law, checkpoint_to_resume, save_law, saved_law
+from rsp_rl.checkpoints import (
+    check_law,
+    checkpoint_to_resume,
+    finished_checkpoints,
+    merge_checkpoint,
+    save_law,
+    saved_law,
+)
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.run_folder import RunFolderError
 
@@ -78,3 +85,43 @@ def test_a_missing_checkpoint_is_not_passed_over(tmp_path: Path) -> None:
 def test_bad_resume_path(tmp_path: Path, path: str | None) -> None:
     with pytest.raises(ConfigError, match=r"resume_from_path=.* is no checkpoint"):
         checkpoint_to_resume(_config(tmp_path, "resume_path", path))
+
+
+# Checkpoints as models.
+
+
+def _checkpoint(folder: Path, step: int, weights: str = "model_world_size_1_rank_0.pt") -> Path:
+    checkpoint = folder / f"global_step_{step}"
+    (checkpoint / "actor" / "huggingface").mkdir(parents=True)
+    if weights:
+        (checkpoint / "actor" / weights).write_bytes(b"weights")
+    return checkpoint
+
+
+def test_finished_checkpoints_hold_weights_and_are_not_being_saved(tmp_path: Path) -> None:
+    assert finished_checkpoints(tmp_path) == {}
+    ten, _, nine = (_checkpoint(tmp_path, step) for step in (10, 20, 9))
+    _checkpoint(tmp_path, 8, weights="")  # pruned by verl
+    saved = _checkpoint(tmp_path, 7, weights="huggingface/model.safetensors")
+    (tmp_path / "global_step_x").mkdir()
+    assert finished_checkpoints(tmp_path) == {}  # the first one is still being saved
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("10\n")
+    found = finished_checkpoints(tmp_path)
+    assert found == {7: saved, 9: nine, 10: ten}
+    assert list(found) == [7, 9, 10]
+
+
+def test_a_model_that_verl_saved_itself_is_not_converted_again(tmp_path: Path) -> None:
+    checkpoint = _checkpoint(tmp_path, 7, weights="huggingface/model.safetensors")
+    assert merge_checkpoint(checkpoint) == checkpoint / "actor" / "huggingface"
+
+
+def test_a_conversion_that_was_cut_off_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
+    """verl's real merger fails on what is no checkpoint, and leaves nothing behind."""
+    checkpoint = _checkpoint(tmp_path, 7)
+    (checkpoint / ".merged.partial").mkdir()
+    (checkpoint / ".merged.partial" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(RunFolderError, match=r"merger could not convert .*global_step_7"):
+        merge_checkpoint(checkpoint)
+    assert not (checkpoint / "merged").exists()
+    assert not (checkpoint / ".merged.partial").exists()

@@ -1,0 +1,284 @@
+"""vLLM engines that work through a queue of requests and hand back each sample as it finishes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rsp_rl.mixed_prompt import mixed_prompt
+from rsp_rl.options import ConfigError
+from rsp_rl.soft_prompt import SoftPromptRecord
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the model is run; none of it belongs to the protocol.
+
+    Attributes:
+        dtype: `auto` is bfloat16 on a GPU and float32 without one.
+        tensor_parallel: GPUs an engine.
+        data_parallel: Engines; more than one are Ray actors, on one node or on many.
+        max_num_seqs: Samples that an engine generates at once.
+        max_model_len: Longest prompt with output, in tokens; the model's own limit if `None`.
+        gpu_memory_utilization: Share of each GPU's memory that vLLM may take.
+        ray_address: Address of the Ray cluster for several engines; starts one here if `None`.
+    """
+
+    dtype: str = "auto"
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    max_num_seqs: int = 256
+    max_model_len: int | None = None
+    gpu_memory_utilization: float = 0.9
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "data_parallel", "max_num_seqs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} must be a whole number above 0")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError("--gpu-memory-utilization must be above 0 and at most 1")
+
+    def resolved_dtype(self) -> str:
+        """The dtype that vLLM computes in, and that soft prompts are rounded to."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if has_gpu() else "float32"
+
+
+def has_gpu() -> bool:
+    """Whether vLLM will run on a GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to generate.
+
+    Attributes:
+        number: What the caller knows it by.
+        token_ids: The prompt, placeholders included, [T].
+        sampling: Arguments of vLLM's `SamplingParams`.
+        record: The soft prompt, if any.
+    """
+
+    number: int
+    token_ids: list[int]
+    sampling: dict[str, Any]
+    record: SoftPromptRecord | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished sample.
+
+    Attributes:
+        number: The request's.
+        text: Output without special tokens.
+        tokens: Generated tokens.
+        finish_reason: `stop` or `length`.
+    """
+
+    number: int
+    text: str
+    tokens: int
+    finish_reason: str
+
+
+class Engine:
+    """One vLLM engine in this process (its model runs in processes of vLLM's own).
+
+    Args:
+        model: Hugging Face folder.
+        options: See `EngineOptions`.
+        soft_prompts: Whether requests may have a record.
+    """
+
+    def __init__(self, model: str, options: EngineOptions, soft_prompts: bool) -> None:
+        if not has_gpu():
+            # GiB; vLLM's CPU target would take most of the machine's memory.
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        from vllm import LLM
+
+        llm = LLM(
+            model,
+            dtype=options.resolved_dtype(),
+            tensor_parallel_size=options.tensor_parallel,
+            max_num_seqs=options.max_num_seqs,
+            max_model_len=options.max_model_len,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            enforce_eager=not has_gpu(),
+            enable_prompt_embeds=soft_prompts,
+            enable_prefix_caching=True,
+            disable_log_stats=True,
+        )
+        self._engine = llm.llm_engine
+        self._hidden_size = self._engine.model_config.get_hidden_size()
+
+    def exchange(self, requests: list[Request]) -> list[Completion]:
+        """Take requests on, then generate until something is finished.
+
+        The model goes on generating between two calls.
+
+        Returns:
+            What has finished; empty only if nothing was left to do.
+        """
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        for request in requests:
+            prompt: Any = TokensPrompt(prompt_token_ids=request.token_ids)
+            if request.record is not None:
+                prompt = mixed_prompt(request.token_ids, request.record, self._hidden_size)
+            # Outputs are of use when they are finished: nothing is sent in between.
+            sampling = SamplingParams(**request.sampling, output_kind=RequestOutputKind.FINAL_ONLY)
+            self._engine.add_request(str(request.number), prompt, sampling)
+        finished: list[Completion] = []
+        while not finished and self._engine.has_unfinished_requests():
+            for output in self._engine.step():
+                if output.finished:
+                    (sample,) = output.outputs
+                    finished.append(
+                        Completion(
+                            number=int(output.request_id),
+                            text=sample.text,
+                            tokens=len(sample.token_ids),
+                            finish_reason=str(sample.finish_reason),
+                        )
+                    )
+        return finished
+
+    def close(self) -> None:
+        """End vLLM's processes, which frees the GPU for the next checkpoint."""
+        self._engine.engine_core.shutdown()
+
+
+class Engines(Protocol):
+    """One or many engines behind one queue."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        """Work through the requests in their order; yields whatever has finished."""
+
+    def close(self) -> None:
+        """Free what the engines hold."""
+
+
+class _Window:
+    """The queue that engines are fed from, none with more than it can soon begin.
+
+    What waits, waits here and not in an engine: at the end of the queue every engine is busy.
+    """
+
+    def __init__(self, requests: Iterable[Request], options: EngineOptions) -> None:
+        self._waiting = deque(requests)
+        self._size = options.max_num_seqs + max(8, options.max_num_seqs // 4)
+
+    def refill(self, in_flight: int) -> list[Request]:
+        count = min(self._size - in_flight, len(self._waiting))
+        return [self._waiting.popleft() for _ in range(count)]
+
+
+class LocalEngine:
+    """The one engine of this process; see `Engines`."""
+
+    def __init__(self, model: str, options: EngineOptions, soft_prompts: bool) -> None:
+        self._options = options
+        self._engine = Engine(model, options, soft_prompts)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        """See `Engines.generate`."""
+        window = _Window(requests, self._options)
+        in_flight = 0
+        while (new := window.refill(in_flight)) or in_flight:
+            finished = self._engine.exchange(new)
+            in_flight += len(new) - len(finished)
+            yield finished
+
+    def close(self) -> None:
+        """See `Engines.close`."""
+        self._engine.close()
+
+
+class RayEngines:
+    """Data-parallel engines, an actor each, on the GPUs of one node or of a cluster.
+
+    Raises:
+        ConfigError: If the cluster has not enough GPUs.
+    """
+
+    def __init__(self, model: str, options: EngineOptions, soft_prompts: bool) -> None:
+        import ray
+
+        self._options = options
+        self._started_ray = not ray.is_initialized()
+        if self._started_ray:
+            ray.init(
+                address=options.ray_address,
+                # Logical CPUs of a cluster that is started here: engines wait, they do not compute.
+                num_cpus=None if options.ray_address else options.data_parallel,
+                include_dashboard=None if options.ray_address else False,
+                object_store_memory=None if options.ray_address else 200_000_000,
+                log_to_driver=False,
+            )
+        gpus = options.tensor_parallel if has_gpu() else 0
+        available = ray.cluster_resources().get("GPU", 0)
+        if gpus * options.data_parallel > available:
+            raise ConfigError(
+                f"--data-parallel {options.data_parallel} x --tensor-parallel {gpus} needs "
+                f"{gpus * options.data_parallel} GPUs, the Ray cluster has {available:.0f}"
+            )
+        actor = ray.remote(num_gpus=gpus, num_cpus=1)(Engine)
+        self._actors = [
+            actor.remote(model, options, soft_prompts) for _ in range(options.data_parallel)
+        ]
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        """See `Engines.generate`."""
+        import ray
+
+        window = _Window(requests, self._options)
+        in_flight = dict.fromkeys(self._actors, 0)
+        calls: dict[Any, Any] = {}
+        while True:
+            for actor in self._actors:
+                if actor in calls.values():
+                    continue
+                new = window.refill(in_flight[actor])
+                in_flight[actor] += len(new)
+                if in_flight[actor]:
+                    calls[actor.exchange.remote(new)] = actor
+            if not calls:
+                return
+            (call, *_), _ = ray.wait(list(calls), num_returns=1)
+            actor = calls.pop(call)
+            finished = ray.get(call)
+            in_flight[actor] -= len(finished)
+            yield finished
+
+    def close(self) -> None:
+        """See `Engines.close`."""
+        import ray
+
+        ray.get([actor.close.remote() for actor in self._actors])
+        for actor in self._actors:
+            ray.kill(actor)
+        if self._started_ray:
+            ray.shutdown()
+
+
+def start_engines(model: str, options: EngineOptions, *, soft_prompts: bool) -> Engines:
+    """One engine in this process, or several as Ray actors.
+
+    Args:
+        model: Hugging Face folder; on a cluster, one that every node sees.
+        options: See `EngineOptions`.
+        soft_prompts: Whether requests may have a record.
+    """
+    kind = LocalEngine if options.data_parallel == 1 else RayEngines
+    return kind(model, options, soft_prompts)

@@ -1,0 +1,97 @@
+"""A protocol's benchmarks as requests: every sample with its prompt, its seed and its draw."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from rsp_rl.data.benchmarks import Problem
+from rsp_rl.data.templates import get_template
+from rsp_rl.evaluation.generation import Request
+from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol, sample_seed
+from rsp_rl.options import ConfigError
+from rsp_rl.placement import placeholder_id
+from rsp_rl.soft_prompt import SoftPromptRecord
+
+
+@dataclass(frozen=True)
+class Question:
+    """One sample to be generated.
+
+    Attributes:
+        problem: Its problem.
+        sample: Its number among those of the problem.
+        prompt_hash: Of the prompt's token ids, 16 hexadecimal digits.
+        request: What the engine is asked.
+    """
+
+    problem: Problem
+    sample: int
+    prompt_hash: str
+    request: Request
+
+
+def questions(
+    plan: BenchmarkPlan,
+    problems: list[Problem],
+    protocol: Protocol,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: str,
+    context: int | None,
+) -> Iterator[Question]:
+    """Every sample of a benchmark, a problem's next to each other: they share a prefix cache.
+
+    Args:
+        plan: The benchmark's part of the protocol.
+        problems: Its problems.
+        protocol: The protocol; mu_E and sigma_E set if it has soft prompts.
+        tokenizer: The model's.
+        dtype: What soft prompts are rounded to.
+        context: Longest prompt with output that the model takes, in tokens, if there is a limit.
+
+    Raises:
+        ConfigError: If a prompt, its soft prompt included, leaves no room for an output.
+        PlacementError: If a soft prompt has no place in a prompt.
+    """
+    template, rsp = get_template(protocol.template), protocol.rsp
+    for problem in problems:
+        placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
+        if context is not None and len(placed.token_ids) >= context:
+            raise ConfigError(
+                f"{plan.benchmark}, problem {problem.id}: a prompt of {len(placed.token_ids)} "
+                f"tokens, {rsp.length} of them RSP, leaves no room for an output in a context of "
+                f"{context}; use a model with a longer one, or a smaller rsp.length"
+            )
+        token_bytes = np.asarray(placed.token_ids, dtype=np.int64).tobytes()
+        prompt_hash = hashlib.blake2b(token_bytes, digest_size=8).hexdigest()
+        for number in range(plan.samples):
+            record = None
+            if rsp.enabled:
+                drawn = 0 if rsp.mode == "shared" else number
+                # A name of its own: a draw must not follow from the seed of the sampling.
+                seed = sample_seed(rsp.seed, f"rsp/{plan.benchmark}", problem.id, drawn)
+                record = SoftPromptRecord(
+                    seed=seed,
+                    start=placed.start,
+                    length=rsp.length,
+                    mean=rsp.mean,
+                    std=rsp.std * rsp.scale,
+                    dtype=dtype,
+                    placeholder_id=placeholder_id(tokenizer),
+                )
+            sampling = {
+                "temperature": plan.temperature,
+                "top_p": plan.top_p,
+                "top_k": plan.top_k,
+                "max_tokens": protocol.max_tokens,
+                "stop": list(protocol.stop),
+                "seed": sample_seed(protocol.seed, plan.benchmark, problem.id, number),
+            }
+            yield Question(
+                problem, number, prompt_hash, Request(0, placed.token_ids, sampling, record)
+            )

@@ -1,0 +1,150 @@
+"""All checkpoints of a run, one after the other, the base model first."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsp_rl.checkpoints import merge_checkpoint, merged_folder
+from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.generation import EngineOptions
+from rsp_rl.evaluation.html_report import write_report
+from rsp_rl.evaluation.protocol import Protocol
+from rsp_rl.evaluation.runner import Outcome, evaluate, is_complete
+from rsp_rl.evaluation.summary import write_summary
+from rsp_rl.evaluation.trained_run import TrainedRun
+from rsp_rl.options import ConfigError
+from rsp_rl.preflight import resolve_model_folder
+from rsp_rl.run_folder import RunFolderError
+
+POLL_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to evaluate of a run, and how.
+
+    Attributes:
+        run: The training run.
+        protocol: What is asked.
+        folder: Where everything goes.
+        engine: How the models are run.
+        data_dir: Folder with the benchmarks' files, if they are local.
+        steps: The steps wanted, in that order; all there are if `None`, 0 for the base model.
+        base_model: The model of step 0; what the run started from if `None`.
+        keep_merged: Whether Hugging Face folders that had to be made of checkpoints stay.
+    """
+
+    run: TrainedRun
+    protocol: Protocol
+    folder: EvaluationFolder
+    engine: EngineOptions
+    data_dir: Path | None = None
+    steps: Sequence[int] | None = None
+    base_model: str | None = None
+    keep_merged: bool = True
+
+    def once(self) -> list[str]:
+        """Evaluate what is there and not yet done.
+
+        Returns:
+            What failed, a line each; one step's or benchmark's failure keeps no other from it.
+        """
+        failures = []
+        for step in self._wanted():
+            failures += self._step(step)
+        return failures
+
+    def watch(self) -> list[str]:
+        """Evaluate each checkpoint as it lands, until the last one of the training is done.
+
+        Returns:
+            As `once`, over the whole time.
+        """
+        last = max(self.steps) if self.steps else self.run.last_step()
+        failed: dict[int, list[str]] = {}
+        while True:
+            present = self._wanted(present_only=True)
+            for step in present:
+                if step not in failed and not self._is_done(step):
+                    failed[step] = self._step(step)
+            if last is not None and last in present:
+                return [line for lines in failed.values() for line in lines]
+            time.sleep(POLL_SECONDS)
+
+    def _wanted(self, present_only: bool = False) -> list[int]:
+        there = [0, *self.run.steps()]
+        if self.steps is None:
+            return there
+        return [step for step in self.steps if step in there or not present_only]
+
+    def _is_done(self, step: int) -> bool:
+        return is_complete(self.folder.step(step), self.protocol)
+
+    def _step(self, step: int) -> list[str]:
+        """Evaluate one step, show it, log it; what failed in it."""
+        if self._is_done(step):
+            _say(f"step {step}: done before")
+            return []
+        try:
+            outcome = self._evaluate(step)
+        except (ConfigError, RunFolderError) as error:
+            return [f"step {step}: {error}"]
+        _say(f"step {step}: " + outcome_line(outcome))
+        self._track(step, outcome)
+        write_outputs(self.folder)
+        return [f"step {step}, {name}: {why}" for name, why in outcome.failed.items()]
+
+    def _evaluate(self, step: int) -> Outcome:
+        checkpoint = self.run.steps().get(step)
+        if step == 0 and checkpoint is None:
+            named = self.base_model
+            model = resolve_model_folder(named) if named else self.run.base_model()
+        elif checkpoint is None:
+            there = ", ".join(map(str, self.run.steps())) or "none"
+            raise RunFolderError(
+                f"{self.run.checkpoints} holds no whole checkpoint of it; there are: {there}"
+            )
+        else:
+            model = merge_checkpoint(checkpoint)
+        outcome = evaluate(
+            model,
+            self.protocol,
+            self.folder.step(step),
+            engine=self.engine,
+            data_dir=self.data_dir,
+            law=self.run.law(),
+        )
+        if checkpoint and not self.keep_merged and not outcome.failed:
+            shutil.rmtree(merged_folder(checkpoint), ignore_errors=True)
+        return outcome
+
+    def _track(self, step: int, outcome: Outcome) -> None:
+        values = {
+            f"eval/{self.protocol.name}/{name}": value for name, value in outcome.accuracy.items()
+        }
+        headline = [outcome.accuracy.get(name) for name in self.protocol.headline]
+        if headline and None not in headline:
+            values[f"eval/{self.protocol.name}/headline"] = sum(headline) / len(headline)
+        if outcome.generated:
+            self.run.track(values, step)
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """A finished evaluation in one line."""
+    parts = [f"{name} {value:.1%}" for name, value in outcome.accuracy.items()]
+    return ", ".join(parts + [f"{name} FAILED" for name in outcome.failed])
+
+
+def write_outputs(folder: EvaluationFolder) -> None:
+    """Tables, plots and page of what is done so far."""
+    write_summary(folder)
+    write_report(folder)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

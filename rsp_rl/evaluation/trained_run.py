@@ -1,0 +1,123 @@
+"""A training run as its evaluation sees it: checkpoints, base model, soft-prompt law, trackers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from rsp_rl.checkpoints import finished_checkpoints
+from rsp_rl.options import ConfigError
+from rsp_rl.preflight import resolve_model_folder
+from rsp_rl.run_folder import RunFolder, read_json
+
+_CHECKPOINT = re.compile(r"global_step_(\d+)")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run of rsp_rl, or a folder of plain verl's checkpoints.
+
+    Attributes:
+        root: The run's folder.
+        checkpoints: Folder of the `global_step_N`.
+        config: The run's Hydra config, if it is there.
+    """
+
+    root: Path
+    checkpoints: Path
+    config: DictConfig | None
+
+    @classmethod
+    def open(cls, path: Path) -> TrainedRun | None:
+        """The run at a path, `None` if there is none.
+
+        Args:
+            path: Folder of a run, or one that holds verl's `global_step_N` folders.
+        """
+        for checkpoints in (RunFolder(path).checkpoints, path):
+            if any(_CHECKPOINT.fullmatch(folder.name) for folder in checkpoints.glob("global_*")):
+                break
+        else:
+            # A run that has just begun, to be watched.
+            if not (path / "config" / "config.yaml").is_file():
+                return None
+            checkpoints = RunFolder(path).checkpoints
+        config = path / "config" / "config.yaml"
+        loaded = OmegaConf.load(config) if config.is_file() else None
+        return cls(path, checkpoints, loaded)
+
+    def steps(self) -> dict[int, Path]:
+        """Whole checkpoints by step, in order."""
+        return finished_checkpoints(self.checkpoints)
+
+    def base_model(self) -> Path:
+        """Hugging Face folder that training started from.
+
+        Raises:
+            ConfigError: If the run does not say, or it is gone.
+        """
+        if self.config is None:
+            raise ConfigError(
+                f"{self.root} does not say which model it started from (no config/config.yaml); "
+                "name it with --base-model, or leave step 0 out with --steps"
+            )
+        path = str(self.config.actor_rollout_ref.model.path)
+        launched = self.root / "config" / "hydra.yaml"
+        if launched.is_file() and not path.startswith("~"):
+            # A relative path was meant where training was started.
+            folder = Path(OmegaConf.load(launched).hydra.runtime.cwd) / path
+            path = str(folder) if folder.is_dir() else path
+        return resolve_model_folder(path)
+
+    def law(self) -> tuple[float, float] | None:
+        """mu_E and sigma_E that the run trained with, `None` if it had no soft prompts."""
+        settings = RunFolder(self.root).settings
+        saved = read_json(settings) if settings.is_file() else {}
+        return None if saved.get("mean") is None else (saved["mean"], saved["std"])
+
+    def last_step(self) -> int | None:
+        """The step that training ends with, if the run says so."""
+        steps = None if self.config is None else self.config.trainer.get("total_training_steps")
+        return int(steps) if steps else None
+
+    def track(self, values: Mapping[str, float], step: int) -> None:
+        """Log to the run's trackers (TensorBoard, wandb, ... but not to console and file).
+
+        Training has its own connection to a tracker such as wandb, perhaps still open, and steps
+        there only go forward: evaluation logs as a run of its own, `<experiment>_evaluation`.
+        TensorBoard shows both under the run's folder.
+
+        Args:
+            values: By name.
+            step: The checkpoint's.
+        """
+        if self.config is None:
+            return
+        trainer = self.config.trainer
+        configured = trainer.logger if OmegaConf.is_list(trainer.logger) else [trainer.logger]
+        backends = [name for name in configured if name not in ("console", "file")]
+        if not backends:
+            return
+        from verl.utils.tracking import Tracking
+
+        os.environ["TENSORBOARD_DIR"] = str(RunFolder(self.root).tensorboard)
+        tracking = Tracking(
+            str(trainer.project_name), f"{trainer.experiment_name}_evaluation", backends
+        )
+        tracking.log(dict(values), step)
+        tracking.finish()
+
+
+def checkpoint_run(path: Path) -> tuple[Path, int] | None:
+    """Run folder and step of a path that is one `global_step_N` folder, else `None`."""
+    match = _CHECKPOINT.fullmatch(path.name)
+    if not match or not path.is_dir():
+        return None
+    parent = path.resolve().parent
+    root = parent.parent if parent.name == "checkpoints" else parent
+    return root, int(match[1])

@@ -1,0 +1,153 @@
+"""What the evaluation harness costs over a bare `vllm.LLM.generate` on the same requests.
+
+    python scripts/bench/evaluation.py --model runs/tiny_model --output runs/bench_evaluation \
+        --protocol tiny --rounds 3 'samples=40'
+
+Each round runs both, each in a process of its own, in turn; every run loads the model, generates
+and ends. The harness also grades every output and writes it to disk. `timeline.png` shows outputs
+generated and graded over time: a gap between the two curves would be grading that lags behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", type=Path, required=True, help="Hugging Face folder")
+    parser.add_argument("--output", type=Path, required=True, help="folder for results")
+    parser.add_argument("--protocol", default="tiny")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--run", choices=("bare", "harness"), help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", help="changes to the protocol")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.run:
+        result = {"bare": bare, "harness": harness}[args.run](args)
+        (args.output / f"{args.run}.json").write_text(json.dumps(result))
+        return
+    rounds: dict[str, list[dict]] = {"bare": [], "harness": []}
+    for number in range(args.rounds):
+        for name in rounds if number % 2 == 0 else reversed(rounds):
+            command = [sys.executable, __file__, *sys.argv[1:], "--run", name]
+            subprocess.run(command, check=True)
+            result = json.loads((args.output / f"{name}.json").read_text())
+            rounds[name].append(result)
+            print(
+                f"round {number + 1}: {name:<8} {result['seconds']:7.1f} s, "
+                f"{result['samples']} samples, {result['tokens']} tokens",
+                flush=True,
+            )
+    times = {name: [run["seconds"] for run in runs] for name, runs in rounds.items()}
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    pairs = [h / b for h, b in zip(times["harness"], times["bare"], strict=True)]
+    print(f"harness {medians['harness']:.1f} s, bare {medians['bare']:.1f} s (medians of "
+          f"{args.rounds}): ratio {medians['harness'] / medians['bare']:.3f}, by round "
+          + " ".join(f"{pair:.3f}" for pair in pairs))  # fmt: skip
+    lag = rounds["harness"][-1]["lag"]
+    print(f"an output waits for its grade {1000 * statistics.median(lag):.1f} ms (median), "
+          f"{1000 * max(lag):.0f} ms at most")  # fmt: skip
+    (args.output / "result.json").write_text(json.dumps({"seconds": times, "ratios": pairs}))
+
+
+def bare(args: argparse.Namespace) -> dict:
+    """`LLM.generate`, as a user would write it."""
+    from rsp_rl.data.benchmarks import load_benchmark
+    from rsp_rl.evaluation.generation import EngineOptions, has_gpu
+    from rsp_rl.evaluation.protocol import choose_problems, load_protocol
+    from rsp_rl.evaluation.questions import questions
+    from rsp_rl.preflight import load_tokenizer
+
+    begun = time.monotonic()
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    from vllm import LLM, SamplingParams
+
+    protocol = load_protocol(args.protocol, args.overrides)
+    tokenizer = load_tokenizer(args.model)
+    requests = [
+        question.request
+        for plan in protocol.benchmarks
+        for question in questions(
+            plan,
+            choose_problems(plan, load_benchmark(plan.benchmark, args.data_dir), protocol.seed),
+            protocol,
+            tokenizer,
+            dtype="float32",
+            context=None,
+        )
+    ]
+    engine = LLM(
+        str(args.model),
+        dtype=EngineOptions().resolved_dtype(),
+        max_num_seqs=args.max_num_seqs,
+        enforce_eager=not has_gpu(),
+        enable_prefix_caching=True,
+    )
+    outputs = engine.generate(
+        [{"prompt_token_ids": request.token_ids} for request in requests],
+        [SamplingParams(**request.sampling) for request in requests],
+    )
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    return {"seconds": time.monotonic() - begun, "samples": len(outputs), "tokens": tokens}
+
+
+def harness(args: argparse.Namespace) -> dict:
+    """`rsp_rl.evaluation.runner.evaluate`, with its grading and its files."""
+    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.generation import EngineOptions
+    from rsp_rl.evaluation.protocol import load_protocol
+    from rsp_rl.evaluation.runner import evaluate
+
+    begun = time.monotonic()
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    folder = EvaluationFolder(args.output / "evaluation")
+    shutil.rmtree(folder.root, ignore_errors=True)
+    times: list[tuple[float, float]] = []
+    outcome = evaluate(
+        args.model,
+        load_protocol(args.protocol, args.overrides),
+        folder.step(0),
+        engine=EngineOptions(max_num_seqs=args.max_num_seqs),
+        data_dir=args.data_dir,
+        on_graded=lambda _, finished, graded: times.append((finished - begun, graded - begun)),
+    )
+    seconds = time.monotonic() - begun
+    tokens = sum(
+        json.loads(line)["tokens"]
+        for file in folder.step(0).root.glob("*.samples.jsonl")
+        for line in file.read_text().splitlines()
+    )
+    plot(times, args.output / "timeline.png")
+    lag = [graded - finished for finished, graded in times]
+    return {"seconds": seconds, "samples": outcome.generated, "tokens": tokens, "lag": lag}
+
+
+def plot(times: list[tuple[float, float]], file: Path) -> None:
+    """Outputs generated and graded over the seconds of a run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axis = figure.subplots()
+    count = range(1, len(times) + 1)
+    axis.step(sorted(finished for finished, _ in times), count, label="generated", linewidth=4)
+    axis.step(sorted(graded for _, graded in times), count, label="graded and written")
+    axis.set(xlabel="seconds", ylabel="outputs", title="Grading keeps up with generation")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(file, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
