@@ -148,6 +148,6 @@ def get_template(name: str) -> Template:
     Raises:
         ConfigError: If it is unknown.
     """
-    if name not in TEMPLATES:
+    if not isinstance(name, str) or name not in TEMPLATES:
         raise ConfigError(f"unknown template {name!r}; use one of {', '.join(TEMPLATES)}")
     return TEMPLATES[name]

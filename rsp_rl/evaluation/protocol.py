@@ -1,0 +1,345 @@
+"""What is asked in an evaluation, and how: benchmarks, template, sampling, stop rules, seeds.
+
+A protocol is a YAML file, in `eval/protocols` or the user's own:
+
+    template: qwen-boxed            # rsp_rl.data.templates
+    max_tokens: 16000
+    sampling: {temperature: 0.0}    # for all benchmarks; samples: 1, top_p: 1.0, top_k: 0
+    benchmarks:
+      math500:
+      aime24: {samples: 32, temperature: 1.0}
+    headline: [math500, aime24]     # their unweighted mean is the protocol's one number
+
+and, where wanted, `name`, `seed`, `stop` and `rsp`, as `Protocol` describes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rsp_rl.data.benchmarks import BENCHMARKS, Problem
+from rsp_rl.data.templates import get_template
+from rsp_rl.options import ConfigError, RspOptions
+
+#: Where protocols are found by name.
+PROTOCOLS = Path(__file__).resolve().parents[2] / "eval" / "protocols"
+
+#: RSP options that an evaluation has; mu_E and sigma_E are the model's, the others training's.
+_RSP_OPTIONS = ("length", "position", "scale", "mode", "seed")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """How one benchmark is asked.
+
+    Attributes:
+        benchmark: A key of `rsp_rl.data.benchmarks.BENCHMARKS`.
+        samples: Answers a problem.
+        temperature: 0 is greedy.
+        top_p: Nucleus, above 0 and at most 1.
+        top_k: 0 for the whole vocabulary, as vLLM has it.
+        limit: Number of problems, a fixed seeded subset; None for all.
+    """
+
+    benchmark: str
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        where = f"benchmarks.{self.benchmark}"
+        if self.benchmark not in BENCHMARKS:
+            raise ConfigError(
+                f"{where}: unknown benchmark {self.benchmark!r}; use one of {', '.join(BENCHMARKS)}"
+            )
+        _check_whole(f"{where}.samples", self.samples, 1)
+        _check_whole(f"{where}.top_k", self.top_k, 0)
+        if self.limit is not None:
+            _check_whole(f"{where}.limit", self.limit, 1)
+        if not (_is_number(self.temperature) and self.temperature >= 0):
+            raise ConfigError(
+                f"{where}.temperature={self.temperature!r} must be a number from 0 on"
+            )
+        if not (_is_number(self.top_p) and 0 < self.top_p <= 1):
+            raise ConfigError(f"{where}.top_p={self.top_p!r} must be above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A whole evaluation.
+
+    Attributes:
+        name: Names the folder of results; the file's name by default.
+        template: A key of `rsp_rl.data.templates.TEMPLATES`.
+        benchmarks: The benchmarks in order.
+        max_tokens: Most generated tokens a sample.
+        headline: Benchmarks whose unweighted mean is the headline.
+        stop: Strings at which an output is cut off. Empty, the default, leaves ends to the model's
+            end-of-sequence and end-of-turn tokens.
+        seed: Of sampling and of subsets.
+        rsp: Soft prompts at inference, off by default; of its options `length`, `position`,
+            `scale`, `mode` and `seed` apply.
+    """
+
+    name: str
+    template: str
+    benchmarks: tuple[BenchmarkPlan, ...]
+    max_tokens: int
+    headline: tuple[str, ...]
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    rsp: RspOptions = field(default_factory=lambda: RspOptions(length=0))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"name={self.name!r} must be letters, digits, '_', '-' and '.': it names a folder"
+            )
+        try:
+            get_template(self.template)
+        except ConfigError as error:
+            raise ConfigError(f"template: {error}") from error
+        if not self.benchmarks:
+            raise ConfigError("benchmarks is empty; name at least one")
+        _check_whole("max_tokens", self.max_tokens, 1)
+        _check_whole("seed", self.seed)
+        for name in self.headline:
+            if name not in BENCHMARKS:
+                raise ConfigError(f"headline: unknown benchmark {name!r}")
+        if not self.headline or len(set(self.headline)) < len(self.headline):
+            raise ConfigError(f"headline={list(self.headline)} must name benchmarks, each once")
+        draws_differ = self.rsp.enabled and self.rsp.mode == "independent"
+        for plan in self.benchmarks:
+            if plan.samples > 1 and plan.temperature == 0 and not draws_differ:
+                raise ConfigError(
+                    f"benchmarks.{plan.benchmark}: {plan.samples} greedy samples of a problem are "
+                    "all the same; set samples=1 or a temperature above 0"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON; `from_dict` reads it back."""
+        return {
+            "name": self.name,
+            "template": self.template,
+            "max_tokens": self.max_tokens,
+            "stop": list(self.stop),
+            "seed": self.seed,
+            "rsp": {name: getattr(self.rsp, name) for name in _RSP_OPTIONS},
+            "benchmarks": {
+                plan.benchmark: {
+                    "samples": plan.samples,
+                    "temperature": float(plan.temperature),
+                    "top_p": float(plan.top_p),
+                    "top_k": plan.top_k,
+                    "limit": plan.limit,
+                }
+                for plan in self.benchmarks
+            },
+            "headline": list(self.headline),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Protocol:
+        """A protocol from plain types, as `to_dict` gives them and protocol files hold them.
+
+        Raises:
+            ConfigError: On an unknown or missing setting or a bad value.
+        """
+        values = {name: value for name, value in content.items() if value is not None}
+        sampling = values.pop("sampling", None)
+        _check_known("", values, {f.name for f in fields(cls)} | {"sampling"})
+        for name in ("template", "max_tokens", "benchmarks", "headline"):
+            if name not in values:
+                raise ConfigError(f"{name} is missing")
+        for name in ("headline", "stop"):
+            if name in values:
+                values[name] = _texts(name, values[name])
+        values["benchmarks"] = tuple(
+            _plan(name, sampling, own)
+            for name, own in _group("benchmarks", values["benchmarks"]).items()
+        )
+        if "rsp" in values:
+            rsp = _group("rsp", values["rsp"])
+            _check_known("rsp.", rsp, set(_RSP_OPTIONS))
+            values["rsp"] = RspOptions.from_config({"length": 0, **rsp})
+        return cls(**values)
+
+    def fingerprint(self, benchmark: str | None = None) -> str:
+        """Hash of everything that changes outputs, hence neither of name nor of headline.
+
+        Args:
+            benchmark: Only of what changes this benchmark's outputs, None for all of them.
+        """
+        content = self.to_dict()
+        del content["name"], content["headline"]
+        if benchmark is not None:
+            content["benchmarks"] = {benchmark: content["benchmarks"][benchmark]}
+        if not self.rsp.enabled:
+            content["rsp"] = None
+        content["template"] = repr(get_template(self.template))  # its text, whatever its name
+        return _hash(content, 8).hex()
+
+
+def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Protocol:
+    """Read a protocol file.
+
+    Args:
+        name_or_path: A name in `eval/protocols`, or the path of a `.yaml` file.
+        overrides: `key=value` each, such as `max_tokens=512`, `rsp.length=20`, `template=abel`,
+            `sampling.temperature=0.6`, `benchmarks.aime24.samples=4`. `benchmarks=[gsm8k,aime24]`
+            asks these alone: each as the file says, or by `sampling` where the file lacks it.
+
+    Raises:
+        ConfigError: If there is no such file, or on an unknown key or a bad value; names file and
+            key.
+    """
+    file = _find(name_or_path)
+    try:
+        content = OmegaConf.load(file)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        cause = " ".join(str(error).split())  # PyYAML's takes several lines
+        raise ConfigError(f"protocol {file} cannot be read: {cause}") from error
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"protocol {file} holds no settings; see {PROTOCOLS}")
+    try:
+        return Protocol.from_dict({"name": file.stem, **_override(content, overrides)})
+    except ConfigError as error:
+        given = f" with {' '.join(overrides)}" if overrides else ""
+        raise ConfigError(f"protocol {file}{given}: {error}") from error
+
+
+def choose_problems(plan: BenchmarkPlan, problems: Sequence[Problem], seed: int) -> list[Problem]:
+    """The problems that a plan asks, in their order.
+
+    A pure function, the same in every process and Python version; a smaller limit's problems are
+    among a larger one's.
+
+    Args:
+        plan: Whose `limit` counts.
+        problems: All of the benchmark's.
+        seed: The protocol's.
+    """
+    if plan.limit is None:
+        return list(problems)
+    ranked = sorted(problems, key=lambda problem: _hash([seed, problem.benchmark, problem.id], 16))
+    chosen = {problem.id for problem in ranked[: plan.limit]}
+    return [problem for problem in problems if problem.id in chosen]
+
+
+def sample_seed(protocol_seed: int, benchmark: str, problem_id: str, sample: int) -> int:
+    """Sampling seed of one sample, in [0, 2^63): a pure function of its place.
+
+    Args:
+        protocol_seed: The protocol's seed.
+        benchmark: Name of the benchmark.
+        problem_id: Id of the problem.
+        sample: Number of the sample among those of its problem.
+    """
+    place = [protocol_seed, benchmark, problem_id, sample]
+    return int.from_bytes(_hash(place, 8), "big") >> 1
+
+
+def _hash(content: object, size: int) -> bytes:
+    """BLAKE2b of plain types; JSON keeps `["1", 2]` and `[1, "2"]` apart."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=size).digest()
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"there is no protocol file {path}")
+        return path
+    file = PROTOCOLS / f"{name_or_path}.yaml"
+    if not file.is_file():
+        names = ", ".join(sorted(found.stem for found in PROTOCOLS.glob("*.yaml")))
+        raise ConfigError(
+            f"unknown protocol {str(name_or_path)!r}; use one of {names or 'none found'} "
+            f"(in {PROTOCOLS}), or give the path of a .yaml file"
+        )
+    return file
+
+
+def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
+    """A file's settings with the overrides put into them."""
+    chosen = None
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"override {override!r} must be key=value")
+        try:
+            change = OmegaConf.from_dotlist([override])
+            merged = content if key == "benchmarks" else OmegaConf.merge(content, change)
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
+        if key == "benchmarks":  # a choice among the file's, which a merge would lose
+            chosen = _texts(key, OmegaConf.to_container(change)[key])
+        content = merged
+    try:
+        values = OmegaConf.to_container(content, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from error
+    if chosen is not None:
+        plans = _group("benchmarks", values.get("benchmarks") or {})
+        values["benchmarks"] = {name: plans.get(name) for name in chosen}
+    return values
+
+
+def _first_line(error: Exception) -> str:
+    """What is wrong; OmegaConf and PyYAML add lines on where they stood."""
+    return str(error).partition("\n")[0]
+
+
+def _plan(benchmark: str, sampling: object, own: object) -> BenchmarkPlan:
+    """A benchmark's own settings, and those for all where it has none."""
+    known = {f.name for f in fields(BenchmarkPlan)} - {"benchmark"}
+    values: dict[str, Any] = {}
+    for name, given in (("sampling", sampling), (f"benchmarks.{benchmark}", own)):
+        group = _group(name, {} if given is None else given)
+        _check_known(f"{name}.", group, known)
+        values |= group
+    return BenchmarkPlan(str(benchmark), **values)
+
+
+def _group(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}={value!r} must be a group, `key: value` each")
+    return {str(key): own for key, own in value.items()}
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise ConfigError(f"{name}={value!r} must be a list of texts, such as {name}=[a,b]")
+    return tuple(value)
+
+
+def _check_known(prefix: str, given: Iterable[str], known: set[str]) -> None:
+    if unknown := sorted(set(given) - known):
+        raise ConfigError(f"unknown key {prefix}{unknown[0]}; known: {', '.join(sorted(known))}")
+
+
+def _check_whole(name: str, value: object, least: int | None = None) -> None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or (least is not None and value < least):
+        bound = "" if least is None else f" from {least} on"
+        raise ConfigError(f"{name}={value!r} must be a whole number{bound}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
