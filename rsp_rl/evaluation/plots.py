@@ -22,6 +22,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 
 _MARKERS = "osD^vP*X"
 _INK = "#222222"
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _ACCURACY = "accuracy (%), 95% interval"
 
 Point = tuple[float, float, float]
@@ -86,8 +87,8 @@ def response_length(summary: Summary) -> Figure:
 
 BY_STEP: dict[str, Callable[[Summary], Figure]] = {
     "headline": headline,
-    "benchmarks": benchmarks,
     "response_length": response_length,
+    "benchmarks": benchmarks,
 }
 """Figures of one run by the name of their file."""
 
@@ -150,7 +151,7 @@ def to_svg(figure: Figure) -> str:
     text = io.StringIO()
     # Real text instead of outlines: a tenth of the size, and searchable.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rsp_rl"}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(text, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = text.getvalue()
     return svg[svg.index("<svg") :].replace(_INK, "currentColor")
 

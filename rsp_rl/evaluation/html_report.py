@@ -1,0 +1,133 @@
+"""A run's evaluations as one HTML file that opens from disk: curves, table, viewer of problems.
+
+The file loads nothing. Model output is untrusted: it is embedded in base64 and shown as text, and
+the page's content security policy lets no script run but its own.
+
+LaTeX is shown as its source, set apart from the prose. Rendered, an output would no longer be what
+was graded; much of it is malformed or cut off; and `latex2mathml`, the small converter, passes
+markup within `\\text{}` through unescaped and fails by RecursionError on deep nesting.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from rsp_rl.evaluation import plots
+from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.summary import Summary, notes, read_summary, table_rows
+from rsp_rl.evaluation.viewer_data import (
+    HEAD,
+    OUTPUT_BYTES,
+    SAMPLES,
+    TAIL,
+    ViewerData,
+    pack,
+    viewer_data,
+)
+from rsp_rl.run_folder import write_whole
+
+
+def write_report(folder: EvaluationFolder, output_bytes: int = OUTPUT_BYTES) -> Path:
+    """Write the report.
+
+    Args:
+        folder: Evaluations of a run under one protocol.
+        output_bytes: Bound on the embedded outputs, as they are packed; the page says what it
+            leaves out.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunFolderError: If nothing was evaluated, or a file is missing or damaged.
+    """
+    summary = read_summary(folder)
+    data = viewer_data(folder, summary, output_bytes)
+    write_whole(folder.report, _page(folder, summary, data))
+    return folder.report
+
+
+def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
+    script = _asset("page.js")
+    protocol = summary.manifest["protocol"]
+    run_name = folder.root.resolve().parent.parent.name
+    return Template(_asset("page.html")).substitute(
+        title=html.escape(f"{run_name}: evaluation by {folder.root.name}"),
+        subtitle=html.escape(_subtitle(summary, protocol.get("template"))),
+        script=script,
+        # The policy admits the page's own script by its hash, and nothing that got in otherwise.
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        style=_asset("page.css"),
+        figures="\n".join(_figure(name, summary) for name in plots.BY_STEP),
+        table=_table(summary),
+        notes="\n".join(f"<li>{html.escape(note)}</li>" for note in notes(summary)),
+        left_out=html.escape(_left_out(data)),
+        manifest=html.escape(json.dumps(summary.manifest, indent=2)),
+        index=pack({"steps": data.steps, "benchmarks": data.benchmarks}),
+        outputs="\n".join(
+            f'<script type="text/plain" id="outputs-{html.escape(key)}">{packed}</script>'
+            for key, packed in data.outputs.items()
+        ),
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("rsp_rl.evaluation").joinpath(name).read_text(encoding="utf-8")
+
+
+def _subtitle(summary: Summary, template: str | None) -> str:
+    parts = [f"Template {template}", f"{len(summary.metrics)} steps"]
+    if summary.peak_step is not None:
+        last = max(summary.headline)
+        parts += [
+            f"headline {100 * summary.headline[step].accuracy:.2f} at {name} {step}"
+            for name, step in (("its peak, step", summary.peak_step), ("the last step,", last))
+        ]
+    return " · ".join(parts)
+
+
+def _figure(name: str, summary: Summary) -> str:
+    width = {"headline": "", "response_length": "wide", "benchmarks": "full"}[name]
+    return f'<figure class="{width}">{plots.to_svg(plots.BY_STEP[name](summary))}</figure>'
+
+
+def _table(summary: Summary) -> str:
+    steps = list(summary.metrics)
+    head = "".join(f'<th scope="col">step {step}</th>' for step in steps)
+    lines = [f'<table><thead><tr><th scope="col">benchmark</th>{head}</tr></thead><tbody>']
+    for label, accuracy in table_rows(summary):
+        best = max(accuracy.values(), default=None)
+        cells = "".join(_cell(accuracy.get(step), best) for step in steps)
+        lines.append(f'<tr><th scope="row">{html.escape(label)}</th>{cells}</tr>')
+    return "\n".join([*lines, "</tbody></table>"])
+
+
+def _cell(accuracy: float | None, best: float | None) -> str:
+    if accuracy is None:
+        return "<td>–</td>"
+    best_class = ' class="best"' if accuracy == best else ""
+    return f"<td{best_class}>{100 * accuracy:.2f}</td>"
+
+
+def _left_out(data: ViewerData) -> str:
+    total = sum(len(benchmark["problems"]) for benchmark in data.benchmarks)
+    shown = len(data.outputs)
+    text = f"Verdicts of all {total:,} problems at all steps"
+    if shown == total:
+        text += ", with their outputs."
+    else:
+        text += (
+            f"; outputs of {shown:,}, those whose verdict changed between steps first, then wrong "
+            "ones, then those cut off."
+        )
+    return (
+        f"{text} An output of more than {HEAD + TAIL:,} characters shows its first {HEAD:,} and "
+        f"last {TAIL:,}; of each problem's samples the first {SAMPLES} are shown. Everything is in "
+        "step_*/*.samples.jsonl beside this file."
+    )
