@@ -34,6 +34,7 @@ _GREEK = (
 _LETTERS = frozenset("\\" + name for name in _GREEK.split())
 _FUNCTION_LETTERS = frozenset("fghpquvFGHIJLPQSTUVWXYN")
 _DIGITS = "0123456789"
+_NUMBER_START = _DIGITS + "."
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 
 Value = Callable[[int], Any]
@@ -59,7 +60,9 @@ def read_expression(text: str) -> Expression | None:
             return None
     except (Unreadable, RecursionError):
         return None
-    return Expression(value, closed=not reader.letters, rounded=reader.rounded)
+    return Expression(
+        value, closed=not reader.letters, rounded=reader.rounded, stepped=reader.stepped
+    )
 
 
 class _Reader:
@@ -68,10 +71,11 @@ class _Reader:
     Attributes:
         letters: Whether an unknown occurred.
         rounded: Whether a decimal occurred.
+        stepped: Whether a floor or ceiling occurred.
     """
 
     def __init__(self, text: str) -> None:
-        self.letters = self.rounded = False
+        self.letters = self.rounded = self.stepped = False
         self._tokens = [found.group(1) for found in _TOKEN.finditer(text.rstrip())]
         self._at = self._depth = 0
         self._bars = 0
@@ -120,7 +124,7 @@ class _Reader:
                 value = _combine(_divide, value, self._operand())
                 divided = True
             elif self._starts_factor(token):
-                if divided or token[-1] in _DIGITS:
+                if divided or _is_number(token):
                     raise Unreadable  # 1/2x and 2 3 mean different things to different people
                 value = _combine(_multiply, value, self._power())
             else:
@@ -159,7 +163,7 @@ class _Reader:
 
     def _primary(self) -> Value:
         token = self._next()
-        if token[-1:] in _DIGITS and token:
+        if _is_number(token):
             return self._number(token)
         if token in _OPEN:
             self._at -= 1
@@ -187,6 +191,7 @@ class _Reader:
         if token == "\\binom":
             return _combine(_binomial, self._braced(), self._braced())
         if token in _ROUNDING:
+            self.stepped = True
             closing, function = _ROUNDING[token]
             inner = self.sum()
             self._expect(closing)
@@ -294,6 +299,10 @@ class _Reader:
         self._bars = bars
         self._expect(closing)
         return inner
+
+
+def _is_number(token: str) -> bool:
+    return token[:1] in _NUMBER_START and token not in ("", ".")
 
 
 def _is_whole(token: str) -> bool:

@@ -13,11 +13,13 @@ from typing import Protocol
 from rsp_rl.grading.structure import Group, Leaf, Matrix, Node, Relation, Sequence
 
 _LABEL = re.compile(
-    r"(?:\\(?:angle|triangle|overline|vec|bar|hat|mathrm|text|mathbf|operatorname|max|min|dot)\b\s*"
+    r"(?:\\(?:sin|cos|tan|angle|triangle|overline|vec|bar|hat|mathrm|text|mathbf|operatorname|max|min|dot)\b\s*"
     r"|\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|Delta|Omega)\b"
     r"|[a-zA-Z'\s{}|])+"
-    r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\]*\))?\s*$"
+    r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\<>=|]*\))?\s*$"
+    r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)[^{}]*\}\s*$"
 )
+_SUM = re.compile(r"\s*[a-zA-Z](?:_\{?\w\}?)?(?:\s*[-+]\s*[a-zA-Z](?:_\{?\w\}?)?)+\s*$")
 _FLIP = {
     "<": ">",
     ">": "<",
@@ -154,6 +156,9 @@ def _brackets_optional(node: Node) -> bool:
 def _equal_groups(prediction: Group, gold: Group, leaves: Comparer) -> bool | None:
     if (prediction.kind == "union") != (gold.kind == "union"):
         return False
+    label, gold_label = _common_label(prediction), _common_label(gold)
+    if label and gold_label and not _same_label(label, gold_label):
+        return False
     items, gold_items = _without_labels(prediction), _without_labels(gold)
     if len(items) != len(gold_items):  # a double root may be listed once
         gold_items = list(dict.fromkeys(gold_items))
@@ -185,14 +190,15 @@ def _can_pair(table: list[list[bool | None]], allowed: Callable[[bool | None], b
 
 def _without_labels(group: Group) -> list[Node]:
     """``x=1, x=2`` and ``x=1, 2`` as ``1, 2``; distinct labels stay."""
-    labels = [_label(item) for item in group.items]
-    named = {label for label in labels if label}
-    if len(named) != 1 or not labels[0]:
+    if not _common_label(group):
         return list(group.items)
-    return [
-        item.sides[-1] if label and isinstance(item, Relation) else item
-        for item, label in zip(group.items, labels, strict=True)
-    ]
+    return [item.sides[-1] if _label(item) else item for item in group.items]
+
+
+def _common_label(group: Group) -> str:
+    """The one name that the items give, the first of them too; ``""`` if there is none."""
+    labels = [_label(item) for item in group.items]
+    return labels[0] if len(set(filter(None, labels))) == 1 else ""
 
 
 def _label(node: Node) -> str:
@@ -266,6 +272,8 @@ def _equal_to_relation(
         )
     if len(sides) == 2 and _is_name(sides[1]):
         return compare(sides[0])
+    if not gold_is_relation and isinstance(sides[0], Leaf) and _SUM.match(sides[0].text):
+        return either(compare(side) for side in _ends(relation))  # m + n = 12, asked for m + n
     if not all(_is_closed(side) for side in sides):
         return False
     # A chain of numbers such as 3 + 4 = 7 is worth its last member, if it is true.
@@ -275,8 +283,11 @@ def _equal_to_relation(
 
 def _ends(relation: Relation) -> tuple[Node, ...]:
     """What a chain of equalities says in the end: the last exact side, and the last of all."""
-    exact = [side for side, op in zip(relation.sides[1:], relation.ops, strict=True) if op == "="]
-    return (exact[-1], relation.sides[-1]) if exact else (relation.sides[-1],)
+    sides, ops = relation.sides[1:], relation.ops
+    if not _label(relation):  # the first side is a value as well
+        sides, ops = relation.sides, ("=", *ops)
+    exact = [side for side, op in zip(sides, ops, strict=True) if op == "="]
+    return (exact[-1], sides[-1]) if exact else (sides[-1],)
 
 
 def _is_closed(node: Node) -> bool:

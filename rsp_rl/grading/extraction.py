@@ -19,6 +19,7 @@ _BARE_BOX = re.compile(r"[^\s$\\{}]{1,40}")
 _END_OF_FORMULA = re.compile(r"\$|\n|\\\]|\\\)")
 _LABEL = re.compile(r"\W{0,4}:")  # Final Answer: ..., **Answer:** ...
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(])")
+_AFTERTHOUGHT = re.compile(r",?\s+(?:which|because|since|as)\s")
 _STATEMENT = re.compile(r"The [^.:=]{1,120}? (?:is|are|equals) (?=\S)")
 _DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
 _DISPLAY_END = re.compile(r"\\\]|\$\$")
@@ -191,7 +192,9 @@ def _what_follows(text: str, start: int, step: str) -> Extraction | None:
         line = rest.split("\n", 1)[0]
         cut = _SENTENCE_END.search(line)
         answer = line[: cut.start()] if cut else line
-    answer = " ".join(answer.split()).strip("*").rstrip(". ")
+        cut = _AFTERTHOUGHT.search(answer)
+        answer = answer[: cut.start()] if cut else answer
+    answer = " ".join(answer.split()).rstrip("*. ")
     return Extraction(answer, step, rest.strip()) if answer else None
 
 

@@ -6,6 +6,8 @@ process. A comparison that runs out of time or memory there counts as wrong and 
 
 from __future__ import annotations
 
+import logging
+
 from rsp_rl.grading import pool
 from rsp_rl.grading.equivalence import equal
 from rsp_rl.grading.extraction import extract_answer
@@ -13,6 +15,8 @@ from rsp_rl.grading.leaves import canonical, compare_leaves, compare_relations, 
 from rsp_rl.grading.normalize import LONGEST, normalize, readings
 from rsp_rl.grading.structure import read
 from rsp_rl.grading.verdict import Verdict
+
+_log = logging.getLogger(__name__)
 
 
 def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
@@ -55,6 +59,14 @@ def is_correct(prediction: str, gold: str) -> Verdict:
         A verdict that is truthy if and only if they are equal; an empty answer or an empty gold
         is never correct.
     """
+    try:
+        return _judge(prediction, gold)
+    except Exception:  # a fault of ours must not end a training run
+        _log.warning("cannot compare %.200r with %.200r", prediction, gold, exc_info=True)
+        return Verdict(False, "none", prediction, unparsable=True)
+
+
+def _judge(prediction: str, gold: str) -> Verdict:
     prediction, gold = prediction.strip(), gold.strip()
     if not prediction or not gold:
         return Verdict(False, "none", prediction)

@@ -14,20 +14,23 @@ from rsp_rl.grading.points import equal_expressions, proportional
 
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|normal|tt)|mbox|hbox|boldsymbol|bm|"
-    r"operatorname\*?|emph|underline|ensuremath)\s*\{([^{}]*)\}"
+    r"operatorname\*?|emph|underline|ensuremath)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _SWITCH = re.compile(r"\\(?:rm|bf|it|sf|textstyle|displaystyle)(?![a-zA-Z])")
 _SINGLE = re.compile(r"\{(\w)\}")
 _CHOICE = re.compile(r"\(?\s*([A-K])\s*\)?$")
 _CHOSEN = re.compile(
-    r"(?:option|choice|answer)?\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):]|$))", re.I
+    r"(?:option|choice|answer)?\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):]|$))(?!\W*(?:or|and|both)\b)",
+    re.I,
 )
 _LABELLED_VALUE = re.compile(r"\(\s*[A-K]\s*\)\s*(?=[^\s,)])")
 _ONLY_WORDS = re.compile(r"[a-zA-Z'\s.,()\-]+$")
 _WORD = re.compile(r"[a-zA-Z]{2,}")
 _LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}|\d\s*:\s*\d")
 _ARTICLE = re.compile(r"\b(?:the|an?|is|are)\b")
+_PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s\b")
 _TIME = re.compile(r"\d{1,2}\s*:\s*\d\d(?!\d)")
+_SAID = re.compile(r"([a-z]+)(?=$|[\s.,;:!])(?!\s*,?\s*(?:or|and)\b)")
 _YES_NO = ("yes", "no", "true", "false")
 
 
@@ -126,14 +129,14 @@ def is_words(text: str, plain: str) -> bool:
 def _same_words(prediction: str, gold: str) -> bool:
     a, b = _bare_words(prediction), _bare_words(gold)
     if b in _YES_NO:
-        first = re.match(r"[a-z]+", prediction.strip().lower())
-        return first is not None and first.group() == b
+        said = _SAID.match(prediction.strip().lower())
+        return said is not None and said[1] == b
     return bool(a) and a == b
 
 
 def _bare_words(text: str) -> str:
     text = _ARTICLE.sub(" ", text.lower())
-    return "".join(char for char in text if char.isalnum())
+    return "".join(char for char in _PLURAL.sub("", text) if char.isalnum())
 
 
 def _same_infinity(prediction: str, gold: str) -> bool:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rsp_rl.grading.structure import strip_braces
+
 LONGEST = 4000
 """Characters. A longer answer is compared as a string only: no real answer is that long."""
 
@@ -51,7 +53,7 @@ _UNICODE = {
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u3000": " ", "\u200b": "",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|",
+    "℃": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|",
 }  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -61,10 +63,13 @@ _WORDS_OF_BASE = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
 }  # fmt: skip
+_MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MAGNITUDE = "|".join(_MAGNITUDES)
 _FUNCTIONS = (
     "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|"
     "lcm|gcd|det"
 )
+_PLAIN_FUNCTIONS = "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log|exp"
 _ARGUMENT = r"(\{[^{}]*\}|[0-9]|[a-zA-Z]|\\[a-zA-Z]+)"
 
 
@@ -86,7 +91,31 @@ def _braced(argument: str) -> str:
     return argument if argument.startswith("{") else "{" + argument + "}"
 
 
+_BASE = r"\(?\s*(?:base[\s~-]*)?(" + "|".join(_WORDS_OF_BASE) + r"|\d{1,2})\s*\)?"
+_DEGREES = r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z]))"
+_TEXT = r"\\(?:text|mathrm|textrm|textbf)\s*\{\s*"
+
+_BASE_BELOW = (
+    rf"(?<=[\dA-F)}}])\s*_\s*(?:{_TEXT}{_BASE}\s*\}}"
+    rf"|\{{\s*(?:{_TEXT}(?:{_BASE}\s*\}}|base\s*\}}\s*(\d+))|{_BASE})\s*\}}"
+    rf"|({'|'.join(_WORDS_OF_BASE)})(?![a-zA-Z]))"
+)
+
+
+def _base(match: re.Match[str]) -> str:
+    base = next(filter(None, match.groups())).lower()
+    return "_{" + _WORDS_OF_BASE.get(base, base) + "}"
+
+
 RULES: tuple[Rule, ...] = (
+    _rule(
+        "unicode root",
+        "√",
+        r"√\s*(?:(\d+(?:\.\d+)?|[a-zA-Z])|\(([^()]*)\))",
+        lambda m: r"\sqrt{" + (m[1] or m[2] or "") + "}",
+        "√130",
+        r"\sqrt{130}",
+    ),
     _rule(
         "unicode symbols",
         "",
@@ -132,7 +161,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "thousands with thin space",
         "\\ {",
-        r"(?<=\d)(?:\\[!,:;]|\s*\{\s*,\s*\}|,\\[! ])\s*(?=\d{3}(?!\d))",
+        r"(?<=\d)(?<!\d{4})(?:\\[!,:;]|\s*\{\s*,\s*\}(?:\\[!, ])?|,\\[! ])\s*(?=\d{3}(?!\d))",
         "",
         r"10,\!080",
         "10080",
@@ -202,6 +231,23 @@ RULES: tuple[Rule, ...] = (
         "| x|",
     ),
     _rule(
+        "arrays in brackets",
+        "\\begin",
+        r"[\[(]\s*\\begin\s*\{array\}\s*\{[^{}]*\}(.*?)\\end\s*\{array\}\s*[\])]",
+        r"\\begin{pmatrix}\1\\end{pmatrix}",
+        r"[\begin{array}{c}1\\2\end{array}]",
+        r"\begin{pmatrix}1\\2\end{pmatrix}",
+        re.DOTALL,
+    ),
+    _rule(
+        "matrices in brackets",
+        "bmatrix",
+        r"\\(begin|end)\s*\{bmatrix\}",
+        r"\\\1{pmatrix}",
+        r"\begin{bmatrix}1\end{bmatrix}",
+        r"\begin{pmatrix}1\end{pmatrix}",
+    ),
+    _rule(
         "fractions", "frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"
     ),
     _rule(
@@ -221,12 +267,10 @@ RULES: tuple[Rule, ...] = (
         r"\arccot (5)",
     ),
     _rule(
-        "base in words",
+        "base below the line",
         "_",
-        r"_\s*\{?\s*(?:\\(?:text|mathrm|textbf)\s*\{\s*)?("
-        + "|".join(_WORDS_OF_BASE)
-        + r")(?![a-zA-Z])[\s}]*",
-        lambda m: "_{" + _WORDS_OF_BASE[m[1].lower()] + "}",
+        _BASE_BELOW,
+        _base,
         r"52_{\text{eight}}",
         "52_{8}",
         re.IGNORECASE,
@@ -234,8 +278,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "base in text",
         "base",
-        r"[\s(]*\\?(?:text|mathrm|textrm)?\s*[{(]?\s*\(?(?:in\s+)?base[\s-]+(\d+)\s*[)}]*",
-        r"_{\1}",
+        r"\s*" + _TEXT + r"\(?\s*(?:in\s+)?base(?:[\s~-]*(\d+)\s*\)?\s*\}|\s*\}\s*(\d+))"
+        r"|\s*\(\s*(?:in\s+)?base[\s-]+(\d+)\s*\)|(?<=\d)\s+(?:in\s+)?base[\s-]+(\d+)",
+        _base,
         r"52 \text{ (base 8)}",
         "52_{8}",
         re.IGNORECASE,
@@ -250,9 +295,32 @@ RULES: tuple[Rule, ...] = (
         re.IGNORECASE,
     ),
     _rule(
+        "large numbers in words",
+        "hundred thousand illion",
+        r"(?<=\d)\s*(?:\\text\s*\{\s*(" + _MAGNITUDE + r")s?(?:(\s[^{}]*)|\s*)\}"
+        r"|(" + _MAGNITUDE + r")s?(?![a-zA-Z]))",
+        lambda m: (
+            rf"\times 10^{{{_MAGNITUDES[(m[1] or m[3]).lower()]}}}"
+            + (rf"\text{{{m[2]}}}" if m[2] else "")
+        ),
+        r"1.5 \text{ million dollars}",
+        r"1.5\times 10^{6}\text{ dollars}",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "degrees in a function",
+        "circ degree",
+        r"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])(?:\s*\^\s*(?:\{\d\}|\d))?)\s*"
+        r"(?:(\d+(?:\.\d+)?)\s*" + _DEGREES + r"|\(\s*(\d+(?:\.\d+)?)\s*" + _DEGREES + r"\s*\))",
+        lambda m: rf"{m[1]}(\frac{{{m[2] or m[3]}}}{{180}}\pi)",
+        r"\sin 60^\circ",
+        r"\sin(\frac{60}{180}\pi)",
+    ),
+    _rule(
         "degrees",
         "circ degree °",
-        r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\text\s*\{\s*degrees?\s*\}|\bdegrees?(?![a-zA-Z]))",
+        r"\s*(?:" + _DEGREES + r"(?:\s*[CF](?![a-zA-Z]))?"
+        r"|\\text\s*\{\s*degrees?\s*\}|\bdegrees?(?![a-zA-Z]))",
         " ",
         r"90^{\circ}",
         "90 ",
@@ -260,8 +328,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "primes",
         "prime",
-        r"\^\s*\{?\s*((?:\\prime\s*)+)\}?",
-        lambda m: "'" * m[1].count("prime"),
+        r"\^\s*(?:\{\s*(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))",
+        lambda m: "'" * m.group().count("prime"),
         r"y^{\prime}",
         "y'",
     ),
@@ -309,8 +377,20 @@ RULES: tuple[Rule, ...] = (
         "1,...,5",
         r"1,\dots ,5",
     ),
+    _rule("bold in Markdown", "**", r"(?<![\w)}\]])\*\*|\*\*(?![\w({\\-])", "", "**B**: 5", "B: 5"),
     _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
     _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
+    _rule(
+        "function in plain text",
+        "sin cos tan cot sec csc ln log exp",
+        r"(?<![\\a-zA-Z])(" + _PLAIN_FUNCTIONS + r")(?=\s*[(^{\\]|\s*\d|\s+[a-zA-Z](?![a-zA-Z]))",
+        r"\\\1",
+        "2sin(x)",
+        r"2\sin(x)",
+    ),
+    _rule(
+        "pi in plain text", "pi", r"(?<![\\a-zA-Z])pi(?![a-zA-Z])", r"\\pi ", "3pi/4", r"3\pi /4"
+    ),
     _rule(
         "short root",
         "sqrt",
@@ -362,12 +442,31 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "approximately",
         "approx sim doteq about roughly",
-        r"^\s*(?:\\(?:approx|simeq|sim|doteq)(?![a-zA-Z])|(?:approximately|about|roughly)\s)",
+        r"^\s*(?:\\(?:approx|simeq|sim|doteq)(?![a-zA-Z])|(?:approximately|about|roughly)\s"
+        r"|\\text\s*\{\s*(?:approximately|about|roughly)\s*\})",
         "",
         r"\approx 5",
         " 5",
     ),
+    _rule(
+        "sentence before the value",
+        "\\text",
+        r"^\s*\\text\s*\{[^{}]*\s(?:is|are|equals)\s*:?\s*\}",
+        "",
+        r"\text{The area is } 5",
+        " 5",
+    ),
+    _rule(
+        "binomial as TeX",
+        "choose",
+        r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}",
+        r"\\binom{\1}{\2}",
+        r"{5 \choose 2}",
+        r"\binom{5 }{ 2}",
+    ),
     _rule("colour", "color", r"\\(?:text)?color\s*\{[^{}]*\}", "", r"\color{red}{5}", "{5}"),
+    _rule("power in brackets", "^", r"\^\(([^(){}]*)\)", r"^{(\1)}", "x^(1/2)", "x^{(1/2)}"),
+    _rule("power of several digits", "^", r"\^(\d{2,})", r"^{\1}", "10^33", "10^{33}"),
     _rule("negative power", "^-", r"\^-(\d+|[a-zA-Z])", r"^{-\1}", "10^-3", "10^{-3}"),
     _rule("set without members", "\\{", r"\\\{\s*\\\}", r"\\emptyset ", r"\{ \}", r"\emptyset "),
     _rule(
@@ -402,6 +501,7 @@ THOUSANDS = _rule(
 """Apart from `RULES` because ``325,950`` may be one number or a list of two; see `readings`."""
 
 
+_CONSTANT = re.compile(r"\+\s*([cCkK])$")
 _DECIMAL_COMMA = re.compile(r"(-?(?:0,\d+|\d+,(?:\d\d|\d{4,})))$", re.ASCII)
 
 
@@ -409,9 +509,10 @@ def readings(prediction: str, gold: str) -> list[tuple[str, str]]:
     """The normal forms of two answers; several pairs where a comma may mean different things.
 
     ``325,950`` is a number or a list, ``2,74`` a list or, where the other answer has a point, a
-    decimal as much of the world writes it.
+    decimal as much of the world writes it. The constant of integration may have another name.
     """
     a, b = normalize(prediction), normalize(gold)
+    a = _same_constant(a, b)
     if "," not in a + b:
         return [(a, b)]
     if _DECIMAL_COMMA.match(a) and "," not in b:
@@ -422,6 +523,14 @@ def readings(prediction: str, gold: str) -> list[tuple[str, str]]:
         dict.fromkeys((THOUSANDS.pattern.sub(THOUSANDS.replacement, text), text)) for text in (a, b)
     ]
     return [(x, y) for x in forms[0] for y in forms[1]]
+
+
+def _same_constant(prediction: str, gold: str) -> str:
+    """The prediction with its constant of integration named as in the gold."""
+    theirs, ours = _CONSTANT.search(gold), _CONSTANT.search(prediction)
+    if not theirs or not ours or theirs[1] in prediction:
+        return prediction
+    return prediction[: ours.start(1)] + theirs[1]
 
 
 def normalize(text: str) -> str:
@@ -438,4 +547,4 @@ def normalize(text: str) -> str:
     for rule in RULES:
         if not rule.needles or any(needle in text for needle in rule.needles):
             text = rule.pattern.sub(rule.replacement, text)
-    return text.strip()
+    return strip_braces(text.strip())

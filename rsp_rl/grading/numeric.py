@@ -54,13 +54,15 @@ def read_numeral(text: str) -> Numeral | None:
     percent = text.endswith("%")
     if percent:
         text = text[:-1].rstrip()
-    based = _BASE.match(text)
-    if based:
-        return Numeral(Fraction(int(based[1], 16)), base=int(based[2]))
     sign = 1
     while text[:1] in ("-", "+"):
         sign = -sign if text[0] == "-" else sign
         text = text[1:].lstrip()
+    based = _BASE.match(text)
+    if based and based[2] == "10":
+        text = based[1]
+    elif based:
+        return Numeral(Fraction(sign * int(based[1], 16)), base=int(based[2]))
     read = _read_unsigned(text)
     if read is None:
         return None
@@ -80,7 +82,7 @@ def equal_numerals(prediction: Numeral, gold: Numeral) -> bool:
             return Fraction(int(str(prediction.value), 16)) == gold.value
         return prediction == gold
     if prediction.base is not None:
-        return prediction.base == 10 and prediction.value == gold.value
+        return False
     if _close(prediction, gold, Fraction(1)):
         return True
     if prediction.percent == gold.percent:

@@ -18,6 +18,7 @@ from rsp_rl.grading.numeric import REL_TOL
 
 _SCALES = (1, 2, 7, 19)
 POINTS = len(_SCALES)
+_POINTS_OF_STEPS = 32
 _ROUNDED_FUNCTION = 1e-5
 
 
@@ -27,18 +28,20 @@ class Unknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Something with a value at every point.
+    r"""Something with a value at every point.
 
     Attributes:
         at: Value at the point of that index: a `Fraction` where it is rational, else a real or
             complex number. Raises `Unknown`, or `ZeroDivisionError` where it is not defined.
         closed: Whether it has no unknowns, so that one point is enough.
         rounded: Whether a rounded decimal occurs in it.
+        stepped: Whether it has steps, such as ``\lfloor x\rfloor``: different ones often agree.
     """
 
     at: Callable[[int], Any]
     closed: bool
     rounded: bool
+    stepped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +66,25 @@ def symbol_value(name: str, index: int) -> Fraction:
     r"""The value of a symbol at a point: positive, so that ``\sqrt{x^2}`` is ``x``."""
     digest = hashlib.blake2b(f"{index}:{name}".encode("utf-8", "replace"), digest_size=4).digest()
     # Points of different sizes, because floor(n/2) and floor(n/3) agree for small n.
-    return Fraction((int.from_bytes(digest, "big") % 1997 + 300) * _SCALES[index], 1009)
+    return Fraction((int.from_bytes(digest, "big") % 1997 + 300) * _SCALES[index % POINTS], 1009)
 
 
 def equal_expressions(a: Expression, b: Expression, precision: Precision) -> bool | None:
     """Whether two expressions are equal; ``b`` is the gold. ``None`` if that cannot be told."""
     closed = a.closed and b.closed
     agreed = 0
-    for index in range(1 if closed else POINTS):
+    points = _POINTS_OF_STEPS if a.stepped or b.stepped else POINTS
+    for index in range(1 if closed else points):
         try:
             x, y = a.at(index), b.at(index)
+            limits = precision
+            if a.rounded or b.rounded:
+                limits = _tolerance(y, b, closed, precision)
+            decision = _close(x, y, limits)
         except ZeroDivisionError:
             continue
-        except Unknown:
+        except (Unknown, OverflowError):
             return None
-        limits = precision
-        if a.rounded or b.rounded:
-            limits = _tolerance(y, b, closed, precision)
-        decision = _close(x, y, limits)
         if not decision:
             return decision
         agreed += 1
@@ -106,14 +110,14 @@ def proportional(
     for index in range(POINTS):
         try:
             values = [side.at(index) for side in (*first, *second)]
-            x, y = _difference(*values[:2]), _difference(*values[2:])
+            x, y = _alike(_difference(*values[:2]), _difference(*values[2:]))
+            if abs(x) < 1e-9 or abs(y) < 1e-9:
+                return False if (abs(x) < 1e-9) != (abs(y) < 1e-9) else None
+            ratios.append(x / y)
         except ZeroDivisionError:
             continue
-        except Unknown:
+        except (Unknown, OverflowError):
             return None
-        if abs(x) < 1e-9 or abs(y) < 1e-9:
-            return False if (abs(x) < 1e-9) != (abs(y) < 1e-9) else None
-        ratios.append(x / y)
     if len(ratios) < 2:
         return None
     if sign and (abs(ratios[0].imag) > 1e-9 * abs(ratios[0]) or ratios[0].real * sign < 0):
@@ -140,7 +144,7 @@ def _close(x: Any, y: Any, limits: Precision) -> bool | None:
         if limits.same < 1e-6:
             return False
         return abs(x - y) <= Fraction(limits.same) * max(abs(x), abs(y))
-    x, y = _plain(x), _plain(y)
+    x, y = _alike(x, y)
     size = max(abs(x), abs(y))
     off = abs(x - y)
     if off <= limits.same * size:
@@ -151,15 +155,25 @@ def _close(x: Any, y: Any, limits: Precision) -> bool | None:
 
 
 def _difference(x: Any, y: Any) -> Any:
-    if isinstance(x, Fraction) and isinstance(y, Fraction):
-        return x - y
-    return _plain(x) - _plain(y)
+    x, y = _alike(x, y)
+    return x - y
 
 
-def _plain(value: Any) -> Any:
-    if not isinstance(value, Fraction):
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        raise Unknown("too large") from None
+def _alike(x: Any, y: Any) -> tuple[Any, Any]:
+    """Two values in one arithmetic: a fraction beside another number becomes such a number."""
+    if isinstance(x, Fraction) and not isinstance(y, Fraction):
+        return _as(type(y), x), y
+    if isinstance(y, Fraction) and not isinstance(x, Fraction):
+        return x, _as(type(x), y)
+    return x, y
+
+
+def _as(kind: type, value: Fraction) -> Any:
+    """A fraction as a float or complex, or as an mpmath number with all of its digits.
+
+    Raises:
+        OverflowError: Too large for a float.
+    """
+    if kind in (float, complex):
+        return kind(value)
+    return kind(value.numerator) / kind(value.denominator)

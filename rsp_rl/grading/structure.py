@@ -23,7 +23,11 @@ _MATRIX = re.compile(
     r"(.*)\\end\s*\{\1\}\s*[\])|]?$",
     re.DOTALL,
 )
-_CASES = re.compile(r"^\\begin\s*\{cases\}(.*)\\end\s*\{cases\}$", re.DOTALL)
+_CASES = re.compile(r"^\\begin\s*\{cases\}([^&]*)\\end\s*\{cases\}$", re.DOTALL)
+_ALIGNED = re.compile(
+    r"^\\begin\s*\{(?:aligned|align\*?|gathered|split)\}(.*)\\end\s*\{[a-z*]*\}$", re.DOTALL
+)
+_ENVIRONMENT = re.compile(r"\\(begin|end)(?![a-zA-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,9 @@ def read(text: str, depth: int = 0) -> Node:
     matrix = _MATRIX.match(text)
     if matrix and matrix[2].count("\\begin") == 0:
         return Matrix(_rows(matrix[2], depth))
-    cases = _CASES.match(text)
-    if cases and "\\begin" not in cases[1] and "&" not in cases[1]:
-        text = ",".join(re.split(r"\\\\", cases[1]))
-    if "\\begin" in text:
-        return Leaf(text)
+    statements = _CASES.match(text) or _ALIGNED.match(text)
+    if statements and "\\begin" not in statements[1]:
+        text = ",".join(re.split(r"\\\\", statements[1].replace("&", "")))
     builder = _set_builder(text)
     if builder:
         return read(builder, depth + 1)
@@ -99,6 +101,9 @@ def read(text: str, depth: int = 0) -> Node:
     if len(parts) > 1:
         return Group("list", tuple(_flat(parts, depth)))
     text = parts[0].strip() if parts else text
+    signs = [text] if "\\{" in text else plus_minus(text)
+    if len(signs) > 1:  # x = \pm 2 is two statements, (1, \pm 2) are two points
+        return Group("list", tuple(read(sign, depth + 1) for sign in signs))
     relation = _relation(text, depth)
     if relation is not None:
         return relation
@@ -108,9 +113,6 @@ def read(text: str, depth: int = 0) -> Node:
     bracketed = _bracketed(text, depth)
     if bracketed is not None:
         return bracketed
-    signs = plus_minus(text)
-    if len(signs) > 1:
-        return Group("list", tuple(read(sign, depth + 1) for sign in signs))
     return Leaf(text)
 
 
@@ -207,9 +209,14 @@ def _matching(text: str, start: int) -> int:
 
 
 def _top_level(text: str, mark: re.Pattern[str]) -> list[re.Match[str]] | None:
-    """Matches of ``mark`` outside all brackets; ``None`` if the brackets do not match."""
+    """Matches of ``mark`` outside brackets and environments; ``None`` if they do not match."""
     depths, depth = [], 0
-    for char in text:
+    environments = {m.start(): m[1] for m in _ENVIRONMENT.finditer(text)}
+    for at, char in enumerate(text):
+        if at in environments:
+            depth += 1 if environments[at] == "begin" else -1
+            if depth < 0:
+                return None
         if char in _CLOSE:
             depth -= 1
             if depth < 0:

@@ -39,6 +39,8 @@ _MOST_BITS = 200_000
 _FORBIDDEN = re.compile(
     r"\\(?:xrightarrow|operatorname|input|write|def|newcommand|let|csname|mathop)\b"
     r"|\d{400}|\\binom\s*\{[^{}]*\d{5}|\d{5,}\s*!|!\s*!"
+    r"|\d\s*_"  # the parser drops an index of a number
+    r"|(?<![\\a-zA-Z])[a-z]{2,}\s+\d"  # words, as in "at least 5"
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(?<![}^_]\s)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 _NUMBER_BEFORE_BRACKET = re.compile(r"(?<![\^_\d.])(\d+(?:\.\d+)?)\s*(?=\()")
@@ -153,6 +155,7 @@ def _expression(tree: Any) -> Expression:
         lambda index: _Evaluation(index)(tree),
         closed=not tree.free_symbols,
         rounded=bool(tree.atoms(sympy.Float)),
+        stepped=bool(tree.atoms(sympy.floor, sympy.ceiling, sympy.Mod)),
     )
 
 

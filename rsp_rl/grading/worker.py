@@ -51,6 +51,9 @@ def decide(prediction: str, gold: str) -> dict[str, bool]:
 
     Returns:
         ``equal`` and ``unparsable``.
+
+    Raises:
+        MemoryError: The cap on memory was met.
     """
     from rsp_rl.grading.equivalence import equal
     from rsp_rl.grading.symbolic import SymbolicComparer
@@ -58,7 +61,9 @@ def decide(prediction: str, gold: str) -> dict[str, bool]:
     leaves = SymbolicComparer()
     try:
         decision = equal(read(prediction), read(gold), leaves)
-    except RecursionError:
+    except MemoryError:
+        raise  # nothing in this process can be relied on any more
+    except Exception:  # a fault of ours or of a library; the process itself is sound
         return {"equal": False, "unparsable": True}
     return {"equal": bool(decision), "unparsable": leaves.unparsable and not decision}
 

@@ -21,6 +21,11 @@ EQUAL = {
         ("\\frac{10}{4}", "2.5"),
         ("1e-5", "10^{-5}"),
         ("--5", "5"),
+        (r"4.5 * 10^33", "4.5e33"),
+        (r"9{,}\,500", "9500"),
+        (r"1.5 \text{ million dollars}", "1500000"),
+        (r"\frac{9}{256} \approx 0.03516", r"\frac{9}{256}"),
+        (r"\text{about } 3.14", "3.14"),
     ],
     "percent": [
         ("12.5\\%", "0.125"),
@@ -42,6 +47,18 @@ EQUAL = {
         (r"\arcsin(10/13)", "np.arcsin(10/13)"),
         (r"\binom{4}{2}", "6"),
         ("3!", "6"),
+        (r"\log_8 2", r"\frac13"),
+        (r"\tan\frac{\pi}{6}\sqrt{3}/3", r"\frac13"),
+        ("√130", r"\sqrt{130}"),
+        ("2^10", "1024"),
+        ("8^(1/3)", "2"),
+        ("3pi/4", r"\frac{3\pi}{4}"),
+        (r"\sin 60^\circ", r"\frac{\sqrt3}{2}"),
+        (r"\tan^2(60^{\circ})", "3"),
+        (r"{5 \choose 2}", "10"),
+        (r"\mathbf{\frac{1}{2}}", r"\frac12"),
+        (r"\frac{90^\circ}{2}", "45"),
+        (r"{36^\circ}", r"36^\circ"),
     ],
     "expressions": [
         ("(x+1)^2", "x^2+2x+1"),
@@ -53,6 +70,11 @@ EQUAL = {
         ("y'+2y", "2y+y'"),
         (r"\lfloor n/2 \rfloor", r"\left\lfloor\frac{n}{2}\right\rfloor"),
         ("(n-2) 2^{n}+1", "1+n2^n-2^{n+1}"),
+        ("2*sin(x)", r"2\sin x"),
+        ("x^(15/4)", r"x^{\frac{15}{4}}"),
+        (r"\ln|x|+c", r"\ln|x|+C"),
+        ("c+b+a", "a+b+c"),
+        (r"1+\lfloor n/2 \rfloor", r"\lfloor\frac{n+2}{2}\rfloor"),
     ],
     "complex": [("5-6i", "-6i+5"), ("(1+2i)^2", "-3+4i"), (r"e^{i\pi}", "-1"), ("i^2", "-1")],
     "labels": [
@@ -69,6 +91,11 @@ EQUAL = {
         ("x=1, y=2", "(1,2)"),
         (r"m_{\max}=7", "7"),
         ("x=4,x=3", "3,4"),
+        (r"\frac{dy}{dx}=2x", "2x"),
+        (r"\sin A=\frac12", r"\frac12"),
+        ("P(X > 2)=0.25", "0.25"),
+        ("m+n=12", "12"),
+        (r"\text{The area is } 5", "5"),
     ],
     "equations": [
         ("y=2x+3", "2x-y+3=0"),
@@ -87,6 +114,10 @@ EQUAL = {
         ("0.5;3", r"3,\frac12"),
         ("(1,2),(3,4)", "(3,4),(1,2)"),
         ("-2", "-2,-2"),
+        (r"x\neq\pm 5", r"x\neq 5, x\neq -5"),
+        (r"(1,\pm 2)", "(1,2),(1,-2)"),
+        (r"x\in\{1\pm\sqrt5,-2\}", r"\{1\pm\sqrt{5},-2\}"),
+        (r"\begin{aligned}x&=1\\y&=2\end{aligned}", "(1,2)"),
     ],
     "tuples and intervals": [
         (r"\left(1,\frac12\right)", "(1,0.5)"),
@@ -110,6 +141,15 @@ EQUAL = {
         (r"\begin{pmatrix}0.5\\1\end{pmatrix}", r"\begin{pmatrix}\frac12\\1\end{pmatrix}"),
         (r"(1,2)", r"\begin{pmatrix}1\\2\end{pmatrix}"),
         (r"\frac12\begin{pmatrix}2&4\end{pmatrix}", r"\begin{pmatrix}1&2\end{pmatrix}"),
+        (r"\mathbf{v}=\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+        (
+            r"c_1\begin{bmatrix}1\\2\end{bmatrix}e^{t}",
+            r"c_{1}\left[\begin{array}{l}1 \\ 2\end{array}\right] e^{t}",
+        ),
+        (
+            r"\begin{pmatrix}3\\4\end{pmatrix}, \begin{pmatrix}1\\2\end{pmatrix}",
+            r"\begin{pmatrix}1\\2\end{pmatrix},\begin{pmatrix}3\\4\end{pmatrix}",
+        ),
     ],
     "choices": [
         ("B", r"\text{(B)}"),
@@ -126,6 +166,8 @@ EQUAL = {
         ("YES", "Yes"),
         ("true", "True"),
         ("Yes, it is.", "Yes"),
+        (r"{\text{No}}", "No"),
+        (r"\text{no real solutions}", r"\text{no real solution}"),
         (
             "a necessary but not a sufficient condition",
             r"\text{Necessary but not sufficient condition}",
@@ -142,12 +184,17 @@ EQUAL = {
         ("10 minutes", r"10\text{ min}"),
         ("15 square centimeters", r"15\mbox{ cm}^2"),
         ("20 $cm^{2}$", "20"),
+        (r"10^\circ C", "10"),
     ],
     "bases": [
         ("52_{8}", "52_8"),
         (r"52_{\text{eight}}", "52_8"),
         ("52", "52_8"),
         ("52 (base 8)", "52_8"),
+        ("52_{(8)}", "52_8"),
+        (r"52_{\text{base }8}", "52_8"),
+        ("12_{10}", "12"),
+        ("-52_8", "-52_8"),
     ],
     "other notations": [
         (r"\mathbb{R}", r"(-\infty,\infty)"),
@@ -196,6 +243,9 @@ DIFFERENT = {
         ("f(x)+f(1)", "f(x+1)"),
         (r"\frac{1}{2004!}", r"\frac{1}{2006!}"),
         (r"\text{not } 0", "0"),
+        (r"\lfloor\frac{2n+1}{5}\rfloor", r"\lfloor\frac{2n-1}{5}\rfloor"),
+        ("f(x)=\\frac{1}{x}", "M=2^{N-2}+1"),
+        (r"\frac{x^2}{2}", r"\frac{x^2}{2}+C"),
         ("x", "5"),
         ("5x", "5"),
         (r"5\pi", "5"),
@@ -212,6 +262,9 @@ DIFFERENT = {
         ("11a+c", "7=11a+c"),
         ("5", "2x+z=5"),
         ("x=5", "y=5"),
+        ("at least 0", "0"),
+        (r"5 \text{ million}", "5"),
+        ("5", "m+n=5"),
     ],
     "equations": [("4x^2+9x+19=0", "4x^2+8x+19=0"), ("y=2x+3", "y=2x-3"), ("3+4=8", "8")],
     "lists and sets": [
@@ -221,6 +274,9 @@ DIFFERENT = {
         ("12", "1,2"),
         (r"\pm 3", "3"),
         ("-1,1,1", "-1,-1,1,1"),
+        ("y=1, y=2", "x=1, x=2"),
+        (r"w=2\pm x", r"y=2\pm x"),
+        (r"2400,\ 1350,\ 864", "2400,1350864"),
     ],
     "tuples and intervals": [
         ("(2,1)", "(1,2)"),
@@ -244,10 +300,24 @@ DIFFERENT = {
         (r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
         (r"\begin{pmatrix}1&2&3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
     ],
-    "choices": [("A", "B"), ("A or B", "B"), ("(A)", "B")],
-    "words": [("west", r"\text{east}"), ("northeast", "east"), ("No", "Yes"), ("not yes", "Yes")],
+    "choices": [("A", "B"), ("A or B", "B"), ("(A)", "B"), (r"\text{(A) or (B)}", "A")],
+    "words": [
+        ("west", r"\text{east}"),
+        ("northeast", "east"),
+        ("No", "Yes"),
+        ("not yes", "Yes"),
+        ("yes or no", "Yes"),
+        ("No+1", "No"),
+    ],
     "units": [("5 hours", r"5\text{ min}"), (r"5\text{ cm}^3", r"5\text{ cm}^2"), ("6 cm", "5")],
-    "bases": [("52_9", "52_8"), ("53_8", "52_8"), ("42", "52_8"), ("52_8", "52")],
+    "bases": [
+        ("52_9", "52_8"),
+        ("53_8", "52_8"),
+        ("42", "52_8"),
+        ("52_8", "52"),
+        ("-8_3", "-8"),
+        ("2_3+5", "7"),
+    ],
     "times": [("1:00", "12:00"), ("12:00", "0")],
 }
 
@@ -263,4 +333,6 @@ def test_equal(answer, gold):
 
 @pytest.mark.parametrize(("answer", "gold"), _rows(DIFFERENT))
 def test_different(answer, gold):
-    assert not is_correct(answer, gold)
+    verdict = is_correct(answer, gold)
+    assert not verdict
+    assert not verdict.crashed

@@ -161,6 +161,15 @@ def test_a_worker_answers_over_its_pipes():
     ]
 
 
+def test_a_fault_in_a_comparison_is_unparsable_and_the_child_lives_on():
+    assert _worker(
+        [
+            {"prediction": 5, "gold": "x+1"},  # not a text: read() raises
+            {"prediction": r"\sin 2x+1", "gold": r"1+\sin 2x"},
+        ]
+    ) == [{"equal": False, "unparsable": True}, {"equal": True, "unparsable": False}]
+
+
 SABOTAGE = r"""
 import os, sys
 from rsp_rl.grading import worker

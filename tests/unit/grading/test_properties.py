@@ -7,7 +7,7 @@ from gold_answers import BENCHMARKS, golds, needs_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsp_rl.grading import extract_answer, grade, is_correct
+from rsp_rl.grading import extract_answer, grade, grader, is_correct
 from rsp_rl.grading.normalize import normalize
 
 PIECES = st.sampled_from(
@@ -76,7 +76,8 @@ PIECES = st.sampled_from(
 LATEX = st.lists(PIECES, max_size=25).map(
     lambda parts: " ".join(parts).replace("_answer", " answer")
 )
-ANY_TEXT = st.one_of(st.text(max_size=200), LATEX)
+SYMBOLS = st.text("\\{}()[]0123456789.^_$,;abceinx+-*/=<>|!'%&: ", max_size=40)
+ANY_TEXT = st.one_of(st.text(max_size=200), LATEX, SYMBOLS)
 INTEGERS = st.integers(-(10**6), 10**6)
 
 
@@ -88,6 +89,13 @@ def test_never_raises_and_always_says_something(output, gold):
     assert isinstance(bool(verdict), bool)
     assert verdict.extracted == extract_answer(output).text
     assert time.process_time() - started < 1
+
+
+@given(prediction=ANY_TEXT, gold=ANY_TEXT)
+@settings(max_examples=500, deadline=None)
+def test_nothing_raises_beneath_the_guard(prediction, gold):
+    """`is_correct` catches what should never happen; this must not be what makes it total."""
+    grader._judge(prediction, gold)
 
 
 @given(text=ANY_TEXT)
