@@ -2,9 +2,12 @@ r"""The arithmetic subset of LaTeX, evaluated at fixed points without a parser l
 
 Numbers, letters, ``+ - \cdot / ^``, ``\frac``, ``\sqrt``, brackets and bars, functions of a bracket
 or of one letter: what most answers that are not literals are made of. It is here for speed alone:
-latex2sympy takes tens of milliseconds, this takes tens of microseconds. Whatever it does not know
-for certain (other macros, ``\sin 2x``, a slash before a product) it leaves to the library; a test
-compares the two on all gold answers.
+latex2sympy takes tens of milliseconds, this takes tens of microseconds. Measured on one core with
+and without it, one after the other: 1,320 and 720 answers/s (p99 0.9 and 35 ms) on
+``scripts/bench/grading.py --items 4000``; 480 and 160 answers/s on 19,306 rewritten and nearly right
+answers made from the benchmarks' golds, where 450 is the goal. Whatever it does not know for certain
+(other macros, ``\sin 2x``, a slash before a product) it leaves to the library; a test compares the
+two on all gold answers.
 """
 
 from __future__ import annotations

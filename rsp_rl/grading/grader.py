@@ -25,7 +25,8 @@ def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
     Args:
         output: The model's whole output.
         gold: The gold answer, as its benchmark writes it.
-        benchmark: Name of the benchmark; names without a rule of their own use the general one.
+        benchmark: Name of the benchmark. Today no benchmark has a rule of its own, so it changes
+            nothing: what sets their golds apart (units, lists, Python notation) shows in the gold.
 
     Returns:
         A verdict that is truthy if and only if the answer is correct, with the answer and the

@@ -59,7 +59,7 @@ def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
     a, b = read_numeral(plain_prediction), read_numeral(plain_gold)
     if a is not None and b is not None:
         return equal_numerals(a, b), "numeric"
-    if (a is not None and a.base) or (b is not None and b.base):
+    if any(number is not None and number.base not in (None, 10) for number in (a, b)):
         return False, "numeric"  # a numeral in a base is compared with nothing else
     value, unit = units.split(prediction)
     gold_value, gold_unit = units.split(gold)

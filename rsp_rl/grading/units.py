@@ -31,7 +31,7 @@ _BARE = (
     + r")(?![a-zA-Z])"
 )
 _BEHIND = re.compile(
-    rf"(?P<value>.*?[\d.}})%\]]|.*?\\pi)(?P<unit>(?:\s*(?:/|\\cdot|-)?\s*(?:{_WRAPPED}|{_BARE}){_POWER})+)$",
+    rf"(?P<value>.*?(?:[\d.}})%\]]|\\pi))(?P<unit>(?:\s*(?:/|\\cdot|-)?\s*(?:{_WRAPPED}|{_BARE}){_POWER})+)$",
     re.DOTALL,
 )
 _COUNTED = re.compile(

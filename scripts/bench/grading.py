@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
 
+from rsp_rl.grading.extraction import from_box
+
 DATA = Path(
     os.environ.get("RSP_RL_DATA_DIR", Path(__file__).resolve().parents[3] / "shared" / "data")
 )
@@ -78,7 +80,7 @@ def report(name: str, grader: Callable[[str, str], bool], items: list[Item]) -> 
 def our_grader() -> Callable[[str, str], bool]:
     from rsp_rl.grading import grade, is_correct
 
-    is_correct(r"\sin x+1", r"1+\sin x")  # start the worker
+    is_correct(r"\sin 2x+1", r"1+\sin 2x")  # wait for the worker
     return lambda output, gold: bool(grade(output, gold))
 
 
@@ -129,20 +131,16 @@ def rewritten(gold: str) -> str:
     return gold.replace("\\frac", "\\dfrac").replace("(", "\\left( ").replace(")", "\\right)")
 
 
-def _last_box(text: str) -> str:
-    start = text.rfind("\\boxed{") + len("\\boxed{")
-    depth = 1
-    for end in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[start:end].strip()
-    return ""
+def boxed(text: str) -> str:
+    """What the last box holds, ``""`` if there is none."""
+    found = from_box(text)
+    return found.text if found else ""
 
 
 READERS: dict[str, Callable[[dict], tuple[str, str]]] = {
     "math500": lambda row: (row["solution"], row["answer"]),
     "gsm8k": lambda row: (row["answer"], row["answer"].rpartition("####")[2].strip()),
-    "minerva_math": lambda row: (row["solution"], _last_box(row["solution"])),
+    "minerva_math": lambda row: (row["solution"], boxed(row["solution"])),
     "olympiadbench": lambda row: (row["solution"][0], row["final_answer"][0].strip("$")),
 }
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rsp_rl.grading.extraction import from_box
+
 REPO = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("RSP_RL_DATA_DIR", REPO.parent / "shared" / "data"))
 BENCHMARKS = (
@@ -13,8 +15,11 @@ BENCHMARKS = (
     "amc23",
 )  # fmt: skip
 
+if "RSP_RL_DATA_DIR" in os.environ and not DATA.is_dir():
+    raise NotADirectoryError(f"RSP_RL_DATA_DIR is {DATA}, which is no folder; unset or mend it")
 needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"no benchmark files at {DATA}; set RSP_RL_DATA_DIR"
+    not DATA.is_dir(),
+    reason="the benchmarks' files are not ours to ship; RSP_RL_DATA_DIR may name a folder of them",
 )
 
 
@@ -33,13 +38,9 @@ def _rows(benchmark: str) -> list[dict]:
 
 
 def _last_box(text: str) -> str:
-    start = text.rfind("\\boxed{") + len("\\boxed{")
-    depth = 1
-    for end in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[start:end].strip()
-    return ""
+    """What the last box holds, ``""`` if there is none."""
+    found = from_box(text)
+    return found.text if found else ""
 
 
 def _answer_without_dollars(row: dict) -> str:
