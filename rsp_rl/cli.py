@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from rsp_rl import __version__, report
 from rsp_rl.evaluation import cli as evaluate
 from rsp_rl.evaluation import compare
+from rsp_rl.evaluation.generation import GenerationError
 from rsp_rl.grading import cli as grade
 from rsp_rl.options import ConfigError
+from rsp_rl.placement import PlacementError
 from rsp_rl.run_folder import RunFolderError
 
 
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return args.func(args)
-    except (ConfigError, RunFolderError) as error:
+    except (ConfigError, PlacementError, RunFolderError, GenerationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -40,8 +40,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        help="where to write (default: RUN_DIR/evaluation/PROTOCOL; runs/evaluation/MODEL/PROTOCOL "
-        "for a model)",
+        help="where to write (default: RUN_DIR/evaluation/PROTOCOL, for a model "
+        "runs/evaluation/MODEL/PROTOCOL; a protocol with overrides gets its hash as a suffix)",
     )
     parser.add_argument(
         "--data-dir",
@@ -95,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if anything failed; what did not fail is written all the same.
     """
-    # vLLM is silent but for warnings: its log would tear the progress bar apart.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # Of vLLM the errors alone: its log would tear the progress bar apart.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     if args.rescore:
         return _rescore(args.rescore)
     if not args.path:
@@ -120,11 +120,14 @@ def run(args: argparse.Namespace) -> int:
         gpu_memory_utilization=args.gpu_memory_utilization,
         ray_address=args.ray_address,
     )
+    # A changed protocol is another one: its results do not mix with the original's.
+    changed = args.overrides and protocol.name == load_protocol(args.protocol).name
+    results = f"{protocol.name}-{protocol.fingerprint()[:6]}" if changed else protocol.name
     path, steps = Path(args.path).expanduser(), args.steps
     if single := checkpoint_run(path):
         path, steps = single[0], [single[1]]
     if (trained := TrainedRun.open(path)) is not None:
-        folder = EvaluationFolder(args.output or path / "evaluation" / protocol.name)
+        folder = EvaluationFolder(args.output or path / "evaluation" / results)
         sweep = Sweep(
             run=trained,
             protocol=protocol,
@@ -143,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
             )
         model = resolve_model_folder(args.path)
         name = re.sub(r"[^\w.-]+", "_", args.path.strip("/."))
-        folder = EvaluationFolder(args.output or Path("runs/evaluation") / name / protocol.name)
+        folder = EvaluationFolder(args.output or Path("runs/evaluation") / name / results)
         outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
         print(outcome_line(outcome), file=sys.stderr)
         failures = [f"{name}: {why}" for name, why in outcome.failed.items()]

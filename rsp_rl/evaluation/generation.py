@@ -8,9 +8,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rsp_rl.mixed_prompt import mixed_prompt
 from rsp_rl.options import ConfigError
 from rsp_rl.soft_prompt import SoftPromptRecord
+
+_DEAD = (
+    "a vLLM engine died; what it said about it stands above (often: out of memory; then lower "
+    "--max-num-seqs or --gpu-memory-utilization). Finished samples are kept: the same command goes "
+    "on from there"
+)
+
+
+class GenerationError(RuntimeError):
+    """An engine died; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,9 @@ class Engine:
 
         llm = LLM(
             model,
+            # vLLM's CPU target dies when the prompt of a seeded request comes in two pieces: it
+            # winds the request's generator back, which torch cannot do on a CPU.
+            enable_chunked_prefill=has_gpu(),
             dtype=options.resolved_dtype(),
             tensor_parallel_size=options.tensor_parallel,
             max_num_seqs=options.max_num_seqs,
@@ -131,6 +143,9 @@ class Engine:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        from rsp_rl.mixed_prompt import mixed_prompt
 
         for request in requests:
             prompt: Any = TokensPrompt(prompt_token_ids=request.token_ids)
@@ -141,7 +156,11 @@ class Engine:
             self._engine.add_request(str(request.number), prompt, sampling)
         finished: list[Completion] = []
         while not finished and self._engine.has_unfinished_requests():
-            for output in self._engine.step():
+            try:
+                outputs = self._engine.step()
+            except EngineDeadError as error:
+                raise GenerationError(_DEAD) from error
+            for output in outputs:
                 if output.finished:
                     (sample,) = output.outputs
                     finished.append(
@@ -156,7 +175,7 @@ class Engine:
 
     def close(self) -> None:
         """End vLLM's processes, which frees the GPU for the next checkpoint."""
-        self._engine.engine_core.shutdown()
+        self._engine.engine_core.shutdown(timeout=60)
 
 
 class Engines(Protocol):
@@ -237,6 +256,8 @@ class RayEngines:
         self._actors = [
             actor.remote(model, options, soft_prompts) for _ in range(options.data_parallel)
         ]
+        # An exchange of nothing returns when the model is loaded.
+        ray.get([actor.exchange.remote([]) for actor in self._actors])
 
     def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
         """See `Engines.generate`."""
@@ -257,7 +278,10 @@ class RayEngines:
                 return
             (call, *_), _ = ray.wait(list(calls), num_returns=1)
             actor = calls.pop(call)
-            finished = ray.get(call)
+            try:
+                finished = ray.get(call)
+            except ray.exceptions.RayActorError as error:
+                raise GenerationError(_DEAD) from error
             in_flight[actor] -= len(finished)
             yield finished
 

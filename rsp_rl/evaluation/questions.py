@@ -59,6 +59,7 @@ def questions(
         PlacementError: If a soft prompt has no place in a prompt.
     """
     template, rsp = get_template(protocol.template), protocol.rsp
+    end_of_turn = template.end_of_turn(tokenizer)
     for problem in problems:
         placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
         if context is not None and len(placed.token_ids) >= context:
@@ -90,6 +91,8 @@ def questions(
                 "top_k": plan.top_k,
                 "max_tokens": protocol.max_tokens,
                 "stop": list(protocol.stop),
+                # A base model's config may name its end of text alone, not that of the turn.
+                "stop_token_ids": [] if end_of_turn is None else [end_of_turn],
                 "seed": sample_seed(protocol.seed, plan.benchmark, problem.id, number),
             }
             yield Question(

@@ -54,9 +54,8 @@ class Sweep:
         Returns:
             What failed, a line each; one step's or benchmark's failure keeps no other from it.
         """
-        failures = []
-        for step in self._wanted():
-            failures += self._step(step)
+        failures = [line for step in self._wanted() for line in self._step(step)]
+        write_outputs(self.folder)
         return failures
 
     def watch(self) -> list[str]:
@@ -70,8 +69,9 @@ class Sweep:
         while True:
             present = self._wanted(present_only=True)
             for step in present:
-                if step not in failed and not self._is_done(step):
+                if step not in failed:
                     failed[step] = self._step(step)
+                    write_outputs(self.folder)
             if last is not None and last in present:
                 return [line for lines in failed.values() for line in lines]
             time.sleep(POLL_SECONDS)
@@ -96,7 +96,6 @@ class Sweep:
             return [f"step {step}: {error}"]
         _say(f"step {step}: " + outcome_line(outcome))
         self._track(step, outcome)
-        write_outputs(self.folder)
         return [f"step {step}, {name}: {why}" for name, why in outcome.failed.items()]
 
     def _evaluate(self, step: int) -> Outcome:
@@ -141,9 +140,10 @@ def outcome_line(outcome: Outcome) -> str:
 
 
 def write_outputs(folder: EvaluationFolder) -> None:
-    """Tables, plots and page of what is done so far."""
-    write_summary(folder)
-    write_report(folder)
+    """Tables, plots and page of what is done so far, if anything is."""
+    if any(folder.root.glob("step_*/*.metrics.json")):
+        write_summary(folder)
+        write_report(folder)
 
 
 def _say(line: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.tiny import make_tiny_model
-from tests.integration.harness import Task
+from tests.integration.harness import Run, Task, train
 
 # GiB; vLLM's CPU target would otherwise take a share of the machine's memory.
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -28,3 +28,16 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     model = make_tiny_model(folder / "model", seed=0, steps=300, threads=1)
     write_dataset(folder / "data", train_size=64, heldout_size=8)
     return Task(model, folder / "data")
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Four steps with RSP on both sides, packed, dynamic batch size, a checkpoint each step."""
+    return train(
+        tmp_path_factory.mktemp("uninterrupted"),
+        task,
+        "trainer.save_freq=1",
+        "rsp.seeded_sampling=true",
+        "trainer.val_before_train=true",
+        steps=4,
+    )

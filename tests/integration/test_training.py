@@ -50,19 +50,6 @@ def assert_trained(run: Run, steps: int) -> None:
     assert any(norm > 0 for norm in run.column("actor/grad_norm"))
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Four steps with RSP on both sides, packed, dynamic batch size, a checkpoint each step."""
-    return train(
-        tmp_path_factory.mktemp("uninterrupted"),
-        task,
-        "trainer.save_freq=1",
-        "rsp.seeded_sampling=true",
-        "trainer.val_before_train=true",
-        steps=4,
-    )
-
-
 def test_rollout_and_actor_agree_with_rsp(uninterrupted: Run) -> None:
     assert_trained(uninterrupted, steps=4)
     assert max(uninterrupted.column("rsp/logprob_gap_mean")) <= ROUNDING
