@@ -4,10 +4,10 @@ Numbers, letters, ``+ - \cdot / ^``, ``\frac``, ``\sqrt``, brackets and bars, fu
 or of one letter: what most answers that are not literals are made of. It is here for speed alone:
 latex2sympy takes tens of milliseconds, this takes tens of microseconds. Measured on one core with
 and without it, one after the other: 1,320 and 720 answers/s (p99 0.9 and 35 ms) on
-``scripts/bench/grading.py --items 4000``; 480 and 160 answers/s on 19,306 rewritten and nearly right
-answers made from the benchmarks' golds, where 450 is the goal. Whatever it does not know for certain
-(other macros, ``\sin 2x``, a slash before a product) it leaves to the library; a test compares the
-two on all gold answers.
+``scripts/bench/grading.py --items 4000``; 480 and 160 answers/s on 19,306 rewritten and nearly
+right answers made from the benchmarks' golds, where 450 is the goal. Whatever it does not know for
+certain (other macros, ``\sin 2x``, a slash before a product) it leaves to the library; a test
+compares the two on all gold answers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _GREEK = (
     "phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega hbar ell"
 )
 _LETTERS = frozenset("\\" + name for name in _GREEK.split())
-_FUNCTION_LETTERS = frozenset("fghpquvFGHIJLPQSTUVWXYN")
+FUNCTION_LETTERS = frozenset("fghpquvFGHIJLPQSTUVWXYN")
+"""Letters that before a bracket may name a function: ``f(x)`` is no product, ``x(x+1)`` is."""
+
 _DIGITS = "0123456789"
 _NUMBER_START = _DIGITS + "."
 _OPEN = {"(": ")", "[": "]", "{": "}"}
@@ -281,7 +283,7 @@ class _Reader:
             name = f"{token}_{index}"
         while self.peek() == "'":
             name += self._next()
-        if self.peek() == "(" and token in _FUNCTION_LETTERS:
+        if self.peek() == "(" and token in FUNCTION_LETTERS:
             raise Unreadable
         if name == "i":
             return _constant(1j)

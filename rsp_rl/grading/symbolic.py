@@ -19,6 +19,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 from sympy.core.function import AppliedUndef
 
 from rsp_rl.grading import units
+from rsp_rl.grading.arithmetic import FUNCTION_LETTERS
 from rsp_rl.grading.leaves import compare_leaves, unwrap
 from rsp_rl.grading.points import (
     Expression,
@@ -43,10 +44,13 @@ _FORBIDDEN = re.compile(
     r"|(?<![\\a-zA-Z])[a-z]{2,}\s+\d"  # words, as in "at least 5"
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(?<![}^_]\s)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
-_NUMBER_BEFORE_BRACKET = re.compile(r"(?<![\^_\d.])(\d+(?:\.\d+)?)\s*(?=\()")
+_FACTOR_BEFORE_BRACKET = re.compile(
+    r"\\[a-zA-Z]+|(?<![\^_\d.])(\d+(?:\.\d+)?)\s*(?=\()|(?<!_)([a-zA-Z])\s*(?=\()"
+)
 _WORD = re.compile(
     r"(?<![_\\])(?<!_\{)(?<!_\s)\\(?:text\w*|mbox)\s*\{\s*[a-zA-Z]{3,}|(?<![a-zA-Z\\{])[a-z]{6,}"
 )
+_GAMMA = re.compile(r"\\(gamma(?![a-zA-Z])|Gamma(?!\s*[a-zA-Z(]))")  # not the function
 _PRIMES = re.compile(r"([a-zA-Z])('+)")
 _mp = mpmath.mp.clone()
 _mp.dps = 40
@@ -98,12 +102,19 @@ def _parse(leaf: str) -> sympy.Expr | sympy.MatrixBase:
 def _prepare(text: str) -> str:
     """Spell out what latex2sympy reads otherwise than it is meant."""
     text = _MIXED.sub(r"(\1+\\frac{\2}{\3})", text)
-    text = _NUMBER_BEFORE_BRACKET.sub(r"\1\\cdot ", text)
+    text = _FACTOR_BEFORE_BRACKET.sub(_times, text)
     text = re.sub(r"(\d+\.?\d*|\.\d+)\s*%", r"(\1/100)", text)
     text = re.sub(r"(?<![\d])\.(?=\d)", "0.", text)
+    text = _GAMMA.sub(lambda m: rf"\mathrm{{{m[1]}}}", text)
     text = _PRIMES.sub(lambda m: f"{m[1]}_{{prime{len(m[2])}}}", text)
     # The lexer keeps E for scientific notation and I for the imaginary unit.
     return re.sub(r"(\\[a-zA-Z]+)|([EI])", lambda m: m[1] or rf"\mathrm{{{m[2]}}}", text)
+
+
+def _times(found: re.Match[str]) -> str:
+    """A factor before a bracket, unless it is a letter that may name a function."""
+    factor = found[1] or found[2]
+    return rf"{factor}\cdot " if factor and factor not in FUNCTION_LETTERS else found.group()
 
 
 @lru_cache(maxsize=4096)
@@ -143,7 +154,7 @@ def _equal_trees(a: Any, b: Any) -> bool:
         if not isinstance(a, sympy.MatrixBase) or getattr(b, "shape", None) != a.shape:
             return False
         return all(_equal_trees(x, y) for x, y in zip(a.flat(), b.flat(), strict=True))
-    if a == b and a.is_finite is not False:
+    if a == b and not a.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
         return True
     return bool(equal_expressions(_expression(a), _expression(b), PRECISION))
 
