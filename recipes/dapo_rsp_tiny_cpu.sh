@@ -45,3 +45,4 @@ python=.venv/bin/python
   "$@"
 
 "$python" -m rsp_rl.cli report "$RUN_DIR"
+"$python" -m rsp_rl.cli eval "$RUN_DIR" --protocol tiny --steps "0,$STEPS"

@@ -56,9 +56,10 @@ def write_report(folder: EvaluationFolder, output_bytes: int = OUTPUT_BYTES) -> 
 def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
     script = _asset("page.js")
     protocol = summary.manifest["protocol"]
-    run_name = folder.root.resolve().parent.parent.name
+    root = folder.root.resolve()
+    run_name = root.parent.parent.name if root.parent.name == "evaluation" else root.name
     return Template(_asset("page.html")).substitute(
-        title=html.escape(f"{run_name}: evaluation by {folder.root.name}"),
+        title=html.escape(f"{run_name}: evaluation by {protocol.get('name')}"),
         subtitle=html.escape(_subtitle(summary, protocol.get("template"))),
         script=script,
         # The policy admits the page's own script by its hash, and nothing that got in otherwise.
