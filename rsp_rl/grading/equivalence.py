@@ -154,7 +154,7 @@ def _brackets_optional(node: Node) -> bool:
 
 
 def _equal_groups(prediction: Group, gold: Group, leaves: Comparer) -> bool | None:
-    if (prediction.kind == "union") != (gold.kind == "union"):
+    if "union" in (prediction.kind, gold.kind) and not _are_intervals(prediction, gold):
         return False
     label, gold_label = _common_label(prediction), _common_label(gold)
     if label and gold_label and not _same_label(label, gold_label):
@@ -170,6 +170,14 @@ def _equal_groups(prediction: Group, gold: Group, leaves: Comparer) -> bool | No
     if _can_pair(table, lambda decision: decision is True):
         return True
     return None if _can_pair(table, lambda decision: decision is not False) else False
+
+
+def _are_intervals(prediction: Group, gold: Group) -> bool:
+    """Whether a union is answered by a union, or by its intervals one by one."""
+    return gold.kind == "union" and (
+        prediction.kind == "union"
+        or all(isinstance(item, Sequence) and len(item.items) == 2 for item in prediction.items)
+    )
 
 
 def _can_pair(table: list[list[bool | None]], allowed: Callable[[bool | None], bool]) -> bool:
@@ -325,7 +333,8 @@ def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> 
     if prediction.ops != gold.ops or len(sides) != 4 or gold.ops[0] == "\\approx":
         return side_by_side
     sign = 0 if gold.ops[0] in ("=", "\\neq") else 1
-    return leaves.relation((sides[0], sides[1]), (sides[2], sides[3]), sign)
+    multiples = leaves.relation((sides[0], sides[1]), (sides[2], sides[3]), sign)
+    return either((side_by_side, multiples))
 
 
 def _same_label(label: str, gold_label: str) -> bool:

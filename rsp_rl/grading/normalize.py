@@ -93,6 +93,7 @@ def _braced(argument: str) -> str:
 
 _BASE = r"\(?\s*(?:base[\s~-]*)?(" + "|".join(_WORDS_OF_BASE) + r"|\d{1,2})\s*\)?"
 _DEGREES = r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z]))"
+_WORD = r"\\(?:text|mathrm)\s*\{[^{}]*\}"
 _TEXT = r"\\(?:text|mathrm|textrm|textbf)\s*\{\s*"
 
 _BASE_BELOW = (
@@ -457,6 +458,17 @@ RULES: tuple[Rule, ...] = (
         " 5",
     ),
     _rule(
+        "decimal logarithm", "\\lg", r"\\lg(?![a-zA-Z])", r"\\log_{10}", r"\lg 2", r"\log_{10} 2"
+    ),
+    _rule(
+        "units as a fraction",
+        "frac",
+        r"\\frac\s*\{\s*(" + _WORD + r")\s*\}\s*\{\s*(" + _WORD + r"(?:\^\{?\d\}?)?)\s*\}",
+        r"\1/\2",
+        r"5\frac{\text{m}}{\text{s}^2}",
+        r"5\text{m}/\text{s}^2",
+    ),
+    _rule(
         "binomial as TeX",
         "choose",
         r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}",
@@ -480,7 +492,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "all reals",
         "R real",
-        r"^\s*(?:\\text\s*\{)?\s*(?:all real(?:s| numbers)|\\mathbb\s*\{?R\}?)\s*\}?\s*$",
+        r"^\s*(?:[a-zA-Z]\s*\\in(?![a-zA-Z])\s*)?(?:\\text\s*\{)?\s*"
+        r"(?:all real(?:s| numbers)|\\mathbb\s*\{?R\}?)\s*\}?\s*$",
         r"(-\\infty,\\infty)",
         r"\mathbb{R}",
         r"(-\infty,\infty)",

@@ -106,6 +106,8 @@ def proportional(
         precision: Of the values.
         sign: What sign the constant must have, 0 for any.
     """
+    if all(side.closed for side in (*first, *second)):
+        return False  # between two statements about numbers the ratio is always constant
     ratios = []
     for index in range(POINTS):
         try:

@@ -24,6 +24,7 @@ _MATRIX = re.compile(
     re.DOTALL,
 )
 _CASES = re.compile(r"^\\begin\s*\{cases\}([^&]*)\\end\s*\{cases\}$", re.DOTALL)
+_POINT = re.compile(r"^[A-Z]'?\s*(?=\([^()]*,[^()]*\)$)")  # P(3,4)
 _ALIGNED = re.compile(
     r"^\\begin\s*\{(?:aligned|align\*?|gathered|split)\}(.*)\\end\s*\{[a-z*]*\}$", re.DOTALL
 )
@@ -110,7 +111,7 @@ def read(text: str, depth: int = 0) -> Node:
     unions = _split(text, _CUP) or [text]
     if len(unions) > 1:
         return Group("union", tuple(read(part, depth + 1) for part in unions))
-    bracketed = _bracketed(text, depth)
+    bracketed = _bracketed(_POINT.sub("", text), depth)
     if bracketed is not None:
         return bracketed
     return Leaf(text)

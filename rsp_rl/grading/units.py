@@ -23,7 +23,8 @@ _POWERS = {"square": "^2", "squared": "^2", "sq": "^2", "cubic": "^3", "cubed": 
 _MODIFIERS = (*_POWERS, "per")
 
 # A variable may be a bare letter, a unit in roman type may not: bare units have two letters.
-_WRAPPED = r"\\(?:text(?:bf|it|rm|sf)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)\s*\{[^{}]*\}"
+_IN_BRACES = r"\s*\{(?:[^{}]|\{[^{}]*\})*\}"
+_WRAPPED = r"\\(?:text(?:bf|it|rm|sf)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)" + _IN_BRACES
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|\d))?"
 _BARE = (
     "(?:"
@@ -38,7 +39,7 @@ _COUNTED = re.compile(
     r"(?P<value>[-+]?[\d.,]*\d(?:/\d+)?)\s+(?P<unit>[a-zA-Z]{3,}(?:[\s-][a-zA-Z]+){0,5})$"
 )
 _NOT_UNITS = re.compile(r"\b(?:if|for|when|where|and|or|i|e|am|pm|AM|PM|times|mod)\b|\\pi|\d")
-_WRAPPED_TEXT = re.compile(r"\\[a-z]+\s*\{([^{}]*)\}")
+_WRAPPED_TEXT = re.compile(r"\\[a-z]+\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
 def split(text: str) -> tuple[str, str]:

@@ -50,6 +50,7 @@ EQUAL = {
         (r"\log_8 2", r"\frac13"),
         (r"\tan\frac{\pi}{6}\sqrt{3}/3", r"\frac13"),
         ("√130", r"\sqrt{130}"),
+        (r"\lg 100", "2"),
         ("2^10", "1024"),
         ("8^(1/3)", "2"),
         ("3pi/4", r"\frac{3\pi}{4}"),
@@ -128,6 +129,8 @@ EQUAL = {
         (r"[2,+\infty)", r"[2,\infty)"),
         (r"(3,4)\cup(1,2)", r"(1,2) \cup (3,4)"),
         (r"\langle 1,2\rangle", "(1,2)"),
+        ("P(3,4)", "(3,4)"),
+        (r"(-\infty,2) \text{ or } (3,\infty)", r"(-\infty,2)\cup(3,\infty)"),
     ],
     "inequalities": [
         (r"x\ge 2", r"[2,\infty)"),
@@ -187,6 +190,8 @@ EQUAL = {
         ("15 square centimeters", r"15\mbox{ cm}^2"),
         ("20 $cm^{2}$", "20"),
         (r"10^\circ C", "10"),
+        (r"5\,\frac{\text{m}}{\text{s}^2}", "5"),
+        (r"5\ \mathrm{m\cdot s^{-1}}", "5"),
         (r"80\pi", r"80 \pi \mathrm{mi} / \mathrm{min}"),
     ],
     "bases": [
@@ -201,6 +206,7 @@ EQUAL = {
     ],
     "other notations": [
         (r"\mathbb{R}", r"(-\infty,\infty)"),
+        (r"x\in\mathbb{R}", r"(-\infty,\infty)"),
         ("all real numbers", r"\mathbb{R}"),
         (r"\emptyset", r"\{\}"),
         ("[[1,2],[3,4]]", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
@@ -270,7 +276,13 @@ DIFFERENT = {
         (r"5 \text{ million}", "5"),
         ("5", "m+n=5"),
     ],
-    "equations": [("4x^2+9x+19=0", "4x^2+8x+19=0"), ("y=2x+3", "y=2x-3"), ("3+4=8", "8")],
+    "equations": [
+        ("4x^2+9x+19=0", "4x^2+8x+19=0"),
+        ("y=2x+3", "y=2x-3"),
+        ("3+4=8", "8"),
+        ("3+4=8", "2+2=5"),
+        (r"21\cos(1)=12", r"20\cos(1)=12"),
+    ],
     "lists and sets": [
         ("1,3", "1,2"),
         ("1", "1,2"),
@@ -290,6 +302,9 @@ DIFFERENT = {
         ("[1,2]", "1,2"),
         (r"\{1,2\}", "(1,2)"),
         (r"(1,2)\cup(3,4)", "(1,2)"),
+        (r"(1,2)\cup(3,4)", "(1,2),(3,4)"),
+        (r"(1,2),(3,5)", r"(1,2)\cup(3,4)"),
+        ("P(4,3)", "(3,4)"),
         (r"(-\infty,2)", r"(2,\infty)"),
         ("2,1", "(1,2)"),
     ],
