@@ -21,16 +21,22 @@ from rsp_rl.evaluation.samples import read_samples
 from tests.integration.harness import REPOSITORY, Run, Task
 from tests.unit.benchmark_files import REAL_FILES
 
-BENCHMARKS = ("math500", "gsm8k", "aime24")
+#: Problems and samples a problem. The tiny model's own task is there for right answers.
+SHAPES = {"math500": (4, 3), "gsm8k": (4, 1), "aime24": (3, 3), "arithmetic": (16, 1)}
+SAMPLES = sum(problems * each for problems, each in SHAPES.values())
+
+#: Benchmarks that are read from files.
+FROM_FILES = ("math500", "gsm8k", "aime24")
 
 PROTOCOL = """\
-template: qwen-boxed
+template: plain-chat
 max_tokens: 48
 sampling: {temperature: 1.0, samples: 3}
 benchmarks:
   math500: {limit: 4}
   gsm8k: {limit: 4, temperature: 0.0, samples: 1}
   aime24: {limit: 3}
+  arithmetic: {limit: 16, temperature: 0.0, samples: 1}
 headline: [math500, gsm8k, aime24]
 """
 
@@ -64,7 +70,7 @@ def protocol(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real files where there are any."""
-    real = all((REAL_FILES / name / "test.jsonl").is_file() for name in BENCHMARKS)
+    real = all((REAL_FILES / name / "test.jsonl").is_file() for name in FROM_FILES)
     return REAL_FILES if real else made_files(tmp_path_factory.mktemp("data"))
 
 
@@ -80,13 +86,13 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def contents(folder: StepFolder) -> dict[str, bytes]:
     """Samples and metrics of a step, byte for byte."""
-    files = [file(name) for name in BENCHMARKS for file in (folder.samples, folder.metrics)]
+    files = [file(name) for name in SHAPES for file in (folder.samples, folder.metrics)]
     return {file.name: file.read_bytes() for file in files}
 
 
 @pytest.fixture(scope="module")
 def swept(uninterrupted: Run, protocol: Path, data: Path) -> EvaluationFolder:
-    """Two checkpoints of a real training run, three benchmarks."""
+    """Two checkpoints of a real training run, four benchmarks."""
     done = run("eval", uninterrupted.folder, "--protocol", protocol, "--data-dir", data,
                "--steps", "2,4", "--keep-merged", "no")  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
@@ -96,11 +102,7 @@ def swept(uninterrupted: Run, protocol: Path, data: Path) -> EvaluationFolder:
 def test_every_sample_is_there_once_and_graded(swept: EvaluationFolder) -> None:
     assert list(swept.steps()) == [2, 4]
     for step in swept.steps().values():
-        for name, (problems, each) in {
-            "math500": (4, 3),
-            "gsm8k": (4, 1),
-            "aime24": (3, 3),
-        }.items():
+        for name, (problems, each) in SHAPES.items():
             samples = read_samples(step.samples(name))
             assert len(samples) == problems * each
             assert len({sample["seed"] for sample in samples}) == problems * each
@@ -109,14 +111,14 @@ def test_every_sample_is_there_once_and_graded(swept: EvaluationFolder) -> None:
             assert metrics["accuracy"] == pytest.approx(sum(right) / len(right))
         manifest = json.loads(step.manifest.read_text())
         assert manifest["made_with"][0]["versions"]["vllm"]
-        assert manifest["protocol"]["template"] == "qwen-boxed"
+        assert manifest["protocol"]["template"] == "plain-chat"
     weights = [json.loads(step.manifest.read_text())["weights"] for step in swept.steps().values()]
     assert weights[0] != weights[1]
 
 
 def test_tables_pictures_and_page(swept: EvaluationFolder) -> None:
     assert "step 4" in swept.summary_markdown.read_text()
-    assert len(swept.summary_csv.read_text().splitlines()) == 1 + 2 * 3
+    assert len(swept.summary_csv.read_text().splitlines()) == 1 + 2 * (len(SHAPES) + 1)
     for name in ("headline", "benchmarks", "response_length"):
         assert swept.plot(name).stat().st_size > 5_000
     assert "<html" in swept.report.read_text()
@@ -175,11 +177,13 @@ def test_killed_and_taken_up_again(
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     kept = written(output.step(4))
-    assert 3 <= kept < 25
+    assert 3 <= kept < SAMPLES
 
     resumed = run(*arguments)
     assert resumed.returncode == 0, resumed.stderr[-4000:]
-    assert f"{25 - kept}/{25 - kept}" in resumed.stderr  # the progress bar: only what was missing
+    assert (
+        f"{SAMPLES - kept}/{SAMPLES - kept}" in resumed.stderr
+    )  # the progress bar: only what was missing
     assert contents(output.step(4)) == contents(swept.step(4))
 
 
@@ -200,7 +204,7 @@ def test_one_broken_benchmark_leaves_the_others(
     task: Task, protocol: Path, data: Path, tmp_path: Path
 ) -> None:
     """A wrong row in one file, and soft prompts at inference on two engines."""
-    for name in BENCHMARKS:
+    for name in FROM_FILES:
         (tmp_path / "data" / name).mkdir(parents=True)
         content = (data / name / "test.jsonl").read_text()
         if name == "gsm8k":
@@ -214,6 +218,7 @@ def test_one_broken_benchmark_leaves_the_others(
     assert "test.jsonl, line 1" in done.stderr
     assert sorted(file.name for file in output.step(0).root.glob("*.metrics.json")) == [
         "aime24.metrics.json",
+        "arithmetic.metrics.json",
         "math500.metrics.json",
     ]
     # The draws are functions of the sample: one engine gives the same outputs as two.

@@ -1,0 +1,194 @@
+"""What an evaluation asks, checks and keeps around its engine; none is started here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rsp_rl.data.benchmarks import load_benchmark
+from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
+from rsp_rl.evaluation.protocol import Protocol, choose_problems, load_protocol
+from rsp_rl.evaluation.questions import Question, questions
+from rsp_rl.evaluation.rescore import rescore, sample_files
+from rsp_rl.evaluation.runner import evaluate, is_complete
+from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
+from rsp_rl.grading import grade
+from rsp_rl.options import ConfigError
+from rsp_rl.preflight import load_tokenizer
+from rsp_rl.run_folder import RunFolderError
+from rsp_rl.tiny import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny", steps=0, threads=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StepFolder:
+    return EvaluationFolder(tmp_path / "evaluation").step(0)
+
+
+def protocol(*overrides: str) -> Protocol:
+    chosen = load_protocol("tiny", ("benchmarks.arithmetic.limit=5", *overrides))
+    return replace(chosen, rsp=replace(chosen.rsp, mean=0.0, std=1.0))
+
+
+def asked(model: Path, *overrides: str, context: int | None = 1024) -> list[Question]:
+    chosen = protocol(*overrides)
+    (plan,) = chosen.benchmarks
+    problems = choose_problems(plan, load_benchmark("arithmetic"), chosen.seed)
+    tokenizer = load_tokenizer(model)
+    return list(questions(plan, problems, chosen, tokenizer, dtype="bfloat16", context=context))
+
+
+def answered(question: Question, output: str) -> Sample:
+    return {
+        "problem": question.problem.id,
+        "sample": question.sample,
+        "seed": question.request.sampling["seed"],
+        "prompt_hash": question.prompt_hash,
+        "gold": question.problem.gold,
+        "output": output,
+        "finish_reason": "stop",
+        "tokens": 4,
+        **verdict_fields(grade(output, question.problem.gold)),
+    }
+
+
+# Questions.
+
+SAMPLED = ("sampling.temperature=1.0", "sampling.samples=3")
+
+
+def test_every_sample_has_a_seed_of_its_own(model: Path) -> None:
+    found = asked(model, *SAMPLED)
+    assert [(q.problem.id, q.sample) for q in found[:4]] == [
+        (found[0].problem.id, 0),
+        (found[0].problem.id, 1),
+        (found[0].problem.id, 2),
+        (found[3].problem.id, 0),
+    ]
+    assert len({q.request.sampling["seed"] for q in found}) == len(found) == 15
+    assert asked(model, *SAMPLED) == found
+    assert all(q.request.record is None for q in found)
+
+
+def test_independent_and_shared_draws(model: Path) -> None:
+    for mode, draws in (("independent", 15), ("shared", 5)):
+        found = asked(model, *SAMPLED, "rsp.length=4", f"rsp.mode={mode}")
+        seeds = {q.request.record.seed for q in found}
+        assert len(seeds) == draws
+        assert not seeds & {q.request.sampling["seed"] for q in found}
+        for question in found:
+            record = question.request.record
+            span = question.request.token_ids[record.start : record.start + 4]
+            assert span == [record.placeholder_id] * 4
+            assert record.dtype == "bfloat16"
+
+
+def test_soft_prompts_change_the_prompt_and_not_the_sampling(model: Path) -> None:
+    plain, soft = asked(model, *SAMPLED), asked(model, *SAMPLED, "rsp.length=4")
+    assert [q.request.sampling for q in plain] == [q.request.sampling for q in soft]
+    assert not {q.prompt_hash for q in plain} & {q.prompt_hash for q in soft}
+
+
+def test_generation_stops_where_the_template_closes_a_turn(model: Path) -> None:
+    (stop,) = asked(model)[0].request.sampling["stop_token_ids"]
+    assert load_tokenizer(model).decode([stop]) == "<|im_end|>"
+
+
+def test_a_prompt_that_rsp_makes_too_long(model: Path) -> None:
+    asked(model, "rsp.length=4", context=64)
+    with pytest.raises(ConfigError, match=r"arithmetic, problem .* 60 of them RSP, .* of 64"):
+        asked(model, "rsp.length=60", context=64)
+
+
+# What is kept.
+
+
+def test_a_complete_evaluation_starts_no_engine(model: Path, folder: StepFolder) -> None:
+    folder.root.mkdir(parents=True)
+    found = asked(model)
+    outputs = [f"\\boxed{{{q.problem.gold if i else 'x'}}}" for i, q in enumerate(found)]
+    samples = [answered(q, output) for q, output in zip(found, outputs, strict=True)]
+    write_samples(folder.samples("arithmetic"), reversed(samples))
+    assert not is_complete(folder, protocol())
+    outcome = evaluate(model, protocol(), folder)
+    assert (outcome.accuracy, outcome.failed, outcome.generated) == ({"arithmetic": 0.8}, {}, 0)
+    assert read_samples(folder.samples("arithmetic")) == samples
+    assert is_complete(folder, protocol())
+    assert not is_complete(folder, protocol("seed=1"))
+
+
+def test_samples_of_another_prompt_are_not_mixed_in(model: Path, folder: StepFolder) -> None:
+    folder.root.mkdir(parents=True)
+    first, *others = [answered(q, "") for q in asked(model)]
+    write_samples(folder.samples("arithmetic"), [{**first, "prompt_hash": "0" * 16}, *others])
+    outcome = evaluate(model, protocol(), folder)
+    assert "another prompt" in outcome.failed["arithmetic"]
+
+
+def test_another_protocol_or_model_is_turned_away(
+    model: Path, folder: StepFolder, tmp_path: Path
+) -> None:
+    folder.root.mkdir(parents=True)
+    write_samples(folder.samples("arithmetic"), [answered(q, "") for q in asked(model)])
+    evaluate(model, protocol(), folder)
+    with pytest.raises(RunFolderError, match="samples of another protocol"):
+        evaluate(model, protocol("seed=1"), folder)
+    other = make_tiny_model(tmp_path / "other", steps=0, seed=1, threads=1)
+    with pytest.raises(RunFolderError, match="samples of another model"):
+        evaluate(other, protocol(), folder)
+
+
+def test_changed_problems_are_noticed(model: Path, folder: StepFolder) -> None:
+    folder.root.mkdir(parents=True)
+    write_samples(folder.samples("arithmetic"), [answered(q, "") for q in asked(model)])
+    file = EvaluationFolder(folder.root.parent).problems("arithmetic")
+    evaluate(model, protocol(), folder)
+    file.write_text(file.read_text().replace("Compute", "Calculate"))
+    assert "other problems" in evaluate(model, protocol(), folder).failed["arithmetic"]
+
+
+@pytest.mark.parametrize("missing", ["config.json", "*.safetensors", "tokenizer*"])
+def test_an_unusable_model_is_named(model: Path, folder: StepFolder, missing: str, tmp_path: Path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    gone = {file.name for file in model.glob(missing)}
+    for file in model.iterdir():
+        if file.name not in gone:
+            (broken / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match="broken"):
+        evaluate(broken, protocol(), folder)
+    assert not folder.root.exists()
+
+
+# Grading anew.
+
+
+def test_rescoring_replaces_verdicts_and_keeps_outputs(model: Path, folder: StepFolder) -> None:
+    folder.root.mkdir(parents=True)
+    found = asked(model)
+    right = [answered(q, f"\\boxed{{{q.problem.gold}}}") for q in found]
+    file = folder.samples("arithmetic")
+    write_samples(file, [{**sample, "correct": False} for sample in right])
+    evaluate(model, protocol(), folder)
+    assert json.loads(folder.metrics("arithmetic").read_text())["accuracy"] == 0
+    result = rescore(file, processes=1)
+    assert (result.accuracy, len(result.changed)) == (1.0, 5)
+    assert read_samples(file) == right
+    assert json.loads(folder.metrics("arithmetic").read_text())["accuracy"] == 1
+
+
+def test_files_to_rescore(folder: StepFolder, tmp_path: Path) -> None:
+    folder.root.mkdir(parents=True)
+    file = folder.samples("arithmetic")
+    write_samples(file, [])
+    for path in (file, folder.root, folder.root.parent):
+        assert sample_files(path) == [file]
+    with pytest.raises(RunFolderError, match="no folder of an evaluation"):
+        sample_files(tmp_path / "nowhere")
