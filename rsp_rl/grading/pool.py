@@ -42,15 +42,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Counters:
-    """What happened in this process since it started (or since `reset`)."""
+    """What happened in this process since it started."""
 
     timeouts: int = 0
     crashes: int = 0
     unparsable: int = 0
-
-    def reset(self) -> None:
-        """Set all to zero."""
-        self.timeouts = self.crashes = self.unparsable = 0
 
 
 class Pool:
