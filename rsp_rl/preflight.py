@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from rsp_rl.placement import check_chat_template
 
 #: verl's agent loop for single-turn rollouts, the one that soft prompts extend.
 SINGLE_TURN_AGENT = "single_turn_agent"
+
+#: Module of the optimiser of `configs/memory/low.yaml`; importing it imports DeepSpeed.
+CPU_ADAM_MODULE = "rsp_rl.verl_plugin.cpu_adam"
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
@@ -278,6 +282,35 @@ def check_guard_support(config: DictConfig) -> None:
         raise ConfigError(
             "algorithm.rollout_correction.bypass_mode=True: the guard compares the rollout's "
             "log-probs with the actor's, which that mode does not compute; set it to False"
+        )
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.get("logprobs_mode") == "raw_logprobs" and rollout.temperature != 1.0:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs: the rollout's log-probs are "
+            f"those at temperature 1, the actor's at temperature={rollout.temperature}; set "
+            "logprobs_mode=processed_logprobs, or temperature=1.0"
+        )
+
+
+def check_optimizer(config: DictConfig) -> None:
+    """Refuse DeepSpeed's CPU Adam where it cannot work.
+
+    Raises:
+        ConfigError: Naming the setting or the missing package.
+    """
+    actor = config.actor_rollout_ref.actor
+    if actor.optim.get("optimizer_impl") != CPU_ADAM_MODULE:
+        return
+    if actor.strategy != "fsdp2" or not actor.fsdp_config.offload_policy:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.optim.optimizer_impl={CPU_ADAM_MODULE} needs the parameters "
+            f"on the CPU, but strategy={actor.strategy} and fsdp_config.offload_policy="
+            f"{actor.fsdp_config.offload_policy}; choose it with +memory=low"
+        )
+    if find_spec("deepspeed") is None:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.optim.optimizer_impl={CPU_ADAM_MODULE} needs DeepSpeed: "
+            "pip install deepspeed, or leave +memory=low out"
         )
 
 

@@ -23,12 +23,15 @@ from rsp_rl.preflight import (
     check_guard_support,
     check_lengths,
     check_model,
+    check_optimizer,
     check_rsp_support,
     check_tokenizer,
     load_tokenizer,
     resolve_model_folder,
 )
 from rsp_rl.run_folder import RunFolder, RunFolderError, write_json
+from rsp_rl.stop_tokens import FOLDER as GENERATION_CONFIG
+from rsp_rl.stop_tokens import missing_stop_token, write_generation_config
 
 logger = logging.getLogger("rsp_rl.train")
 
@@ -50,6 +53,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if options.enabled:
         check_rsp_support(config)
     check_batches(config)
+    check_optimizer(config)
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
@@ -75,7 +79,11 @@ def prepare(config: DictConfig) -> RunFolder:
     if checkpoint:
         check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
+    stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):
+        if stop_token is not None and vllm.get("generation_config") is None:
+            vllm.generation_config = str(run.root / GENERATION_CONFIG)
+            write_generation_config(run.root / GENERATION_CONFIG, folder, tokenizer, stop_token)
         config.rsp.mean, config.rsp.std = options.mean, options.std
         _set_environment(config, run)
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
