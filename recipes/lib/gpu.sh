@@ -1,0 +1,41 @@
+# What the GPU recipes share; sourced by them at the repository's root, their variables set.
+#
+#   launch CONFIG [overrides]   set up, make the data, train, report; with DRY_RUN=1 only say what
+#                               it would be (settings, steps, memory, RSP's costs), without a GPU
+
+launch() {
+  local config=$1
+  shift
+  local python=${VENV:-.venv}/bin/python groups=(+machine=gpu)
+  [[ $LOW_MEMORY == 1 ]] && groups+=(+memory=low)
+  local overrides=(
+    "${groups[@]}"
+    run_dir="$RUN_DIR"
+    actor_rollout_ref.model.path="$MODEL"
+    data.train_files="$DATA_DIR/train.parquet"
+    data.val_files="$DATA_DIR/validation.parquet"
+    trainer.nnodes="$NNODES"
+    trainer.n_gpus_per_node="$GPUS_PER_NODE"
+    trainer.total_training_steps="$STEPS"
+    trainer.max_actor_ckpt_to_keep="$KEEP_CHECKPOINTS"
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu="$MAX_TOKENS_PER_GPU"
+    actor_rollout_ref.actor.ulysses_sequence_parallel_size="$ULYSSES"
+    actor_rollout_ref.actor.fsdp_config.param_offload="$OFFLOAD"
+    actor_rollout_ref.actor.fsdp_config.optimizer_offload="$OFFLOAD"
+    actor_rollout_ref.rollout.tensor_model_parallel_size="$ROLLOUT_TP"
+    actor_rollout_ref.rollout.gpu_memory_utilization="$GPU_MEMORY_UTILIZATION"
+    "$@"
+  )
+  if [[ $DRY_RUN == 1 ]]; then
+    [[ -x $python ]] || bash scripts/setup.sh
+    "$python" -m rsp_rl.dry_run --config-name "$config" --gpu-memory-gb "$GPU_MEMORY_GB" \
+      "${overrides[@]}"
+    return
+  fi
+  bash scripts/setup.sh gpu
+  if [[ ! -f $DATA_DIR/train.parquet ]]; then
+    "$python" scripts/prepare_data.py --output "$DATA_DIR" --template "$TEMPLATE"
+  fi
+  "$python" -m rsp_rl.train --config-name "$config" "${overrides[@]}"
+  "$python" -m rsp_rl.cli report "$RUN_DIR"
+}
