@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import tempfile
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from packaging.requirements import Requirement
 
 from rsp_rl import dry_run
 from rsp_rl.data.templates import ChatTemplate, get_template
@@ -282,3 +285,26 @@ def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         "error: a mini-batch of 256 prompts x rollout.n=8 rollouts does not divide over 3 "
         "data-parallel ranks"
     ]
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [("torch", "vllm"), ("vllm", "vllm"), ("transformers", "vllm"), ("flash-attn", "fsdp")],
+)
+def test_the_dockerfile_pins_what_verl_pins(package: str, extra: str) -> None:
+    """By verl's own metadata; `fsdp` names flash-attn through another of its extras."""
+    pins = {}
+    for line in metadata.requires("verl") or ():
+        found = Requirement(line)
+        extras = (extra, "flash-attn-cu130torch211")
+        if any(found.marker and found.marker.evaluate({"extra": name}) for name in extras):
+            pins[found.name] = str(found.specifier)
+    text = (RECIPES.parent / "scripts" / "docker" / "Dockerfile").read_text()
+    argument = f"{package.upper().replace('-', '_')}_VERSION"
+    [version] = re.findall(rf"^ARG {argument}=(.+)$", text, flags=re.MULTILINE)
+    assert pins[package] == f"=={version}"
+
+
+def test_the_dockerfile_has_the_installed_verl() -> None:
+    text = (RECIPES.parent / "scripts" / "docker" / "Dockerfile").read_text()
+    assert f"ARG VERL_VERSION={metadata.version('verl')}\n" in text

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from transformers import PreTrainedTokenizerFast
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerFast, Qwen2Config
 
+from rsp_rl.dry_run import compose_config
 from rsp_rl.stop_tokens import missing_stop_token, write_generation_config
+from rsp_rl.train import prepare
 from tests.unit import templates
 
 
@@ -64,3 +70,44 @@ def test_vllm_stops_at_the_written_tokens(tmp_path: Path, named: int | list[int]
     stops = {*(named if isinstance(named, list) else [named]), end_of_turn}
     assert set(request.stop_token_ids) == stops
     assert (request.temperature, request.top_k) == (1.0, 50)
+
+
+@pytest.mark.parametrize("end", ["<|endoftext|>", "<|im_end|>"])
+@pytest.mark.parametrize("config_name", ["dapo", "dapo_rsp"])
+def test_a_run_gets_the_stop_tokens_that_its_model_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config_name: str, end: str
+) -> None:
+    """With and without RSP alike, and only where one is missing."""
+    for name in ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR"):  # prepare sets them
+        monkeypatch.setenv(name, "")
+    model = tmp_path / "model"
+    tokenizer = templates.chatml()
+    tokenizer.eos_token = end
+    tokenizer.save_pretrained(model)
+    Qwen2Config(
+        hidden_size=16, num_attention_heads=2, max_position_embeddings=4096
+    ).save_pretrained(model)
+    save_file({"model.embed_tokens.weight": torch.ones(9, 16)}, model / "model.safetensors")
+    row = {
+        "data_source": "math",
+        "prompt": [{"role": "user", "content": "2+2?"}],
+        "reward_model": {"style": "rule", "ground_truth": "4"},
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "data.parquet")
+    run = tmp_path / "run"
+    overrides = [
+        "+machine=gpu",
+        f"run_dir={run}",
+        f"actor_rollout_ref.model.path={model}",
+        f"data.train_files={tmp_path / 'data.parquet'}",
+        f"data.val_files={tmp_path / 'data.parquet'}",
+    ]
+    config = compose_config(config_name, overrides)
+    prepare(config)
+    vllm = config.actor_rollout_ref.rollout.engine_kwargs.vllm
+    if end == "<|im_end|>":
+        assert "generation_config" not in vllm
+        return
+    written = json.loads((Path(vllm.generation_config) / "generation_config.json").read_text())
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert written["eos_token_id"] == sorted(ends)
