@@ -81,6 +81,11 @@ class Request:
     sampling: dict[str, Any]
     record: SoftPromptRecord | None = None
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether its seed does not matter."""
+        return self.sampling["temperature"] == 0
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -197,10 +202,24 @@ class _Window:
     def __init__(self, requests: Iterable[Request], options: EngineOptions) -> None:
         self._waiting = deque(requests)
         self._size = options.max_num_seqs + max(8, options.max_num_seqs // 4)
+        # vLLM's CPU target ignores the seeds of a whole batch if one request in it has none that
+        # counts, that is, if it is greedy: there, greedy and sampled ones are kept apart.
+        self._mixes = has_gpu()
 
-    def refill(self, in_flight: int) -> list[Request]:
-        count = min(self._size - in_flight, len(self._waiting))
-        return [self._waiting.popleft() for _ in range(count)]
+    def refill(self, in_flight: list[Request]) -> list[Request]:
+        """What an engine gets next, beside what it has."""
+        new: list[Request] = []
+        while self._waiting and len(in_flight) + len(new) < self._size:
+            other = next(iter(in_flight or new), None)
+            if other and not self._mixes and other.is_greedy != self._waiting[0].is_greedy:
+                break
+            new.append(self._waiting.popleft())
+        return new
+
+
+def _without(requests: list[Request], finished: list[Completion]) -> list[Request]:
+    numbers = {completion.number for completion in finished}
+    return [request for request in requests if request.number not in numbers]
 
 
 class LocalEngine:
@@ -213,10 +232,10 @@ class LocalEngine:
     def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
         """See `Engines.generate`."""
         window = _Window(requests, self._options)
-        in_flight = 0
+        in_flight: list[Request] = []
         while (new := window.refill(in_flight)) or in_flight:
             finished = self._engine.exchange(new)
-            in_flight += len(new) - len(finished)
+            in_flight = _without(in_flight + new, finished)
             yield finished
 
     def close(self) -> None:
@@ -264,14 +283,14 @@ class RayEngines:
         import ray
 
         window = _Window(requests, self._options)
-        in_flight = dict.fromkeys(self._actors, 0)
+        in_flight: dict[Any, list[Request]] = {actor: [] for actor in self._actors}
         calls: dict[Any, Any] = {}
         while True:
             for actor in self._actors:
                 if actor in calls.values():
                     continue
                 new = window.refill(in_flight[actor])
-                in_flight[actor] += len(new)
+                in_flight[actor] += new
                 if in_flight[actor]:
                     calls[actor.exchange.remote(new)] = actor
             if not calls:
@@ -282,7 +301,7 @@ class RayEngines:
                 finished = ray.get(call)
             except ray.exceptions.RayActorError as error:
                 raise GenerationError(_DEAD) from error
-            in_flight[actor] -= len(finished)
+            in_flight[actor] = _without(in_flight[actor], finished)
             yield finished
 
     def close(self) -> None:
