@@ -1,7 +1,8 @@
 """What the evaluation harness costs over a bare `vllm.LLM.generate` on the same requests.
 
-    python scripts/bench/evaluation.py --model runs/tiny_model --output runs/bench_evaluation \
-        --protocol tiny --rounds 3 'samples=40'
+    python -m rsp_rl.tiny --no-warmup --output runs/random_model
+    python scripts/bench/evaluation.py --model runs/random_model --output runs/bench_evaluation \
+        max_tokens=512 sampling.temperature=1.0 sampling.samples=8
 
 Each round runs both, each in a process of its own, in turn; every run loads the model, generates
 and ends. The harness also grades every output and writes it to disk. `timeline.png` shows outputs
@@ -94,6 +95,7 @@ def bare(args: argparse.Namespace) -> dict:
         max_num_seqs=args.max_num_seqs,
         enforce_eager=not has_gpu(),
         enable_prefix_caching=True,
+        enable_chunked_prefill=has_gpu(),  # see rsp_rl.evaluation.generation
     )
     outputs = engine.generate(
         [{"prompt_token_ids": request.token_ids} for request in requests],
