@@ -98,13 +98,13 @@ def finished_checkpoints(checkpoints: Path) -> dict[int, Path]:
     checkpoints (`trainer.max_actor_ckpt_to_keep`) verl leaves the folder without weights.
     """
     tracker = checkpoints / _TRACKER
-    if not tracker.is_file():
+    newest = tracker.read_text().strip() if tracker.is_file() else ""
+    if not newest.isdigit():  # none yet, or verl is writing it this moment
         return {}
-    newest = int(tracker.read_text())
     found = {}
     for folder in checkpoints.glob("global_step_*"):
         step = folder.name.removeprefix("global_step_")
-        if step.isdigit() and int(step) <= newest and _has_weights(folder):
+        if step.isdigit() and int(step) <= int(newest) and _has_weights(folder):
             found[int(step)] = folder
     return dict(sorted(found.items()))
 

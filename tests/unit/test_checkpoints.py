@@ -105,6 +105,8 @@ def test_finished_checkpoints_hold_weights_and_are_not_being_saved(tmp_path: Pat
     saved = _checkpoint(tmp_path, 7, weights="huggingface/model.safetensors")
     (tmp_path / "global_step_x").mkdir()
     assert finished_checkpoints(tmp_path) == {}  # the first one is still being saved
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("")  # opened, not yet written
+    assert finished_checkpoints(tmp_path) == {}
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("10\n")
     found = finished_checkpoints(tmp_path)
     assert found == {7: saved, 9: nine, 10: ten}

@@ -1,0 +1,81 @@
+"""Which steps of a run are evaluated, and when; what is done here was done before."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from rsp_rl.evaluation import sweep
+from rsp_rl.evaluation.generation import EngineOptions
+from rsp_rl.evaluation.protocol import load_protocol
+from rsp_rl.evaluation.sweep import Sweep
+from rsp_rl.evaluation.trained_run import TrainedRun
+from tests.unit.evaluation.made_runs import make_evaluation
+from tests.unit.evaluation.test_trained_run import make_run
+
+PROTOCOL = load_protocol("tiny")
+
+
+def make_sweep(root: Path, evaluated: tuple[int, ...], *saved: int, **options: object) -> Sweep:
+    """A run with checkpoints, some steps of which are evaluated."""
+    run = make_run(root, *saved)
+    folder = make_evaluation(
+        root,
+        dict.fromkeys(evaluated, 0.5),
+        benchmarks={"arithmetic": (6, 1)},
+        headline=("arithmetic",),
+        fingerprint=PROTOCOL.fingerprint(),
+    )
+    trained = TrainedRun.open(run)
+    return Sweep(trained, PROTOCOL, folder, EngineOptions(), **options)
+
+
+def test_all_steps_and_the_base_model_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = make_sweep(tmp_path / "run", (0, 10, 20), 20, 10)
+    assert chosen.once() == []
+    said = capsys.readouterr().err
+    assert said.index("step 0: done") < said.index("step 10: done") < said.index("step 20: done")
+    assert "step 20" in chosen.folder.summary_markdown.read_text()
+    assert chosen.folder.report.is_file()
+
+
+def test_a_step_that_fails_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = make_sweep(tmp_path / "run", (10,), 10, steps=(0, 7, 10))
+    base, missing = chosen.once()
+    assert "step 0: actor_rollout_ref.model.path='models/base'" in base
+    assert "step 7: " in missing
+    assert "there are: 10" in missing
+    assert "step 10: done before" in capsys.readouterr().err
+
+
+def test_watching_takes_each_checkpoint_as_it_lands_and_ends_with_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.05)
+    # Training ends with step 30, which is not there yet.
+    chosen = make_sweep(tmp_path / "run", (0, 10, 30), 10)
+    watcher = threading.Thread(target=chosen.watch, daemon=True)
+    watcher.start()
+    watcher.join(timeout=2)
+    assert watcher.is_alive()
+    actor = tmp_path / "run" / "checkpoints" / "global_step_30" / "actor"
+    actor.mkdir(parents=True)
+    (actor / "model_world_size_1_rank_0.pt").touch()
+    watcher.join(timeout=0.5)
+    assert watcher.is_alive()  # verl's tracker does not name it yet
+    tracker = tmp_path / "run" / "checkpoints" / "latest_checkpointed_iteration.txt"
+    tracker.write_text("30")
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if line.startswith("step")] == [
+        "step 0: done before",
+        "step 10: done before",
+        "step 30: done before",
+    ]
