@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-layers", type=int, default=2)
     parser.add_argument("--num-heads", type=int, default=4)
     parser.add_argument("--tie-word-embeddings", action="store_true")
-    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    # So small a model gains nothing from a second thread, and on a busy machine loses much to it.
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     args = parser.parse_args(argv)
     try:
         folder = make_tiny_model(
