@@ -110,13 +110,18 @@ def plot(steps: Steps, file: Path) -> None:
 
     reward = axes[0, 0]
     reward.plot(*series["critic/score/mean"], color="tab:blue")
-    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1))
+    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03))
 
     held_out = axes[0, 1]
     held_out.plot(list(accuracy), list(accuracy.values()), "o-", color="tab:green")
     for step, value in accuracy.items():
-        held_out.annotate(f"{value:.2f}", (step, value), (0, 7), textcoords="offset points")
-    held_out.set(title="Held-out accuracy, greedy, without RSP", ylabel="accuracy", ylim=(0, 1))
+        # Below the point where the panel ends above it.
+        offset = 7 if value < 0.9 else -15
+        held_out.annotate(
+            f"{value:.3f}", (step, value), (0, offset), textcoords="offset points", ha="center"
+        )
+    held_out.set(title="Held-out accuracy, greedy, without RSP", ylabel="accuracy", ylim=(0, 1.03))
+    held_out.margins(x=0.06)
 
     length = axes[1, 0]
     length.plot(*series["response_length/mean"], color="tab:purple")
