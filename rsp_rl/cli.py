@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from rsp_rl import __version__, report
 from rsp_rl.evaluation import cli as evaluate
 from rsp_rl.evaluation import compare
-from rsp_rl.evaluation.generation import GenerationError
 from rsp_rl.grading import cli as grade
+from rsp_rl.inference import cli as generate
+from rsp_rl.inference.requests import GenerationError
 from rsp_rl.options import ConfigError
 from rsp_rl.placement import PlacementError
 from rsp_rl.run_folder import RunFolderError
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.add_parser(commands)
     evaluate.add_parser(commands)
     compare.add_parser(commands)
+    generate.add_parser(commands)
     grade.add_parser(commands)
     args = parser.parse_args(arguments)
     try:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 Position = Literal["prefix", "infix", "suffix"]
 POSITIONS: tuple[str, ...] = get_args(Position)
@@ -196,6 +198,57 @@ def place_in_turn(
         gap, after = _split_at_end_of_turn(tokenizer, closing)
         before += gap
     return _around(tokenizer, bos + _encode(tokenizer, before), _encode(tokenizer, after), length)
+
+
+def place_in_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    token_ids: list[int],
+    length: int,
+    position: Position = "suffix",
+) -> PlacedPrompt:
+    """Put L placeholders into a prompt that is tokenised already, as a server gets it.
+
+    A prompt that ends as the tokenizer's chat template ends one (end-of-turn, assistant turn
+    opened) is taken for a chat, every other one for raw text.
+
+    Args:
+        tokenizer: The prompt's tokenizer.
+        token_ids: Tokens of the prompt, [T].
+        length: L.
+        position: See `place_in_turn`.
+
+    Raises:
+        PlacementError: If an infix has no place because the tokens' text would be tokenised
+            otherwise.
+    """
+    _check(length, position)
+    closing = _closing_tokens(tokenizer)
+    if not closing or token_ids[-len(closing) :] != closing:
+        closing = []
+    before = token_ids[: len(token_ids) - len(closing)]
+    if position == "prefix":
+        return _around(tokenizer, [], token_ids, length)
+    if position == "suffix" or length == 0:
+        return _around(tokenizer, before, closing, length)
+    text = tokenizer.decode(before)
+    if _encode(tokenizer, text) != before:
+        raise PlacementError(
+            "an infix has no place in this prompt: its tokens are not those that the tokenizer "
+            "makes of their text; use position suffix or prefix"
+        )
+    question, instruction = _split_instruction(text)
+    described = f"{question}\n{INFIX_DESCRIPTION.format(length=length)}"
+    after = _encode(tokenizer, instruction) + closing
+    return _around(tokenizer, _encode(tokenizer, described), after, length)
+
+
+def _closing_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the chat template puts after the user's last message; nothing without a template."""
+    try:
+        placed = place_in_chat(tokenizer, [{"role": "user", "content": "Question"}], 1)
+    except PlacementError:
+        return []
+    return placed.token_ids[placed.start + 1 :]
 
 
 def extra_tokens(tokenizer: PreTrainedTokenizerBase, length: int, position: Position) -> int:

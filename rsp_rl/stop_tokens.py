@@ -21,7 +21,7 @@ FOLDER = "generation_config"
 def missing_stop_token(model: Path, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The chat template's end-of-turn token, if neither model nor tokenizer stops at it."""
     token = ChatTemplate().end_of_turn(tokenizer)
-    return None if token is None or token in _known(model, tokenizer) else token
+    return None if token is None or token in known_stop_tokens(model, tokenizer) else token
 
 
 def write_generation_config(
@@ -37,12 +37,12 @@ def write_generation_config(
         tokenizer: Its tokenizer.
         token: The additional stop token.
     """
-    stop_tokens = sorted({*_known(model, tokenizer), token})
+    stop_tokens = sorted({*known_stop_tokens(model, tokenizer), token})
     GenerationConfig(eos_token_id=stop_tokens).save_pretrained(folder)
 
 
-def _known(model: Path, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Tokens that vLLM stops at by itself."""
+def known_stop_tokens(model: Path, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that vLLM, and `transformers`, stop at by themselves."""
     named = None
     if (model / "generation_config.json").is_file():
         named = GenerationConfig.from_pretrained(model).eos_token_id

@@ -9,8 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from rsp_rl.options import ConfigError
 from rsp_rl.placement import (
@@ -21,6 +20,9 @@ from rsp_rl.placement import (
     place_in_chat,
     place_in_turn,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Template(ABC):

@@ -103,11 +103,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("name a model, a checkpoint or a run folder; see rsp-rl eval --help")
     # Imported here: `rsp-rl --help` need not wait for torch and transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
-    from rsp_rl.evaluation.generation import EngineOptions
     from rsp_rl.evaluation.protocol import load_protocol
     from rsp_rl.evaluation.runner import evaluate
     from rsp_rl.evaluation.sweep import Sweep, outcome_line, write_outputs
     from rsp_rl.evaluation.trained_run import TrainedRun, checkpoint_run
+    from rsp_rl.inference.requests import EngineOptions
     from rsp_rl.preflight import resolve_model_folder
 
     protocol = load_protocol(args.protocol, args.overrides)

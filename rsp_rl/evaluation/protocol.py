@@ -15,8 +15,6 @@ and, where wanted, `name`, `seed`, `stop` and `rsp`, as `Protocol` describes the
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rsp_rl.data.benchmarks import BENCHMARKS, Problem
 from rsp_rl.data.templates import get_template
+from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.options import ConfigError, RspOptions
 
 #: Where protocols are found by name.
@@ -192,7 +191,7 @@ class Protocol:
         if not self.rsp.enabled:
             content["rsp"] = None
         content["template"] = repr(get_template(self.template))  # its text, whatever its name
-        return _hash(content, 8).hex()
+        return stable_hash(content, 8).hex()
 
 
 def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Protocol:
@@ -236,28 +235,11 @@ def choose_problems(plan: BenchmarkPlan, problems: Sequence[Problem], seed: int)
     """
     if plan.limit is None:
         return list(problems)
-    ranked = sorted(problems, key=lambda problem: _hash([seed, problem.benchmark, problem.id], 16))
+    ranked = sorted(
+        problems, key=lambda problem: stable_hash([seed, problem.benchmark, problem.id], 16)
+    )
     chosen = {problem.id for problem in ranked[: plan.limit]}
     return [problem for problem in problems if problem.id in chosen]
-
-
-def sample_seed(protocol_seed: int, benchmark: str, problem_id: str, sample: int) -> int:
-    """Sampling seed of one sample, in [0, 2^63): a pure function of its place.
-
-    Args:
-        protocol_seed: The protocol's seed.
-        benchmark: Name of the benchmark.
-        problem_id: Id of the problem.
-        sample: Number of the sample among those of its problem.
-    """
-    place = [protocol_seed, benchmark, problem_id, sample]
-    return int.from_bytes(_hash(place, 8), "big") >> 1
-
-
-def _hash(content: object, size: int) -> bytes:
-    """BLAKE2b of plain types; JSON keeps `["1", 2]` and `[1, "2"]` apart."""
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=size).digest()
 
 
 def _find(name_or_path: str | Path) -> Path:

@@ -11,11 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from rsp_rl.data.benchmarks import Problem
 from rsp_rl.data.templates import get_template
-from rsp_rl.evaluation.generation import Request
-from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol, sample_seed
+from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol
+from rsp_rl.inference.prompts import Sampling, sample_requests, sample_seeds
+from rsp_rl.inference.requests import Request
 from rsp_rl.options import ConfigError
-from rsp_rl.placement import placeholder_id
-from rsp_rl.soft_prompt import SoftPromptRecord
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,16 @@ def questions(
         PlacementError: If a soft prompt has no place in a prompt.
     """
     template, rsp = get_template(protocol.template), protocol.rsp
+    # A base model's config may name its end of text alone, not that of the turn.
     end_of_turn = template.end_of_turn(tokenizer)
+    sampling = Sampling(
+        temperature=plan.temperature,
+        top_p=plan.top_p,
+        top_k=plan.top_k,
+        max_tokens=protocol.max_tokens,
+        stop=protocol.stop,
+        stop_token_ids=() if end_of_turn is None else (end_of_turn,),
+    )
     for problem in problems:
         placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
         if context is not None and len(placed.token_ids) >= context:
@@ -70,31 +78,13 @@ def questions(
             )
         token_bytes = np.asarray(placed.token_ids, dtype=np.int64).tobytes()
         prompt_hash = hashlib.blake2b(token_bytes, digest_size=8).hexdigest()
-        for number in range(plan.samples):
-            record = None
-            if rsp.enabled:
-                drawn = 0 if rsp.mode == "shared" else number
-                # A name of its own: a draw must not follow from the seed of the sampling.
-                seed = sample_seed(rsp.seed, f"rsp/{plan.benchmark}", problem.id, drawn)
-                record = SoftPromptRecord(
-                    seed=seed,
-                    start=placed.start,
-                    length=rsp.length,
-                    mean=rsp.mean,
-                    std=rsp.std * rsp.scale,
-                    dtype=dtype,
-                    placeholder_id=placeholder_id(tokenizer),
-                )
-            sampling = {
-                "temperature": plan.temperature,
-                "top_p": plan.top_p,
-                "top_k": plan.top_k,
-                "max_tokens": protocol.max_tokens,
-                "stop": list(protocol.stop),
-                # A base model's config may name its end of text alone, not that of the turn.
-                "stop_token_ids": [] if end_of_turn is None else [end_of_turn],
-                "seed": sample_seed(protocol.seed, plan.benchmark, problem.id, number),
-            }
-            yield Question(
-                problem, number, prompt_hash, Request(0, placed.token_ids, sampling, record)
-            )
+        requests = sample_requests(
+            placed,
+            tokenizer,
+            rsp,
+            sampling,
+            sample_seeds(protocol.seed, rsp, plan.benchmark, problem.id, plan.samples),
+            dtype,
+        )
+        for request in requests:
+            yield Question(problem, request.number, prompt_hash, request)

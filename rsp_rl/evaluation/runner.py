@@ -17,13 +17,14 @@ from tqdm import tqdm
 from rsp_rl.data.benchmarks import Problem, load_benchmark
 from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
-from rsp_rl.evaluation.generation import Completion, EngineOptions, Engines, start_engines
 from rsp_rl.evaluation.metrics import benchmark_metrics
 from rsp_rl.evaluation.protocol import Protocol, choose_problems
 from rsp_rl.evaluation.provenance import provenance, weights_digest
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.samples import SampleFile, key_of, verdict_fields
 from rsp_rl.grading import grade, pool
+from rsp_rl.inference.engines import start_engines
+from rsp_rl.inference.requests import Completion, EngineOptions, Engines
 from rsp_rl.options import ConfigError
 from rsp_rl.placement import PlacementError
 from rsp_rl.preflight import check_model, load_tokenizer
@@ -137,15 +138,19 @@ def _write_manifest(
     """Say how the numbers are made; refuse to mix them with others'.
 
     Raises:
-        RunFolderError: If the folder was begun with another protocol or another model.
+        RunFolderError: If the folder was begun with another protocol, model or kind of engine.
     """
-    what = {"fingerprint": protocol.fingerprint(), "weights": weights_digest(model)}
+    what = {
+        "fingerprint": protocol.fingerprint(),
+        "weights": weights_digest(model),
+        "sampler": engine.kind,
+    }
     made_with = []
     if folder.manifest.is_file():
         begun = read_json(folder.manifest)
         for name, value in what.items():
             if begun.get(name) != value:
-                kind = {"fingerprint": "protocol", "weights": "model"}[name]
+                kind = {"fingerprint": "protocol", "weights": "model", "sampler": "engine"}[name]
                 raise RunFolderError(
                     f"{folder.root} holds samples of another {kind} (see {folder.manifest.name}); "
                     f"remove the folder, or choose another one with --output"
@@ -301,7 +306,7 @@ def _ask(
 
 @contextmanager
 def _running(model: Path, engine: EngineOptions, protocol: Protocol) -> Iterator[Engines]:
-    engines = start_engines(str(model), engine, soft_prompts=protocol.rsp.enabled)
+    engines = start_engines(model, engine, soft_prompts=protocol.rsp.enabled)
     try:
         yield engines
     finally:

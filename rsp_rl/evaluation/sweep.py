@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rsp_rl.checkpoints import merge_checkpoint, merged_folder
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.generation import EngineOptions
 from rsp_rl.evaluation.html_report import write_report
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.runner import Outcome, evaluate, is_complete
 from rsp_rl.evaluation.summary import write_summary
 from rsp_rl.evaluation.trained_run import TrainedRun
+from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.options import ConfigError
 from rsp_rl.preflight import resolve_model_folder
 from rsp_rl.run_folder import RunFolderError

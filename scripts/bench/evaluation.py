@@ -65,9 +65,9 @@ def main() -> None:
 def bare(args: argparse.Namespace) -> dict:
     """`LLM.generate`, as a user would write it."""
     from rsp_rl.data.benchmarks import load_benchmark
-    from rsp_rl.evaluation.generation import EngineOptions, has_gpu
     from rsp_rl.evaluation.protocol import choose_problems, load_protocol
     from rsp_rl.evaluation.questions import questions
+    from rsp_rl.inference.requests import EngineOptions, has_gpu
     from rsp_rl.preflight import load_tokenizer
 
     begun = time.monotonic()
@@ -95,7 +95,7 @@ def bare(args: argparse.Namespace) -> dict:
         max_num_seqs=args.max_num_seqs,
         enforce_eager=not has_gpu(),
         enable_prefix_caching=True,
-        enable_chunked_prefill=has_gpu(),  # see rsp_rl.evaluation.generation
+        enable_chunked_prefill=has_gpu(),  # see rsp_rl.inference.vllm_engine
     )
     outputs = engine.generate(
         [{"prompt_token_ids": request.token_ids} for request in requests],
@@ -108,9 +108,9 @@ def bare(args: argparse.Namespace) -> dict:
 def harness(args: argparse.Namespace) -> dict:
     """`rsp_rl.evaluation.runner.evaluate`, with its grading and its files."""
     from rsp_rl.evaluation.folder import EvaluationFolder
-    from rsp_rl.evaluation.generation import EngineOptions
     from rsp_rl.evaluation.protocol import load_protocol
     from rsp_rl.evaluation.runner import evaluate
+    from rsp_rl.inference.requests import EngineOptions
 
     begun = time.monotonic()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")

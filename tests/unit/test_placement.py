@@ -15,6 +15,7 @@ from rsp_rl.placement import (
     extra_tokens,
     place_in_chat,
     place_in_text,
+    place_in_tokens,
     place_in_turn,
     placeholder_id,
 )
@@ -434,6 +435,48 @@ def test_places_in_a_turn(question: str, length: int) -> None:
     assert after == f"\n{INSTRUCTION}{closing}"
     described = "".join((before.removesuffix(f"\n{DESCRIPTION}"), after))
     assert described == tokenizer.decode(plain, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("position", ["suffix", "prefix"])
+@pytest.mark.parametrize("family", FAMILIES)
+@given(content=USER_TEXT, length=st.sampled_from([0, 1, 20]))
+@settings(max_examples=50, deadline=None)
+def test_tokens_of_a_chat_are_placed_as_its_messages(
+    family: str, position: str, content: str, length: int
+) -> None:
+    tokenizer = tokenizer_of(family)
+    tokens = _plain(tokenizer, _user(content))
+    placed = place_in_tokens(tokenizer, tokens, length, position)
+    if length or position == "suffix":
+        assert placed == place_in_chat(tokenizer, _user(content), length, position)
+    assert _without(placed, length) == tokens
+
+
+@pytest.mark.parametrize("family", BYTE_LEVEL)
+@pytest.mark.parametrize("content", [QUESTION, f"{QUESTION}\n{INSTRUCTION}", "x\n\ny 数 "])
+def test_infix_in_tokens(family: str, content: str) -> None:
+    tokenizer = tokenizer_of(family)
+    placed = place_in_tokens(tokenizer, _plain(tokenizer, _user(content)), 20, "infix")
+    expected = place_in_chat(tokenizer, _user(content.rstrip()), 20, "infix")
+    if content == content.rstrip():
+        assert placed == expected
+    assert DESCRIPTION in tokenizer.decode(placed.token_ids[: placed.start])
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_tokens_of_raw_text(position: str) -> None:
+    tokenizer = tokenizer_of("llama_3")
+    tokens = tokenizer(QUESTION).input_ids
+    expected = place_in_text(tokenizer, QUESTION, 3, position)
+    assert place_in_tokens(tokenizer, tokens, 3, position) == expected
+
+
+def test_infix_in_tokens_that_are_not_their_texts() -> None:
+    tokenizer = tokenizer_of("chatml")
+    letters = [tokenizer.encode(letter)[0] for letter in "special"]
+    assert tokenizer.encode("special") != letters
+    with pytest.raises(PlacementError, match="use position suffix or prefix"):
+        place_in_tokens(tokenizer, letters, 3, "infix")
 
 
 def test_turn_of_a_template_without_turns_ends_with_the_suffix() -> None:

@@ -18,8 +18,8 @@ from rsp_rl.evaluation.protocol import (
     Protocol,
     choose_problems,
     load_protocol,
-    sample_seed,
 )
+from rsp_rl.inference.prompts import sample_seed
 from rsp_rl.options import ConfigError, RspOptions
 
 SHIPPED = ("quick", "rsp_paper", "simplerl_zoo", "tiny")
@@ -313,7 +313,8 @@ def test_subsets_and_seeds_are_frozen() -> None:
 
 def test_seeds_are_the_same_in_another_process() -> None:
     code = (
-        "from rsp_rl.evaluation.protocol import load_protocol, sample_seed;"
+        "from rsp_rl.evaluation.protocol import load_protocol;"
+        "from rsp_rl.inference.prompts import sample_seed;"
         "print(sample_seed(3, 'math500', 'test/a.json', 7), load_protocol('quick').fingerprint())"
     )
     result = subprocess.run(

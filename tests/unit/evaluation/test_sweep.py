@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from rsp_rl.evaluation import sweep
-from rsp_rl.evaluation.generation import EngineOptions
 from rsp_rl.evaluation.protocol import load_protocol
 from rsp_rl.evaluation.sweep import Sweep
 from rsp_rl.evaluation.trained_run import TrainedRun
+from rsp_rl.inference.requests import EngineOptions
 from tests.unit.evaluation.made_runs import make_evaluation
 from tests.unit.evaluation.test_trained_run import make_run
 

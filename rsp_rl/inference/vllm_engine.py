@@ -5,103 +5,22 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from rsp_rl.inference.requests import (
+    Completion,
+    EngineOptions,
+    GenerationError,
+    Request,
+    has_gpu,
+)
 from rsp_rl.options import ConfigError
-from rsp_rl.soft_prompt import SoftPromptRecord
 
 _DEAD = (
     "a vLLM engine died; what it said about it stands above (often: out of memory; then lower "
     "--max-num-seqs or --gpu-memory-utilization). Finished samples are kept: the same command goes "
     "on from there"
 )
-
-
-class GenerationError(RuntimeError):
-    """An engine died; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How the model is run; none of it belongs to the protocol.
-
-    Attributes:
-        dtype: `auto` is bfloat16 on a GPU and float32 without one.
-        tensor_parallel: GPUs an engine.
-        data_parallel: Engines; more than one are Ray actors, on one node or on many.
-        max_num_seqs: Samples that an engine generates at once.
-        max_model_len: Longest prompt with output, in tokens; the model's own limit if `None`.
-        gpu_memory_utilization: Share of each GPU's memory that vLLM may take.
-        ray_address: Address of the Ray cluster for several engines; starts one here if `None`.
-    """
-
-    dtype: str = "auto"
-    tensor_parallel: int = 1
-    data_parallel: int = 1
-    max_num_seqs: int = 256
-    max_model_len: int | None = None
-    gpu_memory_utilization: float = 0.9
-    ray_address: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "data_parallel", "max_num_seqs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} must be a whole number above 0")
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ConfigError("--gpu-memory-utilization must be above 0 and at most 1")
-
-    def resolved_dtype(self) -> str:
-        """The dtype that vLLM computes in, and that soft prompts are rounded to."""
-        if self.dtype != "auto":
-            return self.dtype
-        return "bfloat16" if has_gpu() else "float32"
-
-
-def has_gpu() -> bool:
-    """Whether vLLM will run on a GPU here."""
-    import torch
-
-    return torch.cuda.is_available()
-
-
-@dataclass(frozen=True)
-class Request:
-    """One sample to generate.
-
-    Attributes:
-        number: What the caller knows it by.
-        token_ids: The prompt, placeholders included, [T].
-        sampling: Arguments of vLLM's `SamplingParams`.
-        record: The soft prompt, if any.
-    """
-
-    number: int
-    token_ids: list[int]
-    sampling: dict[str, Any]
-    record: SoftPromptRecord | None = None
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether its seed does not matter."""
-        return self.sampling["temperature"] == 0
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A finished sample.
-
-    Attributes:
-        number: The request's.
-        text: Output without special tokens.
-        tokens: Generated tokens.
-        finish_reason: `stop` or `length`.
-    """
-
-    number: int
-    text: str
-    tokens: int
-    finish_reason: str
 
 
 class Engine:
@@ -181,16 +100,6 @@ class Engine:
     def close(self) -> None:
         """End vLLM's processes, which frees the GPU for the next checkpoint."""
         self._engine.engine_core.shutdown(timeout=60)
-
-
-class Engines(Protocol):
-    """One or many engines behind one queue."""
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
-        """Work through the requests in their order; yields whatever has finished."""
-
-    def close(self) -> None:
-        """Free what the engines hold."""
 
 
 class _Window:
@@ -313,15 +222,3 @@ class RayEngines:
             ray.kill(actor)
         if self._started_ray:
             ray.shutdown()
-
-
-def start_engines(model: str, options: EngineOptions, *, soft_prompts: bool) -> Engines:
-    """One engine in this process, or several as Ray actors.
-
-    Args:
-        model: Hugging Face folder; on a cluster, one that every node sees.
-        options: See `EngineOptions`.
-        soft_prompts: Whether requests may have a record.
-    """
-    kind = LocalEngine if options.data_parallel == 1 else RayEngines
-    return kind(model, options, soft_prompts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rsp_rl.evaluation.generation import EngineOptions, Request, _Window
+from rsp_rl.inference.requests import EngineOptions, Request
+from rsp_rl.inference.vllm_engine import _Window
 from rsp_rl.options import ConfigError
 
 

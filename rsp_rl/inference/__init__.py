@@ -1,0 +1,1 @@
+"""Generation with soft prompts: requests, the engines that answer them, and a Python API."""

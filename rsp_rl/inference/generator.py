@@ -1,0 +1,135 @@
+"""The Python API of generation with soft prompts, for notebooks and scripts.
+
+from rsp_rl.inference.generator import Generator
+
+with Generator("Qwen/Qwen2.5-Math-1.5B-Instruct") as generator:
+    for sample in generator.generate("What is 7 * 8?", samples=4, length=20, temperature=1.0):
+        print(sample.text)
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rsp_rl.data.templates import get_template
+from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.inference.engines import start_engines
+from rsp_rl.inference.prompts import Sampling, sample_requests, sample_seeds
+from rsp_rl.inference.requests import Completion, EngineOptions
+from rsp_rl.options import ConfigError, Mode, RspOptions
+from rsp_rl.placement import Position
+from rsp_rl.preflight import check_model, load_tokenizer, resolve_model_folder
+
+
+class Generator:
+    """A loaded model that answers questions, with or without soft prompts.
+
+    Args:
+        model: Hugging Face folder, or name on the hub.
+        template: How a question becomes a prompt: a key of `rsp_rl.data.templates.TEMPLATES`.
+        options: How the model is run; vLLM by default.
+
+    Raises:
+        ConfigError: If the model or the template cannot be used.
+    """
+
+    def __init__(
+        self, model: str, *, template: str = "chat", options: EngineOptions | None = None
+    ) -> None:
+        self._template = get_template(template)
+        self._options = options or EngineOptions()
+        folder = resolve_model_folder(model)
+        self._tokenizer = load_tokenizer(folder)
+        config = check_model(folder)
+        self._context = self._options.max_model_len or getattr(
+            config, "max_position_embeddings", None
+        )
+        self._law = embedding_stats(folder)
+        self._engines = start_engines(folder, self._options, soft_prompts=True)
+
+    def generate(
+        self,
+        question: str,
+        *,
+        samples: int = 1,
+        length: int = 0,
+        position: Position = "suffix",
+        mode: Mode = "independent",
+        scale: float = 1.0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_tokens: int = 2048,
+        seed: int = 0,
+    ) -> list[Completion]:
+        """Answer a question.
+
+        Args:
+            question: Goes into the template as it is.
+            samples: Answers wanted.
+            length: L, soft prompt vectors of an answer; 0 for none.
+            position: Where they go, see `rsp_rl.placement`.
+            mode: `independent`, a draw for every sample; `shared`, one for all.
+            scale: Multiplies sigma_E.
+            temperature: 0 is greedy.
+            top_p: Nucleus; 1 for all.
+            top_k: 0 for the whole vocabulary.
+            max_tokens: Most generated tokens a sample.
+            seed: Of draws and sampling; a sample's depend on question, number and seed alone.
+
+        Returns:
+            The samples by number.
+
+        Raises:
+            ConfigError: On a bad value, or if the prompt leaves no room for an answer.
+            PlacementError: If the soft prompt has no place in the prompt.
+        """
+        rsp = RspOptions(
+            length=length,
+            position=position,
+            mode=mode,
+            scale=scale,
+            seed=seed,
+            mean=self._law.mean,
+            std=self._law.std,
+        )
+        placed = self._template.place(self._tokenizer, question, length, position)
+        if self._context is not None and len(placed.token_ids) >= self._context:
+            raise ConfigError(
+                f"a prompt of {len(placed.token_ids)} tokens, {length} of them RSP, leaves no room "
+                f"for an answer in a context of {self._context}"
+            )
+        end_of_turn = self._template.end_of_turn(self._tokenizer)
+        sampling = Sampling(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            max_tokens=max_tokens,
+            stop=(),
+            stop_token_ids=() if end_of_turn is None else (end_of_turn,),
+        )
+        requests = sample_requests(
+            placed,
+            self._tokenizer,
+            rsp,
+            sampling,
+            sample_seeds(seed, rsp, "question", question, samples),
+            self._options.resolved_dtype(),
+        )
+        finished = [done for batch in self._engines.generate(requests) for done in batch]
+        return sorted(finished, key=lambda completion: completion.number)
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        self._engines.close()
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

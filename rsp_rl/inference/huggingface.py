@@ -1,0 +1,153 @@
+"""The reference engine: `transformers`' own `generate`, with soft prompts as input embeddings.
+
+Slow and simple: batches of prompts padded on the left, each generated to its longest output. It
+stands beside vLLM so that the two can be compared, and runs where vLLM does not.
+
+Shape suffixes: `_BT` batch and padded prompt, `_BTD` the same with the hidden size, `_BV` logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
+from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.placement import placeholder_id
+from rsp_rl.preflight import load_tokenizer
+from rsp_rl.stop_tokens import known_stop_tokens
+
+
+class HuggingFaceEngine:
+    """A model in this process; see `Engines`.
+
+    Args:
+        model: Hugging Face folder.
+        options: `dtype`, and `max_num_seqs` as the batch size, apply.
+    """
+
+    def __init__(self, model: Path, options: EngineOptions) -> None:
+        self._tokenizer = load_tokenizer(model)
+        self._stop_tokens = known_stop_tokens(model, self._tokenizer)
+        self._batch_size = options.max_num_seqs
+        self._model = AutoModelForCausalLM.from_pretrained(
+            model, dtype=getattr(torch, options.resolved_dtype())
+        ).eval()
+        self._model.to("cuda" if has_gpu() else "cpu")
+        # The model's own defaults (sampling, penalties) are not what requests ask for.
+        self._model.generation_config = GenerationConfig()
+        self._injector = SoftPromptInjector(self._model.get_input_embeddings())
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        """See `Engines.generate`; a batch holds requests of the same sampling parameters."""
+        for _, alike in groupby(requests, key=_parameters):
+            while batch := list(islice(alike, self._batch_size)):
+                yield self._generate(batch)
+
+    @torch.inference_mode()
+    def _generate(self, batch: list[Request]) -> list[Completion]:
+        sampling = batch[0].sampling
+        stop_tokens = sorted(self._stop_tokens | set(sampling["stop_token_ids"]))
+        embeds_BTD, mask_BT = self._embed(batch)
+        outputs = self._model.generate(
+            inputs_embeds=embeds_BTD,
+            attention_mask=mask_BT,
+            logits_processor=_processors(batch),
+            stop_strings=sampling["stop"] or None,
+            tokenizer=self._tokenizer,
+            generation_config=GenerationConfig(
+                max_new_tokens=sampling["max_tokens"],
+                eos_token_id=stop_tokens,
+                pad_token_id=placeholder_id(self._tokenizer),
+                do_sample=False,  # `_SeededSampling` does
+            ),
+        )
+        rows = zip(batch, outputs.tolist(), strict=True)
+        return [self._completion(request, tokens, set(stop_tokens)) for request, tokens in rows]
+
+    def _embed(self, batch: list[Request]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings of the prompts, padded on the left, with H in place; and their mask."""
+        lengths = [len(request.token_ids) for request in batch]
+        width, device = max(lengths), self._model.device
+        ids_BT = torch.full((len(batch), width), placeholder_id(self._tokenizer), device=device)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, request in enumerate(batch):
+            ids_BT[row, width - lengths[row] :] = torch.tensor(request.token_ids)
+            mask_BT[row, width - lengths[row] :] = 1
+        placed = [(i, request.record) for i, request in enumerate(batch) if request.record]
+        records = [record for _, record in placed]
+        starts = [row * width + width - lengths[row] for row, _ in placed]
+        embedding = self._model.get_input_embeddings()
+        rows_KD = draw_rows(records, embedding.weight.shape[1])
+        with self._injector.inject(flat_positions(records, starts), rows_KD):
+            return embedding(ids_BT), mask_BT
+
+    def _completion(self, request: Request, tokens: list[int], stop_tokens: set[int]) -> Completion:
+        """One row of a batch: ends at its first stop token, whatever padding follows."""
+        end = next((i + 1 for i, token in enumerate(tokens) if token in stop_tokens), None)
+        tokens = tokens[:end]
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        cuts = [text.find(stop) for stop in request.sampling["stop"] if stop in text]
+        reason = "stop" if cuts or end is not None else "length"
+        return Completion(request.number, text[: min(cuts, default=None)], len(tokens), reason)
+
+    def close(self) -> None:
+        """See `Engines.close`."""
+        del self._model
+        if has_gpu():
+            torch.cuda.empty_cache()
+
+
+def _parameters(request: Request) -> tuple:
+    """What all requests of a batch have in common."""
+    sampling = request.sampling
+    names = ("temperature", "top_p", "top_k", "max_tokens")
+    lists = (tuple(sampling[name]) for name in ("stop", "stop_token_ids"))
+    return *(sampling[name] for name in names), *lists
+
+
+def _processors(batch: list[Request]) -> LogitsProcessorList:
+    """Temperature, top-k, top-p in vLLM's order, then the draw; nothing if greedy."""
+    sampling, processors = batch[0].sampling, LogitsProcessorList()
+    if batch[0].is_greedy:
+        return processors
+    processors.append(TemperatureLogitsWarper(float(sampling["temperature"])))
+    if sampling["top_k"] > 0:
+        processors.append(TopKLogitsWarper(sampling["top_k"]))
+    if sampling["top_p"] < 1:
+        processors.append(TopPLogitsWarper(sampling["top_p"]))
+    processors.append(_SeededSampling([request.sampling["seed"] for request in batch]))
+    return processors
+
+
+class _SeededSampling(LogitsProcessor):
+    """Samples each row with its own seed, whatever batch it is in.
+
+    Gumbel-max: the largest of logits plus Gumbel noise is a sample of their softmax. `generate`
+    then takes the largest, as if it were greedy; its own sampling has one generator for all rows.
+    """
+
+    def __init__(self, seeds: list[int]) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores with noise, [B, V]."""
+        noise_BV = torch.stack(
+            [
+                torch.empty(scores.shape[1]).exponential_(generator=generator).log_().neg_()
+                for generator in self._generators
+            ]
+        )
+        return scores.float() + noise_BV.to(scores.device)

@@ -1,0 +1,125 @@
+"""From a placed prompt to requests: one a sample, each with its own seed and its own draw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsp_rl.inference.requests import Request
+from rsp_rl.options import RspOptions
+from rsp_rl.placement import PlacedPrompt, placeholder_id
+from rsp_rl.soft_prompt import SoftPromptRecord
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen, for all samples of a prompt.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: Nucleus; 1 for all.
+        top_k: 0 for the whole vocabulary, as vLLM has it.
+        max_tokens: Most generated tokens.
+        stop: Strings at which an output is cut off.
+        stop_token_ids: Tokens that end an output, beside the model's own.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+    stop: tuple[str, ...]
+    stop_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The two seeds of a sample; neither follows from the other.
+
+    Attributes:
+        sampling: Of its tokens, in [0, 2^63).
+        draw: Of its soft prompt.
+    """
+
+    sampling: int
+    draw: int
+
+
+def sample_requests(
+    placed: PlacedPrompt,
+    tokenizer: PreTrainedTokenizerBase,
+    rsp: RspOptions,
+    sampling: Sampling,
+    seeds: Iterable[Seeds],
+    dtype: str,
+) -> Iterator[Request]:
+    """Requests for the samples of one prompt, numbered from 0.
+
+    Args:
+        placed: The prompt, L placeholders in it.
+        tokenizer: The model's.
+        rsp: Soft prompts; mu_E and sigma_E set if there are any.
+        sampling: How tokens are chosen.
+        seeds: Of each sample.
+        dtype: What soft prompts are rounded to.
+    """
+    for number, seed in enumerate(seeds):
+        record = None
+        if rsp.enabled:
+            record = SoftPromptRecord(
+                seed=seed.draw,
+                start=placed.start,
+                length=rsp.length,
+                mean=rsp.mean,
+                std=rsp.std * rsp.scale,
+                dtype=dtype,
+                placeholder_id=placeholder_id(tokenizer),
+            )
+        arguments = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "max_tokens": sampling.max_tokens,
+            "stop": list(sampling.stop),
+            "stop_token_ids": list(sampling.stop_token_ids),
+            "seed": seed.sampling,
+        }
+        yield Request(number, placed.token_ids, arguments, record)
+
+
+def sample_seeds(
+    sampling_seed: int, rsp: RspOptions, group: str, prompt: str, samples: int
+) -> Iterator[Seeds]:
+    """Seeds of a prompt's samples, a pure function of their place.
+
+    Args:
+        sampling_seed: Of the tokens' sampling; the draws' is `rsp.seed`.
+        rsp: `shared` draws are one for all samples of a prompt.
+        group: Name of the prompt's benchmark.
+        prompt: Id of the prompt within it.
+        samples: How many.
+    """
+    for number in range(samples):
+        drawn = 0 if rsp.mode == "shared" else number
+        yield Seeds(
+            sampling=sample_seed(sampling_seed, group, prompt, number),
+            # A name of its own: a draw must not follow from the seed of the sampling.
+            draw=sample_seed(rsp.seed, f"rsp/{group}", prompt, drawn),
+        )
+
+
+def stable_hash(content: object, size: int) -> bytes:
+    """BLAKE2b of plain types; JSON keeps `["1", 2]` and `[1, "2"]` apart."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=size).digest()
+
+
+def sample_seed(seed: int, group: str, prompt: str, sample: int) -> int:
+    """Seed of one sample, in [0, 2^63): a pure function of its place."""
+    return int.from_bytes(stable_hash([seed, group, prompt, sample], 8), "big") >> 1

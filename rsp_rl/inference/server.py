@@ -1,0 +1,124 @@
+"""Soft prompts on vLLM's own server: `vllm serve MODEL --enable-prompt-embeds`.
+
+A plug-in that vLLM loads by itself (entry point group `vllm.general_plugins`). A request asks for
+a soft prompt by vLLM's extra arguments, as the openai client sends them:
+
+    client.chat.completions.create(
+        model=..., messages=[...],
+        extra_body={"vllm_xargs": {"rsp_length": 20, "rsp_position": "suffix", "rsp_seed": 7}},
+    )
+
+All others pass through untouched. The n choices of one request share its draw; for independent
+ones send n requests with seeds of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
+from rsp_rl.placement import place_in_tokens, placeholder_id
+from rsp_rl.preflight import resolve_model_folder
+from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
+
+#: Names of the extra arguments; all others starting with `rsp_` are refused.
+LENGTH, POSITION, SEED, SCALE = "rsp_length", "rsp_position", "rsp_seed", "rsp_scale"
+
+
+def register() -> None:
+    """Let vLLM's asynchronous engine understand requests for soft prompts.
+
+    vLLM has no extension point between a request's extra arguments and its prompt, hence this
+    patch of one method. It is safe to call twice.
+    """
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    add_request = AsyncLLM.add_request
+    if hasattr(add_request, "__wrapped__"):
+        return
+
+    @functools.wraps(add_request)
+    async def with_soft_prompt(
+        self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        asked = soft_prompt_arguments(getattr(params, "extra_args", None))
+        if asked:
+            params = params.clone()
+            params.extra_args = {
+                name: value for name, value in params.extra_args.items() if name not in asked
+            }
+            # In a thread: drawing and placing must not hold up the other requests.
+            prompt = await asyncio.to_thread(_mixed, self, prompt, asked)
+        return await add_request(self, request_id, prompt, params, *args, **kwargs)
+
+    AsyncLLM.add_request = with_soft_prompt
+
+
+def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The extra arguments that ask for a soft prompt; empty for a request without one.
+
+    Raises:
+        ConfigError: On an unknown one, or if there are some without a length.
+    """
+    asked = {name: value for name, value in (extra_args or {}).items() if name.startswith("rsp_")}
+    # Training's requests carry a whole record, under a name of its own.
+    asked.pop(EXTRA_ARG, None)
+    known = (LENGTH, POSITION, SEED, SCALE)
+    if unknown := sorted(set(asked) - set(known)):
+        raise ConfigError(f"unknown extra argument {unknown[0]}; known: {', '.join(known)}")
+    if asked and LENGTH not in asked:
+        raise ConfigError(f"{', '.join(sorted(asked))} without {LENGTH}; say how long it is to be")
+    return asked
+
+
+def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
+    """A prompt of tokens as vLLM's mixed prompt."""
+    from rsp_rl.mixed_prompt import mixed_prompt
+
+    model = engine.vllm_config.model_config
+    if not model.enable_prompt_embeds:
+        raise ConfigError(
+            "this server takes no soft prompts; start it as vllm serve MODEL --enable-prompt-embeds"
+        )
+    token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
+    if not token_ids:
+        raise ConfigError("soft prompts need a prompt of text or tokens")
+    mean, std = _law(model.model)
+    options = RspOptions(
+        length=asked[LENGTH],
+        position=asked.get(POSITION, "suffix"),
+        scale=asked.get(SCALE, 1.0),
+        mean=mean,
+        std=std,
+    )
+    if not options.enabled:
+        return prompt
+    tokenizer = engine.get_tokenizer()
+    placed = place_in_tokens(tokenizer, list(token_ids), options.length, options.position)
+    if len(placed.token_ids) >= model.max_model_len:
+        raise ConfigError(
+            f"a prompt of {len(placed.token_ids)} tokens, {options.length} of them RSP, leaves no "
+            f"room for an output in a context of {model.max_model_len}"
+        )
+    record = SoftPromptRecord(
+        seed=asked.get(SEED, 0),
+        start=placed.start,
+        length=options.length,
+        mean=mean,
+        std=std * options.scale,
+        dtype=rollout_dtype(str(model.dtype)),
+        placeholder_id=placeholder_id(tokenizer),
+    )
+    return mixed_prompt(placed.token_ids, record, model.get_hidden_size())
+
+
+@functools.cache
+def _law(model: str) -> tuple[float, float]:
+    """mu_E and sigma_E of the served model."""
+    stats = embedding_stats(Path(resolve_model_folder(model)))
+    return stats.mean, stats.std
