@@ -6,13 +6,19 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.data.templates import TEMPLATES
 from rsp_rl.inference.requests import KINDS
 from rsp_rl.options import MODES
 from rsp_rl.placement import POSITIONS
+
+if TYPE_CHECKING:
+    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.protocol import Protocol
 
 _DESCRIPTION = """\
 Answer a benchmark's problems with random soft prompts, grade the answers and keep both. What was
@@ -49,7 +55,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     sampling.add_argument("--max-tokens", type=int, default=2048)
     sampling.add_argument("--seed", type=int, default=0)
     rsp = parser.add_argument_group("soft prompts")
-    rsp.add_argument("--rsp.length", dest="rsp_length", type=int, default=20, help="L; 0 for none")
+    rsp.add_argument(
+        "--rsp.length", dest="rsp_lengths", type=_lengths, default=[20], metavar="L",
+        help="0 for none; several, such as 10,15,20, to choose among on half of the problems and "
+        "report on the other half (default: 20)",
+    )  # fmt: skip
     rsp.add_argument("--rsp.position", dest="rsp_position", choices=POSITIONS, default="suffix")
     rsp.add_argument(
         "--rsp.mode", dest="rsp_mode", choices=MODES, default="independent",
@@ -64,14 +74,19 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     engine.add_argument("--data-parallel", type=int, default=1, help="vLLM engines")
     engine.add_argument("--max-num-seqs", type=int, default=256, help="samples at once an engine")
     parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
-    parser.add_argument(
-        "--output", type=Path, help="where to write (default: runs/generate/MODEL/SETTINGS)"
-    )
+    parser.add_argument("--output", type=Path, help="where to write (default: runs/generate/MODEL)")
     parser.set_defaults(func=run)
 
 
+def _lengths(text: str) -> list[int]:
+    try:
+        return sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length, or list such as 10,15") from None
+
+
 def run(args: argparse.Namespace) -> int:
-    """Generate what `args` asks for.
+    """Generate what `args` asks for, length by length.
 
     Returns:
         Exit status: 1 if a benchmark failed; the others are written all the same.
@@ -79,34 +94,11 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Imported here: `rsp-rl --help` need not wait for torch and transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
-    from rsp_rl.evaluation.protocol import Protocol
     from rsp_rl.evaluation.runner import evaluate
     from rsp_rl.evaluation.sweep import outcome_line, write_outputs
     from rsp_rl.inference.requests import EngineOptions
     from rsp_rl.preflight import resolve_model_folder
 
-    plan = {
-        "samples": args.samples,
-        "temperature": args.temperature,
-        "top_p": args.top_p,
-        "top_k": args.top_k,
-        "limit": args.limit,
-    }
-    names = list(dict.fromkeys(args.benchmark))
-    protocol = Protocol.from_dict(
-        {
-            "name": "generate",
-            "template": args.template,
-            "max_tokens": args.max_tokens,
-            "seed": args.seed,
-            "rsp": {
-                name: getattr(args, f"rsp_{name}")
-                for name in ("length", "position", "mode", "scale", "seed")
-            },
-            "benchmarks": dict.fromkeys(names, plan),
-            "headline": names,
-        }
-    )
     engine = EngineOptions(
         kind=args.engine,
         dtype=args.dtype,
@@ -114,14 +106,64 @@ def run(args: argparse.Namespace) -> int:
         data_parallel=args.data_parallel,
         max_num_seqs=args.max_num_seqs,
     )
+    # All of them first: a bad setting must not show after the first length's hours.
+    protocols = {length: _protocol(args, length) for length in args.rsp_lengths}
     model = resolve_model_folder(args.model)
     name = re.sub(r"[^\w.-]+", "_", args.model.strip("/."))
-    settings = f"{args.engine}-{args.rsp_position}{args.rsp_length}-{protocol.fingerprint()[:6]}"
-    folder = EvaluationFolder(args.output or Path("runs/generate") / name / settings)
-    outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
-    print(outcome_line(outcome), file=sys.stderr)
-    write_outputs(folder)
-    print(f"samples  {folder.step(0).root}\nreport   {folder.report}")
-    for failed, why in outcome.failed.items():
-        print(f"error: {failed}: {why}", file=sys.stderr)
-    return 1 if outcome.failed else 0
+    root = args.output or Path("runs/generate") / name
+    folders: dict[int, EvaluationFolder] = {}
+    failed = False
+    for length, protocol in protocols.items():
+        label = f"{args.engine}-{args.rsp_position}{length}-{protocol.fingerprint()[:6]}"
+        folder = folders[length] = EvaluationFolder(root / label)
+        outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
+        print(f"L = {length}: {outcome_line(outcome)}", file=sys.stderr)
+        write_outputs(folder)
+        print(f"samples  {folder.step(0).root}\nreport   {folder.report}")
+        for benchmark, why in outcome.failed.items():
+            print(f"error: {benchmark}: {why}", file=sys.stderr)
+        failed |= bool(outcome.failed)
+    if len(folders) > 1 and not failed:
+        _choose(args, folders, root)
+    return int(failed)
+
+
+def _protocol(args: argparse.Namespace, length: int) -> Protocol:
+    from rsp_rl.evaluation.protocol import Protocol
+
+    names = list(dict.fromkeys(args.benchmark))
+    given = ("samples", "temperature", "top_p", "top_k", "limit")
+    plan = {name: getattr(args, name) for name in given}
+    rsp = {name: getattr(args, f"rsp_{name}") for name in ("position", "mode", "scale", "seed")}
+    return Protocol.from_dict(
+        {
+            "name": "generate",
+            "template": args.template,
+            "max_tokens": args.max_tokens,
+            "seed": args.seed,
+            "rsp": {**rsp, "length": length},
+            "benchmarks": {name: plan for name in names},
+            "headline": names,
+        }
+    )
+
+
+def _choose(args: argparse.Namespace, folders: Mapping[int, EvaluationFolder], root: Path) -> None:
+    """Choose a length for each benchmark; on the terminal and in `lengths.json`."""
+    from rsp_rl.evaluation.reading import read_finished_samples
+    from rsp_rl.inference.length_selection import choose_length
+    from rsp_rl.run_folder import write_json
+
+    choices = {}
+    for benchmark in dict.fromkeys(args.benchmark):
+        choice = choices[benchmark] = choose_length(
+            {n: read_finished_samples(folder.step(0), benchmark) for n, folder in folders.items()},
+            args.seed,
+        )
+        print(
+            f"{benchmark}: L = {choice['length']}, accuracy {choice['accuracy']:.4f} "
+            f"[{choice['accuracy_low']:.4f}, {choice['accuracy_high']:.4f}] on the "
+            f"{choice['problems']} problems that did not choose it"
+        )
+    write_json(root / "lengths.json", choices)
+    print(f"lengths  {root / 'lengths.json'}")

@@ -74,23 +74,21 @@ def test_draws_are_independent_or_shared(generators: dict[str, Generator], kind:
 
 
 def test_command(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command on the reference engine: samples, metrics and a report."""
+    """Two lengths on the reference engine: samples, metrics, a report each, and a choice."""
     arguments = ["generate", "--model", str(task.model), "--benchmark", "arithmetic", "--limit"]
-    arguments += ["5", "--template", "plain-chat", "--samples", "3", "--rsp.length", "8"]
+    arguments += ["5", "--template", "plain-chat", "--samples", "3", "--rsp.length", "4,8"]
     arguments += ["--max-tokens", "40", "--engine", "huggingface", "--output", str(tmp_path)]
     assert main(arguments) == 0
-    folder = EvaluationFolder(tmp_path)
+    assert set(json.loads((tmp_path / "lengths.json").read_text())) == {"arithmetic"}
+    assert "problems that did not choose it" in capsys.readouterr().out
+    _, second = sorted(tmp_path.glob("huggingface-suffix*"))
+    folder = EvaluationFolder(second)
     lines = folder.step(0).samples("arithmetic").read_text().splitlines()
     assert len(lines) == 15
     assert folder.report.is_file()
     how = json.loads(folder.step(0).manifest.read_text())
     assert how["engine"]["kind"] == "huggingface"
     assert how["protocol"]["rsp"]["length"] == 8
-    capsys.readouterr()
-    # Another engine's samples do not mix with them.
-    arguments[arguments.index("huggingface")] = "vllm"
-    assert main(arguments) == 1
-    assert "another engine" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from rsp_rl.evaluation.rescore import rescore, sample_files
 from rsp_rl.evaluation.runner import evaluate, is_complete
 from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
 from rsp_rl.grading import grade
+from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.options import ConfigError
 from rsp_rl.preflight import load_tokenizer
 from rsp_rl.run_folder import RunFolderError
@@ -132,7 +133,7 @@ def test_samples_of_another_prompt_are_not_mixed_in(model: Path, folder: StepFol
     assert "another prompt" in outcome.failed["arithmetic"]
 
 
-def test_another_protocol_or_model_is_turned_away(
+def test_another_protocol_model_or_engine_is_turned_away(
     model: Path, folder: StepFolder, tmp_path: Path
 ) -> None:
     folder.root.mkdir(parents=True)
@@ -143,6 +144,8 @@ def test_another_protocol_or_model_is_turned_away(
     other = make_tiny_model(tmp_path / "other", steps=0, seed=1, threads=1)
     with pytest.raises(RunFolderError, match="samples of another model"):
         evaluate(other, protocol(), folder)
+    with pytest.raises(RunFolderError, match="samples of another engine"):
+        evaluate(model, protocol(), folder, engine=EngineOptions(kind="huggingface"))
 
 
 def test_changed_problems_are_noticed(model: Path, folder: StepFolder) -> None:
