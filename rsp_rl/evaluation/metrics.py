@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
@@ -191,9 +192,14 @@ def majority_is_right(group: Sequence[Sample]) -> bool:
     votes: dict[str, list[bool]] = {}
     for sample in group:
         if sample["extracted"]:
-            key = canonical(normalize(sample["extracted"]))
+            key = _spelling(sample["extracted"])
             votes.setdefault(key, []).append(sample["correct"])
     return bool(votes) and max(votes.values(), key=len)[0]
+
+
+@lru_cache(maxsize=1 << 16)  # most of a problem's samples say the same
+def _spelling(answer: str) -> str:
+    return canonical(normalize(answer))
 
 
 def bootstrap_means(values_RP: np.ndarray, rng: np.random.Generator) -> np.ndarray:
