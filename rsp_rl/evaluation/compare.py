@@ -7,15 +7,12 @@ method, which are then shown as their mean. Differences are to the first RUN.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-from collections.abc import Iterable
 from pathlib import Path
 
 from rsp_rl.evaluation import plots
-from rsp_rl.evaluation.comparison import Comparison, Estimate, Run, Table, compare
+from rsp_rl.evaluation.comparison import Comparison, Estimate, Run, Table, compare, percent
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.summary import PEAK_NOTE, markdown_row, read_summary
+from rsp_rl.evaluation.summary import PEAK_NOTE, csv_text, markdown_row, read_summary
 from rsp_rl.options import ConfigError
 from rsp_rl.run_folder import RunFolderError, write_whole
 
@@ -140,8 +137,8 @@ def _table_lines(table: Table) -> list[str]:
     lines = [markdown_row(["benchmark", *head]), markdown_row(["---", *("--:" for _ in head)])]
     for benchmark in table.cells[first]:
         row = [cells[benchmark] for cells in table.cells.values()]
-        values = [_percent(cell.accuracy) for cell in row]
-        values += [_percent(cell.difference, "+") for cell in row if cell.difference]
+        values = [percent(cell.accuracy) for cell in row]
+        values += [percent(cell.difference, "+") for cell in row if cell.difference]
         lines.append(markdown_row([benchmark, *values]))
     return lines
 
@@ -152,13 +149,8 @@ def _curve_lines(comparison: Comparison) -> list[str]:
     lines.append(markdown_row(["--:", *("--:" for _ in comparison.curves)]))
     for step in steps:
         points = [curve.get(step) for curve in comparison.curves.values()]
-        lines.append(markdown_row([str(step), *(_percent(p) if p else "–" for p in points)]))
+        lines.append(markdown_row([str(step), *(percent(p) if p else "–" for p in points)]))
     return lines
-
-
-def _percent(estimate: Estimate, sign: str = "") -> str:
-    value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 def tables_csv(comparison: Comparison) -> str:
@@ -171,13 +163,13 @@ def tables_csv(comparison: Comparison) -> str:
                 values = [*_values(cell.accuracy), *differences]
                 rows.append([choice, name, table.steps[name], benchmark, *values])
     head = "choice,run,step,benchmark,accuracy,low,high,difference,difference_low,difference_high"
-    return _csv(head, rows)
+    return csv_text(head, rows)
 
 
 def curves_csv(comparison: Comparison) -> str:
     """Headline by run and step with its interval, and how many training seeds; fractions."""
     seeds = {r.name: len(r.folders) for r in comparison.runs}
-    return _csv(
+    return csv_text(
         "run,step,seeds,accuracy,low,high",
         [
             [name, step, seeds[name], *_values(estimate)]
@@ -196,11 +188,3 @@ def _curve_points(comparison: Comparison) -> dict[str, dict[int, plots.Point]]:
 
 def _values(estimate: Estimate) -> list[float]:
     return [estimate.value, estimate.low, estimate.high]
-
-
-def _csv(head: str, rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head.split(","))
-    writer.writerows(rows)
-    return text.getvalue()

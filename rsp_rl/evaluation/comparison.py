@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.metrics import RESAMPLES, bootstrap_means, interval, problem_accuracies
-from rsp_rl.evaluation.reading import read_finished_samples, read_problems
+from rsp_rl.evaluation.metrics import RESAMPLES, bootstrap_means, interval
+from rsp_rl.evaluation.reading import read_groups, read_problems
 from rsp_rl.evaluation.summary import Summary
 from rsp_rl.options import ConfigError
 from rsp_rl.run_folder import RunFolderError
@@ -67,18 +67,8 @@ class Run:
 
 
 def _accuracies(folder: EvaluationFolder, step: int, benchmark: str) -> list[float]:
-    file = folder.step(step).samples(benchmark)
-    samples = read_finished_samples(folder.step(step), benchmark)
-    try:
-        accuracy = problem_accuracies(samples)
-    except RunFolderError as error:
-        raise RunFolderError(f"{file}: {error}") from error
-    if odd := sorted(accuracy.keys() ^ read_problems(folder, benchmark).keys()):
-        raise RunFolderError(
-            f"{file} and {folder.problems(benchmark)} do not hold the same problems (for one, "
-            f"{odd[0]!r}); evaluate this step again"
-        )
-    return [accuracy[problem] for problem in sorted(accuracy)]
+    groups = read_groups(folder, folder.step(step), benchmark)
+    return [sum(s["correct"] for s in group) / len(group) for group in groups.values()]
 
 
 @dataclass(frozen=True)
@@ -88,6 +78,12 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def percent(estimate: Estimate, sign: str = "") -> str:
+    """A value with its interval, in percent; `sign` is `+` for differences."""
+    value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 @dataclass(frozen=True)
@@ -193,10 +189,9 @@ def _curves(runs: Sequence[Run], seed: int) -> dict[str, dict[int, Estimate]]:
     curves: dict[str, dict[int, Estimate]] = {r.name: {} for r in runs}
     for step in sorted({step for r in runs for step in r.headline}):
         present = [r for r in runs if step in r.headline]
-        cells = _cells(
-            [(r, step) for r in present], present[0].summaries[0].headline_benchmarks, seed
-        )
-        for name, row in cells.items():
+        in_headline = present[0].summaries[0].headline_benchmarks
+        tables = {r.name: {n: r.accuracies(step, n) for n in in_headline} for r in present}
+        for name, row in estimate(tables, in_headline, seed).items():
             curves[name][step] = row[HEADLINE].accuracy
     return curves
 
@@ -205,29 +200,34 @@ def _table(chosen: Sequence[tuple[Run, int]], seed: int) -> Table:
     in_headline = chosen[0][0].summaries[0].headline_benchmarks
     others = sorted({name for r, _ in chosen for s in r.summaries for name in s.benchmarks})
     shared = [n for n in others if n not in in_headline and all(r.has(s, n) for r, s in chosen)]
+    names = (*in_headline, *shared)
+    tables = {r.name: {name: r.accuracies(step, name) for name in names} for r, step in chosen}
     return Table(
-        steps={r.name: step for r, step in chosen},
-        cells=_cells(chosen, in_headline, seed, shared),
+        steps={r.name: step for r, step in chosen}, cells=estimate(tables, in_headline, seed)
     )
 
 
-def _cells(
-    chosen: Sequence[tuple[Run, int]],
-    in_headline: Sequence[str],
-    seed: int,
-    others: Sequence[str] = (),
+def estimate(
+    tables: Mapping[str, Mapping[str, np.ndarray]], in_headline: Sequence[str], seed: int = 0
 ) -> dict[str, dict[str, Cell]]:
-    """Estimates for runs at chosen steps, from one joint bootstrap.
+    """Accuracies with intervals and differences to the first run, from one joint bootstrap.
 
     A resample draws the problems of each benchmark, the same for all runs, and the training seeds
     of each run, the same for all benchmarks: a seed is one model.
+
+    Args:
+        tables: Accuracy by training seed and problem (S x P), by run and then by benchmark; all
+            runs have the same benchmarks and problems.
+        in_headline: Benchmarks that `HEADLINE`, which the result has last, averages.
+        seed: Of the bootstrap.
     """
     rng = np.random.default_rng(seed)
-    weights = [_seed_weights(len(r.folders), rng) for r, _ in chosen]
-    values: list[dict[str, float]] = [{} for _ in chosen]
-    resampled: list[dict[str, np.ndarray]] = [{} for _ in chosen]
-    for benchmark in (*in_headline, *others):
-        tables_SP = [r.accuracies(step, benchmark) for r, step in chosen]
+    benchmarks = list(next(iter(tables.values())))
+    weights = [_seed_weights(len(table[benchmarks[0]]), rng) for table in tables.values()]
+    values: list[dict[str, float]] = [{} for _ in tables]
+    resampled: list[dict[str, np.ndarray]] = [{} for _ in tables]
+    for benchmark in benchmarks:
+        tables_SP = [table[benchmark] for table in tables.values()]
         means = bootstrap_means(np.concatenate(tables_SP), rng)
         starts = np.cumsum([len(table) for table in tables_SP])[:-1]
         for i, means_S in enumerate(np.split(means, starts, axis=1)):
@@ -237,7 +237,7 @@ def _cells(
         value[HEADLINE] = float(np.mean([value[name] for name in in_headline]))
         draws[HEADLINE] = np.mean([draws[name] for name in in_headline], axis=0)
     return {
-        r.name: {
+        run: {
             name: Cell(
                 accuracy=Estimate(values[i][name], *interval(resampled[i][name])),
                 difference=None
@@ -249,7 +249,7 @@ def _cells(
             )
             for name in values[i]
         }
-        for i, (r, _) in enumerate(chosen)
+        for i, run in enumerate(tables)
     }
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 #: Okabe and Ito's colours, told apart by readers who are colour-blind and on both backgrounds.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8860b")
+#: As many markers, for the same reason.
+MARKERS = "osD^vP*X"
 
-_MARKERS = "osD^vP*X"
 _INK = "#222222"
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _ACCURACY = "accuracy (%), 95% interval"
@@ -31,7 +32,7 @@ Point = tuple[float, float, float]
 
 def headline(summary: Summary) -> Figure:
     """Headline by step with its 95% interval; the peak is marked."""
-    figure, axes = _panels(1, 1, (7.5, 4.2))
+    figure, axes = panels(1, 1, (7.5, 4.2))
     points = {step: (h.accuracy, h.low, h.high) for step, h in summary.headline.items()}
     curve(axes[0], points, COLOURS[0])
     if summary.peak_step is not None:
@@ -45,7 +46,7 @@ def benchmarks(summary: Summary) -> Figure:
     """One panel a benchmark: accuracy by step with its 95% interval."""
     columns = min(4, len(summary.benchmarks))
     rows = math.ceil(len(summary.benchmarks) / columns)
-    figure, axes = _panels(rows, columns, (3.1 * columns + 0.6, 2.5 * rows + 0.4))
+    figure, axes = panels(rows, columns, (3.1 * columns + 0.6, 2.5 * rows + 0.4))
     for axis, name in zip(axes, summary.benchmarks, strict=False):
         points = {
             step: (m[name]["accuracy"], m[name]["accuracy_low"], m[name]["accuracy_high"])
@@ -63,12 +64,12 @@ def benchmarks(summary: Summary) -> Figure:
 
 def response_length(summary: Summary) -> Figure:
     """Mean tokens and share of outputs that the token limit cut off, by step and benchmark."""
-    figure, (length, cut_off) = _panels(1, 2, (10, 4.2))
+    figure, (length, cut_off) = panels(1, 2, (10, 4.2))
     for number, name in enumerate(summary.benchmarks):
         done = {step: m[name] for step, m in summary.metrics.items() if name in m}
         style = {
             "color": COLOURS[number % len(COLOURS)],
-            "marker": _MARKERS[number % len(_MARKERS)],
+            "marker": MARKERS[number % len(MARKERS)],
             "markersize": 4,
             "label": name,
         }
@@ -95,10 +96,10 @@ BY_STEP: dict[str, Callable[[Summary], Figure]] = {
 
 def runs(curves: Mapping[str, Mapping[int, Point]]) -> Figure:
     """The paper's Figure 5: headline by step for each run, with bands, peaks marked."""
-    figure, axes = _panels(1, 1, (7.5, 4.5))
+    figure, axes = panels(1, 1, (7.5, 4.5))
     for number, (name, points) in enumerate(curves.items()):
         colour = COLOURS[number % len(COLOURS)]
-        curve(axes[0], points, colour, _MARKERS[number % len(_MARKERS)], name)
+        curve(axes[0], points, colour, MARKERS[number % len(MARKERS)], name)
         mark_peak(axes[0], points, colour)
     axes[0].set(xlabel="training step", ylabel=f"headline {_ACCURACY}")
     axes[0].legend(frameon=False)
@@ -156,7 +157,8 @@ def to_svg(figure: Figure) -> str:
     return svg[svg.index("<svg") :].replace(_INK, "currentColor")
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
+def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
+    """An empty figure in this package's style; `size` in inches."""
     figure = Figure(figsize=size, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:

@@ -6,7 +6,7 @@ import json
 from typing import Any, TypedDict
 
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
-from rsp_rl.evaluation.metrics import BenchmarkMetrics
+from rsp_rl.evaluation.metrics import BenchmarkMetrics, by_problem
 from rsp_rl.evaluation.samples import read_samples
 from rsp_rl.run_folder import RunFolderError, read_json
 
@@ -92,3 +92,25 @@ def read_problems(folder: EvaluationFolder, benchmark: str) -> dict[str, AskedPr
             ) from error
         problems[problem["id"]] = problem
     return problems
+
+
+def read_groups(
+    folder: EvaluationFolder, step: StepFolder, benchmark: str
+) -> dict[str, list[Sample]]:
+    """A finished benchmark's samples of each problem in order, problems by id.
+
+    Raises:
+        RunFolderError: If the samples file is damaged or does not hold the problems asked.
+    """
+    file = step.samples(benchmark)
+    samples = read_finished_samples(step, benchmark)
+    try:
+        groups = by_problem(samples)
+    except RunFolderError as error:
+        raise RunFolderError(f"{file}: {error}") from error
+    if odd := sorted(groups.keys() ^ read_problems(folder, benchmark).keys()):
+        raise RunFolderError(
+            f"{file} and {folder.problems(benchmark)} do not hold the same problems (for one, "
+            f"{odd[0]!r}); evaluate this step again"
+        )
+    return groups

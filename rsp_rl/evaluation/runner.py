@@ -162,6 +162,8 @@ def _write_manifest(
     manifest = {
         "protocol": protocol.to_dict(),
         **what,
+        # With it and the protocol, every draw can be made again.
+        "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std},
         "model": str(model),
         "engine": {**asdict(engine), "dtype": engine.resolved_dtype()},
         "context": context,

@@ -146,11 +146,12 @@ def _benchmark(
             problems[number]["right"][-1] += sample["correct"]
             problems[number]["cut_off"][-1] += sample["finish_reason"] == "length"
             if sample["sample"] < SAMPLES:
-                found[number][-1].append(_shown(sample))
+                found[number][-1].append(shown_sample(sample))
     return {"name": name, "samples": samples_per_problem, "problems": problems}, found
 
 
-def _shown(sample: Sample) -> ShownSample:
+def shown_sample(sample: Sample) -> ShownSample:
+    """A sample with its output trimmed to beginning and end."""
     output = sample["output"]
     left_out = max(0, len(output) - HEAD - TAIL)
     marks = {
