@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rsp_rl import __version__, report
+from rsp_rl.analysis import cli as analyze
 from rsp_rl.evaluation import cli as evaluate
 from rsp_rl.evaluation import compare
 from rsp_rl.grading import cli as grade
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluate.add_parser(commands)
     compare.add_parser(commands)
     generate.add_parser(commands)
+    analyze.add_parser(commands)
     grade.add_parser(commands)
     args = parser.parse_args(arguments)
     try:

@@ -1,0 +1,317 @@
+r"""`rsp-rl analyze attention`: attention on soft prompt and question tokens (Figures 2 and 7).
+
+Per-token mass PTM_R[l, i], the weight that query i of layer l puts on a soft prompt token, the mean
+over tokens and heads; PTM_Q likewise for a token of the question. Queries are the answer's tokens
+before its final \boxed span (all of them if it has none). Layers but the last two, and positions,
+go into 5 bins each; where they do not divide, the first bins have one more. A model with fewer than
+seven layers has as many layer bins as layers left, and keeps its first at least; an answer with
+fewer than five reasoning tokens is in no bin. The mean is over problems of the mean over samples.
+
+Theorem 1 is checked on every answer, layer, head and query behind the soft prompt, the prompt's own
+queries among them: the mass on the soft prompt must not exceed L / (L + n exp(Delta_i / sqrt(d_head))).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from rsp_rl.analysis.averages import mean_and_sem, plain
+from rsp_rl.analysis.conditions import FOLDERS_HELP, Condition, open_conditions, position_name
+from rsp_rl.analysis.options import add_model_options, chosen_benchmarks
+from rsp_rl.analysis.spans import BOX, question_positions, reasoning_length
+from rsp_rl.evaluation import plots
+from rsp_rl.evaluation.summary import csv_text
+from rsp_rl.options import ConfigError
+from rsp_rl.run_folder import RunFolderError, write_json, write_whole
+
+if TYPE_CHECKING:
+    from rsp_rl.analysis.attention import AttentionRecorder, LayerMass
+    from rsp_rl.analysis.teacher_forcing import ForcedModel, Trajectory
+
+BINS = 5
+_LAST_LAYERS = 2
+_TOLERANCE = 1e-9
+"""Of the comparison with the bound: rounding of float64."""
+
+KINDS = ("soft_prompt", "question")
+
+
+@dataclass
+class BoundCheck:
+    """Theorem 1 on everything that was measured.
+
+    Attributes:
+        checked: Layers x heads x queries.
+        violations: Of these, how many exceed the bound.
+        worst_slack: The least bound less mass.
+        worst_at: Problem, sample, layer, head and position of it.
+    """
+
+    checked: int = 0
+    violations: int = 0
+    worst_slack: float = np.inf
+    worst_at: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, layer: int, mass: LayerMass, first_query: int, where: dict[str, Any]) -> None:
+        """Check a layer of one answer.
+
+        Args:
+            layer: Its number.
+            mass: What was measured.
+            first_query: Position of the first measured query.
+            where: Problem and sample.
+        """
+        slack_HQ = (mass.bound - mass.soft_prompt).numpy()
+        self.checked += slack_HQ.size
+        self.violations += int((slack_HQ < -_TOLERANCE).sum())
+        head, query = np.unravel_index(slack_HQ.argmin(), slack_HQ.shape)
+        if slack_HQ[head, query] < self.worst_slack:
+            self.worst_slack = float(slack_HQ[head, query])
+            position = first_query + int(query)
+            self.worst_at = {**where, "layer": layer, "head": int(head), "position": position}
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """One benchmark's per-token mass.
+
+    Attributes:
+        mean: By kind, layer bin and position bin, [2, layer bins, 5], kinds as in `KINDS`.
+        sem: Standard error over problems of it; NaN with one problem.
+        answers: How many were measured.
+        left_out: How many had fewer reasoning tokens than bins.
+        without_box: How many of the measured had no box, so that all their tokens count.
+        bound: Theorem 1's check.
+    """
+
+    mean: np.ndarray
+    sem: np.ndarray
+    answers: int
+    left_out: int
+    without_box: int
+    bound: BoundCheck
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register `analyze attention`."""
+    parser = commands.add_parser(
+        "attention",
+        help="attention on soft prompt and question tokens (Figures 2 and 7), Theorem 1",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="DIR", help=FOLDERS_HELP)
+    add_model_options(parser, Path("analysis/attention"))
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write `attention.csv`, `attention.json` and `attention.png`; print Theorem 1's check.
+
+    Returns:
+        Exit status: 1 if the bound was exceeded anywhere.
+    """
+    from rsp_rl.analysis.attention import MEASURED, check_rotary
+    from rsp_rl.analysis.teacher_forcing import ForcedModel
+
+    (condition,) = open_conditions([args.folder], position_name)
+    if not condition.protocol.rsp.enabled:
+        raise ConfigError(f"{condition.root} has no soft prompts whose attention could be measured")
+    benchmarks = chosen_benchmarks(args, condition.benchmarks)
+    model = ForcedModel(condition, model=args.model, dtype=args.dtype, attention=MEASURED)
+    check_rotary(model.config)
+    maps = {
+        name: measure(model, condition, name, args.problems, args.samples) for name in benchmarks
+    }
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_whole(args.output / "attention.csv", to_csv(maps))
+    write_json(args.output / "attention.json", to_json(maps, condition))
+    plots.save(draw(maps), args.output / "attention.png")
+    violations = 0
+    for name, found in maps.items():
+        bound = found.bound
+        violations += bound.violations
+        print(
+            f"{name}: {found.answers} answers, {found.left_out} too short; Theorem 1 on "
+            f"{bound.checked:,} (layer, head, query): {bound.violations} above the bound, worst "
+            f"slack {bound.worst_slack:.3e}"
+        )
+    print(f"written to {args.output}")
+    if violations:
+        print(f"error: the mass exceeds Theorem 1's bound {violations} times", file=sys.stderr)
+    return 1 if violations else 0
+
+
+def measure(
+    model: ForcedModel,
+    condition: Condition,
+    benchmark: str,
+    problems: int | None = None,
+    samples: int | None = None,
+) -> Heatmaps:
+    """Run the model over a condition's answers to a benchmark.
+
+    Args:
+        model: The condition's, with the measured attention.
+        condition: Whose answers.
+        benchmark: Which.
+        problems: Only the first so many.
+        samples: Only the first so many of each.
+
+    Raises:
+        ConfigError: If the model's attention cannot be measured.
+        RunFolderError: If no answer is long enough.
+    """
+
+    found: dict[str, list[np.ndarray]] = {}
+    bound, left_out, without_box = BoundCheck(), 0, 0
+    trajectories = model.trajectories(benchmark, problems=problems, samples=samples)
+    for trajectory in tqdm(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
+        recorder = record(model, trajectory)
+        where = {"problem": trajectory.problem.id, "sample": trajectory.sample["sample"]}
+        for layer, mass in recorder.layers.items():
+            bound.add(layer, mass, recorder.first_query, where)
+        length = reasoning_length(trajectory)
+        if length < BINS:
+            left_out += 1
+            continue
+        per_token = per_token_mass(recorder, len(trajectory.request.token_ids), length)
+        found.setdefault(trajectory.problem.id, []).append(heatmap(per_token))
+        without_box += BOX not in trajectory.sample["output"]
+    if not found:
+        raise RunFolderError(
+            f"{condition.root} holds no answer to {benchmark} with {BINS} reasoning tokens or more"
+        )
+    mean, sem = mean_and_sem(list(found.values()))
+    answers = sum(map(len, found.values()))
+    return Heatmaps(mean, sem, answers, left_out, without_box, bound)
+
+
+def record(model: ForcedModel, trajectory: Trajectory) -> AttentionRecorder:
+    """Run the model over one answer, every layer measured.
+
+    Raises:
+        ConfigError: If the model's attention cannot be measured.
+    """
+    from rsp_rl.analysis.attention import AttentionRecorder, check_all_recorded
+
+    request = trajectory.request
+    question = question_positions(model.tokenizer, request, trajectory.problem.question)
+    recorder = AttentionRecorder(request.record.start, request.record.length, question)
+    model.forward(request, trajectory.output_ids, 1, attention_recorder=recorder)
+    check_all_recorded(recorder, model.config)
+    return recorder
+
+
+def per_token_mass(recorder: AttentionRecorder, prompt: int, length: int) -> np.ndarray:
+    """PTM of the reasoning queries, float64 [2, layers, queries], kinds as in `KINDS`.
+
+    Args:
+        recorder: The measured layers.
+        prompt: Tokens of the prompt.
+        length: Reasoning tokens.
+    """
+    first = prompt - recorder.first_query
+    layers = [recorder.layers[number] for number in sorted(recorder.layers)]
+    by_kind = (
+        [mass.soft_prompt.mean(0) / recorder.length for mass in layers],
+        [mass.question.mean(0) / len(recorder.question) for mass in layers],
+    )
+    return np.array([[row[first : first + length].numpy() for row in rows] for rows in by_kind])
+
+
+def heatmap(per_token: np.ndarray) -> np.ndarray:
+    """Means over bins of layers and positions.
+
+    Args:
+        per_token: [2, layers, queries], at least `BINS` queries.
+
+    Returns:
+        [2, layer bins, `BINS`].
+    """
+    kept = max(1, per_token.shape[1] - _LAST_LAYERS)
+    return np.stack(
+        [
+            [positions.mean((1, 2)) for positions in np.array_split(layers, BINS, axis=2)]
+            for layers in np.array_split(per_token[:, :kept], min(BINS, kept), axis=1)
+        ]
+    ).transpose(2, 0, 1)
+
+
+def to_csv(maps: dict[str, Heatmaps]) -> str:
+    """One row a benchmark, kind, layer bin and position bin, counted from 1."""
+    return csv_text(
+        "benchmark,tokens,layer_bin,position_bin,mean,sem",
+        [
+            [
+                benchmark,
+                kind,
+                row + 1,
+                column + 1,
+                found.mean[k, row, column],
+                found.sem[k, row, column],
+            ]
+            for benchmark, found in maps.items()
+            for k, kind in enumerate(KINDS)
+            for row in range(found.mean.shape[1])
+            for column in range(BINS)
+        ],
+    )
+
+
+def to_json(maps: dict[str, Heatmaps], condition: Condition) -> dict[str, Any]:
+    """Overall means, what was left out, and Theorem 1's check, by benchmark."""
+    return {
+        "model": condition.model,
+        "length": condition.protocol.rsp.length,
+        "position": condition.protocol.rsp.position,
+        **{
+            benchmark: {
+                "answers": found.answers,
+                "left_out": found.left_out,
+                "without_box": found.without_box,
+                "per_token_mass": {
+                    kind: plain(found.mean[k].mean()) for k, kind in enumerate(KINDS)
+                },
+                "theorem_1": {
+                    "checked": found.bound.checked,
+                    "violations": found.bound.violations,
+                    "worst_slack": found.bound.worst_slack,
+                    "worst_at": found.bound.worst_at,
+                },
+            }
+            for benchmark, found in maps.items()
+        },
+    }
+
+
+def draw(maps: dict[str, Heatmaps]) -> Figure:
+    """A row a benchmark: mass per soft prompt and per question token, in one colour scale."""
+    figure, axes = plots.panels(len(maps), 2, (9, 3.4 * len(maps) + 0.4))
+    for row, (benchmark, found) in enumerate(maps.items()):
+        percent = 100 * found.mean
+        norm = LogNorm(percent.min(), percent.max())
+        pair = axes[2 * row : 2 * row + 2]
+        for axis, values, kind in zip(pair, percent, ("soft prompt", "question"), strict=True):
+            image = axis.imshow(values, norm=norm, aspect="auto", origin="lower")
+            for (y, x), value in np.ndenumerate(values):
+                ink = "black" if norm(value) > 0.6 else "white"
+                axis.text(x, y, f"{value:.2g}", ha="center", va="center", color=ink, fontsize=9)
+            axis.grid(visible=False)
+            axis.set_xticks(
+                range(BINS), [f"{100 * i // BINS}–{100 * (i + 1) // BINS}" for i in range(BINS)]
+            )
+            axis.set_yticks(range(len(values)), range(1, len(values) + 1))
+            axis.set(xlabel="position in the reasoning (%)", ylabel="layer bin, input to output")
+            axis.set_title(f"{benchmark}: a {kind} token", fontsize=10)
+        figure.colorbar(image, ax=pair, label="attention mass per token (%)")
+    return figure

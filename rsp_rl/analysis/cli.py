@@ -1,0 +1,31 @@
+"""`rsp-rl analyze NAME`: the paper's tables and figures of RSP at inference."""
+
+from __future__ import annotations
+
+import argparse
+
+from rsp_rl.analysis import (
+    attention_mass,
+    condition_protocols,
+    coverage,
+    distributions,
+    first_token,
+    pass_at_n,
+    position_table,
+)
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register the `analyze` command and its sub-commands."""
+    parser = commands.add_parser("analyze", help="tables and figures of RSP at inference")
+    names = parser.add_subparsers(metavar="NAME", required=True)
+    for module in (
+        condition_protocols,
+        position_table,
+        pass_at_n,
+        coverage,
+        distributions,
+        first_token,
+        attention_mass,
+    ):
+        module.add_parser(names)

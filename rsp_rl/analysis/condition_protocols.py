@@ -1,0 +1,127 @@
+"""`rsp-rl analyze evaluate`: the evaluations that a figure needs, one folder a condition.
+
+Each is the same protocol but for its soft prompts (and, where the figure says so, its sampling).
+What is finished is kept, what was cut off is taken up again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rsp_rl.evaluation.protocol import Protocol, load_protocol
+from rsp_rl.inference.requests import KINDS, EngineOptions
+from rsp_rl.options import ConfigError
+
+_GREEDY = {"temperature": 0.0}
+_SAMPLED = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+
+#: By figure and name of the condition's folder: changes to `rsp`, changes to sampling.
+FIGURES: dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]] = {
+    "positions": {
+        "baseline": ({"length": 0}, {}),
+        "prefix": ({"position": "prefix"}, {}),
+        "infix": ({"position": "infix"}, {}),
+        "suffix": ({"position": "suffix"}, {}),
+    },
+    "pass-at-n": {
+        "baseline_sampled": ({"length": 0}, _SAMPLED),
+        "shared_sampled": ({"mode": "shared"}, _SAMPLED),
+        "independent_greedy": ({"mode": "independent"}, _GREEDY),
+        "independent_sampled": ({"mode": "independent"}, _SAMPLED),
+    },
+}
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register `analyze evaluate`."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="make the evaluations that a figure needs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("figure", choices=list(FIGURES))
+    parser.add_argument("overrides", nargs="*", help="as for `rsp-rl eval`, such as rsp.length=10")
+    parser.add_argument("--model", required=True, help="Hugging Face folder or name on the hub")
+    parser.add_argument("--protocol", default="rsp_paper", help="as for `rsp-rl eval`")
+    parser.add_argument(
+        "--samples", type=int, default=16, help="answers a problem for pass-at-n (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="gets a folder a condition")
+    parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
+    parser.add_argument("--engine", choices=KINDS, default="vllm")
+    parser.add_argument("--dtype", default="auto", help="bfloat16 on a GPU, float32 without one")
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs an engine")
+    parser.add_argument("--data-parallel", type=int, default=1, help="vLLM engines")
+    parser.add_argument("--max-num-seqs", type=int, default=256, help="samples at once an engine")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate every condition.
+
+    Returns:
+        Exit status: 1 if a benchmark failed; the others are written all the same.
+    """
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    # Imported here: `rsp-rl --help` need not wait for transformers.
+    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.runner import evaluate
+    from rsp_rl.evaluation.sweep import outcome_line, write_outputs
+    from rsp_rl.preflight import resolve_model_folder
+
+    base = load_protocol(args.protocol, args.overrides)
+    protocols = condition_protocols(args.figure, base, samples=args.samples)
+    engine = EngineOptions(
+        kind=args.engine,
+        dtype=args.dtype,
+        tensor_parallel=args.tensor_parallel,
+        data_parallel=args.data_parallel,
+        max_num_seqs=args.max_num_seqs,
+    )
+    model = resolve_model_folder(args.model)
+    failed = False
+    for name, protocol in protocols.items():
+        folder = EvaluationFolder(args.output / name)
+        outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
+        print(f"{name}: {outcome_line(outcome)}", file=sys.stderr)
+        write_outputs(folder)
+        for benchmark, why in outcome.failed.items():
+            print(f"error: {name}, {benchmark}: {why}", file=sys.stderr)
+            failed = True
+    print(f"evaluations  {args.output}/{{{','.join(protocols)}}}")
+    return 1 if failed else 0
+
+
+def condition_protocols(figure: str, base: Protocol, *, samples: int = 16) -> dict[str, Protocol]:
+    """A protocol a condition.
+
+    Args:
+        figure: A key of `FIGURES`.
+        base: What the conditions have in common; L is its `rsp.length`.
+        samples: Answers a problem for `pass-at-n`; `positions` has the protocol's.
+
+    Raises:
+        ConfigError: If it sets no L.
+    """
+    if not base.rsp.enabled:
+        raise ConfigError(
+            "rsp.length is 0: say how long the soft prompts are, such as rsp.length=20 (the "
+            "paper's Table 7 has 10, 15 or 20 by model and benchmark)"
+        )
+    number = {"samples": samples} if figure == "pass-at-n" else {}
+    return {
+        name: replace(
+            base,
+            name=name,
+            rsp=replace(base.rsp, **soft_prompts),
+            benchmarks=tuple(replace(plan, **sampling, **number) for plan in base.benchmarks),
+        )
+        for name, (soft_prompts, sampling) in FIGURES[figure].items()
+    }

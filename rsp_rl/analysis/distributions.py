@@ -1,0 +1,280 @@
+"""`rsp-rl analyze distributions`: how sure the model is of each token (Figures 3 and 6, Table 9).
+
+Entropy, probability of the likeliest token and varentropy of every distribution that a generated
+token was chosen from: the model's own at temperature 1 over the whole vocabulary, whatever
+truncation the sampling had. In nats.
+
+Positions are normalised: of an answer of N tokens, token t (from 0) is in bin floor(t * bins / N).
+An answer shorter than the bins leaves some of them empty, and does not count there. Every number
+is the mean over problems of the mean over their samples, +- 1 standard error over problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from rsp_rl.analysis.averages import mean_and_sem, plain
+from rsp_rl.analysis.conditions import (
+    FOLDERS_HELP,
+    Condition,
+    check_names,
+    open_conditions,
+    position_name,
+    shared_benchmarks,
+)
+from rsp_rl.analysis.options import add_model_options, chosen_benchmarks, count
+from rsp_rl.evaluation import plots
+from rsp_rl.evaluation.summary import csv_text, markdown_row
+from rsp_rl.run_folder import RunFolderError, write_json, write_whole
+
+if TYPE_CHECKING:
+    from rsp_rl.analysis.teacher_forcing import ForcedModel
+
+METRICS = ("entropy", "top1", "varentropy")
+_TITLES = ("entropy (nats)", "top-1 probability", "varentropy (nats²)")
+
+_FIRST = 0.05
+"""The share of an answer that the scalars call its beginning (paper, Table 9)."""
+
+_BLOCK = 256
+"""Distributions in one piece: with 152,000 tokens, 156 MB in float32."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One condition on one benchmark.
+
+    Attributes:
+        curves: Mean and standard error by metric and bin, [2, M, B]; NaN where no answer has a
+            token.
+        first: Mean and standard error by metric over the first 5% of each answer, [2, M].
+        overall: The same over the whole answers.
+        tokens: Mean generated tokens.
+        answers: How many.
+        inexact: Of these, how many were encoded to another number of tokens than was generated.
+    """
+
+    curves: np.ndarray
+    first: np.ndarray
+    overall: np.ndarray
+    tokens: float
+    answers: int
+    inexact: int
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register `analyze distributions`."""
+    parser = commands.add_parser(
+        "distributions",
+        help="entropy, top-1, varentropy along the answer (Figures 3 and 6, Table 9)",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+    parser.add_argument("--bins", type=count, default=50, help="positions shown (%(default)s)")
+    add_model_options(parser, Path("analysis/distributions"))
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write `distributions.csv`, `.json`, `.md` and `.png`; print the table."""
+    from rsp_rl.analysis.teacher_forcing import ForcedModel
+
+    conditions = open_conditions(args.folders, position_name)
+    check_names(conditions)
+    sampling = ("samples", "temperature", "top_p", "top_k")
+    benchmarks = chosen_benchmarks(args, shared_benchmarks(conditions, may_differ=sampling))
+    profiles: dict[str, dict[str, Profile]] = {name: {} for name in benchmarks}
+    for condition in conditions:
+        model = ForcedModel(condition, model=args.model, dtype=args.dtype)
+        for benchmark in benchmarks:
+            profiles[benchmark][condition.name] = profile(
+                model, condition, benchmark, args.bins, args.problems, args.samples
+            )
+        del model
+    text = to_markdown(profiles)
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_whole(args.output / "distributions.md", text)
+    write_whole(args.output / "distributions.csv", to_csv(profiles))
+    write_json(args.output / "distributions.json", to_json(profiles))
+    plots.save(draw(profiles), args.output / "distributions.png")
+    print(f"{text}\nwritten to {args.output}")
+    return 0
+
+
+def token_metrics(logits_NV: torch.Tensor) -> np.ndarray:
+    """Entropy, top-1 probability and varentropy of each distribution.
+
+    Entropy H = -sum p ln p; varentropy, the variance of the surprisal, sum p (ln p + H)^2.
+
+    Args:
+        logits_NV: [N, V], any float dtype; computed in float32.
+
+    Returns:
+        float64 [3, N], in `METRICS`' order.
+    """
+    return np.concatenate([_block_metrics(block) for block in logits_NV.split(_BLOCK)], axis=1)
+
+
+def _block_metrics(logits_NV: torch.Tensor) -> np.ndarray:
+    log_p = torch.log_softmax(logits_NV.float(), dim=-1)
+    p = log_p.exp()
+    # An impossible token (logit -inf) has p = 0 and takes no part: 0 ln 0 = 0.
+    surprisal = -log_p.masked_fill(p == 0, 0)
+    entropy = (p * surprisal).sum(-1)
+    varentropy = (p * (surprisal - entropy[:, None]).square()).sum(-1)
+    return torch.stack([entropy, p.amax(-1), varentropy]).double().cpu().numpy()
+
+
+def profile(
+    model: ForcedModel,
+    condition: Condition,
+    benchmark: str,
+    bins: int,
+    problems: int | None = None,
+    samples: int | None = None,
+) -> Profile:
+    """Run the model over a condition's answers to a benchmark.
+
+    Args:
+        model: The condition's.
+        condition: Whose answers.
+        benchmark: Which.
+        bins: B.
+        problems: Only the first so many.
+        samples: Only the first so many of each.
+
+    Raises:
+        RunFolderError: If no answer has any text.
+    """
+    answers: dict[str, list[np.ndarray]] = {}
+    inexact = 0
+    trajectories = model.trajectories(benchmark, problems=problems, samples=samples)
+    for trajectory in tqdm(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
+        inexact += not trajectory.is_exact
+        if trajectory.generated:
+            metrics = token_metrics(model.generated_logits(trajectory))
+            answers.setdefault(trajectory.problem.id, []).append(metrics)
+    if not answers:
+        raise RunFolderError(f"{condition.root} holds no answer with text to {benchmark}")
+    return summarise(list(answers.values()), bins, inexact)
+
+
+def summarise(answers: Sequence[Sequence[np.ndarray]], bins: int, inexact: int = 0) -> Profile:
+    """Curves and scalars of answers.
+
+    Args:
+        answers: By problem, metrics [M, N] of each sample's tokens, N at least 1.
+        bins: B.
+        inexact: See `Profile`.
+    """
+    first = [[a[:, : first_tokens(a.shape[1])].mean(1) for a in samples] for samples in answers]
+    lengths = [[np.array(a.shape[1]) for a in samples] for samples in answers]
+    return Profile(
+        curves=mean_and_sem([[bin_means(a, bins) for a in samples] for samples in answers]),
+        first=mean_and_sem(first),
+        overall=mean_and_sem([[a.mean(1) for a in samples] for samples in answers]),
+        tokens=float(mean_and_sem(lengths)[0]),
+        answers=sum(map(len, answers)),
+        inexact=inexact,
+    )
+
+
+def first_tokens(n: int) -> int:
+    """How many tokens the first 5% of N are, one at least."""
+    return math.ceil(_FIRST * n)
+
+
+def bin_means(metrics_MN: np.ndarray, bins: int) -> np.ndarray:
+    """Means by bin of normalised position, [M, B]; NaN where N < B leaves a bin empty."""
+    n = metrics_MN.shape[1]
+    of_token = np.arange(n) * bins // n
+    counts = np.bincount(of_token, minlength=bins)
+    sums = np.stack([np.bincount(of_token, row, bins) for row in metrics_MN])
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+def to_json(profiles: dict[str, dict[str, Profile]]) -> dict:
+    """The scalars of Table 9 by benchmark and condition."""
+    return {
+        benchmark: {
+            name: {
+                "tokens": p.tokens,
+                "answers": p.answers,
+                "encoded_to_another_length": p.inexact,
+                **{
+                    f"{metric}_{part}": {"mean": plain(values[0, i]), "sem": plain(values[1, i])}
+                    for part, values in (("first_5_percent", p.first), ("overall", p.overall))
+                    for i, metric in enumerate(METRICS)
+                },
+            }
+            for name, p in by_condition.items()
+        }
+        for benchmark, by_condition in profiles.items()
+    }
+
+
+def to_csv(profiles: dict[str, dict[str, Profile]]) -> str:
+    """The curves: one row a benchmark, condition, metric and bin; position is the bin's middle."""
+    return csv_text(
+        "benchmark,condition,metric,position,mean,sem",
+        [
+            [benchmark, name, metric, (b + 0.5) / p.curves.shape[2], *p.curves[:, i, b]]
+            for benchmark, by_condition in profiles.items()
+            for name, p in by_condition.items()
+            for i, metric in enumerate(METRICS)
+            for b in range(p.curves.shape[2])
+        ],
+    )
+
+
+def to_markdown(profiles: dict[str, dict[str, Profile]]) -> str:
+    """The paper's Table 9 for these folders."""
+    head = ["condition", *(f"{m}, first 5%" for m in METRICS), *(f"{m}, overall" for m in METRICS)]
+    lines = ["# Distributions along the answer (mean ± 1 standard error over problems)"]
+    for benchmark, by_condition in profiles.items():
+        lines += ["", f"## {benchmark}", "", markdown_row([*head, "tokens"])]
+        lines.append(markdown_row(["---", *("--:" for _ in head)]))
+        for name, p in by_condition.items():
+            values = np.concatenate([p.first, p.overall], axis=1).T
+            cells = [f"{mean:.4f} ± {sem:.4f}" for mean, sem in values]
+            lines.append(markdown_row([name, *cells, f"{p.tokens:.1f}"]))
+        inexact = sum(p.inexact for p in by_condition.values())
+        answers = sum(p.answers for p in by_condition.values())
+        lines += ["", f"{inexact} of {answers} answers were encoded to another number of tokens."]
+    return "\n".join(lines) + "\n"
+
+
+def draw(profiles: dict[str, dict[str, Profile]]) -> Figure:
+    """A row a benchmark, a panel a metric, a curve with its standard error a condition."""
+    rows = len(profiles)
+    figure, axes = plots.panels(rows, len(METRICS), (4.2 * len(METRICS), 3.3 * rows + 0.5))
+    for row, (benchmark, by_condition) in enumerate(profiles.items()):
+        for i, title in enumerate(_TITLES):
+            axis = axes[row * len(METRICS) + i]
+            for number, (name, p) in enumerate(by_condition.items()):
+                colour = plots.COLOURS[number % len(plots.COLOURS)]
+                mean, sem = p.curves[:, i]
+                there = ~np.isnan(mean)
+                positions = (100 * (np.arange(mean.size) + 0.5) / mean.size)[there]
+                mean, sem = mean[there], np.nan_to_num(sem[there])
+                axis.plot(positions, mean, color=colour, label=name)
+                axis.fill_between(
+                    positions, mean - sem, mean + sem, color=colour, alpha=0.2, linewidth=0
+                )
+            axis.set_title(f"{benchmark}: {title}", fontsize=10)
+            axis.set_xlim(0, 100)
+            axis.set_xlabel("position in the answer (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure

@@ -1,0 +1,39 @@
+"""Options of the analyses that run a model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsp_rl.options import ConfigError
+from rsp_rl.soft_prompt import DTYPES
+
+
+def add_model_options(parser: argparse.ArgumentParser, output: Path) -> None:
+    """Which model, which of its answers, where to write."""
+    parser.add_argument("--model", help="default: the one that answered, as how.json names it")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: the one that it answered in")
+    parser.add_argument("--benchmark", action="append", help="default: all that are finished")
+    parser.add_argument("--problems", type=count, help="only the first so many")
+    parser.add_argument("--samples", type=count, help="only the first so many of each problem")
+    parser.add_argument("--output", type=Path, default=output)
+
+
+def count(text: str) -> int:
+    """A whole number above 0 from a command line."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def chosen_benchmarks(args: argparse.Namespace, finished: Sequence[str]) -> list[str]:
+    """The benchmarks that a command is about.
+
+    Raises:
+        ConfigError: If one is not finished in all folders.
+    """
+    chosen = list(dict.fromkeys(args.benchmark or finished))
+    if missing := [name for name in chosen if name not in finished]:
+        raise ConfigError(f"--benchmark {missing[0]}: finished are {', '.join(finished)}")
+    return chosen

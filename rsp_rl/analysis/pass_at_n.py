@@ -1,0 +1,159 @@
+"""`rsp-rl analyze pass-at-n`: pass@N over N for several conditions (paper, Figure 4).
+
+Unbiased pass@N of all samples (Chen et al. 2021), not one nested run of N = 1, 2, ...; bands are
+95% bootstrap intervals over problems. Differences are to the first folder, on the same drawn
+problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rsp_rl.analysis.conditions import (
+    FOLDERS_HELP,
+    Condition,
+    check_names,
+    draw_name,
+    open_conditions,
+    shared_benchmarks,
+)
+from rsp_rl.evaluation import plots
+from rsp_rl.evaluation.comparison import Cell, Estimate, percent
+from rsp_rl.evaluation.metrics import bootstrap_means, interval, pass_at_k
+from rsp_rl.evaluation.summary import csv_text, markdown_row
+from rsp_rl.run_folder import write_whole
+
+Curves = dict[str, dict[str, list[Cell]]]
+"""Pass@1, pass@2, ... by benchmark and condition."""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register `analyze pass-at-n`."""
+    parser = commands.add_parser(
+        "pass-at-n",
+        help="pass@N of several conditions (Figure 4)",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+    parser.add_argument("--output", type=Path, default=Path("analysis/pass_at_n"))
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write `pass_at_n.csv`, `pass_at_n.md` and `pass_at_n.png`; print the table."""
+    curves = pass_curves(open_conditions(args.folders, draw_name))
+    text = to_markdown(curves)
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_whole(args.output / "pass_at_n.md", text)
+    write_whole(args.output / "pass_at_n.csv", to_csv(curves))
+    plots.save(draw(curves), args.output / "pass_at_n.png")
+    print(f"{text}\nwritten to {args.output}")
+    return 0
+
+
+def pass_curves(conditions: Sequence[Condition], *, seed: int = 0) -> Curves:
+    """Pass@N with intervals on every benchmark that all conditions have.
+
+    Args:
+        conditions: With equally many samples a problem; temperatures may differ.
+        seed: Of the bootstrap.
+
+    Raises:
+        ConfigError: If two conditions have the same name.
+        RunFolderError: If they cannot be compared.
+    """
+    check_names(conditions)
+    curves: Curves = {}
+    for benchmark in shared_benchmarks(conditions, may_differ=("temperature", "top_p", "top_k")):
+        tables = [pass_table(condition, benchmark) for condition in conditions]
+        # All rows in one bootstrap: the same problems for every condition and every N.
+        resampled = bootstrap_means(np.concatenate(tables), np.random.default_rng(seed))
+        by_condition = np.split(resampled, len(tables), axis=1)
+        curves[benchmark] = {
+            condition.name: [
+                Cell(
+                    Estimate(float(table[k].mean()), *interval(drawn[:, k])),
+                    None
+                    if condition is conditions[0]
+                    else Estimate(
+                        float((table[k] - tables[0][k]).mean()),
+                        *interval(drawn[:, k] - by_condition[0][:, k]),
+                    ),
+                )
+                for k in range(len(table))
+            ]
+            for condition, table, drawn in zip(conditions, tables, by_condition, strict=True)
+        }
+    return curves
+
+
+def pass_table(condition: Condition, benchmark: str) -> np.ndarray:
+    """Unbiased pass@N of each problem alone, [N, P], N from 1, problems sorted by id."""
+    groups = list(condition.groups(benchmark).values())
+    n = len(groups[0])
+    by_count_CN = np.array(
+        [[pass_at_k(n, np.array([c]), k) for k in range(1, n + 1)] for c in range(n + 1)]
+    )
+    correct_P = [sum(sample["correct"] for sample in group) for group in groups]
+    return by_count_CN[correct_P].T
+
+
+def _shown(n: int) -> list[int]:
+    """Powers of two up to N, and N."""
+    return sorted({2**i for i in range(n.bit_length())} | {n})
+
+
+def to_markdown(curves: Curves) -> str:
+    """One table a benchmark, in percent, for N = 1, 2, 4, ... and the largest."""
+    lines = ["# Pass@N (%)"]
+    for benchmark, by_condition in curves.items():
+        shown = _shown(len(next(iter(by_condition.values()))))
+        lines += ["", f"## {benchmark}", ""]
+        lines.append(markdown_row(["condition", *(f"N = {n}" for n in shown)]))
+        lines.append(markdown_row(["---", *("--:" for _ in shown)]))
+        first = next(iter(by_condition))
+        for name, cells in by_condition.items():
+            lines.append(markdown_row([name, *(percent(cells[n - 1].accuracy) for n in shown)]))
+            if name != first:
+                differences = [percent(cells[n - 1].difference, "+") for n in shown]
+                lines.append(markdown_row([f"{name} − {first}", *differences]))
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(curves: Curves) -> str:
+    """One row a benchmark, condition and N; fractions."""
+    return csv_text(
+        "benchmark,condition,n,pass,low,high,difference,difference_low,difference_high",
+        [
+            [
+                *(benchmark, name, n),
+                *astuple(cell.accuracy),
+                *(astuple(cell.difference) if cell.difference else ("", "", "")),
+            ]
+            for benchmark, by_condition in curves.items()
+            for name, cells in by_condition.items()
+            for n, cell in enumerate(cells, 1)
+        ],
+    )
+
+
+def draw(curves: Curves) -> Figure:
+    """One panel a benchmark, a curve a condition."""
+    figure, axes = plots.panels(1, len(curves), (4.8 * len(curves) + 0.6, 4.4))
+    for axis, (benchmark, by_condition) in zip(axes, curves.items(), strict=True):
+        for number, (name, cells) in enumerate(by_condition.items()):
+            points = {n: astuple(cell.accuracy) for n, cell in enumerate(cells, 1)}
+            colour = plots.COLOURS[number % len(plots.COLOURS)]
+            plots.curve(axis, points, colour, plots.MARKERS[number % len(plots.MARKERS)], name)
+        axis.set_title(benchmark, fontsize=10)
+        axis.set(xlabel="N (samples)", ylabel="pass@N (%), 95% interval")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure

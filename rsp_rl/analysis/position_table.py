@@ -1,0 +1,190 @@
+"""`rsp-rl analyze positions`: accuracy by model, position and benchmark (paper, Tables 2 and 6).
+
+Differences are to the same model's baseline on the same problems. Brackets are 95% bootstrap
+intervals over problems, which are drawn together for all conditions of a model.
+
+Where L differs by benchmark (the paper's Table 7), give several folders of a position, each with
+other benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rsp_rl.analysis.conditions import (
+    BASELINE,
+    FOLDERS_HELP,
+    Condition,
+    open_conditions,
+    position_name,
+    shared_benchmarks,
+)
+from rsp_rl.evaluation import plots
+from rsp_rl.evaluation.comparison import HEADLINE, Cell, estimate, percent
+from rsp_rl.evaluation.summary import csv_text, markdown_row
+from rsp_rl.run_folder import RunFolderError, write_whole
+
+MEAN = "mean"
+
+_ORDER = (BASELINE, "prefix", "infix", "suffix")
+
+Table = dict[str, dict[str, dict[str, Cell]]]
+"""Cells by model, condition and benchmark; the mean over benchmarks comes last."""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register `analyze positions`."""
+    parser = commands.add_parser(
+        "positions",
+        help="accuracy by model, position and benchmark (Tables 2 and 6)",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+    parser.add_argument("--output", type=Path, default=Path("analysis/positions"))
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write `positions.md`, `positions.csv` and `positions.png`; print the table."""
+    conditions = open_conditions(args.folders, position_name)
+    table = position_table(conditions)
+    text = to_markdown(table)
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_whole(args.output / "positions.md", text)
+    write_whole(args.output / "positions.csv", to_csv(table, conditions))
+    plots.save(draw(table), args.output / "positions.png")
+    print(f"{text}\nwritten to {args.output}")
+    return 0
+
+
+def position_table(conditions: Sequence[Condition], *, seed: int = 0) -> Table:
+    """Accuracies with intervals, and how far they are above the model's baseline.
+
+    Args:
+        conditions: Of one model or several, a baseline of each among them.
+        seed: Of the bootstrap.
+
+    Raises:
+        RunFolderError: If a model lacks a baseline, two folders hold the same cell, a condition
+            lacks a benchmark of its model's baseline or has one more, or folders were not
+            evaluated alike.
+    """
+    by_model: dict[str, dict[str, dict[str, Condition]]] = {}
+    for condition in conditions:
+        row = by_model.setdefault(condition.model, {}).setdefault(condition.name, {})
+        for benchmark in condition.benchmarks:
+            if benchmark in row:
+                raise RunFolderError(
+                    f"{row[benchmark].root} and {condition.root} both hold {benchmark} of "
+                    f"{condition.model}, {condition.name}; leave one out, or name them: NAME=DIR"
+                )
+            row[benchmark] = condition
+    return {model: _rows(model, found, seed) for model, found in by_model.items()}
+
+
+def _rows(
+    model: str, found: Mapping[str, Mapping[str, Condition]], seed: int
+) -> dict[str, dict[str, Cell]]:
+    if BASELINE not in found:
+        raise RunFolderError(
+            f"no folder holds the baseline of {model}; evaluate it with rsp.length=0"
+        )
+    names = sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    benchmarks = list(found[BASELINE])
+    for name in names:
+        if odd := sorted(found[name].keys() ^ found[BASELINE].keys()):
+            raise RunFolderError(
+                f"{model}: {odd[0]} is finished in only one of {BASELINE} and {name}; evaluate it "
+                "in the other too"
+            )
+        for benchmark in benchmarks:
+            shared_benchmarks([found[BASELINE][benchmark], found[name][benchmark]])
+    tables = {name: {b: accuracies(found[name][b], b)[None] for b in benchmarks} for name in names}
+    cells = estimate(tables, benchmarks, seed)
+    return {
+        name: {MEAN if b == HEADLINE else b: cell for b, cell in row.items()}
+        for name, row in cells.items()
+    }
+
+
+def accuracies(condition: Condition, benchmark: str) -> np.ndarray:
+    """Fraction of right samples of each problem, [P], problems sorted by id."""
+    groups = condition.groups(benchmark).values()
+    return np.array([np.mean([sample["correct"] for sample in group]) for group in groups])
+
+
+def to_markdown(table: Table) -> str:
+    """One table a model: accuracy, and below it the difference to the baseline, in percent."""
+    lines = ["# Accuracy by position of the soft prompt (%)"]
+    for model, rows in table.items():
+        benchmarks = list(rows[BASELINE])
+        lines += ["", f"## {model}", "", markdown_row(["position", *benchmarks])]
+        lines.append(markdown_row(["---", *("--:" for _ in benchmarks)]))
+        for name, row in rows.items():
+            lines.append(markdown_row([name, *(percent(row[b].accuracy) for b in benchmarks)]))
+            if name != BASELINE:
+                differences = [percent(row[b].difference, "+") for b in benchmarks]
+                lines.append(markdown_row([f"{name} − {BASELINE}", *differences]))
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(table: Table, conditions: Sequence[Condition]) -> str:
+    """One row a model, position and benchmark; fractions, and L where it is one number."""
+    lengths = {
+        (c.model, c.name, benchmark): c.protocol.rsp.length
+        for c in conditions
+        for benchmark in c.benchmarks
+    }
+    return csv_text(
+        "model,position,benchmark,length,accuracy,low,high,difference,difference_low,difference_high",
+        [
+            [
+                *(model, name, benchmark, lengths.get((model, name, benchmark), "")),
+                *astuple(cell.accuracy),
+                *(astuple(cell.difference) if cell.difference else ("", "", "")),
+            ]
+            for model, rows in table.items()
+            for name, row in rows.items()
+            for benchmark, cell in row.items()
+        ],
+    )
+
+
+def draw(table: Table) -> Figure:
+    """One panel a model: each position's difference to the baseline, by benchmark."""
+    widest = max(len(rows[BASELINE]) for rows in table.values())
+    size = (max(5.0, 1.7 * widest + 1.5) * len(table), 4.0)
+    figure, axes = plots.panels(1, len(table), size)
+    for axis, (model, rows) in zip(axes, table.items(), strict=True):
+        benchmarks = list(rows[BASELINE])
+        others = [name for name in rows if name != BASELINE]
+        axis.axhline(0, color="#444444", linewidth=1)
+        for number, name in enumerate(others):
+            cells = [rows[name][b].difference for b in benchmarks]
+            offset = 0.16 * (number - (len(others) - 1) / 2)
+            axis.errorbar(
+                np.arange(len(benchmarks)) + offset,
+                [100 * cell.value for cell in cells],
+                [
+                    [100 * (cell.value - cell.low) for cell in cells],
+                    [100 * (cell.high - cell.value) for cell in cells],
+                ],
+                fmt=plots.MARKERS[number % len(plots.MARKERS)],
+                color=plots.COLOURS[number % len(plots.COLOURS)],
+                capsize=3,
+                label=name,
+            )
+        axis.set_xticks(range(len(benchmarks)), benchmarks)
+        axis.set_xlim(-0.5, len(benchmarks) - 0.5)
+        axis.set_title(model, fontsize=10)
+        axis.set_ylabel("accuracy − baseline (points), 95% interval")
+        if others:
+            axis.legend(frameon=False, fontsize=9)
+    return figure
