@@ -8,7 +8,8 @@ seven layers has as many layer bins as layers left, and keeps its first at least
 fewer than five reasoning tokens is in no bin. The mean is over problems of the mean over samples.
 
 Theorem 1 is checked on every answer, layer, head and query behind the soft prompt, the prompt's own
-queries among them: the mass on the soft prompt must not exceed L / (L + n exp(Delta_i / sqrt(d_head))).
+queries among them: the mass on the soft prompt must not exceed
+L / (L + n exp(Delta_i / sqrt(d_head))).
 """
 
 from __future__ import annotations
@@ -313,5 +314,8 @@ def draw(maps: dict[str, Heatmaps]) -> Figure:
             axis.set_yticks(range(len(values)), range(1, len(values) + 1))
             axis.set(xlabel="position in the reasoning (%)", ylabel="layer bin, input to output")
             axis.set_title(f"{benchmark}: a {kind} token", fontsize=10)
-        figure.colorbar(image, ax=pair, label="attention mass per token (%)")
+        bar = figure.colorbar(image, ax=pair, label="attention mass per token (%)")
+        bar.set_ticks(np.geomspace(norm.vmin, norm.vmax, 5), minor=False)
+        bar.ax.yaxis.set_major_formatter("{x:.2g}")
+        bar.minorticks_off()
     return figure

@@ -168,6 +168,7 @@ def draw(problems: Sequence[ProblemCoverage], first: str, second: str) -> Figure
         )
         left = {b: left[b] + shares[b] for b in counted}
     axis.invert_yaxis()
+    axis.grid(visible=False)
     axis.set_xlim(0, 100)
     axis.set_xlabel("share of problems (%)")
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)

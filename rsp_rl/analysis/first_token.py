@@ -139,7 +139,7 @@ def measure(
         samples: Only the first so many draws of each.
 
     Returns:
-        Metrics of each problem, [M, P], by row: each temperature, then `name`.
+        Metrics of each problem, [M, P], by row: `τ = ...` for each temperature, then `name`.
     """
     plain = list(model.questions(benchmark, soft_prompts=False))[:problems]
     draws: dict[str, list[TopLogits]] = {question.problem.id: [] for question in plain}
@@ -152,7 +152,7 @@ def measure(
         if found is not None and (samples is None or question.sample < samples):
             found.append(TopLogits.of(model.forward(question.request, [], 1)[0]))
     rows = {
-        f"temperature {t:g}": [compare(base, base.at(t)) for base in baselines.values()]
+        f"τ = {t:g}": [compare(base, base.at(t)) for base in baselines.values()]
         for t in TEMPERATURES
     }
     rows[name] = [
@@ -261,11 +261,12 @@ def draw(table: Table) -> Figure:
                 range(len(rows)),
                 [e.value for e in found],
                 yerr=[[e.value - e.low for e in found], [e.high - e.value for e in found]],
-                color=[plots.COLOURS[6 if "temperature" in name else 0] for name in rows],
+                color=[plots.COLOURS[6 if name.startswith("τ") else 0] for name in rows],
                 ecolor="#444444",
                 capsize=3,
                 width=0.6,
             )
             axis.set_xticks(range(len(rows)), list(rows))
+            axis.set_axisbelow(True)
             axis.set_title(f"{benchmark}: {title}", fontsize=10)
     return figure

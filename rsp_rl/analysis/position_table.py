@@ -185,6 +185,6 @@ def draw(table: Table) -> Figure:
         axis.set_xlim(-0.5, len(benchmarks) - 0.5)
         axis.set_title(model, fontsize=10)
         axis.set_ylabel("accuracy − baseline (points), 95% interval")
-        if others:
-            axis.legend(frameon=False, fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
