@@ -9,16 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
-from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.protocol import load_protocol
-from rsp_rl.evaluation.runner import evaluate
-from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.cli import main
 from rsp_rl.placement import POSITIONS
 from rsp_rl.preflight import load_tokenizer
 from rsp_rl.tiny import make_tiny_model
 from rsp_rl.tiny.tokenizer import END_OF_TURN
-
-ENGINE = EngineOptions(kind="huggingface", dtype="float32")
 
 
 @pytest.fixture(scope="session")
@@ -33,19 +28,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     silent[written] = False
     with torch.no_grad():
         network.lm_head.weight[silent] = 0
+        network.lm_head.weight[written[-1]] /= 2  # or most answers would be empty
     network.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def answered(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Condition]:
-    """Greedy answers to four problems, two a problem with soft prompts, by position."""
-    root = tmp_path_factory.mktemp("answered")
-    for name in ("baseline", *POSITIONS):
-        overrides = ["benchmarks.arithmetic.limit=4"]
-        if name != "baseline":
-            overrides += ["rsp.length=4", f"rsp.position={name}", "benchmarks.arithmetic.samples=2"]
-        step = EvaluationFolder(root / name).step(0)
-        evaluate(model, load_protocol("tiny", overrides), step, engine=ENGINE, progress=False)
-    names = [str(root / name) for name in ("baseline", *POSITIONS)]
-    return {condition.name: condition for condition in open_conditions(names, position_name)}
+    """Greedy answers to eight problems by position, as the console command makes them."""
+    root = tmp_path_factory.mktemp("made")
+    command = ["analyze", "evaluate", "positions", "rsp.length=4", "benchmarks.arithmetic.limit=8"]
+    command += ["--model", str(model), "--protocol", "tiny", "--engine", "huggingface"]
+    assert main([*command, "--dtype", "float32", "--output", str(root)]) == 0
+    texts = [str(root / name) for name in ("baseline", *POSITIONS)]
+    return {condition.name: condition for condition in open_conditions(texts, position_name)}
