@@ -52,8 +52,10 @@ class Condition:
 
     @property
     def model(self) -> str:
-        """Name of the model, the last part of its path."""
-        return Path(self.manifest["model"]).name
+        """Name of the model: its folder's, or the hub's where it lies in the hub's cache."""
+        path = Path(self.manifest["model"])
+        cached = [part for part in path.parts if part.startswith("models--")]
+        return cached[-1].rpartition("--")[2] if cached else path.name
 
     def plan(self, benchmark: str) -> BenchmarkPlan:
         """How a benchmark was asked."""
@@ -148,7 +150,9 @@ def check_names(conditions: Sequence[Condition]) -> None:
             )
 
 
-def shared_benchmarks(conditions: Sequence[Condition], *, may_differ: Collection[str] = ()) -> list:
+def shared_benchmarks(
+    conditions: Sequence[Condition], *, may_differ: Collection[str] = ()
+) -> list[str]:
     """Benchmarks that all conditions have, asked in a way that lets their numbers be compared.
 
     Args:

@@ -1,7 +1,7 @@
 """`rsp-rl analyze first-token`: what a soft prompt does to the first token (paper, Table 3).
 
 Of each distribution the top 100 ids and logits are kept. Two are compared over the ids that either
-has, an absent one with the logit -1e9 (section 4.3):
+has, an absent one with the logit -1e9 (section 4.3), probabilities being the softmax over these:
 
 - Spearman's rho of their ranks, ties (the absent ones) at their mean rank;
 - the mass that is not on the baseline's ten likeliest tokens;

@@ -157,9 +157,10 @@ class ForcedModel:
             RunFolderError: If a prompt is not the one that was answered.
         """
         groups = self._condition.groups(benchmark)
-        chosen = list(self._condition.problems(benchmark))[:problems]
+        chosen = set(list(self._condition.problems(benchmark))[:problems])
         for question in self.questions(benchmark):
-            if question.problem.id not in chosen or question.sample >= (samples or 1 << 62):
+            left_out = samples is not None and question.sample >= samples
+            if question.problem.id not in chosen or left_out:
                 continue
             sample = groups[question.problem.id][question.sample]
             if question.prompt_hash != sample["prompt_hash"]:
