@@ -123,13 +123,15 @@ def run(args: argparse.Namespace) -> int:
     """
     from rsp_rl.analysis.attention import MEASURED, check_rotary
     from rsp_rl.analysis.teacher_forcing import ForcedModel
+    from rsp_rl.preflight import check_model, resolve_model_folder
 
     (condition,) = open_conditions([args.folder], position_name)
     if not condition.protocol.rsp.enabled:
         raise ConfigError(f"{condition.root} has no soft prompts whose attention could be measured")
     benchmarks = chosen_benchmarks(args, condition.benchmarks)
+    # Before transformers refuses the attention of a model that has none of the kind.
+    check_rotary(check_model(resolve_model_folder(args.model or condition.manifest["model"])))
     model = ForcedModel(condition, model=args.model, dtype=args.dtype, attention=MEASURED)
-    check_rotary(model.config)
     maps = {
         name: measure(model, condition, name, args.problems, args.samples) for name in benchmarks
     }
@@ -172,7 +174,6 @@ def measure(
         ConfigError: If the model's attention cannot be measured.
         RunFolderError: If no answer is long enough.
     """
-
     found: dict[str, list[np.ndarray]] = {}
     bound, left_out, without_box = BoundCheck(), 0, 0
     trajectories = model.trajectories(benchmark, problems=problems, samples=samples)
