@@ -9,6 +9,7 @@ from rsp_rl.analysis import (
     condition_protocols,
     coverage,
     distributions,
+    diversity,
     first_token,
     pass_at_n,
     position_table,
@@ -26,6 +27,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         coverage,
         distributions,
         first_token,
+        diversity,
         attention_mass,
     ):
         module.add_parser(names)
