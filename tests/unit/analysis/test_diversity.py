@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from rsp_rl.analysis.diversity import Clustering, _mean_pairwise, distances
 from rsp_rl.analysis.embedders import get_embedder
 from rsp_rl.cli import main
+from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.options import ConfigError
-from tests.unit.evaluation.made_runs import make_evaluation
+from tests.unit.analysis.made_conditions import make_condition
+from tests.unit.evaluation.made_runs import write_lines
 
 E1, E2, E3 = np.eye(3)
 
@@ -72,21 +75,18 @@ def test_a_missing_embedder_is_one_error(tmp_path: Path) -> None:
         get_embedder(str(tmp_path / "nothing"))
 
 
-def evaluation(root: Path, outputs: int) -> Path:
+def condition(root: Path, wordings: int) -> str:
     """Four problems with six samples each, of so many different wordings."""
     words = ("add the numbers", "multiply both sides", "use a table", "draw a graph first")
-    make_evaluation(
-        root,
-        {0: 0.5},
-        benchmarks={"aime24": (4, 6)},
-        headline=("aime24",),
-        output=lambda benchmark, problem, step, number: words[number % outputs],
-    )
-    return root
+    made = make_condition(root, {"aime24": ["+-+-+-"] * 4})
+    file = EvaluationFolder(root).step(0).samples("aime24")
+    samples = [json.loads(line) for line in file.read_text().splitlines()]
+    write_lines(file, [s | {"output": words[s["sample"] % wordings]} for s in samples])
+    return made
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    same, varied = evaluation(tmp_path / "a", 1), evaluation(tmp_path / "b", 3)
+    same, varied = condition(tmp_path / "a", 1), condition(tmp_path / "b", 3)
     output = tmp_path / "out"
     command = ["analyze", "diversity", f"same={same}", f"varied={varied}"]
     options = ["--embedder", "ngrams", "--min-samples", "2", "--output", str(output)]
