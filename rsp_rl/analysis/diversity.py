@@ -182,7 +182,7 @@ def _mean_pairwise(vectors_ND: np.ndarray) -> float:
     units_ND = np.divide(vectors_ND, norms_N, out=np.zeros_like(vectors_ND), where=norms_N > 0)
     n, total = len(units_ND), units_ND.sum(axis=0)
     similarity = (total @ total - (units_ND**2).sum()) / (n * (n - 1))
-    return float(1 - similarity)
+    return max(0.0, float(1 - similarity))  # rounding may leave a distance of equals below 0
 
 
 def to_markdown(table: Table, embedder: str, clustering: Clustering) -> str:

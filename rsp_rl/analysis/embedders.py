@@ -40,7 +40,9 @@ def get_embedder(name: str) -> Embedder:
 def _ngrams() -> Embedder:
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), n_features=4096)
+    vectorizer = HashingVectorizer(
+        analyzer="char_wb", ngram_range=(3, 5), n_features=4096, alternate_sign=False
+    )
     return lambda texts: vectorizer.transform(texts).toarray()
 
 
