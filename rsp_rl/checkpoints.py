@@ -14,24 +14,34 @@ from omegaconf import DictConfig
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.run_folder import SETTINGS_FILE, RunFolderError, locked, read_json, write_json
 
-_TRACKER = "latest_checkpointed_iteration.txt"
+#: verl's file that names the newest checkpoint; `rsp_rl.saving` moves it last.
+TRACKER = "latest_checkpointed_iteration.txt"
+
+#: What a checkpoint's files were when it was saved, `{path: bytes}`.
+SIZES_FILE = "sizes.json"
 
 #: What decides a run's draws and must not change when it is resumed.
 _LAW = ("length", "position", "scale", "mode", "seed", "mean", "std")
 
 
 def latest_checkpoint(checkpoints: Path) -> Path:
-    """The newest checkpoint that was saved whole (verl writes its tracker file last).
+    """The newest checkpoint that was saved whole (the tracker file is moved last).
 
     Raises:
         RunFolderError: If there is none.
     """
-    tracker = checkpoints / _TRACKER
+    tracker = checkpoints / TRACKER
     if not tracker.is_file():
         raise RunFolderError(
             f"{checkpoints} holds no finished checkpoint; is trainer.save_freq above 0?"
         )
-    folder = checkpoints / f"global_step_{tracker.read_text().strip()}"
+    newest = tracker.read_text().strip()
+    if not newest.isdigit():
+        raise RunFolderError(
+            f"{tracker} holds {newest!r:.40} and names no checkpoint; write the number of the last "
+            "whole global_step_N into it"
+        )
+    folder = checkpoints / f"global_step_{newest}"
     if not folder.is_dir():
         raise RunFolderError(f"{tracker} names {folder.name}, which is missing; restore it")
     return folder
@@ -54,9 +64,60 @@ def checkpoint_to_resume(config: DictConfig) -> Path | None:
             )
         return folder
     checkpoints = Path(trainer.default_local_dir)
-    if trainer.resume_mode == "disable" or not (checkpoints / _TRACKER).is_file():
+    if trainer.resume_mode == "disable" or not (checkpoints / TRACKER).is_file():
         return None
     return latest_checkpoint(checkpoints)
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What a checkpoint lacks of what was saved, `None` if it is whole.
+
+    A checkpoint without a list of sizes, of plain verl, is taken as it is.
+    """
+    sizes = checkpoint / SIZES_FILE
+    for name, size in (read_json(sizes) if sizes.is_file() else {}).items():
+        file = checkpoint / name
+        if not file.is_file():
+            return f"{file} is missing"
+        if file.stat().st_size != size:
+            return f"{file} has {file.stat().st_size} bytes of {size}"
+    return None
+
+
+def check_whole(checkpoint: Path, ranks: int) -> None:
+    """Make sure that verl can load a checkpoint.
+
+    Args:
+        checkpoint: A `global_step_N` folder.
+        ranks: Ranks of the run; verl reads a file for each.
+
+    Raises:
+        RunFolderError: Naming the first file that is missing or cut short.
+        ConfigError: If another number of ranks saved it.
+    """
+    if problem := damage(checkpoint):
+        raise RunFolderError(
+            f"{problem}: the checkpoint is not whole; restore the file, or go back with "
+            f"{_way_back(checkpoint)}"
+        )
+    shards = list((checkpoint / "actor").glob("model_world_size_*_rank_*.pt"))
+    if shards and not any(f"_world_size_{ranks}_" in shard.name for shard in shards):
+        raise ConfigError(
+            f"{checkpoint} was saved by {len(shards)} ranks and this run has {ranks}; resume with "
+            f"trainer.nnodes x trainer.n_gpus_per_node = {len(shards)}"
+        )
+
+
+def _way_back(checkpoint: Path) -> str:
+    """The overrides that resume from the newest whole checkpoint before this one."""
+    for folder in reversed(finished_checkpoints(checkpoint.parent).values()):
+        if _step(folder) < _step(checkpoint) and damage(folder) is None:
+            return f"trainer.resume_mode=resume_path trainer.resume_from_path={folder}"
+    return "trainer.resume_mode=disable, which starts anew: no earlier one is whole"
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("global_step_"))
 
 
 def save_law(checkpoint: Path, options: RspOptions) -> None:
@@ -94,10 +155,10 @@ def check_law(checkpoint: Path, options: RspOptions) -> None:
 def finished_checkpoints(checkpoints: Path) -> dict[int, Path]:
     """Checkpoints that were saved whole and still hold their weights, by step, in order.
 
-    verl writes its tracker file last: a later step than it names is still being saved. Of pruned
-    checkpoints (`trainer.max_actor_ckpt_to_keep`) verl leaves the folder without weights.
+    The tracker file is moved last: a later step than it names is still being saved. Of pruned
+    checkpoints (`trainer.max_actor_ckpt_to_keep`) the folder without weights is left.
     """
-    tracker = checkpoints / _TRACKER
+    tracker = checkpoints / TRACKER
     newest = tracker.read_text().strip() if tracker.is_file() else ""
     if not newest.isdigit():  # none yet, or verl is writing it this moment
         return {}

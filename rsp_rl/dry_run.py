@@ -232,7 +232,8 @@ def _disk_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:
     size = checkpoint_bytes(shape)
     saved = trainer.total_training_steps // trainer.save_freq if trainer.save_freq > 0 else 0
     kept = min(saved, trainer.max_actor_ckpt_to_keep or saved)
-    yield f"checkpoints: {kept} of {size / GIB:.0f} GiB each = {kept * size / GIB:.0f} GiB"
+    room = f"checkpoints: {kept} of {size / GIB:.0f} GiB each = {kept * size / GIB:.0f} GiB"
+    yield room + (", and one more while the next is saved" if kept < saved else "")
 
 
 def _soft_prompt_lines(

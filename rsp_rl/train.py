@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayTaskError
 
-from rsp_rl.checkpoints import check_law, checkpoint_to_resume, saved_law
+from rsp_rl.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
 from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.guard import PolicyMismatchError
 from rsp_rl.options import ConfigError, RspOptions
@@ -75,6 +75,8 @@ def prepare(config: DictConfig) -> RunFolder:
         check_dataset(files, config.data.prompt_key, single_turn=options.enabled)
 
     checkpoint = checkpoint_to_resume(config)
+    if checkpoint:
+        check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)

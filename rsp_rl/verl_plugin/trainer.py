@@ -11,6 +11,7 @@ import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
@@ -18,6 +19,7 @@ from rsp_rl.checkpoints import save_law
 from rsp_rl.guard import StepSamples, check_gap, step_metrics
 from rsp_rl.options import RspOptions
 from rsp_rl.run_folder import write_whole
+from rsp_rl.saving import prune, staged
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
 
 TRAINER_MODE = "rsp_sync"
@@ -105,11 +107,27 @@ class SoftPromptTrainer(PPOTrainerSync):
         write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _save_checkpoint(self) -> None:
-        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
-        folder.mkdir(parents=True, exist_ok=True)
-        # Before verl writes latest_checkpointed_iteration.txt: a checkpoint that counts has it.
-        save_law(folder, self._options)
-        super()._save_checkpoint()
+        """verl saves; `rsp_rl.saving` makes sure that what counts is whole, and prunes."""
+        trainer, on_saved = self.config.trainer, self.checkpoint_callback
+        checkpoints = Path(trainer.default_local_dir)
+        name = f"global_step_{self.global_steps}"
+        keep = trainer.max_actor_ckpt_to_keep
+        try:
+            with staged(checkpoints, self.global_steps) as staging:
+                trainer.default_local_dir = str(staging)
+                # verl would prune before the new checkpoint counts, and call the user's callback.
+                trainer.max_actor_ckpt_to_keep = None
+                self.checkpoint_callback = CheckpointCallback()
+                super()._save_checkpoint()
+                save_law(staging / name, self._options)
+        finally:
+            trainer.default_local_dir = str(checkpoints)
+            trainer.max_actor_ckpt_to_keep = keep
+            self.checkpoint_callback = on_saved
+        prune(checkpoints, keep)
+        on_saved.on_save(
+            trainer=self, global_step=self.global_steps, checkpoint_dir=str(checkpoints / name)
+        )
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:
