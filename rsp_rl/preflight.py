@@ -314,6 +314,20 @@ def check_optimizer(config: DictConfig) -> None:
         )
 
 
+def check_phase_timeout(config: DictConfig) -> None:
+    """Check the time after which a phase of a step counts as stuck.
+
+    Raises:
+        ConfigError: If it is no time.
+    """
+    seconds = config.trainer.v1.rsp_sync.phase_timeout_s
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+        raise ConfigError(
+            f"trainer.v1.rsp_sync.phase_timeout_s={seconds} must be a number of seconds above 0, "
+            "or null for no limit"
+        )
+
+
 def check_rsp_support(config: DictConfig) -> None:
     """Refuse what soft prompts cannot work with.
 

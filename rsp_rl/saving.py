@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there: saved aside, moved into place, then named the newest.
 
 verl writes a checkpoint where it will stay, deletes old ones before it has named the new one, and
-names it by truncating a file. A crash or a full disk in between leaves a run with a half checkpoint,
-or with none. Here each save goes through these states, and a run can be resumed from every one:
+names it by truncating a file. A crash or a full disk in between leaves a run with half a
+checkpoint, or with none. Here a save goes through these states, and a run can be resumed from each:
 
 1. verl writes into `checkpoints/.saving/global_step_N`; the previous checkpoint is the newest.
 2. The shards of all ranks are there; the sizes of all files are listed in `sizes.json`; all is on
@@ -92,7 +92,7 @@ def _check_shards(part: Path) -> None:
 
 
 def _flush(folder: Path, recursive: bool = True) -> None:
-    """Have the disk hold a folder and its files: the names of later steps must not get there first."""
+    """Have the disk hold a folder and its files, before what comes next gets there."""
     inside = folder.rglob("*") if recursive else ()
     for path in [*inside, folder]:
         descriptor = os.open(path, os.O_RDONLY)

@@ -7,11 +7,13 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
+from rsp_rl import exit_status
 from rsp_rl.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
 from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.guard import PolicyMismatchError
@@ -24,6 +26,7 @@ from rsp_rl.preflight import (
     check_lengths,
     check_model,
     check_optimizer,
+    check_phase_timeout,
     check_rsp_support,
     check_tokenizer,
     load_tokenizer,
@@ -54,6 +57,7 @@ def prepare(config: DictConfig) -> RunFolder:
         check_rsp_support(config)
     check_batches(config)
     check_optimizer(config)
+    check_phase_timeout(config)
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
@@ -88,6 +92,7 @@ def prepare(config: DictConfig) -> RunFolder:
             write_generation_config(run.root / GENERATION_CONFIG, folder, tokenizer, stop_token)
         config.rsp.mean, config.rsp.std = options.mean, options.std
         _set_environment(config, run)
+        _join_running_cluster(config)
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
     run.keep_earlier_metrics()
     return run
@@ -124,6 +129,17 @@ def _set_environment(config: DictConfig, run: RunFolder) -> None:
     config.ray_kwargs.ray_init.runtime_env.env_vars.update(variables)
 
 
+def _join_running_cluster(config: DictConfig) -> None:
+    """Drop the sizes of a cluster to start where there is one to join; Ray refuses both.
+
+    `ray.init` joins the cluster of `RAY_ADDRESS`, which every Ray job has, or of its `address`.
+    """
+    ray_init = config.ray_kwargs.ray_init
+    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+        for size in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory"):
+            ray_init.pop(size, None)
+
+
 def run_training(config: DictConfig) -> None:
     """Start verl with a prepared config and wait for the end."""
     # verl reads the platform from the environment when it is first imported.
@@ -149,16 +165,26 @@ def main(config: DictConfig) -> None:
     try:
         run = prepare(config)
     except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:
-        # One line that names cause and mend; a traceback would bury it.
-        sys.exit(f"error: {error}")
+        _end(error, exit_status.WOULD_COME_AGAIN)
     with run.record_start():
         try:
             run_training(config)
         except RayTaskError as error:
-            # The errors that name their own cause and mend need no remote traceback on top.
+            from rsp_rl.verl_plugin.watchdog import RunBrokenError
+
             if isinstance(error.cause, ConfigError | PolicyMismatchError):
-                sys.exit(f"error: {error.cause}")
+                _end(error.cause, exit_status.WOULD_COME_AGAIN)
+            if isinstance(error.cause, RunBrokenError | RunFolderError):
+                _end(error.cause, exit_status.BROKEN)
             raise
+        except RayActorError as error:
+            _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
+
+
+def _end(error: object, status: int) -> NoReturn:
+    """End with one line that names cause and mend; a traceback, remote ones too, would bury it."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import logging
+import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -14,6 +17,10 @@ from vllm import SamplingParams
 from rsp_rl.mixed_prompt import mixed_prompt
 from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
 
+logger = logging.getLogger(__name__)
+
+ENGINE_POLL_S = 1.0
+
 
 class SoftPromptVLLMServer(vLLMHttpServer):
     """verl's vLLM server, whose engine understands requests with a soft prompt record."""
@@ -22,6 +29,18 @@ class SoftPromptVLLMServer(vLLMHttpServer):
         await super().run_server(args)
         hidden_size = self.engine.model_config.get_hidden_size()
         self.engine.generate = _with_soft_prompts(self.engine.generate, hidden_size)
+        self._watch = asyncio.create_task(self._end_with_engine())
+
+    async def _end_with_engine(self) -> None:
+        """End this process once vLLM's engine process has died.
+
+        Without an engine the server would live on and fail its requests, and verl would train on
+        what other servers made of the batch. A dead server is noticed (see `watchdog`).
+        """
+        while not self.engine.errored:
+            await asyncio.sleep(ENGINE_POLL_S)
+        logger.error("vLLM's engine process died; this server ends too")
+        os._exit(1)
 
     def _get_worker_extension_cls(self) -> str:
         if get_device_name() == "cpu":

@@ -1,10 +1,13 @@
-"""verl's task runner with our trainer registered before it looks for it."""
+"""verl's task runner with our trainer registered before it looks for it, and watched."""
 
 from __future__ import annotations
 
 import ray
 from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1
+
+from rsp_rl.verl_plugin.cluster import wait_for_cluster
+from rsp_rl.verl_plugin.watchdog import Progress, watch
 
 
 @ray.remote
@@ -16,7 +19,18 @@ class TaskRunner:
     """
 
     def run(self, config: DictConfig) -> None:
-        """Train to the end; see `TaskRunnerV1.run`."""
+        """Train to the end; see `TaskRunnerV1.run`.
+
+        Raises:
+            RunBrokenError: If a part of the run died or hangs, or another run uses the cluster.
+        """
         from rsp_rl.verl_plugin import components  # noqa: F401  (registers)
 
-        TaskRunnerV1.__ray_actor_class__().run(config)
+        wait_for_cluster(config.trainer.nnodes * config.trainer.n_gpus_per_node)
+        runner = TaskRunnerV1.__ray_actor_class__()
+        start = Progress()
+        watch(
+            lambda: runner.run(config),
+            progress=lambda: runner.trainer.progress if runner.trainer else start,
+            timeout_s=config.trainer.v1.rsp_sync.phase_timeout_s,
+        )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
+from ray.actor import ActorHandle
 from transfer_queue import KVBatchMeta
+from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -21,6 +24,7 @@ from rsp_rl.options import RspOptions
 from rsp_rl.run_folder import write_whole
 from rsp_rl.saving import prune, staged
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.verl_plugin.watchdog import Progress
 
 TRAINER_MODE = "rsp_sync"
 
@@ -32,13 +36,54 @@ class SoftPromptTrainer(PPOTrainerSync):
     def __init__(self, config: DictConfig) -> None:
         self._options = RspOptions.from_config(config.rsp)
         self._steps_since_start = 0
+        self.progress = Progress()
         with open_dict(config):
             # verl asks for "sync" in several places; this trainer is that one.
             config.trainer.v1.trainer_mode = "sync"
         super().__init__(config)
         self.replay_buffer.poll_interval = config.trainer.v1[TRAINER_MODE].poll_interval_s
 
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        """Train; see `PPOTrainer.fit`. From here on the watchdog knows the run's parts."""
+        self.progress.parts = {
+            **_numbered("actor rank", self.actor_rollout_wg.workers),
+            **_numbered("agent loop worker", agent_loop_manager.agent_loop_workers),
+            **_numbered("reward worker", self.reward_loop_manager.reward_loop_workers),
+            **{
+                name: server
+                for replica in self.llm_server_manager.get_replicas()
+                for name, server in _numbered(
+                    f"vLLM server {replica.replica_rank}, node", replica.servers
+                ).items()
+            },
+        }
+        super().fit(agent_loop_manager)
+
+    def _enter(self, phase: str) -> None:
+        self.progress.enter(f"{phase} of step {self.global_steps}")
+
+    def on_init_end(self) -> None:
+        self._enter("the first weight sync")
+        super().on_init_end()
+
+    def on_validate_begin(self) -> None:
+        self._enter("the validation")
+        super().on_validate_begin()
+
+    def on_step_begin(self) -> None:
+        self._enter("generation")
+        super().on_step_begin()
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        self._enter("the update")
+        return super()._update_actor(batch, metrics)
+
+    def on_step_end(self) -> None:
+        self._enter("the weight sync")
+        super().on_step_end()
+
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        self._enter("log-probs")
         batch = super()._compute_old_log_prob(batch, metrics)
         samples, rewards = self._step_samples(batch)
         self._steps_since_start += 1
@@ -108,6 +153,7 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         """verl saves; `rsp_rl.saving` makes sure that what counts is whole, and prunes."""
+        self._enter("saving")
         trainer, on_saved = self.config.trainer, self.checkpoint_callback
         checkpoints = Path(trainer.default_local_dir)
         name = f"global_step_{self.global_steps}"
@@ -128,6 +174,10 @@ class SoftPromptTrainer(PPOTrainerSync):
         on_saved.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(checkpoints / name)
         )
+
+
+def _numbered(name: str, actors: Sequence[ActorHandle]) -> dict[str, ActorHandle]:
+    return {f"{name} {number}": actor for number, actor in enumerate(actors)}
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:

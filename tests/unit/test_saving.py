@@ -162,13 +162,15 @@ def test_a_file_that_cannot_grow_leaves_the_previous_checkpoint(tmp_path: Path) 
 
 def test_a_checkpoint_without_a_ranks_file_is_not_published(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    with (
-        pytest.raises(RunFolderError, match=r"rank 1 saved .* elsewhere: .*nodes share"),
-        staged(tmp_path, 2) as staging,
-    ):
-        actor = staging / "global_step_2" / "actor"
-        actor.mkdir(parents=True)
-        (actor / "model_world_size_2_rank_0.pt").write_bytes(b"weights")
+
+    def save_on_one_node() -> None:
+        with staged(tmp_path, 2) as staging:
+            actor = staging / "global_step_2" / "actor"
+            actor.mkdir(parents=True)
+            (actor / "model_world_size_2_rank_0.pt").write_bytes(b"weights")
+
+    with pytest.raises(RunFolderError, match=r"rank 1 saved .* elsewhere: .*nodes share"):
+        save_on_one_node()
     assert step_of(resumed(tmp_path)) == 1
 
 
