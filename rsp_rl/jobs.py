@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: How long the cluster may be out of reach before the client gives up following.
 UNREACHABLE_S = 300.0
 RECONNECT_S = 5.0
-RETRY_DELAY_S = 10.0
+RETRY_DELAY_S = 5.0
 
 #: A recipe's settings: its block of `NAME=${NAME:-default}`.
 _SETTING = re.compile(r"^([A-Z][A-Z0-9_]*)=\$\{\1:-", re.MULTILINE)
@@ -67,10 +67,8 @@ def job_request(recipe: str, arguments: Sequence[str], *, upload: bool) -> dict[
     """
     script = (REPOSITORY / recipe if not Path(recipe).is_file() else Path(recipe)).resolve()
     if not script.is_file():
-        recipes = sorted(
-            str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("recipes/*.sh")
-        )
-        raise JobError(f"no recipe {recipe}; there are: {', '.join(recipes)}")
+        known = ", ".join(sorted(path.name for path in REPOSITORY.glob("recipes/*.sh")))
+        raise JobError(f"no recipe {recipe}; recipes/ has {known}")
     settings = recipe_settings(script)
     runtime_env: dict[str, Any] = {"env_vars": settings}
     if upload:
@@ -193,8 +191,9 @@ def _client(address: str | None) -> JobSubmissionClient:
     except (ConnectionError, RuntimeError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise JobError(
-            f"no Ray cluster answers at {where} ({error}); start one with scripts/start_ray_cluster.sh, or name one with --address "
-            "or RAY_ADDRESS (http://HEAD:8265)"
+            f"no Ray cluster answers at {where} ({error}); start one with "
+            "scripts/start_ray_cluster.sh, or name one with --address or RAY_ADDRESS "
+            "(http://HEAD:8265)"
         ) from error
 
 

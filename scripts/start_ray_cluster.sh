@@ -7,8 +7,9 @@
 #
 # All nodes need this repository and its .venv at the same path (a shared disk, or an image). Ray's
 # workers use the Python that started Ray and its environment: set HF_HOME, HF_TOKEN, WANDB_API_KEY
-# or NCCL_SOCKET_IFNAME here. The job server listens on the head itself; to submit from elsewhere add
-# --dashboard-host=0.0.0.0, in a network you trust: whoever reaches it can run commands.
+# or NCCL_SOCKET_IFNAME here. The job server listens on the head alone; to submit from elsewhere add
+# --dashboard-host=0.0.0.0. Whoever has the cluster's token can run commands on it: the head makes
+# one in ~/.ray/auth_token, and the other nodes need it there too, or in RAY_AUTH_TOKEN.
 set -euo pipefail
 
 PORT=${PORT:-6379}
@@ -28,6 +29,14 @@ shift
 
 # What a killed process leaves running, vLLM's engine for one, must not hold a GPU in the next run.
 export RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper=true
+
+# Ray's head asks for a token by default, its other commands do not bring one by default.
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
+token=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
+if [[ $role == head && $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} && ! -f $token ]]; then
+  mkdir -p "$(dirname "$token")"
+  (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' > "$token")
+fi
 
 case $role in
   head) exec "$venv/bin/ray" start --head --port="$PORT" "$@" ;;

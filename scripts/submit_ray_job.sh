@@ -18,6 +18,9 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${VENV:-$repository/.venv}/bin/python
 [[ -x $python ]] || bash "$repository/scripts/setup.sh"
 
+# As in start_ray_cluster.sh.
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
+
 case ${1:-} in
   status | follow | stop | -h | --help) command=() ;;
   *)

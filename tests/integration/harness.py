@@ -113,15 +113,15 @@ def train(
         deadline = time.monotonic() + timeout_s
         while process.poll() is None:
             if kill_when is not None and kill_when():
-                _kill_tree(process)
+                kill_tree(process)
             elif time.monotonic() > deadline:
-                _kill_tree(process)
+                kill_tree(process)
                 raise TimeoutError(f"training did not end in {timeout_s} s; see {log}")
             time.sleep(0.2)
     return Run(folder, process.returncode, log.read_text(errors="replace"))
 
 
-def _kill_tree(process: subprocess.Popen) -> None:
+def kill_tree(process: subprocess.Popen) -> None:
     """SIGKILL a process and all its descendants: Ray's daemons leave the process group."""
     root = psutil.Process(process.pid)
     family = root.children(recursive=True)

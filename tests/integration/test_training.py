@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rsp_rl import exit_status
 from rsp_rl.run_folder import RunFolder
 from rsp_rl.tiny import make_tiny_model
 from tests.integration.harness import REPOSITORY, Run, Task, train
@@ -154,7 +155,7 @@ def test_guard_stops_when_only_the_rollout_has_rsp(task: Task, tmp_path: Path) -
         "rsp.guard.max_mean_gap=0.1",
         env={"PYTHONPATH": str(REPOSITORY)},
     )
-    assert run.returncode == 1
+    assert run.returncode == exit_status.WOULD_COME_AGAIN
     (message,) = (line for line in run.output.splitlines() if line.startswith("error: "))
     gap = float(re.search(r"is ([0-9.e+-]+) nats", message)[1])
     assert gap > 0.1
@@ -225,7 +226,7 @@ def test_bad_settings_end_before_ray_starts(
     override: str, message: str, task: Task, tmp_path: Path
 ) -> None:
     run = train(tmp_path / "run", task, override, timeout_s=120)
-    assert run.returncode == 1
+    assert run.returncode == exit_status.WOULD_COME_AGAIN
     assert run.output.count("error: ") == 1
     assert message in run.output
     assert "Traceback" not in run.output

@@ -1,0 +1,221 @@
+"""Recipes as Ray jobs on a cluster of two nodes (two raylets on this machine), with faults."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.harness import REPOSITORY, SMALL, Run, Task, kill_tree
+
+#: What ends each of the first three jobs, once the step before is logged.
+FAULTS = {
+    2: ("ray::WorkerDict", r"actor rank [01] died during \w+.* of step 2; started again"),
+    3: ("VLLM::EngineCore", r"vLLM server [01], node 0 died during \w+.* of step 3; started again"),
+    4: ("rsp_rl.train", "exit status 137"),
+}
+
+#: From a fault to the next submission.
+BOUND_S = 90
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Two raylets and the environment of a client."""
+
+    nodes: list[subprocess.Popen]
+    env: dict[str, str]
+
+    def submit(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        """Start `scripts/submit_ray_job.sh`."""
+        return subprocess.Popen(
+            ["bash", "scripts/submit_ray_job.sh", *arguments],
+            cwd=REPOSITORY,
+            env={**self.env, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        """Its exit status and output."""
+        process = self.submit(*arguments, **variables)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """The nodes' processes with a name in their command line."""
+        found = []
+        for node in self.nodes:
+            for process in psutil.Process(node.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if name in " ".join(process.cmdline()):
+                        found.append(process)
+        return found
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    # Not pytest's folder: the paths of Ray's sockets must be short.
+    temporary = Path(tempfile.mkdtemp(prefix="ray_"))
+    port, dashboard = _free_port(), _free_port()
+    env = {
+        **os.environ,
+        "VENV": sys.prefix,
+        "PYTHONPATH": str(REPOSITORY),
+        "PORT": port,
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    size = ("--num-cpus=8", "--num-gpus=1", "--object-store-memory=1000000000", "--block")
+    head = (f"--temp-dir={temporary}", f"--dashboard-port={dashboard}")
+    head += (f"--ray-client-server-port={_free_port()}", "--node-ip-address=127.0.0.1")
+    nodes = []
+
+    def start(role: str, *arguments: str) -> None:
+        command = ["bash", "scripts/start_ray_cluster.sh", role, *arguments, *size]
+        command += [f"--dashboard-agent-listen-port={_free_port()}", "--disable-usage-stats"]
+        with (temporary / f"{role}.log").open("w") as log:
+            node = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=log, stderr=log)
+        nodes.append(node)
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in (temporary / f"{role}.log").read_text():
+            assert node.poll() is None, (temporary / f"{role}.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+    try:
+        start("head", *head)
+        start("worker", f"127.0.0.1:{port}")
+        address = f"http://127.0.0.1:{dashboard}"
+        yield Cluster(nodes, {**env, "RAY_ADDRESS": address, "MAX_RETRIES": "3"})
+    finally:
+        for node in reversed(nodes):
+            kill_tree(node)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    return tmp_path / "recipe.sh"
+
+
+def test_a_job_that_fails_is_submitted_again(cluster: Cluster, script: Path) -> None:
+    """With the recipe's settings and overrides, and with its own exit status at the end."""
+    script.write_text(
+        "RUN_DIR=${RUN_DIR:-runs/none}\n"
+        'echo "in $RUN_DIR with $*"\n'
+        '[[ -f $RUN_DIR/again ]] || { touch "$RUN_DIR/again"; exit 1; }\n'
+    )
+    code, output = cluster.run(str(script), "a=1", "b='x y'", RUN_DIR=str(script.parent))
+    assert code == 0, output
+    assert output.count(f"in {script.parent} with a=1 b='x y'\n") == 2
+    assert len(re.findall("submitted recipe-", output)) == 2
+    assert "SUCCEEDED, exit status 0" in output
+
+
+def test_an_error_that_would_come_again_is_not_retried(cluster: Cluster, script: Path) -> None:
+    script.write_text("echo 'error: rsp.position is unknown'\nexit 2\n")
+    code, output = cluster.run(str(script))
+    assert code == 2
+    assert len(re.findall("submitted recipe-", output)) == 1
+
+
+def test_a_job_outlives_its_client_and_can_be_stopped(cluster: Cluster, script: Path) -> None:
+    script.write_text("echo begun\nsleep 600\n")
+    client = cluster.submit(str(script))
+    lines = []
+    while "begun\n" not in lines:
+        lines.append(client.stdout.readline())
+        assert lines[-1], lines
+    (job,) = re.findall("submitted (recipe-.*)", "".join(lines))
+    client.send_signal(signal.SIGINT)
+    output, _ = client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert f"{job} goes on" in output
+    assert f"submit_ray_job.sh stop {job} ends it" in output
+    assert f"{job}  RUNNING" in cluster.run("status")[1]
+    assert cluster.run("stop", job) == (0, f"{job}: STOPPED\n")
+    assert f"{job}  STOPPED" in cluster.run("status", job)[1]
+    code, output = cluster.run("follow", job)
+    assert code != 0
+    assert "begun\n" in output
+
+
+def test_faults_on_two_nodes(
+    cluster: Cluster, task: Task, uninterrupted: Run, tmp_path: Path
+) -> None:
+    """A rank, vLLM's engine and the driver are killed; the fourth job ends as if nothing was."""
+    folder = tmp_path / "run"
+    metrics = folder / "metrics.jsonl"
+    log = tmp_path / "client.log"
+    command = ["bash", "scripts/submit_ray_job.sh", "tests/integration/two_node_recipe.sh", *SMALL]
+    command += ["trainer.total_training_steps=4", "trainer.save_freq=1"]
+    where = {"RUN_DIR": folder, "MODEL_DIR": task.model, "DATA_DIR": task.data}
+    env = cluster.env | {name: str(path) for name, path in where.items()}
+    with log.open("w") as stream:
+        client = subprocess.Popen(
+            command, cwd=REPOSITORY, env=env, stdout=stream, stderr=subprocess.STDOUT
+        )
+    deadline = time.monotonic() + 1100
+
+    def wait_for(happened: bool) -> bool:
+        assert client.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+        if not happened:
+            time.sleep(0.2)
+        return happened
+
+    for attempt, (step, (name, _)) in enumerate(FAULTS.items(), start=1):
+        logged = f'"step":{step - 1},'
+        while not wait_for(metrics.is_file() and logged in metrics.read_text()):
+            pass
+        victim = cluster.processes(name)[-1]
+        victim.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        while not wait_for(f"-retry{attempt}\n" in log.read_text()):
+            pass
+        assert time.monotonic() - killed < BOUND_S
+
+    assert client.wait(timeout=deadline - time.monotonic()) == 0
+    output = log.read_text()
+    for _, message in FAULTS.values():
+        assert re.search(message, output), message
+    assert "-retry4" not in output
+    assert "SUCCEEDED, exit status 0" in output
+
+    run = Run(folder, client.returncode, output)
+    assert max(run.metrics()) == 4
+    assert max(run.column("rsp/logprob_gap_mean")) <= 1e-5
+    for step in (1, 2, 3, 4):
+        assert run.soft_prompts(step) == uninterrupted.soft_prompts(step)
+        prompts, expected = (
+            [prompt for prompt, _ in each.responses(step)] for each in (run, uninterrupted)
+        )
+        assert prompts == expected
+    shards = (folder / "checkpoints" / "global_step_4" / "actor").glob("model_world_size_2_*.pt")
+    assert len(list(shards)) == 2
+    assert not (folder / "checkpoints" / "global_step_1" / "actor").exists()  # pruned
+    # Nothing of a killed run is left to hold memory.
+    assert not cluster.processes("VLLM::")
+    assert not cluster.processes("ray::WorkerDict")
