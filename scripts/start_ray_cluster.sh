@@ -44,6 +44,11 @@ case $role in
     [[ $# -ge 1 ]] || usage
     address=$1
     shift
+    # The head may have been started a moment ago; Ray itself gives up after a few seconds.
+    for _ in {1..60}; do
+      timeout 5 bash -c ": < /dev/tcp/${address%:*}/${address##*:}" 2>/dev/null && break
+      sleep 2
+    done
     exec "$venv/bin/ray" start --address="$address" "$@"
     ;;
   stop) exec "$venv/bin/ray" stop ;;
