@@ -172,9 +172,9 @@ def main(config: DictConfig) -> None:
         except RayTaskError as error:
             from rsp_rl.verl_plugin.watchdog import RunBrokenError
 
-            if isinstance(error.cause, ConfigError | PolicyMismatchError):
+            if isinstance(error.cause, ConfigError | PolicyMismatchError | RunFolderError):
                 _end(error.cause, exit_status.WOULD_COME_AGAIN)
-            if isinstance(error.cause, RunBrokenError | RunFolderError):
+            if isinstance(error.cause, RunBrokenError):
                 _end(error.cause, exit_status.BROKEN)
             raise
         except RayActorError as error:

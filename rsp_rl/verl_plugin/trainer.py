@@ -21,10 +21,11 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from rsp_rl.checkpoints import save_law
 from rsp_rl.guard import StepSamples, check_gap, step_metrics
 from rsp_rl.options import RspOptions
-from rsp_rl.run_folder import write_whole
+from rsp_rl.run_folder import RunFolderError, write_whole
 from rsp_rl.saving import prune, staged
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
-from rsp_rl.verl_plugin.watchdog import Progress
+from rsp_rl.verl_plugin.cluster import transfer_queue
+from rsp_rl.verl_plugin.watchdog import Progress, RunBrokenError
 
 TRAINER_MODE = "rsp_sync"
 
@@ -49,6 +50,8 @@ class SoftPromptTrainer(PPOTrainerSync):
             **_numbered("actor rank", self.actor_rollout_wg.workers),
             **_numbered("agent loop worker", agent_loop_manager.agent_loop_workers),
             **_numbered("reward worker", self.reward_loop_manager.reward_loop_workers),
+            "vLLM load balancer": self.llm_server_manager.global_load_balancer,
+            "TransferQueue": transfer_queue(),
             **{
                 name: server
                 for replica in self.llm_server_manager.get_replicas()
@@ -152,7 +155,12 @@ class SoftPromptTrainer(PPOTrainerSync):
         write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _save_checkpoint(self) -> None:
-        """verl saves; `rsp_rl.saving` makes sure that what counts is whole, and prunes."""
+        """verl saves; `rsp_rl.saving` makes sure that what counts is whole, and prunes.
+
+        Raises:
+            RunBrokenError: If it could not be saved; the checkpoint before stays the newest.
+            RunFolderError: If the ranks do not share the folder.
+        """
         self._enter("saving")
         trainer, on_saved = self.config.trainer, self.checkpoint_callback
         checkpoints = Path(trainer.default_local_dir)
@@ -166,6 +174,15 @@ class SoftPromptTrainer(PPOTrainerSync):
                 self.checkpoint_callback = CheckpointCallback()
                 super()._save_checkpoint()
                 save_law(staging / name, self._options)
+        except RunFolderError:
+            raise
+        except Exception as error:  # a full disk has many: torch's and safetensors' among them
+            *_, reason = str(error).strip().splitlines() or [repr(error)]
+            raise RunBrokenError(
+                f"the checkpoint of step {self.global_steps} could not be saved ({reason}); the one "
+                f"before stays the newest. Make room where {checkpoints} is, and start again with "
+                "the same run_dir"
+            ) from error
         finally:
             trainer.default_local_dir = str(checkpoints)
             trainer.max_actor_ckpt_to_keep = keep
