@@ -179,8 +179,8 @@ class SoftPromptTrainer(PPOTrainerSync):
         except Exception as error:  # a full disk has many: torch's and safetensors' among them
             *_, reason = str(error).strip().splitlines() or [repr(error)]
             raise RunBrokenError(
-                f"the checkpoint of step {self.global_steps} could not be saved ({reason}); the one "
-                f"before stays the newest. Make room where {checkpoints} is, and start again with "
+                f"the checkpoint of step {self.global_steps} could not be saved ({reason}); the "
+                f"one before stays the newest. Make room where {checkpoints} is, and start again with "
                 "the same run_dir"
             ) from error
         finally:
