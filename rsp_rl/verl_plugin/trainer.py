@@ -180,8 +180,8 @@ class SoftPromptTrainer(PPOTrainerSync):
             *_, reason = str(error).strip().splitlines() or [repr(error)]
             raise RunBrokenError(
                 f"the checkpoint of step {self.global_steps} could not be saved ({reason}); the "
-                f"one before stays the newest. Make room where {checkpoints} is, and start again with "
-                "the same run_dir"
+                f"one before stays the newest. Make room in {checkpoints} and start again with the "
+                "same run_dir"
             ) from error
         finally:
             trainer.default_local_dir = str(checkpoints)
