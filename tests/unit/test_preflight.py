@@ -23,6 +23,7 @@ from rsp_rl.preflight import (
     check_guard_support,
     check_lengths,
     check_model,
+    check_phase_timeout,
     check_rsp_support,
     check_tokenizer,
     load_tokenizer,
@@ -425,3 +426,15 @@ def test_the_guard_needs_both_log_probs() -> None:
     ):
         with pytest.raises(ConfigError, match=change.split("=")[0]):
             check_guard_support(_config(change))
+
+
+@pytest.mark.parametrize("seconds", ["1", "0.5", "7200", "null"])
+def test_phase_timeouts(seconds: str) -> None:
+    check_phase_timeout(_config(f"trainer.v1.rsp_sync.phase_timeout_s={seconds}"))
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon"])
+def test_bad_phase_timeouts(seconds: str) -> None:
+    change = f"trainer.v1.rsp_sync.phase_timeout_s={seconds}"
+    with pytest.raises(ConfigError, match=change):
+        check_phase_timeout(_config(change))
