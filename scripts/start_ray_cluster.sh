@@ -15,7 +15,8 @@ set -euo pipefail
 PORT=${PORT:-6379}
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-venv=${VENV:-$repository/.venv}
+# Exported: recipes that run as jobs then use the environment that started Ray.
+export VENV=${VENV:-$repository/.venv}
 
 usage() {
   sed -n '4,6s/^# *//p' "${BASH_SOURCE[0]}" >&2
@@ -25,7 +26,7 @@ usage() {
 role=${1:-}
 [[ $role == head || $role == worker || $role == stop ]] || usage
 shift
-[[ -x $venv/bin/ray ]] || bash "$repository/scripts/setup.sh"
+[[ -x $VENV/bin/ray ]] || bash "$repository/scripts/setup.sh"
 
 # What a killed process leaves running, vLLM's engine for one, must not hold a GPU in the next run.
 export RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper=true
@@ -39,7 +40,7 @@ if [[ $role == head && $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} && ! -f
 fi
 
 case $role in
-  head) exec "$venv/bin/ray" start --head --port="$PORT" "$@" ;;
+  head) exec "$VENV/bin/ray" start --head --port="$PORT" "$@" ;;
   worker)
     [[ $# -ge 1 ]] || usage
     address=$1
@@ -49,7 +50,7 @@ case $role in
       timeout 5 bash -c ": < /dev/tcp/${address%:*}/${address##*:}" 2>/dev/null && break
       sleep 2
     done
-    exec "$venv/bin/ray" start --address="$address" "$@"
+    exec "$VENV/bin/ray" start --address="$address" "$@"
     ;;
-  stop) exec "$venv/bin/ray" stop ;;
+  stop) exec "$VENV/bin/ray" stop ;;
 esac
