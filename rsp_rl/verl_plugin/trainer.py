@@ -46,19 +46,18 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         """Train; see `PPOTrainer.fit`. From here on the watchdog knows the run's parts."""
+        servers = {
+            f"vLLM server {replica.replica_rank}, node {node}": server
+            for replica in self.llm_server_manager.get_replicas()
+            for node, server in enumerate(replica.servers)
+        }
         self.progress.parts = {
             **_numbered("actor rank", self.actor_rollout_wg.workers),
+            **servers,
+            "vLLM load balancer": self.llm_server_manager.global_load_balancer,
             **_numbered("agent loop worker", agent_loop_manager.agent_loop_workers),
             **_numbered("reward worker", self.reward_loop_manager.reward_loop_workers),
-            "vLLM load balancer": self.llm_server_manager.global_load_balancer,
             "TransferQueue": transfer_queue(),
-            **{
-                name: server
-                for replica in self.llm_server_manager.get_replicas()
-                for name, server in _numbered(
-                    f"vLLM server {replica.replica_rank}, node", replica.servers
-                ).items()
-            },
         }
         super().fit(agent_loop_manager)
 
