@@ -29,7 +29,7 @@ shift
 [[ -x $VENV/bin/ray ]] || bash "$repository/scripts/setup.sh"
 
 # What a killed process leaves running, vLLM's engine for one, must not hold a GPU in the next run.
-export RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper=true
+export RAY_process_group_cleanup_enabled=true
 
 # Ray's head asks for a token by default, its other commands do not bring one by default.
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
