@@ -21,6 +21,8 @@ from transformers import Qwen2Config
 from rsp_rl.checkpoints import save_law
 from rsp_rl.options import ConfigError, GuardOptions, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
+from rsp_rl.run_folder import RunFolderError
+from rsp_rl.saving import staged
 from rsp_rl.train import CONFIG_FOLDER, prepare
 from tests.unit import templates
 
@@ -269,6 +271,40 @@ def test_prepare_without_rsp_changes_nothing_of_verls(inputs: Path, tmp_path: Pa
     assert rollout.prompt_length == config.data.max_prompt_length
     assert rollout.engine_kwargs.vllm.enable_prompt_embeds is None
     assert config.rsp.mean is None
+
+
+@pytest.mark.usefixtures("_environment")
+def test_a_run_leaves_the_size_of_a_running_cluster_alone(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray refuses sizes for a cluster that is there already, as in every Ray job."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    alone = _run_config(inputs, tmp_path)
+    prepare(alone)
+    assert alone.ray_kwargs.ray_init.num_cpus == 8
+    by_config = _run_config(inputs, tmp_path, **{"ray_kwargs.ray_init.address": "auto"})
+    prepare(by_config)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    by_environment = _run_config(inputs, tmp_path)
+    prepare(by_environment)
+    for config in (by_config, by_environment):
+        left = set(config.ray_kwargs.ray_init)
+        assert left.isdisjoint({"num_cpus", "num_gpus", "object_store_memory"})
+        assert "runtime_env" in left
+
+
+@pytest.mark.usefixtures("_environment")
+def test_a_damaged_checkpoint_is_refused(inputs: Path, tmp_path: Path) -> None:
+    config = _run_config(inputs, tmp_path)
+    checkpoints = Path(config.trainer.default_local_dir)
+    with staged(checkpoints, 3) as staging:
+        shards = staging / "global_step_3" / "actor"
+        shards.mkdir(parents=True)
+        (shards / "model_world_size_1_rank_0.pt").write_bytes(b"weights")
+    shard = checkpoints / "global_step_3" / "actor" / "model_world_size_1_rank_0.pt"
+    shard.write_bytes(b"weig")
+    with pytest.raises(RunFolderError, match=f"{shard.name} has 4 bytes of 7"):
+        prepare(config)
 
 
 @pytest.mark.usefixtures("_environment")
