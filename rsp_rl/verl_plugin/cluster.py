@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import ray
-from ray.actor import ActorHandle
 from verl.plugin.platform import get_platform
 
 from rsp_rl.verl_plugin.watchdog import RunBrokenError
@@ -27,7 +26,7 @@ def wait_for_cluster(ranks: int) -> None:
         RunBrokenError: If another run goes on.
     """
     deadline = time.monotonic() + WAIT_S
-    while (in_use := transfer_queue() is not None) or _free_devices() < ranks:
+    while (in_use := _transfer_queue_is_in_use()) or _free_devices() < ranks:
         if time.monotonic() > deadline:
             if in_use:
                 raise RunBrokenError(
@@ -38,12 +37,12 @@ def wait_for_cluster(ranks: int) -> None:
         time.sleep(0.5)
 
 
-def transfer_queue() -> ActorHandle | None:
-    """The controller of the cluster's TransferQueue, if a run has started one."""
+def _transfer_queue_is_in_use() -> bool:
     try:
-        return ray.get_actor("TransferQueueController", namespace="transfer_queue")
+        ray.get_actor("TransferQueueController", namespace="transfer_queue")
     except ValueError:
-        return None
+        return False
+    return True
 
 
 def _free_devices() -> float:

@@ -24,7 +24,6 @@ from rsp_rl.options import RspOptions
 from rsp_rl.run_folder import RunFolderError, write_whole
 from rsp_rl.saving import prune, staged
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
-from rsp_rl.verl_plugin.cluster import transfer_queue
 from rsp_rl.verl_plugin.watchdog import Progress, RunBrokenError
 
 TRAINER_MODE = "rsp_sync"
@@ -57,7 +56,6 @@ class SoftPromptTrainer(PPOTrainerSync):
             "vLLM load balancer": self.llm_server_manager.global_load_balancer,
             **_numbered("agent loop worker", agent_loop_manager.agent_loop_workers),
             **_numbered("reward worker", self.reward_loop_manager.reward_loop_workers),
-            "TransferQueue": transfer_queue(),
         }
         super().fit(agent_loop_manager)
 
