@@ -162,6 +162,7 @@ def test_a_job_outlives_its_client_and_can_be_stopped(cluster: Cluster, script: 
     assert "begun\n" in output
 
 
+@pytest.mark.timeout(1800)  # four starts
 def test_faults_on_two_nodes(
     cluster: Cluster, task: Task, uninterrupted: Run, tmp_path: Path
 ) -> None:
@@ -177,7 +178,7 @@ def test_faults_on_two_nodes(
         client = subprocess.Popen(
             command, cwd=REPOSITORY, env=env, stdout=stream, stderr=subprocess.STDOUT
         )
-    deadline = time.monotonic() + 1100
+    deadline = time.monotonic() + 1700
 
     def wait_for(happened: bool) -> bool:
         assert client.poll() is None, log.read_text()[-4000:]
@@ -217,5 +218,7 @@ def test_faults_on_two_nodes(
     assert len(list(shards)) == 2
     assert not (folder / "checkpoints" / "global_step_1" / "actor").exists()  # pruned
     # Nothing of a killed run is left to hold memory.
-    assert not cluster.processes("VLLM::")
-    assert not cluster.processes("ray::WorkerDict")
+    deadline = time.monotonic() + 30
+    while cluster.processes("VLLM::") or cluster.processes("ray::WorkerDict"):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
