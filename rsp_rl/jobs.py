@@ -36,7 +36,8 @@ RETRY_DELAY_S = 5.0
 #: A recipe's settings: its block of `NAME=${NAME:-default}`.
 _SETTING = re.compile(r"^([A-Z][A-Z0-9_]*)=\$\{\1:-", re.MULTILINE)
 
-_UNREACHABLE = (ConnectionError, aiohttp.ClientError, RuntimeError)
+#: What Ray's client raises while the cluster does not answer, or with an error of its own.
+_UNREACHABLE = (OSError, aiohttp.ClientError, RuntimeError)
 
 
 class JobError(RuntimeError):
@@ -188,7 +189,7 @@ def _say(line: str) -> None:
 def _client(address: str | None) -> JobSubmissionClient:
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise JobError(
             f"no Ray cluster answers at {where} ({error}); start one with "
@@ -205,6 +206,7 @@ def _submit(client: JobSubmissionClient, args: argparse.Namespace) -> int:
 
 
 def _follow(client: JobSubmissionClient, args: argparse.Namespace) -> int:
+    client.get_job_info(args.job)  # an error where there is no such job, and no wait for it
     return exit_code(follow(client, args.job))
 
 
@@ -252,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.func(_client(args.address), args)
-    except (JobError, RuntimeError, ConnectionError) as error:
+    except _UNREACHABLE as error:
         print(f"error: {error}", file=sys.stderr)
         return exit_status.BROKEN
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ shift
 [[ -x $VENV/bin/ray ]] || bash "$repository/scripts/setup.sh"
 
 # What a killed process leaves running, vLLM's engine for one, must not hold a GPU in the next run.
-# (Ray's other way, its subreaper, makes every job's exit status 0: Ray 2.60 ignores SIGCHLD then.)
+# (With Ray's other way, its subreaper, every job's exit status was 0 in Ray 2.60.)
 export RAY_process_group_cleanup_enabled=true
 
 # Ray's head asks for a token by default, its other commands do not bring one by default.
