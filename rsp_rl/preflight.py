@@ -266,6 +266,19 @@ def check_batches(config: DictConfig) -> None:
         )
 
 
+def check_mixing(options: RspOptions, group_size: int) -> None:
+    """Make sure that a group has two halves, where one of them is to have soft prompts.
+
+    Raises:
+        ConfigError: If it has an odd number of rollouts.
+    """
+    if options.enabled and options.mixing == "half" and group_size % 2:
+        raise ConfigError(
+            f"rsp.mixing=half but groups of actor_rollout_ref.rollout.n={group_size} rollouts have "
+            "no half; set an even number"
+        )
+
+
 def check_guard_support(config: DictConfig) -> None:
     """Refuse what leaves the guard without log-probs to compare.
 

@@ -38,7 +38,10 @@ class SoftPromptVLLMReplica(vLLMReplica):
 
 
 def _with_soft_prompts(generate: Any, hidden_size: int) -> Any:
-    """Wrap an engine's `generate`: requests with a record get a mixed prompt."""
+    """Wrap an engine's `generate`: requests with a soft prompt get a mixed prompt.
+
+    A record of length 0 leaves the prompt as it is: the request of a rollout without a soft prompt.
+    """
 
     def generate_with_soft_prompt(
         *, prompt: Any, sampling_params: SamplingParams, **kwargs: Any
@@ -46,7 +49,8 @@ def _with_soft_prompts(generate: Any, hidden_size: int) -> Any:
         encoded = (sampling_params.extra_args or {}).pop(EXTRA_ARG, None)
         if encoded is not None:
             record = SoftPromptRecord(**encoded)
-            prompt = mixed_prompt(prompt["prompt_token_ids"], record, hidden_size)
+            if record.length:
+                prompt = mixed_prompt(prompt["prompt_token_ids"], record, hidden_size)
         return generate(prompt=prompt, sampling_params=sampling_params, **kwargs)
 
     return generate_with_soft_prompt
