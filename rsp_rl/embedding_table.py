@@ -136,10 +136,9 @@ def pretrained_table(digest: str) -> EmbeddingTable:
             f"soft prompts are rows of the pretrained embedding table, but {FOLDER_VARIABLE} does "
             "not say where it is; start training through `rsp-rl train`, which sets it"
         )
-    return recognised_table(folder, digest)
+    return _recognised_once(folder, digest)
 
 
-@lru_cache(maxsize=2)
 def recognised_table(folder: str, digest: str) -> EmbeddingTable:
     """A model's table, if it has this digest.
 
@@ -161,6 +160,10 @@ def recognised_table(folder: str, digest: str) -> EmbeddingTable:
             "folder of the pretrained model with rsp.table=FOLDER"
         )
     return table
+
+
+#: Hashing a table of a gigabyte takes a second or two: not once a draw.
+_recognised_once = lru_cache(maxsize=2)(recognised_table)
 
 
 def _find_embedding(folder: Path) -> tuple[Path, str]:
