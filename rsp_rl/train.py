@@ -25,6 +25,7 @@ from rsp_rl.laws import LAWS
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
 from rsp_rl.preflight import (
+    agent_loops,
     check_batches,
     check_dataset,
     check_guard_support,
@@ -83,8 +84,9 @@ def prepare(config: DictConfig) -> RunFolder:
         config.run_dir = str(run.root)
         model.path = str(folder)
     check_lengths(config, model_config, extra)
+    loops = agent_loops(config) if options.enabled else None
     for files in (config.data.train_files, config.data.val_files):
-        check_dataset(files, config.data.prompt_key, single_turn=options.enabled)
+        check_dataset(files, config.data.prompt_key, agent_loops=loops)
 
     checkpoint = checkpoint_to_resume(config)
     options = _with_law(options, checkpoint, folder)
