@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
 from rsp_rl.placement import check_chat_template
+from rsp_rl.truncation import Truncation
 
 #: verl's agent loops, all of which place soft prompts.
 AGENT_LOOPS = ("single_turn_agent", "tool_agent")
@@ -304,7 +305,20 @@ def check_guard_support(config: DictConfig) -> None:
             "log-probs with the actor's, which that mode does not compute; set it to False"
         )
     rollout = config.actor_rollout_ref.rollout
-    if rollout.get("logprobs_mode") == "raw_logprobs" and rollout.temperature != 1.0:
+    is_raw, is_truncated = rollout.logprobs_mode == "raw_logprobs", Truncation.of(rollout).enabled
+    if is_raw and is_truncated and (correction.get("rollout_is") or correction.get("rollout_rs")):
+        raise ConfigError(
+            "algorithm.rollout_correction weighs by the distribution that was sampled from, but "
+            "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs gives log-probs without top_k="
+            f"{rollout.top_k}, top_p={rollout.top_p}; set logprobs_mode=processed_logprobs"
+        )
+    if config.actor_rollout_ref.model.get("use_fused_kernels") and is_truncated and not is_raw:
+        raise ConfigError(
+            "actor_rollout_ref.model.use_fused_kernels=True: without logits the actor cannot tell "
+            f"what top_k={rollout.top_k}, top_p={rollout.top_p} make of log-probs; set rollout."
+            "logprobs_mode=raw_logprobs, which are those before it"
+        )
+    if is_raw and rollout.temperature != 1.0:
         raise ConfigError(
             "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs: the rollout's log-probs are "
             f"those at temperature 1, the actor's at temperature={rollout.temperature}; set "

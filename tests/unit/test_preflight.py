@@ -319,6 +319,7 @@ def _config(*changes: str) -> DictConfig:
             "trainer": {"nnodes": 1, "n_gpus_per_node": 2},
             "algorithm": {"rollout_correction": {"bypass_mode": False}},
             "actor_rollout_ref": {
+                "model": {"use_fused_kernels": False},
                 "actor": {
                     "strategy": "fsdp2",
                     "ppo_mini_batch_size": 16,
@@ -328,6 +329,10 @@ def _config(*changes: str) -> DictConfig:
                 },
                 "rollout": {
                     "name": "vllm",
+                    "temperature": 1.0,
+                    "top_k": 50,
+                    "top_p": 1.0,
+                    "logprobs_mode": "processed_logprobs",
                     "dtype": "bfloat16",
                     "n": 8,
                     "prompt_length": 120,
@@ -455,3 +460,23 @@ def test_the_guard_needs_both_log_probs() -> None:
     ):
         with pytest.raises(ConfigError, match=change.split("=")[0]):
             check_guard_support(_config(change))
+
+
+RAW = f"{ROLLOUT}.logprobs_mode=raw_logprobs"
+CORRECTION = "algorithm.rollout_correction.rollout_is=token"
+FUSED = "actor_rollout_ref.model.use_fused_kernels=true"
+WHOLE = f"{ROLLOUT}.top_k=-1"
+
+
+def test_rollout_correction_needs_the_distribution_that_was_sampled() -> None:
+    check_guard_support(_config(CORRECTION))
+    check_guard_support(_config(CORRECTION, RAW, WHOLE))
+    with pytest.raises(ConfigError, match=r"top_k=50.*set logprobs_mode=processed_logprobs"):
+        check_guard_support(_config(CORRECTION, RAW))
+
+
+def test_fused_kernels_leave_no_logits_to_measure_truncation_with() -> None:
+    check_guard_support(_config(FUSED, RAW))
+    check_guard_support(_config(FUSED, WHOLE))
+    with pytest.raises(ConfigError, match=r"use_fused_kernels=True.*logprobs_mode=raw_logprobs"):
+        check_guard_support(_config(FUSED))
