@@ -21,7 +21,7 @@ class SoftPromptVLLMServer(vLLMHttpServer):
     async def run_server(self, args: argparse.Namespace) -> None:
         await super().run_server(args)
         hidden_size = self.engine.model_config.get_hidden_size()
-        self.engine.generate = _with_soft_prompts(self.engine.generate, hidden_size)
+        self.engine.generate = with_soft_prompts(self.engine.generate, hidden_size)
 
     def _get_worker_extension_cls(self) -> str:
         if get_device_name() == "cpu":
@@ -37,7 +37,7 @@ class SoftPromptVLLMReplica(vLLMReplica):
         self.server_class = ray.remote(SoftPromptVLLMServer)
 
 
-def _with_soft_prompts(generate: Any, hidden_size: int) -> Any:
+def with_soft_prompts(generate: Any, hidden_size: int) -> Any:
     """Wrap an engine's `generate`: requests with a soft prompt get a mixed prompt.
 
     A record of length 0 leaves the prompt as it is: the request of a rollout without a soft prompt.

@@ -27,6 +27,7 @@ from rsp_rl.embedding_table import (
 )
 from rsp_rl.options import ConfigError, GuardOptions, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
+from rsp_rl.preflight import check_guard_support
 from rsp_rl.train import CONFIG_FOLDER, prepare
 from tests.unit import templates
 
@@ -155,6 +156,22 @@ def test_configs_resolve_and_run_our_parts(name: str) -> None:
     assert rollout.agent.agent_loop_manager_class.startswith("rsp_rl.")
     assert rollout.calculate_log_probs  # for the guard
     assert config.trainer.v1.trainer_mode == "rsp_sync"
+
+
+def test_correction_turns_on_log_probs_of_what_was_sampled() -> None:
+    """On GPUs too, whose config asks for raw ones."""
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        config = compose("dapo_rsp", overrides=["+machine=gpu", "+correction=tis"])
+    assert config.algorithm.rollout_correction.rollout_is == "token"
+    assert config.algorithm.rollout_correction.rollout_is_threshold == 2.0
+    assert config.actor_rollout_ref.rollout.logprobs_mode == "processed_logprobs"
+    assert config.actor_rollout_ref.rollout.top_k == 50
+    check_guard_support(config)
+    config.actor_rollout_ref.rollout.logprobs_mode = "raw_logprobs"
+    with pytest.raises(ConfigError, match="logprobs_mode=processed_logprobs"):
+        check_guard_support(config)
+    config.actor_rollout_ref.rollout.top_k = -1
+    check_guard_support(config)
 
 
 def test_unknown_override_is_an_error() -> None:
