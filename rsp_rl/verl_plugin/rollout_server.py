@@ -46,8 +46,11 @@ def with_soft_prompts(generate: Any, hidden_size: int) -> Any:
     def generate_with_soft_prompt(
         *, prompt: Any, sampling_params: SamplingParams, **kwargs: Any
     ) -> AsyncGenerator:
-        encoded = (sampling_params.extra_args or {}).pop(EXTRA_ARG, None)
+        # A copy: the next turn of the same rollout may come with the very same dictionary.
+        extra_args = dict(sampling_params.extra_args or {})
+        encoded = extra_args.pop(EXTRA_ARG, None)
         if encoded is not None:
+            sampling_params.extra_args = extra_args or None
             record = SoftPromptRecord(**encoded)
             if record.length:
                 prompt = mixed_prompt(prompt["prompt_token_ids"], record, hidden_size)
