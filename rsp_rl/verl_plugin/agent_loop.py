@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.utils import get_class
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from verl.experimental.agent_loop.agent_loop import (
     AgentLoopBase,
@@ -178,7 +178,7 @@ class SoftPromptMixin(AgentLoopBase):
         """
         if self._place_in_run is None:
             return await super().ct_build_initial_tokens(messages, tools=tools, **multi_modal)
-        options = RspOptions.from_config(self.config.rsp)
+        options = self._options()
         where = self._place_in_run
         validation, prompt_index, group_start = (int(where[name]) for name in PLACE_FIELDS)
         place = {
@@ -213,6 +213,16 @@ class SoftPromptMixin(AgentLoopBase):
         if options.seeded_sampling:
             self._sampling_params["seed"] = options.sampling_seed(**place)
         return placed.token_ids
+
+    def _options(self) -> RspOptions:
+        """The checked options, parsed once a worker: its rollouts share one config."""
+        parsed = SoftPromptMixin._parsed
+        if parsed is None or parsed[0] is not self.config:
+            parsed = (self.config, RspOptions.from_config(self.config.rsp))
+            SoftPromptMixin._parsed = parsed
+        return parsed[1]
+
+    _parsed: ClassVar[tuple[DictConfig, RspOptions] | None] = None
 
     # For readers; verl makes one instance a rollout.
     _record: SoftPromptRecord
