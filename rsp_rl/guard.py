@@ -29,11 +29,11 @@ class StepSamples:
         rollout_log_probs: float [B, T], the rollout engine's log-probs of the sampled tokens.
         actor_log_probs: float [B, T], the actor's, recomputed before the update.
         response_mask: [B, T], 1 on tokens that the policy sampled.
+        rewards: float [B], sequence rewards.
+        soft_prompt_lengths: int [B], L of each sample; 0 where it has no soft prompt.
         log_mass: float [B, T], log of the probability that truncated sampling kept (see
             `rsp_rl.truncation`); None for sampling from the whole policy.
         renormalized: Whether the rollout's log-probs are those of the truncated distribution.
-        rewards: float [B], sequence rewards.
-        soft_prompt_lengths: int [B], L of each sample; 0 where it has no soft prompt.
     """
 
     rollout_log_probs: torch.Tensor
