@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ TRACKER = "latest_checkpointed_iteration.txt"
 SIZES_FILE = "sizes.json"
 
 #: What decides a run's draws and must not change when it is resumed.
-_LAW = ("length", "position", "scale", "mode", "seed", "mean", "std")
+_LAW = (
+    *("length", "position", "scale", "mode", "law", "length_schedule", "scale_schedule"),
+    *("probability", "mixing", "seed", "mean", "std", "table_digest"),
+)
 
 
 def latest_checkpoint(checkpoints: Path) -> Path:
@@ -122,7 +126,9 @@ def _step(checkpoint: Path) -> int:
 
 def save_law(checkpoint: Path, options: RspOptions) -> None:
     """Put the law of the run's draws into a checkpoint."""
-    write_json(checkpoint / SETTINGS_FILE, {name: getattr(options, name) for name in _LAW})
+    settings = asdict(options)
+    # Where the table lies may change; the digest says which it is.
+    write_json(checkpoint / SETTINGS_FILE, {name: settings[name] for name in (*_LAW, "table")})
 
 
 def saved_law(checkpoint: Path) -> dict[str, Any] | None:
@@ -140,14 +146,17 @@ def check_law(checkpoint: Path, options: RspOptions) -> None:
         ConfigError: If they differ; names the first difference and both ways out.
     """
     saved = saved_law(checkpoint)
-    if saved is None or saved.get("length") == options.length == 0:
+    if saved is None:
         return
-    for name in _LAW:
-        value = getattr(options, name)
-        if saved.get(name) != value:
+    # What an older checkpoint does not name had its default.
+    saved = {**asdict(RspOptions()), **saved}
+    if not options.enabled and not RspOptions.from_config(saved).enabled:
+        return
+    for name, value in asdict(options).items():
+        if name in _LAW and saved[name] != value:
             raise ConfigError(
-                f"rsp.{name}={value} but {checkpoint} was trained with {saved.get(name)}; resume "
-                f"with rsp.{name}={saved.get(name)}, or start anew with another run_dir or "
+                f"rsp.{name}={value} but {checkpoint} was trained with {saved[name]}; resume "
+                f"with rsp.{name}={saved[name]}, or start anew with another run_dir or "
                 "trainer.resume_mode=disable"
             )
 

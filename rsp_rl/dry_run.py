@@ -31,7 +31,13 @@ from rsp_rl.estimate import (
 )
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import INFIX_DESCRIPTION
-from rsp_rl.preflight import check_batches, check_guard_support, check_lengths, check_rsp_support
+from rsp_rl.preflight import (
+    check_batches,
+    check_guard_support,
+    check_lengths,
+    check_mixing,
+    check_rsp_support,
+)
 from rsp_rl.train import CONFIG_FOLDER
 
 #: The settings that make the run what it is: all of the paper's Table 12, and the machine's.
@@ -120,6 +126,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     if options.enabled:
         check_rsp_support(config)
     check_batches(config)
+    check_mixing(options, config.actor_rollout_ref.rollout.n)
     shape = model_shape(config.actor_rollout_ref.model.path)
     extra = _extra_tokens(options)
     rollout = config.actor_rollout_ref.rollout
@@ -150,8 +157,8 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
 def _extra_tokens(options: RspOptions) -> int:
     """Tokens that a soft prompt adds; without a tokenizer, generously for infix's description."""
     if options.position != "infix" or not options.enabled:
-        return options.length
-    return options.length + len(INFIX_DESCRIPTION.format(length=options.length)) // 3
+        return options.max_length
+    return options.max_length + len(INFIX_DESCRIPTION.format(length=options.max_length)) // 3
 
 
 def _check_micro_batch(config: DictConfig, arithmetic: StepArithmetic) -> None:
@@ -243,6 +250,7 @@ def _soft_prompt_lines(
         yield "off"
         return
     costs = soft_prompt_costs(options, step, shape.hidden_size, extra)
+    yield f"law: {options.law}, L at most {options.max_length}, {options.share:.0%} of the rollouts"
     yield f"draws: {costs.draws_per_step} a step, {costs.draws_per_step * step.steps:,} a run"
     yield f"bytes: {costs.bytes_per_draw:,} a draw, {costs.record_bytes} of record a sample"
     yield (

@@ -20,6 +20,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.soft_prompt import RECORD_SIZE
 
 GIB = 1 << 30
 
@@ -30,8 +31,8 @@ OVERHEAD = 6 * GIB
 _MASTER, _GRADIENT, _MOMENTS = 4, 4, 8
 _BF16, _FP32 = 2, 4
 
-#: `SoftPromptRecord` as a tensor: seven int64.
-_RECORD_BYTES = 7 * 8
+#: `SoftPromptRecord` as a tensor of int64.
+_RECORD_BYTES = RECORD_SIZE * 8
 
 #: Shapes (`config.json`) of the recipes' models, so that a dry run needs no network.
 KNOWN_SHAPES: dict[str, dict[str, Any]] = {
@@ -361,10 +362,11 @@ def checkpoint_bytes(shape: ModelShape) -> int:
 
 @dataclass(frozen=True)
 class SoftPromptCosts:
-    """What RSP adds.
+    """What RSP adds, at the largest L of its schedule.
 
     Attributes:
-        draws_per_step: Soft prompts a step; the actor draws each again for log-probs and update.
+        draws_per_step: Soft prompts a step, on average where not every rollout gets one; the actor
+            draws each again for log-probs and update.
         bytes_per_draw: L x d numbers in the rollout's dtype.
         record_bytes: What travels with a sample instead of H.
         extra_tokens_per_step: Prompt tokens that soft prompts add to a step's rollouts.
@@ -389,11 +391,11 @@ def soft_prompt_costs(
         hidden_size: d.
         extra: Tokens that a soft prompt adds to a prompt.
     """
-    on = int(options.enabled)
+    draws = round(arithmetic.rollouts * options.share)
     return SoftPromptCosts(
-        draws_per_step=on * arithmetic.rollouts,
-        bytes_per_draw=options.length * hidden_size * _BF16,
-        record_bytes=on * _RECORD_BYTES,
-        extra_tokens_per_step=extra * arithmetic.rollouts,
+        draws_per_step=draws,
+        bytes_per_draw=options.max_length * hidden_size * _BF16,
+        record_bytes=_RECORD_BYTES if options.enabled else 0,
+        extra_tokens_per_step=extra * draws,
         share_of_longest=extra / arithmetic.max_sequence,
     )

@@ -31,6 +31,9 @@ class StepSamples:
         response_mask: [B, T], 1 on tokens that the policy sampled.
         rewards: float [B], sequence rewards.
         soft_prompt_lengths: int [B], L of each sample; 0 where it has no soft prompt.
+        log_mass: float [B, T], log of the probability that truncated sampling kept (see
+            `rsp_rl.truncation`); None for sampling from the whole policy.
+        renormalized: Whether the rollout's log-probs are those of the truncated distribution.
     """
 
     rollout_log_probs: torch.Tensor
@@ -38,14 +41,21 @@ class StepSamples:
     response_mask: torch.Tensor
     rewards: torch.Tensor
     soft_prompt_lengths: torch.Tensor
+    log_mass: torch.Tensor | None = None
+    renormalized: bool = False
 
 
 def step_metrics(samples: StepSamples) -> dict[str, float]:
-    """What a step logs: the log-prob gap, and reward and response length by RSP on and off.
+    """What a step logs: the log-prob gap, and what differs between rollouts with and without RSP.
+
+    The gap is that of one policy computed twice. What truncated sampling makes is not in it: it is
+    a number of its own, and is taken off log-probs that are renormalised over the kept tokens.
 
     Returns:
         `rsp/logprob_gap_mean` and `_max` in nats, over response tokens; `rsp/rollouts`;
-        `rsp/{on,off}/reward_mean` and `response_length_mean` for the kinds that occur.
+        `rsp/{on,off}/logprob_gap_mean`, `reward_mean` and `response_length_mean` for the kinds that
+        occur; `rsp/truncation_gap_mean` and `_max` where sampling is truncated: log-prob under the
+        truncated distribution minus log-prob under the whole policy.
 
     Raises:
         PolicyMismatchError: If there is nothing to compare.
@@ -56,18 +66,28 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
             "no response token in any sample of this step: the rollout engine returned nothing, or "
             "the response mask is lost; look at the run's samples and at vLLM's log"
         )
-    gap = (samples.rollout_log_probs - samples.actor_log_probs).abs()[mask]
+    rollout_log_probs = samples.rollout_log_probs
+    if samples.log_mass is not None and samples.renormalized:
+        rollout_log_probs = rollout_log_probs + samples.log_mass
+    gap = (rollout_log_probs - samples.actor_log_probs).abs()
     has_soft_prompt = samples.soft_prompt_lengths > 0
     metrics = {
-        "rsp/logprob_gap_mean": _worst(gap.mean()),
-        "rsp/logprob_gap_max": _worst(gap.max()),
+        "rsp/logprob_gap_mean": _worst(gap[mask].mean()),
+        "rsp/logprob_gap_max": _worst(gap[mask].max()),
         "rsp/rollouts": float(has_soft_prompt.sum()),
     }
+    if samples.log_mass is not None:
+        truncation_gap = -samples.log_mass[mask]
+        metrics["rsp/truncation_gap_mean"] = truncation_gap.mean().item()
+        metrics["rsp/truncation_gap_max"] = truncation_gap.max().item()
     lengths = mask.sum(dim=1).float()
     for name, chosen in (("on", has_soft_prompt), ("off", ~has_soft_prompt)):
-        if chosen.any():
-            metrics[f"rsp/{name}/reward_mean"] = samples.rewards[chosen].mean().item()
-            metrics[f"rsp/{name}/response_length_mean"] = lengths[chosen].mean().item()
+        if not chosen.any():
+            continue
+        if mask[chosen].any():
+            metrics[f"rsp/{name}/logprob_gap_mean"] = _worst(gap[chosen][mask[chosen]].mean())
+        metrics[f"rsp/{name}/reward_mean"] = samples.rewards[chosen].mean().item()
+        metrics[f"rsp/{name}/response_length_mean"] = lengths[chosen].mean().item()
     return metrics
 
 
@@ -88,19 +108,22 @@ def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_star
         PolicyMismatchError: If the mean gap exceeds the bound in the first steps; later, when
             weights are worth keeping, it is logged as a warning.
     """
-    gap = metrics["rsp/logprob_gap_mean"]
+    # Of either kind: a few rollouts with a forgotten soft prompt must not hide among many without.
+    gaps = {kind: metrics.get(f"rsp/{kind}/logprob_gap_mean", 0.0) for kind in ("on", "off")}
+    gap = max(metrics["rsp/logprob_gap_mean"], *gaps.values())
     if gap <= options.max_mean_gap:
         return
     message = (
-        f"mean |log p_rollout - log p_actor| is {gap:.3g} nats over this step's response tokens, "
+        f"mean |log p_rollout - log p_actor| is {gap:.3g} nats over this step's response tokens "
+        f"(rollouts with soft prompts: {gaps['on']:.3g}, without: {gaps['off']:.3g}), "
         f"above rsp.guard.max_mean_gap={options.max_mean_gap:g}: rollout and actor are different "
         "policies. Likely causes: the actor does not inject the soft prompt (is "
         "actor_rollout_ref.model.external_lib=rsp_rl.verl_plugin.components set, and no other "
         "engine registered?); the rollout runs other weights (weight sync, or a checkpoint or "
-        "LoRA adapter that only one side loaded); another temperature or logprobs_mode; truncated "
-        "sampling (top_k, top_p renormalise the rollout's log-probs); a rollout dtype far from "
-        "the actor's; a vocabulary larger than the tokenizer, which verl masks in vLLM only. "
-        "Raise the bound only if you know the cause."
+        "LoRA adapter that only one side loaded); another temperature or logprobs_mode; a rollout "
+        "dtype far from the actor's; a vocabulary larger than the tokenizer, which verl masks in "
+        "vLLM only. Truncated sampling (top_k, top_p) is not among them: what it makes is "
+        "rsp/truncation_gap_mean. Raise the bound only if you know the cause."
     )
     if steps_since_start <= options.steps:
         raise PolicyMismatchError(message)

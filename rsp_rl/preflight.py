@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from yaml import YAMLError
 
 from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
 from rsp_rl.placement import check_chat_template
+from rsp_rl.truncation import Truncation
 
-#: verl's agent loop for single-turn rollouts, the one that soft prompts extend.
-SINGLE_TURN_AGENT = "single_turn_agent"
+#: verl's agent loops, all of which place soft prompts.
+AGENT_LOOPS = ("single_turn_agent", "tool_agent")
 
 #: Module of the optimiser of `configs/memory/low.yaml`; importing it imports DeepSpeed.
 CPU_ADAM_MODULE = "rsp_rl.verl_plugin.cpu_adam"
@@ -111,14 +113,17 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, options: RspOptions) -> 
 
 
 def check_dataset(
-    files: str | Sequence[str], prompt_key: str = "prompt", *, single_turn: bool = False
+    files: str | Sequence[str],
+    prompt_key: str = "prompt",
+    *,
+    agent_loops: Collection[str] | None = None,
 ) -> int:
     """Check every row of a dataset in verl's schema.
 
     Args:
         files: Parquet files.
         prompt_key: Column of the chat messages.
-        single_turn: Whether every row must leave the rollouts to verl's single-turn agent loop.
+        agent_loops: Those that a row may ask for; any if None.
 
     Returns:
         The number of rows.
@@ -148,10 +153,10 @@ def check_dataset(
             )
         if not table.metadata.num_rows:
             raise ConfigError(f"dataset {file} has no rows")
-        if single_turn and "agent_name" in present:
+        if agent_loops is not None and "agent_name" in present:
             columns.append("agent_name")
         for number, row in enumerate(_rows(table, columns)):
-            if problem := _row_problem(row, prompt_key):
+            if problem := _row_problem(row, prompt_key, agent_loops):
                 raise ConfigError(f"dataset {file}, row {number}: {problem}")
         rows += table.metadata.num_rows
     return rows
@@ -163,7 +168,9 @@ def _rows(table: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]
         yield from batch.to_pylist()
 
 
-def _row_problem(row: Mapping[str, Any], prompt_key: str) -> str | None:
+def _row_problem(
+    row: Mapping[str, Any], prompt_key: str, agent_loops: Collection[str] | None
+) -> str | None:
     messages = row[prompt_key]
     if not messages:
         return f"no {prompt_key!r}: it must be a list of chat messages"
@@ -183,10 +190,11 @@ def _row_problem(row: Mapping[str, Any], prompt_key: str) -> str | None:
         return "reward_model.ground_truth is missing; the reward needs a gold answer"
     if not row["data_source"]:
         return "'data_source' is empty; it names the benchmark whose grading rules apply"
-    if row.get("agent_name", SINGLE_TURN_AGENT) != SINGLE_TURN_AGENT:
+    if "agent_name" in row and row["agent_name"] not in agent_loops:
         return (
-            f"'agent_name' is {row['agent_name']!r}; soft prompts need {SINGLE_TURN_AGENT!r}: drop "
-            "the column, or set rsp.length=0"
+            f"'agent_name' is {row['agent_name']!r}; soft prompts know {sorted(agent_loops)}: drop "
+            "the column, name the loop in actor_rollout_ref.rollout.agent.agent_loop_config_path, "
+            "or set rsp.length=0"
         )
     return None
 
@@ -266,6 +274,19 @@ def check_batches(config: DictConfig) -> None:
         )
 
 
+def check_mixing(options: RspOptions, group_size: int) -> None:
+    """Make sure that a group has two halves, where one of them is to have soft prompts.
+
+    Raises:
+        ConfigError: If it has an odd number of rollouts.
+    """
+    if options.enabled and options.mixing == "half" and group_size % 2:
+        raise ConfigError(
+            f"rsp.mixing=half but groups of actor_rollout_ref.rollout.n={group_size} rollouts have "
+            "no half; set an even number"
+        )
+
+
 def check_guard_support(config: DictConfig) -> None:
     """Refuse what leaves the guard without log-probs to compare.
 
@@ -284,12 +305,45 @@ def check_guard_support(config: DictConfig) -> None:
             "log-probs with the actor's, which that mode does not compute; set it to False"
         )
     rollout = config.actor_rollout_ref.rollout
-    if rollout.get("logprobs_mode") == "raw_logprobs" and rollout.temperature != 1.0:
+    is_raw, is_truncated = rollout.logprobs_mode == "raw_logprobs", Truncation.of(rollout).enabled
+    if is_raw and is_truncated and (correction.get("rollout_is") or correction.get("rollout_rs")):
+        raise ConfigError(
+            "algorithm.rollout_correction weighs by the distribution that was sampled from, but "
+            "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs gives log-probs without top_k="
+            f"{rollout.top_k}, top_p={rollout.top_p}; set logprobs_mode=processed_logprobs"
+        )
+    if config.actor_rollout_ref.model.get("use_fused_kernels") and is_truncated and not is_raw:
+        raise ConfigError(
+            "actor_rollout_ref.model.use_fused_kernels=True: without logits the actor cannot tell "
+            f"what top_k={rollout.top_k}, top_p={rollout.top_p} make of log-probs; set rollout."
+            "logprobs_mode=raw_logprobs, which are those before it"
+        )
+    if is_raw and rollout.temperature != 1.0:
         raise ConfigError(
             "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs: the rollout's log-probs are "
             f"those at temperature 1, the actor's at temperature={rollout.temperature}; set "
             "logprobs_mode=processed_logprobs, or temperature=1.0"
         )
+
+
+def agent_loops(config: DictConfig) -> set[str]:
+    """Agent loops that rollouts with soft prompts may ask for: verl's, and the user's own.
+
+    Whether the user's place soft prompts is seen where they are loaded (`check_agent_loop`).
+
+    Raises:
+        ConfigError: If `rollout.agent.agent_loop_config_path` is no list of loops.
+    """
+    path = config.actor_rollout_ref.rollout.agent.get("agent_loop_config_path")
+    if not path:
+        return set(AGENT_LOOPS)
+    try:
+        return {*AGENT_LOOPS, *(str(loop.name) for loop in OmegaConf.load(path))}
+    except (OSError, AttributeError, YAMLError) as error:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.agent.agent_loop_config_path={path}: not a YAML list of "
+            f"agent loops with 'name' and '_target_' ({error})"
+        ) from error
 
 
 def check_optimizer(config: DictConfig) -> None:
@@ -337,6 +391,7 @@ def check_rsp_support(config: DictConfig) -> None:
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     rollout_dtype(rollout.dtype)
     agent_loop = rollout.agent.default_agent_loop
+    loops = agent_loops(config)
     refused = {
         f"actor_rollout_ref.rollout.name={rollout.name}: soft prompts need vllm": rollout.name
         != "vllm",
@@ -345,8 +400,10 @@ def check_rsp_support(config: DictConfig) -> None:
         ),
         "actor_rollout_ref.rollout.repetition_penalty: vLLM's penalties fail on prompts of "
         "embeddings; set it to 1.0": rollout.get("repetition_penalty", 1.0) != 1.0,
-        f"actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop}: soft prompts need "
-        f"{SINGLE_TURN_AGENT}": agent_loop != SINGLE_TURN_AGENT,
+        f"actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop}: soft prompts know "
+        f"{sorted(loops)}; name another in rollout.agent.agent_loop_config_path": (
+            agent_loop not in loops
+        ),
     }
     for message, applies in refused.items():
         if applies:

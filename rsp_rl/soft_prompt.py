@@ -1,9 +1,8 @@
-"""The law of Random Soft Prompts: who draws what, from which distribution, with which seed.
+"""Who draws what, with which seed: the record of a rollout's soft prompt, and rollout seeds.
 
 Pure functions of their arguments: no process state, no global random state, no verl, no vLLM.
-Whoever holds a rollout's `SoftPromptRecord` re-derives its soft prompt bit for bit.
-
-Shape suffixes: `_LD` soft prompt rows [L, d], `_VD` embedding table [V, d].
+Whoever holds a rollout's `SoftPromptRecord` re-derives its soft prompt bit for bit. The
+distributions are in `rsp_rl.laws`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from rsp_rl.laws import LAWS
+
 #: Rollout dtypes a record can name. A record travels as int64, hence codes and not names.
 DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
 
-#: Field of a training sample that carries its encoded record, int64 [7].
+#: Field of a training sample that carries its encoded record, int64 [RECORD_SIZE].
 RECORD_FIELD = "rsp_record"
+
+#: Numbers of an encoded record.
+RECORD_SIZE = 9
 
 #: Key of the record in `SamplingParams.extra_args`, vLLM's place for per-request extensions.
 EXTRA_ARG = "rsp_rl"
@@ -42,6 +46,9 @@ class SoftPromptRecord:
         std: Standard deviation of the draw: sigma_E times the scale dial (paper, Eq. 1).
         dtype: Rollout dtype that H is rounded to on both sides, one of `DTYPES`.
         placeholder_id: Token id that stands at the L positions wherever tokens are needed.
+        law: What H is drawn from, a key of `rsp_rl.laws.LAWS`.
+        table: Digest of the pretrained table, an unsigned 64-bit integer, for a law that draws from
+            it; else 0.
     """
 
     seed: int
@@ -51,6 +58,8 @@ class SoftPromptRecord:
     std: float
     dtype: str
     placeholder_id: int
+    law: str = "gaussian"
+    table: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed <= _MASK_64:
@@ -63,15 +72,18 @@ class SoftPromptRecord:
             raise ValueError(f"unknown rollout dtype {self.dtype!r}; use one of {DTYPES}")
         if self.placeholder_id < 0:
             raise ValueError(f"placeholder token id {self.placeholder_id} is negative")
+        if self.law not in LAWS:
+            raise ValueError(f"unknown law {self.law!r}; use one of {tuple(LAWS)}")
+        if not 0 <= self.table <= _MASK_64:
+            raise ValueError(f"table digest {self.table} is not an unsigned 64-bit integer")
 
     def to_tensor(self) -> torch.Tensor:
-        """Encode as int64 [7], the floats bit for bit, so that it travels as a sample's tensor."""
-        values = np.array(
-            [0, self.start, self.length, 0, 0, DTYPES.index(self.dtype), self.placeholder_id],
-            dtype=np.int64,
-        )
-        values[0] = np.uint64(self.seed).astype(np.int64)
+        """Encode as int64 [RECORD_SIZE], the floats bit for bit: it travels as a tensor."""
+        values = np.zeros(RECORD_SIZE, dtype=np.int64)
+        values[[0, 8]] = np.array([self.seed, self.table], dtype=np.uint64).view(np.int64)
+        values[1:3] = self.start, self.length
         values[3:5] = np.array([self.mean, self.std], dtype=np.float64).view(np.int64)
+        values[5:8] = DTYPES.index(self.dtype), self.placeholder_id, list(LAWS).index(self.law)
         return torch.from_numpy(values)
 
     @classmethod
@@ -79,27 +91,34 @@ class SoftPromptRecord:
         """Decode what `to_tensor` made.
 
         Args:
-            encoded: int64 [7], on any device.
+            encoded: int64 [RECORD_SIZE], on any device.
 
         Raises:
             ValueError: If the tensor is no encoded record.
         """
-        if encoded.dtype != torch.int64 or encoded.shape != (7,):
+        if encoded.dtype != torch.int64 or encoded.shape != (RECORD_SIZE,):
             raise ValueError(
-                f"a soft prompt record is int64 [7], got {encoded.dtype} {list(encoded.shape)}"
+                f"a soft prompt record is int64 [{RECORD_SIZE}], got {encoded.dtype} "
+                f"{list(encoded.shape)}"
             )
         values = encoded.detach().cpu().numpy()
+        seed, table = values[[0, 8]].view(np.uint64)
         mean, std = values[3:5].view(np.float64)
-        if not 0 <= values[5] < len(DTYPES):
-            raise ValueError(f"soft prompt record names dtype code {values[5]}; it is corrupted")
+        dtype, placeholder, law = (int(value) for value in values[5:8])
+        if not 0 <= dtype < len(DTYPES):
+            raise ValueError(f"soft prompt record names dtype code {dtype}; it is corrupted")
+        if not 0 <= law < len(LAWS):
+            raise ValueError(f"soft prompt record names law code {law}; it is corrupted")
         return cls(
-            seed=int(values[0:1].view(np.uint64)[0]),
+            seed=int(seed),
             start=int(values[1]),
             length=int(values[2]),
             mean=float(mean),
             std=float(std),
-            dtype=DTYPES[int(values[5])],
-            placeholder_id=int(values[6]),
+            dtype=DTYPES[dtype],
+            placeholder_id=placeholder,
+            law=list(LAWS)[law],
+            table=int(table),
         )
 
     def to_dict(self) -> dict[str, int | float | str]:
@@ -107,36 +126,13 @@ class SoftPromptRecord:
         return asdict(self)
 
     def draw(self, hidden_size: int) -> torch.Tensor:
-        """H of this rollout, [L, d], in the rollout's dtype."""
-        rows = draw_soft_prompt(self.seed, self.length, hidden_size, self.mean, self.std)
+        """H of this rollout, [L, d], in the rollout's dtype.
+
+        Raises:
+            EmbeddingTableError: If the law draws from the pretrained table and that is not there.
+        """
+        rows = LAWS[self.law].draw(self, hidden_size)
         return rows.to(getattr(torch, self.dtype))
-
-
-def draw_soft_prompt(
-    seed: int, length: int, hidden_size: int, mean: float, std: float
-) -> torch.Tensor:
-    """Draw H, rows i.i.d. N(mean 1_d, std^2 I_d) (paper, Eq. 1).
-
-    A pure function of its arguments, bit-identical on every machine: a counter-based generator
-    keyed by the seed, whose stream is filled row by row, so that the first rows of a longer
-    soft prompt are the rows of a shorter one. Philox with numpy's ziggurat, not Box-Muller over
-    raw bits: numpy's vectorised log and cos differ in the last place between processors.
-
-    Args:
-        seed: Rollout seed, an unsigned 64-bit integer.
-        length: L, at least 0.
-        hidden_size: d, at least 1.
-        mean: mu_E.
-        std: sigma_E times the scale dial, at least 0.
-
-    Returns:
-        float32 [L, d] on the CPU.
-    """
-    if length < 0 or hidden_size < 1 or not std >= 0:
-        raise ValueError(f"cannot draw length={length}, hidden_size={hidden_size}, std={std}")
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    noise_LD = generator.standard_normal((length, hidden_size))
-    return torch.from_numpy((mean + std * noise_LD).astype(np.float32))
 
 
 def rollout_seed(

@@ -16,14 +16,23 @@ from ray.exceptions import RayActorError, RayTaskError
 from rsp_rl import exit_status
 from rsp_rl.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
 from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.embedding_table import (
+    FOLDER_VARIABLE,
+    EmbeddingTableError,
+    open_embedding_table,
+    recognised_table,
+)
 from rsp_rl.guard import PolicyMismatchError
+from rsp_rl.laws import LAWS
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
 from rsp_rl.preflight import (
+    agent_loops,
     check_batches,
     check_dataset,
     check_guard_support,
     check_lengths,
+    check_mixing,
     check_model,
     check_optimizer,
     check_phase_timeout,
@@ -39,6 +48,9 @@ from rsp_rl.stop_tokens import missing_stop_token, write_generation_config
 logger = logging.getLogger("rsp_rl.train")
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+
+#: RSP options that come from the pretrained table.
+_FILLED_IN = ("mean", "std", "table", "table_digest")
 
 
 def prepare(config: DictConfig) -> RunFolder:
@@ -56,6 +68,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if options.enabled:
         check_rsp_support(config)
     check_batches(config)
+    check_mixing(options, config.actor_rollout_ref.rollout.n)
     check_optimizer(config)
     check_phase_timeout(config)
     model = config.actor_rollout_ref.model
@@ -63,7 +76,7 @@ def prepare(config: DictConfig) -> RunFolder:
     model_config = check_model(folder)
     tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
     check_tokenizer(tokenizer, options)
-    extra = extra_tokens(tokenizer, options.length, options.position)
+    extra = extra_tokens(tokenizer, options.max_length, options.position)
     run = RunFolder(Path(config.run_dir).resolve())
     with open_dict(config):
         rollout = config.actor_rollout_ref.rollout
@@ -75,8 +88,9 @@ def prepare(config: DictConfig) -> RunFolder:
         config.run_dir = str(run.root)
         model.path = str(folder)
     check_lengths(config, model_config, extra)
+    loops = agent_loops(config) if options.enabled else None
     for files in (config.data.train_files, config.data.val_files):
-        check_dataset(files, config.data.prompt_key, single_turn=options.enabled)
+        check_dataset(files, config.data.prompt_key, agent_loops=loops)
 
     checkpoint = checkpoint_to_resume(config)
     if checkpoint:
@@ -90,7 +104,8 @@ def prepare(config: DictConfig) -> RunFolder:
         if stop_token is not None and vllm.get("generation_config") is None:
             vllm.generation_config = str(run.root / GENERATION_CONFIG)
             write_generation_config(run.root / GENERATION_CONFIG, folder, tokenizer, stop_token)
-        config.rsp.mean, config.rsp.std = options.mean, options.std
+        for name in _FILLED_IN:
+            config.rsp[name] = getattr(options, name)
         _set_environment(config, run)
         _join_running_cluster(config)
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
@@ -99,22 +114,30 @@ def prepare(config: DictConfig) -> RunFolder:
 
 
 def _with_law(options: RspOptions, checkpoint: Path | None, model: Path) -> RspOptions:
-    """Fill in mu_E and sigma_E: as set, else the resumed checkpoint's, else the table's."""
-    if not options.enabled or options.mean is not None:
+    """Fill in what the pretrained table decides: as set, else as the resumed checkpoint has it."""
+    if not options.enabled:
         return options
-    saved = saved_law(checkpoint) if checkpoint else None
-    if saved and saved.get("mean") is not None:
-        return replace(options, mean=saved["mean"], std=saved["std"])
-    stats = embedding_stats(model)
-    logger.info(
-        "mu_E=%.6g sigma_E=%.6g over %d x %d entries of %s",
-        stats.mean,
-        stats.std,
-        stats.vocab_size,
-        stats.hidden_size,
-        stats.tensor,
-    )
-    return replace(options, mean=stats.mean, std=stats.std)
+    saved = (saved_law(checkpoint) if checkpoint else None) or {}
+    if options.mean is None and saved.get("mean") is not None:
+        options = replace(options, mean=saved["mean"], std=saved["std"])
+    if options.mean is None:
+        stats = embedding_stats(model)
+        logger.info(
+            "mu_E=%.6g sigma_E=%.6g over %d x %d entries of %s",
+            stats.mean,
+            stats.std,
+            stats.vocab_size,
+            stats.hidden_size,
+            stats.tensor,
+        )
+        options = replace(options, mean=stats.mean, std=stats.std)
+    if LAWS[options.law].from_table:
+        folder = str(Path(options.table or saved.get("table") or model).resolve())
+        digest = options.table_digest or saved.get("table_digest")
+        digest = digest or open_embedding_table(folder).digest()
+        recognised_table(folder, digest)
+        options = replace(options, table=folder, table_digest=digest)
+    return options
 
 
 def _set_environment(config: DictConfig, run: RunFolder) -> None:
@@ -125,6 +148,8 @@ def _set_environment(config: DictConfig, run: RunFolder) -> None:
     }
     if config.trainer.device == "cpu":
         variables["VERL_PLATFORM"] = "cpu"
+    if config.rsp.table is not None:
+        variables[FOLDER_VARIABLE] = config.rsp.table
     os.environ.update(variables)
     config.ray_kwargs.ray_init.runtime_env.env_vars.update(variables)
 
@@ -172,7 +197,8 @@ def main(config: DictConfig) -> None:
         except RayTaskError as error:
             from rsp_rl.verl_plugin.watchdog import RunBrokenError
 
-            if isinstance(error.cause, ConfigError | PolicyMismatchError | RunFolderError):
+            known = ConfigError | EmbeddingTableError | PolicyMismatchError | RunFolderError
+            if isinstance(error.cause, known):
                 _end(error.cause, exit_status.WOULD_COME_AGAIN)
             if isinstance(error.cause, RunBrokenError):
                 _end(error.cause, exit_status.BROKEN)

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
+from torch.distributed.tensor import DTensor
 from verl.utils import tensordict_utils as tu
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions, rank_slice
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
 
 
 class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
@@ -58,6 +60,41 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
                 positions, rows = rank_slice(positions, rows, rank, width)
             self._injection.enter_context(self._injector.inject(positions, rows))
         return model_inputs, output_args
+
+    def prepare_model_outputs(
+        self,
+        output: Any,
+        output_args: dict,
+        micro_batch: TensorDict,
+        logits_processor_func: Callable | None,
+    ) -> dict[str, torch.Tensor]:
+        model_output = super().prepare_model_outputs(
+            output, output_args, micro_batch, logits_processor_func
+        )
+        truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
+        if truncation is not None:
+            model_output[LOG_MASS_FIELD] = self._log_mass(
+                output.logits, output_args, micro_batch, Truncation(*truncation)
+            )
+        return model_output
+
+    def _log_mass(
+        self,
+        logits: torch.Tensor,
+        output_args: dict,
+        micro_batch: TensorDict,
+        truncation: Truncation,
+    ) -> torch.Tensor:
+        """`log_mass` of each position, in the layout of verl's log-probs: nested [B, T]."""
+        logits = logits.full_tensor() if isinstance(logits, DTensor) else logits
+        offsets = micro_batch["input_ids"].offsets()
+        if "temperature_rmpad" in output_args:  # packed: [1, T, V], this rank's slice
+            mass_T = log_mass(logits[0], output_args["temperature_rmpad"], truncation)
+            mass_T = self._gather_and_unpad_packed(mass_T, output_args["pad_size"])
+        else:  # padded on the right: [B, T, V]
+            rows = zip(logits, output_args["temperature"], offsets.diff().tolist(), strict=True)
+            mass_T = torch.cat([log_mass(row[:n], by.expand(n), truncation) for row, by, n in rows])
+        return torch.nested.nested_tensor_from_jagged(mass_T, offsets)
 
 
 def decode_records(micro_batch: TensorDict) -> list[SoftPromptRecord]:

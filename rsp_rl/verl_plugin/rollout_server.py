@@ -28,7 +28,7 @@ class SoftPromptVLLMServer(vLLMHttpServer):
     async def run_server(self, args: argparse.Namespace) -> None:
         await super().run_server(args)
         hidden_size = self.engine.model_config.get_hidden_size()
-        self.engine.generate = _with_soft_prompts(self.engine.generate, hidden_size)
+        self.engine.generate = with_soft_prompts(self.engine.generate, hidden_size)
         self._watch = asyncio.create_task(self._end_with_engine())
 
     async def _end_with_engine(self) -> None:
@@ -56,16 +56,23 @@ class SoftPromptVLLMReplica(vLLMReplica):
         self.server_class = ray.remote(SoftPromptVLLMServer)
 
 
-def _with_soft_prompts(generate: Any, hidden_size: int) -> Any:
-    """Wrap an engine's `generate`: requests with a record get a mixed prompt."""
+def with_soft_prompts(generate: Any, hidden_size: int) -> Any:
+    """Wrap an engine's `generate`: requests with a soft prompt get a mixed prompt.
+
+    A record of length 0 leaves the prompt as it is: the request of a rollout without a soft prompt.
+    """
 
     def generate_with_soft_prompt(
         *, prompt: Any, sampling_params: SamplingParams, **kwargs: Any
     ) -> AsyncGenerator:
-        encoded = (sampling_params.extra_args or {}).pop(EXTRA_ARG, None)
+        # A copy: the next turn of the same rollout may come with the very same dictionary.
+        extra_args = dict(sampling_params.extra_args or {})
+        encoded = extra_args.pop(EXTRA_ARG, None)
         if encoded is not None:
+            sampling_params.extra_args = extra_args or None
             record = SoftPromptRecord(**encoded)
-            prompt = mixed_prompt(prompt["prompt_token_ids"], record, hidden_size)
+            if record.length:
+                prompt = mixed_prompt(prompt["prompt_token_ids"], record, hidden_size)
         return generate(prompt=prompt, sampling_params=sampling_params, **kwargs)
 
     return generate_with_soft_prompt

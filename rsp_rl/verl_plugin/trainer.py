@@ -17,13 +17,16 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.utils.padding import response_from_nested
 
 from rsp_rl.checkpoints import save_law
 from rsp_rl.guard import StepSamples, check_gap, step_metrics
+from rsp_rl.laws import LAWS
 from rsp_rl.options import RspOptions
 from rsp_rl.run_folder import RunFolderError, write_whole
 from rsp_rl.saving import prune, staged
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.verl_plugin.watchdog import Progress, RunBrokenError
 
 TRAINER_MODE = "rsp_sync"
@@ -35,6 +38,7 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def __init__(self, config: DictConfig) -> None:
         self._options = RspOptions.from_config(config.rsp)
+        self._truncation = measured_truncation(config)
         self._steps_since_start = 0
         self.progress = Progress()
         with open_dict(config):
@@ -84,23 +88,33 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._enter("log-probs")
+        if self._truncation is not None:
+            truncation = (self._truncation.top_k, self._truncation.top_p)
+            batch.extra_info[TRUNCATION_KEY] = truncation
         batch = super()._compute_old_log_prob(batch, metrics)
-        samples, rewards = self._step_samples(batch)
+        batch.extra_info.pop(TRUNCATION_KEY, None)  # the update has no use for it
+        samples, rewards, records = self._step_samples(batch)
         self._steps_since_start += 1
         guarded = step_metrics(samples)
         metrics.update(guarded)
+        metrics.update(draw_metrics(records, self._options))
         metrics.update(reward_metrics(rewards))
         check_gap(guarded, self._options.guard, self._steps_since_start)
         return batch
 
-    def _step_samples(self, batch: KVBatchMeta) -> tuple[StepSamples, list[dict[str, Any]]]:
-        """This step's real samples from TransferQueue, and what the reward said of each.
+    def _step_samples(
+        self, batch: KVBatchMeta
+    ) -> tuple[StepSamples, list[dict[str, Any]], list[SoftPromptRecord]]:
+        """This step's real samples from TransferQueue, what the reward said of each, and records.
 
         Raises:
             RuntimeError: If RSP is on and a sample came without a record.
         """
         keys = _real_keys(batch)
         fields = ["rollout_log_probs", "old_log_probs", "response_mask", "rm_scores"]
+        if self._truncation is not None:
+            fields.append(LOG_MASS_FIELD)
+        dense_fields = list(fields)
         if self._options.enabled:
             fields.append(RECORD_FIELD)
         data = tq.kv_batch_get(
@@ -109,6 +123,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         rewards = [
             extra.get("reward_extra_info") or {} for extra in data.pop("extra_fields").tolist()
         ]
+        records: list[SoftPromptRecord] = []
         lengths = torch.zeros(len(keys), dtype=torch.int64)
         if self._options.enabled:
             if RECORD_FIELD not in data:
@@ -119,15 +134,21 @@ class SoftPromptTrainer(PPOTrainerSync):
                 )
             records = [SoftPromptRecord.from_tensor(row) for row in data[RECORD_FIELD].unbind()]
             lengths = torch.tensor([record.length for record in records])
-        dense = {name: data[name].to_padded_tensor(0) for name in fields[:4]}
+        mask = data["response_mask"]
+        if self._truncation is not None:
+            data[LOG_MASS_FIELD] = response_from_nested(data[LOG_MASS_FIELD], mask)
+        dense = {name: data[name].to_padded_tensor(0) for name in dense_fields}
         samples = StepSamples(
             rollout_log_probs=dense["rollout_log_probs"].float(),
             actor_log_probs=dense["old_log_probs"].float(),
             response_mask=dense["response_mask"],
             rewards=dense["rm_scores"].sum(dim=1),
             soft_prompt_lengths=lengths,
+            log_mass=dense.get(LOG_MASS_FIELD),
+            renormalized=self.config.actor_rollout_ref.rollout.logprobs_mode
+            == "processed_logprobs",
         )
-        return samples, rewards
+        return samples, rewards, records
 
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
@@ -198,6 +219,33 @@ def _real_keys(batch: KVBatchMeta) -> list[str]:
     """Keys of the batch's samples without verl's synthetic padding."""
     tags = zip(batch.keys, batch.tags, strict=True)
     return [key for key, tag in tags if not tag.get("is_padding", False)]
+
+
+def measured_truncation(config: DictConfig) -> Truncation | None:
+    """The truncation whose mass the actor computes beside its log-probs, if any.
+
+    Fused kernels never have the logits that it takes.
+    """
+    truncation = Truncation.of(config.actor_rollout_ref.rollout)
+    fused = config.actor_rollout_ref.model.get("use_fused_kernels", False)
+    return truncation if truncation.enabled and not fused else None
+
+
+def draw_metrics(records: list[SoftPromptRecord], options: RspOptions) -> dict[str, float]:
+    """Where the dials stand: means over a step's rollouts with soft prompts.
+
+    Returns:
+        `rsp/length_mean` and `rsp/scale_mean`; nothing without such rollouts, and no scale for a
+        law without one.
+    """
+    drawn = [record for record in records if record.length]
+    if not drawn:
+        return {}
+    metrics = {"rsp/length_mean": sum(record.length for record in drawn) / len(drawn)}
+    if options.std and not LAWS[options.law].from_table:
+        scales = [record.std / options.std for record in drawn]
+        metrics["rsp/scale_mean"] = sum(scales) / len(scales)
+    return metrics
 
 
 def reward_metrics(rewards: list[dict[str, Any]]) -> dict[str, float]:

@@ -213,6 +213,40 @@ def test_padded_layout_with_tied_embeddings_and_a_shared_infix(task: Task, tmp_p
     assert [len(seeds) for seeds in seeds_by_prompt.values()] == [1] * 4
 
 
+TOOL_AGENT = (
+    "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent",
+    "actor_rollout_ref.rollout.multi_turn.format=first_answer_calls",
+    "actor_rollout_ref.rollout.multi_turn.function_tool_path="
+    f"{REPOSITORY / 'tests/integration/tool_use.py'}",
+    "data.max_response_length=64",
+)
+DIALS = (
+    "rsp.law=vocab",
+    "rsp.mixing=half",
+    *(f"rsp.length_schedule.{name}" for name in ("shape=cosine", "end=2", "steps=3")),
+)
+
+
+def test_dials_and_truncation_correction_with_a_tool(task: Task, tmp_path: Path) -> None:
+    """All that goes beyond the paper at once; rollout and actor are still one policy."""
+    truncated = ("+correction=tis", "actor_rollout_ref.rollout.top_k=3")
+    run = train(tmp_path / "run", task, *PARITY_REWARD, *TOOL_AGENT, *DIALS, *truncated, steps=3)
+    assert_trained(run, steps=3)
+    for gap in ("rsp/logprob_gap_mean", "rsp/on/logprob_gap_mean", "rsp/off/logprob_gap_mean"):
+        assert max(run.column(gap)) <= ROUNDING
+    # Truncation alone is far above rounding; the correction weighs it away.
+    assert min(run.column("rsp/truncation_gap_mean")) > 100 * ROUNDING
+    assert max(run.column("rollout_corr/rollout_is_mean")) < 1
+    assert run.column("rsp/rollouts") == [8] * 3
+    assert run.column("rsp/length_mean") == [8, 5, 2]
+    for step, length in ((1, 8), (2, 5), (3, 2)):
+        rows = run.soft_prompts(step)
+        assert {row["law"] for row in rows} == {"vocab"}
+        assert sorted(row["length"] for row in rows) == [0] * 8 + [length] * 8
+    # The tool was used, and the model spoke again.
+    assert any("tool\n1+2=3\nassistant" in response for _, response in run.responses(1))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
 from rsp_rl.options import RspOptions
 from rsp_rl.placement import place_in_chat, placeholder_id
 from rsp_rl.soft_prompt import SoftPromptRecord
-from tests.integration.harness import Task
+from tests.integration.harness import REPOSITORY, Task
+
+# verl reads it when it is first imported.
+os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 BLOCK = 16
 #: Long enough for several prefix-cache blocks in front of a suffix soft prompt.
@@ -100,15 +105,163 @@ def test_same_text_other_seed_other_distribution(engine, task: Task) -> None:
 def test_log_probs_equal_hugging_face(engine, task: Task, position: str) -> None:
     token_ids, record = soft_prompt(task.model, rollout=7, position=position)
     response, log_probs, _ = generate(engine, token_ids, record)
-
-    model = AutoModelForCausalLM.from_pretrained(task.model, dtype=torch.float32).eval()
-    injector = SoftPromptInjector(model.get_input_embeddings())
-    sequence = torch.tensor([token_ids + response])
-    rows = draw_rows([record], model.config.hidden_size)
-    with torch.no_grad(), injector.inject(flat_positions([record], [0]), rows):
-        logits = model(input_ids=sequence).logits[0, len(token_ids) - 1 : -1]
-    expected = logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
+    expected = hugging_face_log_probs(task.model, token_ids, response, record)
     torch.testing.assert_close(log_probs, expected, rtol=0, atol=1e-5)
+
+
+def hugging_face_log_probs(
+    folder: Path, prompt: list[int], response: list[int], record: SoftPromptRecord | None
+) -> torch.Tensor:
+    """Log-probs of the response, H put in by the actor's hook; without H if there is no record."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    injector = SoftPromptInjector(model.get_input_embeddings())
+    records = [record] if record else []
+    positions = flat_positions(records, [0] * len(records))
+    rows = draw_rows(records, model.config.hidden_size)
+    with torch.no_grad(), injector.inject(positions, rows):
+        logits = model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+    return logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
+
+
+class InProcessServer:
+    """Stands for verl's client and server, without Ray: requests of an agent loop to an engine."""
+
+    def __init__(self, engine) -> None:
+        from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
+
+        hidden_size = engine.llm_engine.model_config.get_hidden_size()
+        self._generate = with_soft_prompts(self._plain, hidden_size)
+        self._engine = engine
+        self.prompts: list[list[int]] = []
+
+    def _plain(self, *, prompt, sampling_params):
+        return self._engine.generate([prompt], sampling_params, use_tqdm=False)[0].outputs[0]
+
+    async def generate(self, request_id, *, prompt_ids, sampling_params, **kwargs):
+        """As `vLLMHttpServer.generate`."""
+        from verl.workers.rollout.replica import TokenOutput
+        from vllm import SamplingParams, TokensPrompt
+
+        self.prompts.append(list(prompt_ids))
+        parameters = SamplingParams(**{**sampling_params, "logprobs": 0}, max_tokens=12)
+        output = self._generate(
+            prompt=TokensPrompt(prompt_token_ids=prompt_ids), sampling_params=parameters
+        )
+        tokens = list(output.token_ids)
+        pairs = zip(tokens, output.logprobs, strict=True)
+        return TokenOutput(token_ids=tokens, log_probs=[at[token].logprob for token, at in pairs])
+
+
+def run_tool_agent(engine, model: Path, *overrides: str, **place: int):
+    """One rollout of verl's tool agent; its output, and the prompts of its requests."""
+    import hydra
+    from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
+    from verl.tools.tool_registry import load_all_tools
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    from rsp_rl.train import CONFIG_FOLDER
+    from rsp_rl.verl_plugin.agent_loop import SoftPromptToolLoop
+
+    stats = embedding_stats(model)
+    rollout = "actor_rollout_ref.rollout"
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        config = hydra.compose(
+            "tiny_cpu",
+            overrides=[
+                f"rsp.mean={stats.mean}",
+                f"rsp.std={stats.std}",
+                f"{rollout}.prompt_length=256",
+                f"{rollout}.response_length=64",
+                f"{rollout}.multi_turn.format=first_answer_calls",
+                *overrides,
+            ],
+        )
+    server = InProcessServer(engine)
+    tools = load_all_tools(None, str(REPOSITORY / "tests/integration/tool_use.py"))
+
+    async def run():
+        loop = SoftPromptToolLoop(
+            trainer_config=DictConfigWrap(config),
+            server_manager=server,
+            tokenizer=AutoTokenizer.from_pretrained(model),
+            processor=None,
+            dataset_cls=RLHFDataset,
+            data_config=DictConfigWrap(config.data),
+            hf_model_type="qwen2",
+            tools=ToolListWrap(tools),
+        )
+        question = {"role": "user", "content": QUESTION}
+        return await loop.run({"temperature": 0}, raw_prompt=[question], **place)
+
+    return asyncio.run(run()), server.prompts
+
+
+PLACE = {
+    "global_steps": 1,
+    "session_id": 1,
+    "rsp_validation": 0,
+    "rsp_prompt_index": 0,
+    "rsp_group_start": 0,
+}
+
+
+@pytest.mark.parametrize("position", ["suffix", "prefix"])
+def test_a_tool_agent_keeps_its_soft_prompt_through_all_turns(
+    engine, task: Task, position: str
+) -> None:
+    """Turn 2's log-probs are Hugging Face's with H where turn 1's prompt had it."""
+    output, prompts = run_tool_agent(engine, task.model, f"rsp.position={position}", **PLACE)
+    record = SoftPromptRecord.from_tensor(output.rsp_record)
+    first, second = prompts
+    assert record.length == 8
+    assert second[: len(first)] == first == output.prompt_ids
+    span = slice(record.start, record.start + record.length)
+    assert second[span] == [record.placeholder_id] * record.length
+
+    # Both turns were sampled, the tool's answer between them was not.
+    mask = torch.tensor(output.response_mask).bool()
+    turns = "".join(map(str, output.response_mask)).split("0")
+    assert [bool(turn) for turn in (turns[0], turns[-1])] == [True, True]
+    tool_tokens = [token for token, own in zip(output.response_ids, mask, strict=True) if not own]
+    assert "1+2=3" in AutoTokenizer.from_pretrained(task.model).decode(tool_tokens)
+
+    sampled = torch.tensor(output.response_logprobs)[mask]
+    sequence = (task.model, output.prompt_ids, output.response_ids)
+    torch.testing.assert_close(
+        sampled, hugging_face_log_probs(*sequence, record)[mask], rtol=0, atol=1e-5
+    )
+    second_turn = torch.arange(len(mask))[mask] >= len(second) - len(first)
+    assert 0 < second_turn.sum() < len(sampled)
+    forgotten = hugging_face_log_probs(*sequence, None)[mask]
+    assert (sampled - forgotten).abs()[second_turn].max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place"),
+    [
+        (["rsp.mixing=half"], PLACE),
+        ([], {}),
+    ],
+    ids=["other half", "validation"],
+)
+def test_a_rollout_without_a_soft_prompt_is_a_plain_one(
+    engine, task: Task, overrides: list[str], place: dict[str, int]
+) -> None:
+    output, prompts = run_tool_agent(engine, task.model, *overrides, **place)
+    tokenizer = AutoTokenizer.from_pretrained(task.model)
+    plain = tokenizer.apply_chat_template(
+        [{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_dict=False
+    )
+    assert prompts[0] == plain
+    assert hasattr(output, "rsp_record") == bool(place)
+    if place:
+        record = SoftPromptRecord.from_tensor(output.rsp_record)
+        assert record.length == 0
+        assert tokenizer.decode(plain[record.start]) == "<|im_end|>"
+    mask = torch.tensor(output.response_mask).bool()
+    expected = hugging_face_log_probs(task.model, plain, output.response_ids, None)
+    sampled = torch.tensor(output.response_logprobs)
+    torch.testing.assert_close(sampled[mask], expected[mask], rtol=0, atol=1e-5)
 
 
 def test_truncated_prompt_is_refused(task: Task) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.truncation import LOG_MASS_FIELD, TRUNCATION_KEY
 from tests.unit.distributed import (
     Sample,
     make_engine,
@@ -224,6 +225,55 @@ def test_the_engine_conditions_on_each_samples_own_soft_prompt(tiny_model, overr
             np.testing.assert_allclose(
                 row, right[number], atol=tolerance, rtol=0, err_msg=f"{name}, sample {number}"
             )
+
+
+def log_masses_by_engine(rank: int, model, layouts: list[bool]) -> list[list[np.ndarray]]:
+    """Of the responses' tokens, packed or padded, at a temperature of 0.7."""
+    from verl.workers.utils.padding import response_from_nested
+
+    engine, _ = make_engine(model)
+    results = []
+    for packed in layouts:
+        data = training_batch(
+            make_samples(),
+            use_remove_padding=packed,
+            use_dynamic_bsz=False,
+            micro_batch_size_per_gpu=2,
+            temperature=0.7,
+            **{TRUNCATION_KEY: (3, 1.0)},
+        )
+        with engine.eval_mode():
+            output = engine.infer_batch(data)["model_output"]
+        rows = response_from_nested(output[LOG_MASS_FIELD], data["response_mask"]).unbind()
+        results.append([row.numpy() for row in rows])
+    return results
+
+
+def test_the_engine_says_what_truncated_sampling_keeps(tiny_model):
+    """Top-3 of each distribution that a response token was sampled from."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64)
+    wanted = []
+    with torch.no_grad():
+        for sample in make_samples():
+            embeds = embeds_with_soft_prompt(model, sample)
+            logits = model(inputs_embeds=embeds, use_cache=False).logits[0] / 0.7
+            kept = logits.log_softmax(-1).topk(3).values.logsumexp(-1)
+            wanted.append(kept[len(sample.prompt) - 1 : -1].numpy())
+    (results,) = run_on_ranks(log_masses_by_engine, 1, tiny_model, [True, False])
+    for rows in results:
+        for row, right in zip(rows, wanted, strict=True):
+            np.testing.assert_allclose(row, right, atol=1e-5, rtol=0)
+    assert max(abs(row).max() for row in wanted) > 0.1
+
+
+def embeds_with_soft_prompt(model, sample: Sample) -> torch.Tensor:
+    """A sample's input embeddings with H put in by hand, [1, T, d]."""
+    tokens, record = torch.tensor([*sample.prompt, *sample.response]), sample.record
+    embeds = model.get_input_embeddings()(tokens)
+    embeds[record.start : record.start + record.length] = record.draw(embeds.shape[1]).double()
+    return embeds[None]
 
 
 def ulysses_embeddings(rank: int, model, overrides: list[str]) -> np.ndarray:

@@ -1,9 +1,15 @@
-"""Numbering of rollouts: what keeps the seeds of a run apart, and a resumed run the same."""
+"""Numbering of rollouts, and which agent loops place soft prompts."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
 
-from rsp_rl.verl_plugin.agent_loop import GroupCounter
+from rsp_rl.options import ConfigError
+from rsp_rl.preflight import AGENT_LOOPS
+from rsp_rl.verl_plugin.agent_loop import GroupCounter, SoftPromptMixin, check_agent_loop
 
 
 def test_repeated_prompts_count_on_within_a_step() -> None:
@@ -33,3 +39,28 @@ def test_a_resumed_step_numbers_as_the_first_time(indices: list[int]) -> None:
     resumed, uninterrupted = GroupCounter(), GroupCounter()
     uninterrupted.starts(1, [0, 1, 1], size=4)
     assert resumed.starts(2, indices, 4) == uninterrupted.starts(2, indices, 4)
+
+
+# Agent loops.
+
+
+class MyLoop(SoftPromptMixin, ToolAgentLoop):
+    """A user's own."""
+
+
+@pytest.mark.parametrize("name", AGENT_LOOPS)
+def test_verls_loops_place_soft_prompts(name: str) -> None:
+    check_agent_loop(name)
+
+
+def test_other_loops_need_the_mixin(tmp_path: Path) -> None:
+    loops = tmp_path / "loops.yaml"
+    loops.write_text(
+        f"- name: mine\n  _target_: {__name__}.MyLoop\n"
+        "- name: plain\n  _target_: verl.experimental.agent_loop.tool_agent_loop.ToolAgentLoop\n"
+    )
+    check_agent_loop("mine", str(loops))
+    with pytest.raises(ConfigError, match=r"'plain' .* places no soft prompts.*SoftPromptMixin"):
+        check_agent_loop("plain", str(loops))
+    with pytest.raises(ConfigError, match="'mine' is not registered"):
+        check_agent_loop("mine")

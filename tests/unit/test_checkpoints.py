@@ -1,5 +1,6 @@
 """Which checkpoint a run resumes from, and that both follow the same law."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rsp_rl.checkpoints import (
 )
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.run_folder import RunFolderError
+from rsp_rl.schedule import Schedule
 
 OPTIONS = RspOptions(length=8, mean=0.001, std=0.02)
 
@@ -31,13 +33,32 @@ def test_same_law_resumes(tmp_path: Path) -> None:
     ("name", "value"),
     [
         *(("length", 4), ("length", 0), ("position", "prefix"), ("scale", 2.0)),
-        *(("mode", "shared"), ("seed", 1), ("mean", 0.5)),
+        *(("mode", "shared"), ("seed", 1), ("mean", 0.5), ("law", "sphere"), ("mixing", "half")),
+        *(("probability", 0.5), ("length_schedule", Schedule("linear", 4, 9))),
+        *(("scale_schedule", Schedule("cosine", 0, 9)), ("table_digest", "0" * 16)),
     ],
 )
 def test_another_law_is_refused(tmp_path: Path, name: str, value: object) -> None:
     save_law(tmp_path, OPTIONS)
-    with pytest.raises(ConfigError, match=f"rsp.{name}={value} but .*resume with rsp.{name}="):
+    with pytest.raises(ConfigError, match=f"rsp.{name}=.* but .*resume with rsp.{name}="):
         check_law(tmp_path, replace(OPTIONS, **{name: value}))
+
+
+def test_dials_resume_and_a_table_may_move(tmp_path: Path) -> None:
+    options = replace(
+        OPTIONS, length_schedule=Schedule("cosine", 0, 30), law="vocab", table_digest="0" * 16
+    )
+    save_law(tmp_path, replace(options, table="/here"))
+    check_law(tmp_path, replace(options, table="/there"))
+
+
+def test_a_checkpoint_from_before_the_dials_had_none(tmp_path: Path) -> None:
+    names = ("length", "position", "scale", "mode", "seed", "mean", "std")
+    law = {name: getattr(OPTIONS, name) for name in names}
+    (tmp_path / "rsp.json").write_text(json.dumps(law))
+    check_law(tmp_path, OPTIONS)
+    with pytest.raises(ConfigError, match=r"rsp\.law=fixed but .* trained with gaussian"):
+        check_law(tmp_path, replace(OPTIONS, law="fixed"))
 
 
 def test_without_soft_prompts_there_is_no_law_to_break(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +20,14 @@ from safetensors.torch import save_file
 from transformers import Qwen2Config
 
 from rsp_rl.checkpoints import save_law
+from rsp_rl.embedding_table import (
+    FOLDER_VARIABLE,
+    EmbeddingTableError,
+    open_embedding_table,
+)
 from rsp_rl.options import ConfigError, GuardOptions, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
+from rsp_rl.preflight import check_guard_support
 from rsp_rl.run_folder import RunFolderError
 from rsp_rl.saving import staged
 from rsp_rl.train import CONFIG_FOLDER, prepare
@@ -153,6 +160,22 @@ def test_configs_resolve_and_run_our_parts(name: str) -> None:
     assert config.trainer.v1.trainer_mode == "rsp_sync"
 
 
+def test_correction_turns_on_log_probs_of_what_was_sampled() -> None:
+    """On GPUs too, whose config asks for raw ones."""
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        config = compose("dapo_rsp", overrides=["+machine=gpu", "+correction=tis"])
+    assert config.algorithm.rollout_correction.rollout_is == "token"
+    assert config.algorithm.rollout_correction.rollout_is_threshold == 2.0
+    assert config.actor_rollout_ref.rollout.logprobs_mode == "processed_logprobs"
+    assert config.actor_rollout_ref.rollout.top_k == 50
+    check_guard_support(config)
+    config.actor_rollout_ref.rollout.logprobs_mode = "raw_logprobs"
+    with pytest.raises(ConfigError, match="logprobs_mode=processed_logprobs"):
+        check_guard_support(config)
+    config.actor_rollout_ref.rollout.top_k = -1
+    check_guard_support(config)
+
+
 def test_unknown_override_is_an_error() -> None:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
         with pytest.raises(ConfigCompositionException, match=r"rsp\.foo"):
@@ -216,7 +239,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put back what `prepare` sets for the processes that it would start."""
-    for name in ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "VERL_PLATFORM"):
+    for name in ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "VERL_PLATFORM", FOLDER_VARIABLE):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
@@ -234,6 +257,9 @@ def _table(inputs: Path) -> torch.Tensor:
     from safetensors.torch import load_file
 
     return load_file(inputs / "model" / "model.safetensors")["model.embed_tokens.weight"].double()
+
+
+SCHEDULE = {"shape": "linear", "end": 12, "steps": 5}
 
 
 @pytest.mark.usefixtures("_environment")
@@ -333,6 +359,54 @@ def test_a_resumed_run_keeps_its_law(inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_environment")
+def test_rows_of_the_table_are_the_pretrained_ones_for_the_whole_run(
+    inputs: Path, tmp_path: Path
+) -> None:
+    """A checkpoint in `model.path` has trained rows: they must not become soft prompts."""
+    pretrained = tmp_path / "pretrained"
+    shutil.copytree(inputs / "model", pretrained)
+    vocab = {"rsp.law": "vocab", "actor_rollout_ref.model.path": str(pretrained)}
+    first = _run_config(inputs, tmp_path / "run", **vocab)
+    prepare(first)
+    assert first.rsp.table == str(pretrained)
+    assert first.rsp.table_digest == open_embedding_table(pretrained).digest()
+    assert first.ray_kwargs.ray_init.runtime_env.env_vars[FOLDER_VARIABLE] == str(pretrained)
+    checkpoint = tmp_path / "run" / "checkpoints" / "global_step_1"
+    checkpoint.mkdir(parents=True)
+    save_law(checkpoint, RspOptions.from_config(first.rsp))
+    (checkpoint.parent / "latest_checkpointed_iteration.txt").write_text("1")
+
+    trained = tmp_path / "trained"
+    shutil.copytree(pretrained, trained)
+    save_file({"model.embed_tokens.weight": torch.ones(9, 16)}, trained / "model.safetensors")
+    vocab["actor_rollout_ref.model.path"] = str(trained)
+    second = _run_config(inputs, tmp_path / "run", **vocab)
+    prepare(second)
+    assert second.rsp == first.rsp
+
+    shutil.rmtree(pretrained)
+    with pytest.raises(EmbeddingTableError, match=r"is gone: .*rsp\.table=FOLDER"):
+        prepare(_run_config(inputs, tmp_path / "run", **vocab))
+    with pytest.raises(EmbeddingTableError, match="is not the pretrained one"):
+        prepare(_run_config(inputs, tmp_path / "run", **vocab, **{"rsp.table": str(trained)}))
+    vocab["rsp.table"] = str(inputs / "model")  # a copy of it
+    prepare(_run_config(inputs, tmp_path / "run", **vocab))
+
+
+@pytest.mark.usefixtures("_environment")
+def test_room_is_made_for_the_longest_soft_prompt_of_a_schedule(
+    inputs: Path, tmp_path: Path
+) -> None:
+    schedule = {f"rsp.length_schedule.{k}": v for k, v in SCHEDULE.items()}
+    config = _run_config(inputs, tmp_path, **{"rsp.length": 0, **schedule})
+    prepare(config)
+    rollout = config.actor_rollout_ref.rollout
+    assert rollout.prompt_length == config.data.max_prompt_length + 12
+    assert rollout.engine_kwargs.vllm.enable_prompt_embeds is True
+    assert config.rsp.mean is not None
+
+
+@pytest.mark.usefixtures("_environment")
 def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: Path) -> None:
     """Whatever the folder's earlier run had."""
     prepare(_run_config(inputs, tmp_path, **{"rsp.mean": 0.5, "rsp.std": 0.25}))
@@ -348,6 +422,8 @@ def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: P
         ({"rsp.position": "middle"}, ConfigError, r"rsp\.position='middle'"),
         ({"rsp.length": -1}, ConfigError, r"rsp\.length=-1"),
         ({"rsp.foo": 1}, ConfigError, r"unknown option rsp\.foo"),
+        ({"rsp.mixing": "half", "actor_rollout_ref.rollout.n": 7}, ConfigError, "have no half"),
+        ({"rsp.law": "vocab", "rsp.table": "/nowhere"}, FileNotFoundError, "does not exist"),
         ({"actor_rollout_ref.model.path": "/nowhere"}, ConfigError, "no such folder"),
         ({"data.train_files": "/nowhere.parquet"}, ConfigError, "does not exist"),
         ({"data.max_prompt_length": 480}, ConfigError, "max_position_embeddings=512"),

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from rsp_rl import embedding_stats as module
+from rsp_rl import embedding_table as module
 from rsp_rl.embedding_stats import embedding_stats
 
 QWEN = "model.embed_tokens.weight"

@@ -24,6 +24,7 @@ from rsp_rl.estimate import (
     step_arithmetic,
 )
 from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.schedule import Schedule
 
 QWEN_7B = "Qwen/Qwen2.5-Math-7B"
 
@@ -173,9 +174,13 @@ def test_soft_prompt_costs_by_hand() -> None:
     costs = soft_prompt_costs(RspOptions(), step, hidden_size=3584, extra=20)
     assert costs.draws_per_step == 8192
     assert costs.bytes_per_draw == 20 * 3584 * 2
-    assert costs.record_bytes == 56
+    assert costs.record_bytes == 72
     assert costs.extra_tokens_per_step == 8192 * 20
     assert costs.share_of_longest == 20 / 4096
+    half = soft_prompt_costs(RspOptions(mixing="half"), step, hidden_size=3584, extra=20)
+    assert (half.draws_per_step, half.extra_tokens_per_step) == (4096, 4096 * 20)
+    ramp = RspOptions(length=0, length_schedule=Schedule("linear", end=30, steps=50))
+    assert soft_prompt_costs(ramp, step, hidden_size=10, extra=30).bytes_per_draw == 30 * 10 * 2
     off = soft_prompt_costs(RspOptions(length=0), step, hidden_size=3584, extra=0)
     assert (off.draws_per_step, off.bytes_per_draw, off.record_bytes) == (0, 0, 0)
     assert (off.extra_tokens_per_step, off.share_of_longest) == (0, 0)

@@ -45,6 +45,8 @@ def test_split_by_rsp_on_and_off() -> None:
     assert metrics["rsp/rollouts"] == 2
     assert metrics["rsp/on/reward_mean"] == pytest.approx(0.625)
     assert metrics["rsp/on/response_length_mean"] == pytest.approx(2.5)
+    assert metrics["rsp/on/logprob_gap_mean"] == pytest.approx(1.2 / 5, rel=1e-5)
+    assert metrics["rsp/off/logprob_gap_mean"] == 0
     assert metrics["rsp/off/reward_mean"] == 0
     assert metrics["rsp/off/response_length_mean"] == 1
 
@@ -54,6 +56,7 @@ def test_kinds_that_do_not_occur_are_left_out(lengths: list[int], kind: str) -> 
     metrics = step_metrics(_samples(soft_prompt_lengths=torch.tensor(lengths)))
     assert metrics["rsp/rollouts"] == (3 if kind == "on" else 0)
     assert {name for name in metrics if "/o" in name} == {
+        f"rsp/{kind}/logprob_gap_mean",
         f"rsp/{kind}/reward_mean",
         f"rsp/{kind}/response_length_mean",
     }
@@ -98,6 +101,59 @@ def test_an_empty_response_among_others() -> None:
     metrics = step_metrics(_samples(response_mask=mask))
     assert metrics["rsp/off/response_length_mean"] == 0
     assert metrics["rsp/logprob_gap_mean"] == pytest.approx(1.2 / 5, rel=1e-5)
+
+
+LOG_MASS = torch.tensor([[-0.1, -0.3, -0.2, 7], [-0.6, 7, 7, 7], [0.0, -0.6, 7, 7]])
+
+
+@pytest.mark.parametrize("renormalized", [True, False])
+def test_truncation_is_measured_apart(renormalized: bool) -> None:
+    """However the rollout reports its log-probs, the gap is that of one policy."""
+    samples = _samples()
+    rollout = samples.rollout_log_probs - (LOG_MASS if renormalized else 0)
+    metrics = step_metrics(
+        _samples(rollout_log_probs=rollout, log_mass=LOG_MASS, renormalized=renormalized)
+    )
+    assert metrics["rsp/truncation_gap_mean"] == pytest.approx(1.8 / 6, rel=1e-5)
+    assert metrics["rsp/truncation_gap_max"] == pytest.approx(0.6, rel=1e-5)
+    for name, value in step_metrics(samples).items():
+        assert metrics[name] == pytest.approx(value, abs=1e-6)
+
+
+def test_truncation_neither_stops_a_run_nor_hides_a_forgotten_soft_prompt() -> None:
+    mask, log_mass = torch.ones(8, 50), torch.full((8, 50), -0.2)
+    actor = torch.full((8, 50), -1.0)
+    for forgotten, stops in ((0.0, False), (0.15, True)):
+        samples = _samples(
+            rollout_log_probs=actor + forgotten - log_mass,
+            actor_log_probs=actor,
+            response_mask=mask,
+            rewards=torch.zeros(8),
+            soft_prompt_lengths=torch.full((8,), 20),
+            log_mass=log_mass,
+            renormalized=True,
+        )
+        metrics = step_metrics(samples)
+        assert metrics["rsp/logprob_gap_mean"] == pytest.approx(forgotten, abs=1e-6)
+        if stops:
+            with pytest.raises(PolicyMismatchError):
+                check_gap(metrics, GuardOptions(), 1)
+        else:
+            check_gap(metrics, GuardOptions(), 1)
+
+
+def test_a_forgotten_soft_prompt_of_a_few_rollouts_is_seen() -> None:
+    """rsp.probability=0.05: the mean over all rollouts stays far below the bound."""
+    actor = torch.full((20, 10), -1.0)
+    rollout = actor.clone()
+    rollout[3] += 0.2
+    lengths = torch.zeros(20, dtype=torch.int64)
+    lengths[3] = 20
+    samples = StepSamples(rollout, actor, torch.ones(20, 10), torch.zeros(20), lengths)
+    metrics = step_metrics(samples)
+    assert metrics["rsp/logprob_gap_mean"] == pytest.approx(0.01, rel=1e-4)
+    with pytest.raises(PolicyMismatchError, match=r"with soft prompts: 0\.2, without: 0\)"):
+        check_gap(metrics, GuardOptions(), 1)
 
 
 def _gap(value: float) -> dict[str, float]:
@@ -145,7 +201,7 @@ def test_message_names_gap_bound_and_causes() -> None:
         "actor_rollout_ref.model.external_lib",
         "other weights",
         "temperature",
-        "top_k",
+        "rsp/truncation_gap_mean",
         "dtype",
         "vocabulary",
     ):

@@ -9,7 +9,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from rsp_rl.laws import LAWS
 from rsp_rl.options import ConfigError, GuardOptions, RspOptions, rollout_dtype
+from rsp_rl.schedule import Schedule
 from rsp_rl.soft_prompt import rollout_seed
 
 SET = RspOptions(mean=0.01, std=0.5)
@@ -40,6 +42,11 @@ def test_from_config_takes_hydras_config() -> None:
             "position": "infix",
             "scale": 2,
             "mode": "shared",
+            "law": "sphere",
+            "length_schedule": {"shape": "linear", "end": 2, "steps": 10},
+            "scale_schedule": {"shape": "cosine", "end": 0.5, "steps": 10},
+            "probability": 0.25,
+            "mixing": "none",
             "seed": -7,
             "validation": True,
             "mean": 0,
@@ -52,6 +59,10 @@ def test_from_config_takes_hydras_config() -> None:
         position="infix",
         scale=2,
         mode="shared",
+        law="sphere",
+        length_schedule=Schedule("linear", 2, 10),
+        scale_schedule=Schedule("cosine", 0.5, 10),
+        probability=0.25,
         seed=-7,
         validation=True,
         mean=0,
@@ -60,9 +71,10 @@ def test_from_config_takes_hydras_config() -> None:
     )
 
 
-@pytest.mark.parametrize("guard", [None, {}])
-def test_guard_may_be_left_out(guard: object) -> None:
-    assert RspOptions.from_config({"guard": guard}).guard == GuardOptions()
+@pytest.mark.parametrize("group", [None, {}])
+@pytest.mark.parametrize("name", ["guard", "length_schedule", "scale_schedule"])
+def test_groups_may_be_left_out(name: str, group: object) -> None:
+    assert RspOptions.from_config({name: group}) == RspOptions()
 
 
 def test_zero_length_turns_rsp_off() -> None:
@@ -75,7 +87,11 @@ _BAD = [
     *(("position", value) for value in ("middle", "Suffix", "", None, 1, ["suffix"])),
     *(("scale", value) for value in (math.nan, math.inf, -0.5, "1", None, True, [1.0])),
     *(("mode", value) for value in ("fixed", "Shared", None, 0)),
+    *(("law", value) for value in ("normal", "Gaussian", None, ["gaussian"])),
+    *(("probability", value) for value in (0, -0.1, 1.5, math.nan, "0.5", None, True)),
+    *(("mixing", value) for value in ("halves", None, 0.5)),
     *(("seed", value) for value in (1.0, "42", None, True)),
+    *(("table", value) for value in (1, ["folder"])),
     *(("validation", value) for value in ("no", 1, None)),
     *(("seeded_sampling", value) for value in ("false", 0)),
 ]
@@ -98,6 +114,42 @@ def test_bad_guard_value(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^rsp\.guard\.{name}=") as caught:
         RspOptions.from_config({"guard": {name: value}})
     assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"length_schedule": {"shape": "step"}}, r"rsp\.length_schedule\.shape='step'"),
+        ({"length_schedule": {"shape": ["linear"]}}, r"rsp\.length_schedule\.shape=\['linear'\]"),
+        ({"length_schedule": {"end": 3}}, r"rsp\.length_schedule\.shape=constant; set it to"),
+        ({"length_schedule": {"steps": 3}}, r"rsp\.length_schedule\.shape=constant; set it to"),
+        *(
+            (
+                {"length_schedule": {"shape": "linear", "end": end, "steps": 5}},
+                "length_schedule.end",
+            )
+            for end in (None, -1, 2.5, "3", True)
+        ),
+        *(
+            ({"scale_schedule": {"shape": "cosine", "end": end, "steps": 5}}, "scale_schedule.end")
+            for end in (None, -0.5, math.nan, math.inf, "1")
+        ),
+        *(
+            ({"scale_schedule": {"shape": "linear", "end": 0, "steps": steps}}, r"\.steps=")
+            for steps in (None, 1, 0, -3, 2.5, "9")
+        ),
+        ({"mixing": "half", "probability": 0.5}, "both say which rollouts"),
+        ({"law": "vocab", "scale": 2.0}, r"rsp\.law=vocab takes rows .* as they are"),
+        (
+            {"law": "vocab", "scale_schedule": {"shape": "linear", "end": 0, "steps": 9}},
+            r"rsp\.law=vocab takes rows .* as they are",
+        ),
+    ],
+)
+def test_bad_dials(options: dict, cause: str) -> None:
+    with pytest.raises(ConfigError, match=cause) as caught:
+        RspOptions.from_config(options)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +177,8 @@ def test_bad_law(law: dict, cause: str) -> None:
         ({"guard": {"bound": 1}}, r"unknown option rsp\.guard\.bound; known: .*'max_mean_gap'"),
         ({"guard": 0.1}, r"rsp\.guard=0\.1 must be a group"),
         ({"guard": [1]}, r"rsp\.guard=\[1\] must be a group"),
+        ({"length_schedule": {"until": 9}}, r"unknown option rsp\.length_schedule\.until"),
+        ({"length_schedule": "cosine"}, r"'cosine' must be a group: shape and end and steps"),
         (None, "rsp=None must be a group"),
         ("off", "rsp='off' must be a group"),
     ],
@@ -197,6 +251,113 @@ def test_run_seed_decides_the_draws() -> None:
 def test_record_without_the_law_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"rsp\.mean and rsp\.std are not set.*rsp-rl train"):
         RspOptions().record(**PLACE)
+
+
+# Dials: all of them functions of the rollout's place in the run.
+
+
+GROUP = [{**PLACE, "rollout": rollout} for rollout in range(8)]
+
+
+def test_the_laws_name_and_table_are_in_the_record() -> None:
+    for law in LAWS:
+        options = dataclasses.replace(SET, law=law, table_digest="00000000000000ff")
+        record = options.record(**PLACE)
+        assert (record.law, record.table) == (law, 255 if law == "vocab" else 0)
+    with pytest.raises(ConfigError, match=r"rsp\.table_digest is not set.*rsp-rl train"):
+        dataclasses.replace(SET, law="vocab").record(**PLACE)
+
+
+def test_fixed_is_one_draw_for_the_whole_run() -> None:
+    fixed = dataclasses.replace(SET, law="fixed")
+    places = [
+        *GROUP,
+        {**PLACE, "step": 4},
+        {**PLACE, "prompt_index": 1},
+        {**PLACE, "step": 9, "validation": True},
+    ]
+    assert len({fixed.record(**place).seed for place in places}) == 1
+    assert fixed.record(**PLACE).seed not in _seeds(SET)
+    other = dataclasses.replace(fixed, seed=43)
+    assert other.record(**PLACE).seed != fixed.record(**PLACE).seed
+
+
+def test_schedules_move_length_and_scale_by_step() -> None:
+    options = dataclasses.replace(
+        SET,
+        length=20,
+        length_schedule=Schedule("cosine", 4, 9),
+        scale=2.0,
+        scale_schedule=Schedule("linear", 0, 9),
+    )
+    assert options.max_length == 20
+    records = [options.record(**{**PLACE, "step": step}) for step in range(1, 12)]
+    assert [record.length for record in records] == [20, 19, 18, 15, 12, 9, 6, 5, 4, 4, 4]
+    scales = [record.std / SET.std for record in records]
+    assert scales == pytest.approx([2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0, 0, 0])
+    # Validation has the dials as they are set, at any step.
+    validation = options.record(**{**PLACE, "step": 9, "validation": True})
+    assert (validation.length, validation.std) == (20, 1.0)
+
+
+def test_a_schedule_may_begin_without_soft_prompts() -> None:
+    options = dataclasses.replace(SET, length=0, length_schedule=Schedule("linear", 20, 3))
+    assert options.enabled
+    assert options.max_length == 20
+    lengths = [options.record(**{**PLACE, "step": step}).length for step in (1, 2, 3, 4)]
+    assert lengths == [0, 10, 20, 20]
+
+
+@pytest.mark.parametrize("group_start", [0, 8])
+def test_half_of_each_group_has_a_soft_prompt(group_start: int) -> None:
+    options = dataclasses.replace(SET, mixing="half")
+    places = [
+        {**PLACE, "group_start": group_start, "rollout": group_start + number}
+        for number in range(8)
+    ]
+    lengths = [options.record(**place).length for place in places]
+    assert sorted(lengths) == [0] * 4 + [20] * 4
+    assert lengths == [options.rollout_length(**_where(place)) for place in places]
+    assert options.share == 0.5
+    assert all(options.record(**{**place, "validation": True}).length for place in places)
+
+
+def _where(place: dict) -> dict:
+    return {name: place[name] for name in ("step", "prompt_index", "rollout", "group_start")}
+
+
+def test_probability_chooses_rollouts_not_groups() -> None:
+    options = dataclasses.replace(SET, probability=0.25)
+    groups = [
+        [options.record(**{**place, "prompt_index": index}).length for place in GROUP]
+        for index in range(400)
+    ]
+    share = sum(length > 0 for lengths in groups for length in lengths) / 3200
+    assert share == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 3200))
+    assert {sum(length > 0 for length in lengths) for lengths in groups} >= {0, 1, 2, 3, 4}
+    shared = dataclasses.replace(options, mode="shared")  # each still decides for itself
+    assert [shared.record(**place).length for place in GROUP] == [
+        options.record(**place).length for place in GROUP
+    ]
+
+
+def test_dials_leave_the_draws_alone() -> None:
+    """Of the rollouts that have one: the same seeds, so that runs can be compared in pairs."""
+    for changes in (
+        {"probability": 0.5},
+        {"mixing": "half"},
+        {"law": "sphere"},
+        {"length_schedule": Schedule("linear", 2, 9)},
+    ):
+        assert _seeds(dataclasses.replace(SET, **changes)) == _seeds(SET)
+
+
+def test_every_rollout_samples_with_its_own_seed() -> None:
+    place = {name: PLACE[name] for name in ("step", "prompt_index")}
+    for options in (SET, dataclasses.replace(SET, mode="shared", law="fixed")):
+        seeds = [options.sampling_seed(**place, rollout=rollout) for rollout in range(8)]
+        assert seeds == [seed >> 1 for seed in _seeds(SET)]
+        assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 # Rollout dtypes.

@@ -18,10 +18,13 @@ from transformers import Qwen2Config
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacementError
 from rsp_rl.preflight import (
+    AGENT_LOOPS,
+    agent_loops,
     check_batches,
     check_dataset,
     check_guard_support,
     check_lengths,
+    check_mixing,
     check_model,
     check_phase_timeout,
     check_rsp_support,
@@ -272,12 +275,39 @@ def test_json_is_left_to_verl(tmp_path: Path) -> None:
 
 
 def test_other_agent_loops_in_a_dataset(tmp_path: Path) -> None:
-    rows = [{**GOOD_ROW, "agent_name": name} for name in ("single_turn_agent", "tool_agent")]
+    rows = [{**GOOD_ROW, "agent_name": name} for name in ("single_turn_agent", "my_agent")]
     file = _write(tmp_path / "a.parquet", rows)
     assert check_dataset(file) == 2
-    with pytest.raises(ConfigError, match=r"a\.parquet, row 1: 'agent_name' is 'tool_agent'"):
-        check_dataset(file, single_turn=True)
-    assert check_dataset(_write(tmp_path / "b.parquet", rows[:1]), single_turn=True) == 1
+    with pytest.raises(ConfigError, match=r"a\.parquet, row 1: 'agent_name' is 'my_agent'"):
+        check_dataset(file, agent_loops=AGENT_LOOPS)
+    assert check_dataset(file, agent_loops=(*AGENT_LOOPS, "my_agent")) == 2
+
+
+def test_agent_loops_of_the_user_are_named_in_a_file(tmp_path: Path) -> None:
+    loops = tmp_path / "loops.yaml"
+    loops.write_text("- name: my_agent\n  _target_: my_package.MyLoop\n")
+    config = _config(
+        f"{ROLLOUT}.agent.agent_loop_config_path={loops}",
+        f"{ROLLOUT}.agent.default_agent_loop=my_agent",
+    )
+    assert agent_loops(config) == {*AGENT_LOOPS, "my_agent"}
+    check_rsp_support(config)
+    for content in ("name: my_agent", "- my_agent", "{"):
+        loops.write_text(content)
+        with pytest.raises(ConfigError, match=r"agent_loop_config_path=.*not a YAML list"):
+            agent_loops(config)
+    loops.unlink()
+    with pytest.raises(ConfigError, match="not a YAML list"):
+        agent_loops(config)
+
+
+def test_halves_need_groups_of_an_even_size() -> None:
+    half = RspOptions(mixing="half")
+    check_mixing(half, 8)
+    with pytest.raises(ConfigError, match=r"rollout\.n=7 rollouts have no half"):
+        check_mixing(half, 7)
+    check_mixing(RspOptions(mixing="half", length=0), 7)
+    check_mixing(RspOptions(probability=0.5), 7)
 
 
 # The config.
@@ -290,6 +320,7 @@ def _config(*changes: str) -> DictConfig:
             "trainer": {"nnodes": 1, "n_gpus_per_node": 2},
             "algorithm": {"rollout_correction": {"bypass_mode": False}},
             "actor_rollout_ref": {
+                "model": {"use_fused_kernels": False},
                 "actor": {
                     "strategy": "fsdp2",
                     "ppo_mini_batch_size": 16,
@@ -299,6 +330,10 @@ def _config(*changes: str) -> DictConfig:
                 },
                 "rollout": {
                     "name": "vllm",
+                    "temperature": 1.0,
+                    "top_k": 50,
+                    "top_p": 1.0,
+                    "logprobs_mode": "processed_logprobs",
                     "dtype": "bfloat16",
                     "n": 8,
                     "prompt_length": 120,
@@ -405,7 +440,7 @@ def test_settings_that_rsp_supports(changes: list[str]) -> None:
         (f"{ROLLOUT}.name=sglang", "need vllm"),
         (f"{ROLLOUT}.dtype=auto", r"rollout\.dtype='auto'"),
         (f"{ROLLOUT}.repetition_penalty=1.1", r"repetition_penalty.*set it to 1\.0"),
-        (f"{ROLLOUT}.agent.default_agent_loop=tool_agent", "need single_turn_agent"),
+        (f"{ROLLOUT}.agent.default_agent_loop=my_agent", "agent_loop_config_path"),
         (f"{ACTOR}.strategy=megatron", "need fsdp or fsdp2"),
     ],
 )
@@ -438,3 +473,23 @@ def test_bad_phase_timeouts(seconds: str) -> None:
     change = f"trainer.v1.rsp_sync.phase_timeout_s={seconds}"
     with pytest.raises(ConfigError, match=change):
         check_phase_timeout(_config(change))
+
+
+RAW = f"{ROLLOUT}.logprobs_mode=raw_logprobs"
+CORRECTION = "algorithm.rollout_correction.rollout_is=token"
+FUSED = "actor_rollout_ref.model.use_fused_kernels=true"
+WHOLE = f"{ROLLOUT}.top_k=-1"
+
+
+def test_rollout_correction_needs_the_distribution_that_was_sampled() -> None:
+    check_guard_support(_config(CORRECTION))
+    check_guard_support(_config(CORRECTION, RAW, WHOLE))
+    with pytest.raises(ConfigError, match=r"top_k=50.*set logprobs_mode=processed_logprobs"):
+        check_guard_support(_config(CORRECTION, RAW))
+
+
+def test_fused_kernels_leave_no_logits_to_measure_truncation_with() -> None:
+    check_guard_support(_config(FUSED, RAW))
+    check_guard_support(_config(FUSED, WHOLE))
+    with pytest.raises(ConfigError, match=r"use_fused_kernels=True.*logprobs_mode=raw_logprobs"):
+        check_guard_support(_config(FUSED))

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rsp_rl.laws import LAWS, draw_soft_prompt
 from rsp_rl.soft_prompt import (
     DTYPES,
+    RECORD_SIZE,
     SoftPromptRecord,
-    draw_soft_prompt,
     prompt_index_of,
     rollout_seed,
 )
@@ -74,7 +75,8 @@ import hashlib, sys, numpy, torch
 torch.set_num_threads(int(sys.argv[1])); torch.manual_seed(int(sys.argv[2]))
 numpy.random.seed(int(sys.argv[2])); torch.rand(3); numpy.random.rand(5)
 torch.set_default_dtype(torch.float64)
-from rsp_rl.soft_prompt import draw_soft_prompt, prompt_index_of, rollout_seed
+from rsp_rl.laws import draw_soft_prompt
+from rsp_rl.soft_prompt import prompt_index_of, rollout_seed
 seeds = [rollout_seed(42, step, prompt_index_of("math-17"), n) for step in (1, 2) for n in (0, 7)]
 rows = torch.cat([draw_soft_prompt(seed, 20, 64, 0.01, 0.5) for seed in seeds])
 assert rows.dtype == torch.float32
@@ -226,13 +228,15 @@ def test_impossible_draws_are_refused(arguments: tuple) -> None:
     std=st.floats(min_value=0.0, allow_nan=False, allow_infinity=False),
     dtype=st.sampled_from(DTYPES),
     placeholder_id=st.integers(0, 2**31),
+    law=st.sampled_from(sorted(LAWS)),
+    table=UINT64,
 )
 @settings(max_examples=150, deadline=None)
 def test_record_round_trip(**values: object) -> None:
     record = SoftPromptRecord(**values)
     encoded = record.to_tensor()
     assert encoded.dtype == torch.int64
-    assert encoded.shape == (7,)
+    assert encoded.shape == (RECORD_SIZE,)
     for decoded in (
         SoftPromptRecord.from_tensor(encoded),
         SoftPromptRecord(**json.loads(json.dumps(record.to_dict()))),
@@ -273,7 +277,7 @@ _MINUS_ONE_BITS = int(np.array([-1.0]).view(np.int64)[0])
         (_record().to_tensor().float(), "float32"),
         (_record().to_tensor().int(), "int32"),
         (_record().to_tensor()[:6], r"\[6\]"),
-        (_record().to_tensor()[None], r"\[1, 7\]"),
+        (_record().to_tensor()[None], r"\[1, 9\]"),
         (torch.zeros(0, dtype=torch.int64), r"\[0\]"),
         (_corrupted(1, -1), "negative start"),
         (_corrupted(2, -1), "length"),
@@ -284,6 +288,8 @@ _MINUS_ONE_BITS = int(np.array([-1.0]).view(np.int64)[0])
         (_corrupted(5, 3), "dtype code 3"),
         (_corrupted(5, -1), "dtype code -1"),
         (_corrupted(6, -1), "placeholder"),
+        (_corrupted(7, len(LAWS)), "law code 4"),
+        (_corrupted(7, -1), "law code -1"),
     ],
 )
 def test_corrupted_records_are_refused(encoded: torch.Tensor, cause: str) -> None:
@@ -298,6 +304,8 @@ def test_corrupted_records_are_refused(encoded: torch.Tensor, cause: str) -> Non
         ({"seed": 2**64}, "unsigned 64-bit"),
         ({"dtype": "float64"}, "unknown rollout dtype"),
         ({"dtype": "torch.float32"}, "unknown rollout dtype"),
+        ({"law": "uniform"}, "unknown law 'uniform'"),
+        ({"table": 2**64}, "table digest"),
     ],
 )
 def test_impossible_records_are_refused(changes: dict, cause: str) -> None:

@@ -1,0 +1,56 @@
+"""Requests on their way into vLLM's engine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from vllm import SamplingParams
+
+from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
+from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
+
+WIDTH = 8
+RECORD = SoftPromptRecord(
+    seed=3, start=1, length=2, mean=0.0, std=1.0, dtype="float32", placeholder_id=9
+)
+FIRST_TURN = [5, 9, 9, 6]
+
+
+@pytest.fixture
+def generate():
+    """The wrapper round a `generate` that gives back what it got."""
+    return with_soft_prompts(lambda **request: request, WIDTH)
+
+
+def _request(generate, token_ids: list[int], extra_args: dict | None) -> dict:
+    parameters = SamplingParams(extra_args=extra_args)
+    return generate(prompt={"prompt_token_ids": token_ids}, sampling_params=parameters, priority=1)
+
+
+def test_every_turn_of_a_rollout_gets_its_soft_prompt(generate) -> None:
+    """Requests of several turns come with the same arguments."""
+    extra_args = {EXTRA_ARG: RECORD.to_dict()}
+    for token_ids in (FIRST_TURN, [*FIRST_TURN, 7, 8, 6]):
+        request = _request(generate, token_ids, extra_args)
+        assert request["prompt"]["prompt_token_ids"] == token_ids
+        assert torch.equal(request["prompt"]["prompt_embeds"][1:3], RECORD.draw(WIDTH))
+        is_token = request["prompt"]["prompt_is_token_ids"]
+        assert [n for n, token in enumerate(is_token) if not token] == [1, 2]
+        # vLLM itself is not shown what it does not know.
+        assert request["sampling_params"].extra_args is None
+        assert request["priority"] == 1
+    assert extra_args == {EXTRA_ARG: RECORD.to_dict()}
+
+
+def test_a_record_of_length_zero_leaves_the_prompt_alone(generate) -> None:
+    plain = {**RECORD.to_dict(), "length": 0}
+    request = _request(generate, [5, 6], {EXTRA_ARG: plain, "other": 1})
+    assert request["prompt"] == {"prompt_token_ids": [5, 6]}
+    assert request["sampling_params"].extra_args == {"other": 1}
+
+
+@pytest.mark.parametrize("extra_args", [None, {"other": 1}])
+def test_other_requests_pass_through(generate, extra_args: dict | None) -> None:
+    request = _request(generate, FIRST_TURN, extra_args)
+    assert request["prompt"] == {"prompt_token_ids": FIRST_TURN}
+    assert request["sampling_params"].extra_args == extra_args
