@@ -12,15 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from parity.actor import Sample, make_engine, plain_torch_log_probs, training_batch
+from parity.models import make_random_model
+from parity.ranks import run_on_ranks
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
-from tests.unit.distributed import (
-    Sample,
-    make_engine,
-    make_random_model,
-    plain_torch_log_probs,
-    run_on_ranks,
-    training_batch,
-)
 
 PLACEHOLDER = 3
 EOS = 4

@@ -114,7 +114,7 @@ def _sharded(rank: int) -> list[torch.Tensor]:
 
 def test_shards_of_two_ranks_are_updated_as_the_whole() -> None:
     """The first dimensions are 17, 64 and 3: uneven shards among them."""
-    from tests.unit.distributed import run_on_ranks
+    from parity.ranks import run_on_ranks
 
     for found in run_on_ranks(_sharded, 2):
         _assert_equal(found, _reference())

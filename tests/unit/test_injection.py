@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from parity.ranks import run_on_ranks
 from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions, rank_slice
 from rsp_rl.soft_prompt import SoftPromptRecord
-from tests.unit.distributed import run_on_ranks
 
 HIDDEN = 32
 PLACEHOLDER = 3

@@ -14,16 +14,10 @@ from functools import partial
 import numpy as np
 import pytest
 
+from parity.actor import Sample, compose, make_engine, plain_torch_log_probs, training_batch
+from parity.models import make_random_model
+from parity.ranks import run_on_ranks
 from rsp_rl.soft_prompt import SoftPromptRecord
-from tests.unit.distributed import (
-    Sample,
-    compose,
-    make_engine,
-    make_random_model,
-    plain_torch_log_probs,
-    run_on_ranks,
-    training_batch,
-)
 
 EPS_LOW, EPS_HIGH, DUAL_CLIP = 0.2, 0.28, 10.0
 

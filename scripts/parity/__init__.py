@@ -1,0 +1,1 @@
+"""Rollout against actor, layout by layout: the parts of `scripts/parity_matrix.py`."""

@@ -1,0 +1,194 @@
+"""Measures the cells of the matrix that are not measured yet; everything lies in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import psutil
+
+from parity import stand_ins
+from parity.actor import Sample
+from parity.layouts import CHUNK, ActorLayout, RolloutLayout
+from parity.measure import Gap, Measurement, forgotten_gap, measure, reference_gradient
+from parity.models import Policy
+from parity.report import Cell
+from parity.rollouts import Rollouts, run_layout
+
+ENGINE_TIMEOUT_S = 240
+
+
+class OutOfTimeError(Exception):
+    """The time limit has come; what is left waits for the next run."""
+
+
+class Matrix:
+    """Rollout and actor layouts on both policies, measured or read from the folder.
+
+    Args:
+        folder: Where everything is kept.
+        policies: By whether they have LoRA adapters.
+        rollout_layouts: vLLM's.
+        deadline: Nothing new is begun after it, as `time.monotonic` counts.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        policies: dict[bool, Policy],
+        rollout_layouts: list[RolloutLayout],
+        deadline: float,
+    ) -> None:
+        self._folder, self._policies, self._deadline = folder, policies, deadline
+        self._rollout_layouts = rollout_layouts
+        for part in ("rollouts", "actors"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        self._sets: dict[bool, dict[str, list[Sample]]] = {}
+        self._references: dict[bool, dict] = {}
+
+    def sample(self, layout: RolloutLayout, lora: bool) -> Rollouts | str:
+        """One vLLM layout's rollouts, or why it cannot run.
+
+        Raises:
+            OutOfTimeError: At the deadline, if it is not there yet.
+        """
+        stem = self._folder / "rollouts" / f"{'lora' if lora else 'full'}-{layout.name}"
+        file, log, refusal = (stem.with_suffix(end) for end in (".json", ".log", ".refused"))
+        if not file.is_file() and not refusal.is_file():
+            self._check_time()
+            policy = self._policies[lora]
+            arguments = (layout, policy.rollout_model, policy.actor_model, file, log)
+            process = get_context("spawn").Process(target=_sample_in_process, args=arguments)
+            process.start()
+            process.join(ENGINE_TIMEOUT_S)
+            if process.is_alive():
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
+                refusal.write_text(f"no end within {ENGINE_TIMEOUT_S} s")
+            elif not file.is_file():
+                refusal.write_text(_last_error(log.read_text(errors="replace")))
+        return refusal.read_text() if refusal.is_file() else Rollouts.load(file)
+
+    def measure(self, layout: ActorLayout) -> Measurement | str:
+        """One actor layout on all rollouts of its policy, or why it cannot run.
+
+        Raises:
+            OutOfTimeError: At the deadline, if it is not there yet.
+        """
+        file = self._folder / "actors" / f"{layout.name}.json"
+        content = json.loads(file.read_text()) if file.is_file() else {}
+        sets = self._rollout_sets(layout.lora)
+        if "refused" not in content and not content.get("gaps", {}).keys() >= sets.keys():
+            self._check_time()
+            try:
+                content = asdict(self._measure(layout))
+            except RuntimeError as error:
+                content = {"refused": _last_error(str(error))}
+            partial = file.with_suffix(".partial")
+            partial.write_text(json.dumps(content))
+            partial.rename(file)
+        if "refused" in content:
+            return content["refused"]
+        gaps = {name: Gap(**gap) for name, gap in content.pop("gaps").items()}
+        return Measurement(gaps, **content)
+
+    def cells(self, layout: ActorLayout) -> Iterator[Cell]:
+        """One actor layout's cells.
+
+        Raises:
+            OutOfTimeError: At the deadline.
+        """
+        measurement = self.measure(layout)
+        for rollout in self._rollout_layouts:
+            cell, sampled = Cell(rollout, layout), self.sample(rollout, layout.lora)
+            if isinstance(sampled, str):
+                yield replace(cell, refused=f"vLLM: {sampled}")
+            elif isinstance(measurement, str):
+                yield replace(cell, refused=f"verl: {measurement}")
+            else:
+                yield replace(
+                    cell,
+                    with_rsp=measurement.gaps[f"{rollout.name} with"],
+                    without=measurement.gaps[f"{rollout.name} without"],
+                    gradient_error=measurement.gradient_error,
+                    stand_ins=tuple(measurement.stand_ins),
+                )
+
+    def stand_ins_needed(self) -> dict[str, str]:
+        """What verl says on this machine without each stand-in."""
+        file = self._folder / "stand_ins.json"
+        if not file.is_file():
+            self._check_time()
+            plain = ActorLayout("fsdp2", True, 1, 1, False, False, False)
+            reasons = {}
+            for name, layout in (
+                (stand_ins.FSDP1, replace(plain, strategy="fsdp")),
+                (stand_ins.FLASH, replace(plain, ranks=2, ulysses=2)),
+            ):
+                try:
+                    self._measure(layout, as_it_is=True)
+                    reasons[name] = "runs without"
+                except RuntimeError as error:
+                    reasons[name] = _last_error(str(error))
+            file.write_text(json.dumps(reasons))
+        return json.loads(file.read_text())
+
+    def evidence(self) -> dict[str, float | int | str]:
+        """What shows that the factors were at work, and that a forgotten soft prompt would show."""
+        evidence: dict[str, float | int | str] = {}
+        for lora, policy in self._policies.items():
+            with_rsp = next(iter(self._rollout_sets(lora).values()), [])
+            gap = forgotten_gap(policy, with_rsp) if with_rsp else None
+            if gap:
+                name = f"mean gap if the actor forgot RSP, {'LoRA' if lora else 'no LoRA'}"
+                evidence[name] = round(gap.mean, 3)
+        for layout in self._rollout_layouts:
+            if isinstance(sampled := self.sample(layout, lora=False), Rollouts):
+                evidence[f"prompt tokens from the cache, {layout.name}"] = sampled.cached_tokens
+                evidence["shortest prompt"] = f"{sampled.shortest_prompt}, prefilled by {CHUNK}"
+        return evidence
+
+    def _measure(self, layout: ActorLayout, as_it_is: bool = False) -> Measurement:
+        policy, sets = self._policies[layout.lora], self._rollout_sets(layout.lora)
+        trained = next(iter(sets.values()))
+        if layout.lora not in self._references:
+            self._references[layout.lora] = reference_gradient(policy, trained)
+        reference = self._references[layout.lora]
+        return measure(layout, policy, sets, trained, reference, as_it_is=as_it_is)
+
+    def _rollout_sets(self, lora: bool) -> dict[str, list[Sample]]:
+        """A policy's rollouts by layout and kind; the first set has soft prompts."""
+        if lora not in self._sets:
+            sets = self._sets[lora] = {}
+            for layout in self._rollout_layouts:
+                if isinstance(sampled := self.sample(layout, lora), Rollouts):
+                    sets[f"{layout.name} with"] = sampled.with_rsp
+                    sets[f"{layout.name} without"] = sampled.without
+        return self._sets[lora]
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise OutOfTimeError
+
+
+def _sample_in_process(
+    layout: RolloutLayout, rollout_model: Path, table: Path, file: Path, log: Path
+) -> None:
+    with log.open("w") as stream:
+        for descriptor in (1, 2):  # vLLM's own processes inherit them
+            os.dup2(stream.fileno(), descriptor)
+    run_layout(layout, rollout_model, table, file)
+
+
+def _last_error(text: str) -> str:
+    """The line that names the exception; not vLLM's, which only points at the one before."""
+    errors = re.findall(r"\b(?:\w+\.)*\w*(?:Error|Exception): .+", text)
+    errors = [error for error in errors if "See root cause above" not in error]
+    return errors[-1].strip() if errors else text.strip()[-300:] or "no message"

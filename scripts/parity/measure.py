@@ -1,0 +1,197 @@
+"""The actor side: log-probs of stored rollouts and the gradient, one layout at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parity import stand_ins
+from parity.actor import Sample, make_engine, plain_torch_log_probs, training_batch
+from parity.layouts import ActorLayout
+from parity.models import LORA_ALPHA, LORA_RANK, Policy
+from parity.ranks import run_on_ranks
+
+if TYPE_CHECKING:
+    from rsp_rl.verl_plugin.actor_engine import SoftPromptFSDPEngine
+
+
+@dataclass(frozen=True)
+class Gap:
+    """|log p_rollout - log p_actor| over response tokens, in nats."""
+
+    mean: float
+    max: float
+
+    @classmethod
+    def between(cls, samples: list[Sample], log_probs: list[np.ndarray]) -> Gap:
+        """Of samples that hold the rollout's log-probs, and the actor's, one array a sample."""
+        gaps = np.concatenate(
+            [abs(s.old_log_probs - row) for s, row in zip(samples, log_probs, strict=True)]
+        )
+        # NaN must not hide behind a comparison that it fails.
+        return cls(*(float(np.nan_to_num(v, nan=np.inf)) for v in (gaps.mean(), gaps.max())))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one actor layout gave.
+
+    Attributes:
+        gaps: By the rollouts' names.
+        gradient_error: |g - g_reference| / |g_reference|, Euclidean, of the parameter tensor in
+            which it is largest.
+        stand_ins: What took the place of a part that needs a GPU.
+    """
+
+    gaps: dict[str, Gap]
+    gradient_error: float
+    stand_ins: list[str]
+
+
+def reference_gradient(policy: Policy, samples: list[Sample]) -> dict[str, np.ndarray]:
+    """d loss / d parameters in plain torch and float64: one process, one sequence at a time.
+
+    The loss is DAPO's (token-mean, Eq. 9 of the paper) where no clip is active: old log-probs are
+    the rollouts' own, so that all ratios are 1 to rounding.
+    """
+    import torch
+
+    model = policy.load(torch.float64)
+    rows = plain_torch_log_probs(model, samples)
+    tokens = sum(map(len, rows))
+    loss = sum(
+        -sample.advantage * (row - torch.from_numpy(sample.old_log_probs)).exp().sum() / tokens
+        for sample, row in zip(samples, rows, strict=True)
+    )
+    loss.backward()
+    return {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def forgotten_gap(policy: Policy, samples: list[Sample]) -> Gap:
+    """The gap that an actor would show which does not put the soft prompts in."""
+    import torch
+
+    model = policy.load(torch.float64)
+    with torch.no_grad():
+        rows = plain_torch_log_probs(model, samples, soft_prompts=False)
+    return Gap.between(samples, [row.numpy() for row in rows])
+
+
+def measure(
+    layout: ActorLayout,
+    policy: Policy,
+    rollouts: dict[str, list[Sample]],
+    trained: list[Sample],
+    reference: dict[str, np.ndarray],
+    *,
+    as_it_is: bool = False,
+) -> Measurement:
+    """Log-prob gaps and gradient error of verl's actor engine in one layout.
+
+    Args:
+        layout: The actor's.
+        policy: Which both sides load.
+        rollouts: Sets of rollouts by name; each is scored by itself.
+        trained: Rollouts whose gradient is taken.
+        reference: What `reference_gradient` returned for them.
+        as_it_is: Without stand-ins, to learn how verl refuses the layout on a CPU.
+
+    Raises:
+        RuntimeError: If verl refuses the layout; the message is its traceback.
+    """
+    ranks = run_on_ranks(
+        _measure_on_rank, layout.ranks, layout, policy, rollouts, trained, as_it_is, timeout=180
+    )
+    gaps = {}
+    for name, samples in rollouts.items():
+        parts: list[Any] = [None] * len(samples)
+        for number, log_probs in (pair for rank in ranks for pair in rank["log_probs"][name]):
+            parts[number] = log_probs
+        gaps[name] = Gap.between(samples, parts)
+    errors = [_relative_error(rank["gradients"], reference) for rank in ranks]
+    return Measurement(gaps, max(errors), ranks[0]["stand_ins"])
+
+
+def _relative_error(gradients: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
+    if gradients.keys() != reference.keys():
+        odd = sorted(gradients.keys() ^ reference.keys())[0]
+        raise RuntimeError(f"parameter {odd} has a gradient on one side only")
+    return max(
+        float(np.linalg.norm(gradients[name] - wanted) / np.linalg.norm(wanted))
+        for name, wanted in reference.items()
+    )
+
+
+def _measure_on_rank(
+    rank: int,
+    layout: ActorLayout,
+    policy: Policy,
+    rollouts: dict[str, list[Sample]],
+    trained: list[Sample],
+    as_it_is: bool,
+) -> dict[str, Any]:
+    from verl.workers.utils.losses import ppo_loss
+    from verl.workers.utils.padding import response_from_nested
+
+    overrides = layout.overrides()
+    used = []
+    if layout.ulysses > 1:
+        attention = "flash_attention_2"
+        if not as_it_is:
+            attention = stand_ins.register_flash_attention_stand_in()
+            used.append(stand_ins.FLASH)
+        overrides.append(f"actor_rollout_ref.model.override_config.attn_implementation={attention}")
+    if layout.strategy == "fsdp" and not as_it_is:
+        stand_ins.load_weights_on_every_rank()
+        used.append(stand_ins.FSDP1)
+    if policy.adapter is not None:
+        overrides += [
+            f"actor_rollout_ref.model.lora_rank={LORA_RANK}",
+            f"actor_rollout_ref.model.lora_alpha={LORA_ALPHA}",
+            f"actor_rollout_ref.model.lora_adapter_path={policy.adapter}",
+        ]
+    engine, config = make_engine(policy.actor_model, *overrides)
+
+    def mine(samples: list[Sample]) -> range:
+        first, step = engine.get_data_parallel_rank(), engine.get_data_parallel_size()
+        return range(first, len(samples), step)
+
+    def batch(samples: list[Sample]) -> Any:
+        own = [samples[number] for number in mine(samples)]
+        settings = {**layout.batch_settings(), "global_batch_size": len(samples)}
+        return training_batch(own, **settings)
+
+    log_probs = {}
+    for name, samples in rollouts.items():
+        data = batch(samples)
+        with engine.eval_mode():
+            output = engine.infer_batch(data)["model_output"]
+        rows = response_from_nested(output["log_probs"], data["response_mask"]).unbind()
+        log_probs[name] = [(n, row.numpy()) for n, row in zip(mine(samples), rows, strict=True)]
+    with engine.train_mode():
+        engine.optimizer_zero_grad()
+        engine.forward_backward_batch(batch(trained), partial(ppo_loss, config=config))
+        gradients = whole_gradients(engine)
+    return {"log_probs": log_probs, "gradients": gradients, "stand_ins": used}
+
+
+def whole_gradients(engine: SoftPromptFSDPEngine) -> dict[str, np.ndarray]:
+    """The engine's gradients, unsharded, by the plain model's parameter names."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    module = engine.module
+    if not isinstance(module, FullyShardedDataParallel):
+        return {
+            name: parameter.grad.full_tensor().numpy()
+            for name, parameter in module.named_parameters()
+            if parameter.grad is not None
+        }
+    with FullyShardedDataParallel.summon_full_params(module, with_grads=True):
+        return {
+            name.replace("_fsdp_wrapped_module.", ""): parameter.grad.numpy().copy()
+            for name, parameter in module.module.named_parameters()
+            if parameter.grad is not None
+        }

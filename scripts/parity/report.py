@@ -1,0 +1,196 @@
+"""The matrix as text, JSON and picture: what each cell gave, by cell and by factor."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from parity.layouts import ACTOR_LAYOUTS, ROLLOUT_LAYOUTS, ActorLayout, RolloutLayout
+from parity.measure import Gap
+
+#: Nats. What the mean gap with RSP may differ from the one without: a unit in the last place of an
+#: fp32 log-prob between 4 and 8.
+GAP_TOLERANCE = 5e-7
+#: Nats. No single token may be further off than fp32 rounding adds up to in a few layers.
+TOKEN_TOLERANCE = 1e-5
+#: Relative, of the parameter tensor that is worst.
+GRADIENT_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One rollout layout against one actor layout.
+
+    Attributes:
+        rollout: vLLM's layout.
+        actor: The actor's layout.
+        with_rsp: The gap with soft prompts; None where the cell did not run.
+        without: The gap without.
+        gradient_error: The actor layout's, with soft prompts.
+        stand_ins: What took the place of a part that needs a GPU.
+        refused: Why the cell cannot run here; None if it ran.
+    """
+
+    rollout: RolloutLayout
+    actor: ActorLayout
+    with_rsp: Gap | None = None
+    without: Gap | None = None
+    gradient_error: float | None = None
+    stand_ins: tuple[str, ...] = ()
+    refused: str | None = None
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with it; empty if the cell is as it must be, or did not run."""
+        if self.refused:
+            return []
+        faults = []
+        if not abs(self.with_rsp.mean - self.without.mean) <= GAP_TOLERANCE:
+            faults.append("the mean gap with RSP is not the one without")
+        if not max(self.with_rsp.max, self.without.max) <= TOKEN_TOLERANCE:
+            faults.append("a token's gap is beyond rounding")
+        if not self.gradient_error <= GRADIENT_TOLERANCE:
+            faults.append("the gradient is not the reference's")
+        return faults
+
+    def line(self) -> str:
+        """One line of the table."""
+        head = f"{describe(self.actor)} | {describe(self.rollout)} | "
+        if self.refused:
+            return head + f"cannot run: {self.refused}"
+        return head + (
+            f"with RSP {self.with_rsp.mean:.2e} max {self.with_rsp.max:.2e} | "
+            f"without {self.without.mean:.2e} max {self.without.max:.2e} | "
+            f"gradient {self.gradient_error:.1e} | {'; '.join(self.faults) or 'ok'}"
+            + ("" if not self.stand_ins else " (stand-in)")
+        )
+
+
+def describe(layout: ActorLayout | RolloutLayout) -> str:
+    """A layout in words, at a fixed width."""
+    if isinstance(layout, RolloutLayout):
+        return (
+            f"tp {layout.tensor_parallel} {'prefix' if layout.prefix_caching else '':<6} "
+            f"{'chunked' if layout.chunked_prefill else '':<7}"
+        )
+    return (
+        f"{layout.strategy:<5} {'packed' if layout.packed else 'padded'} "
+        f"{layout.ranks} rank{'s' if layout.ranks > 1 else ' '} Ulysses {layout.ulysses} "
+        f"{'ckpt' if layout.checkpointing else '':<4} {'LoRA' if layout.lora else '':<4} "
+        f"{'dynamic' if layout.dynamic else 'fixed':<7}"
+    )
+
+
+def by_factor(cells: Iterable[Cell]) -> str:
+    """Worst figures of all cells that share one factor's value, a line each."""
+    cells = list(cells)
+    lines = [
+        f"{'factor':<18} {'value':<7} {'ran':>5} {'not':>5} {'mean with':>10} {'without':>9} "
+        f"{'differ by':>9} {'max with':>9} {'without':>9} {'gradient':>9}"
+    ]
+    groups = [("all", "", cells)]
+    for part, kind in (("actor", ActorLayout), ("rollout", RolloutLayout)):
+        for field in fields(kind):
+            values = sorted({getattr(getattr(cell, part), field.name) for cell in cells})
+            for value in values:
+                chosen = [c for c in cells if getattr(getattr(c, part), field.name) == value]
+                groups.append((field.name, str(value), chosen))
+    for name, value, chosen in groups:
+        ran = [cell for cell in chosen if not cell.refused]
+        line = f"{name:<18} {value:<7} {len(ran):>5} {len(chosen) - len(ran):>5}"
+        if ran:
+            worst = (
+                max(cell.with_rsp.mean for cell in ran),
+                max(cell.without.mean for cell in ran),
+                max(abs(cell.with_rsp.mean - cell.without.mean) for cell in ran),
+                max(cell.with_rsp.max for cell in ran),
+                max(cell.without.max for cell in ran),
+                max(cell.gradient_error for cell in ran),
+            )
+            line += " ".join(["", *(f"{v:>{w}.2e}" for v, w in zip(worst, WIDTHS, strict=True))])
+        lines.append(line)
+    return "\n".join(lines)
+
+
+WIDTHS = (10, 9, 9, 9, 9, 9)
+
+
+def save_json(file: Path, cells: Iterable[Cell], notes: dict) -> None:
+    """All cells and the notes, with the tolerances that they were held to."""
+    tolerances = {"gap": GAP_TOLERANCE, "token": TOKEN_TOLERANCE, "gradient": GRADIENT_TOLERANCE}
+    rows = [{**asdict(cell), "faults": cell.faults} for cell in cells]
+    content = {"tolerances": tolerances, "notes": notes, "cells": rows}
+    file.write_text(json.dumps(content, indent=1))
+
+
+def plot(file: Path, cells: Iterable[Cell]) -> None:
+    """A heat map of the gaps without and with RSP and of the gradient error; grey did not run.
+
+    Args:
+        file: A .png.
+        cells: Any part of the matrix.
+    """
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from matplotlib.colors import LogNorm
+
+    def row_key(layout: ActorLayout) -> tuple:
+        return layout.strategy, layout.packed, layout.lora, layout.checkpointing, layout.dynamic
+
+    rows = list(dict.fromkeys(map(row_key, ACTOR_LAYOUTS)))
+    groups = list(dict.fromkeys((layout.ranks, layout.ulysses) for layout in ACTOR_LAYOUTS))
+    columns = list(itertools.product(groups, ROLLOUT_LAYOUTS))
+    maps = {kind: np.full((len(rows), len(columns)), np.nan) for kind in ("without", "with")}
+    gradients = np.full((len(rows), len(groups)), np.nan)
+    for cell in cells:
+        if cell.refused:
+            continue
+        row, group = rows.index(row_key(cell.actor)), (cell.actor.ranks, cell.actor.ulysses)
+        column = columns.index((group, cell.rollout))
+        maps["with"][row, column] = cell.with_rsp.mean
+        maps["without"][row, column] = cell.without.mean
+        gradients[row, groups.index(group)] = cell.gradient_error
+
+    figure, axes = plt.subplots(
+        1, 3, figsize=(19, 8.5), width_ratios=(8, 8, 2), layout="constrained", sharey=True
+    )
+    colours = plt.get_cmap("viridis").with_extremes(bad="0.88")
+    size = len(ROLLOUT_LAYOUTS)
+    names = [f"{ranks} rank{'s'[: ranks > 1]}\nUlysses {ulysses}" for ranks, ulysses in groups]
+    for axis, kind in zip(axes, maps, strict=False):
+        image = axis.imshow(
+            maps[kind], aspect="auto", cmap=colours, norm=LogNorm(1e-7, 1e-5), interpolation="none"
+        )
+        axis.set_title(f"mean |log p_rollout - log p_actor|, {kind} RSP")
+        axis.set_xticks([size * n + size / 2 - 0.5 for n in range(len(groups))], names)
+        for edge in range(size, len(columns), size):
+            axis.axvline(edge - 0.5, color="white", linewidth=2)
+    figure.colorbar(image, ax=axes[:2], label="nats", pad=0.01)
+    image = axes[2].imshow(
+        gradients, aspect="auto", cmap=colours, norm=LogNorm(1e-7, 1e-5), interpolation="none"
+    )
+    axes[2].set_title("gradient error, with RSP")
+    short = [f"{ranks}\nU{ulysses}" for ranks, ulysses in groups]
+    axes[2].set_xticks(range(len(groups)), short)
+    figure.colorbar(image, ax=axes[2], label="relative to the reference")
+    axes[0].set_yticks(
+        range(len(rows)),
+        [
+            f"{strategy} {'packed' if packed else 'padded'}"
+            f"{' LoRA' if lora else ''}{' ckpt' if ckpt else ''}{' dynamic' if dynamic else ''}"
+            for strategy, packed, lora, ckpt, dynamic in rows
+        ],
+        fontsize=8,
+    )
+    for axis in axes:
+        for edge in range(8, len(rows), 8):
+            axis.axhline(edge - 0.5, color="white", linewidth=2)
+    order = ", ".join(
+        f"{n}: {' '.join(describe(layout).split())}" for n, layout in enumerate(ROLLOUT_LAYOUTS, 1)
+    )
+    figure.supxlabel(f"columns of each group, vLLM's layout: {order}; grey: cannot run", fontsize=9)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)

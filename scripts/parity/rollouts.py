@@ -1,0 +1,183 @@
+"""The rollout side: vLLM samples the same prompts with and without soft prompts, side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parity.actor import Sample
+from parity.layouts import RolloutLayout
+from rsp_rl.soft_prompt import SoftPromptRecord
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+SOFT_PROMPT_LENGTH = 20
+#: Rollouts of a prompt, enough for the later ones to find the earlier ones' blocks in the cache.
+GROUP = 4
+#: Placement and addends: long enough for several prefix-cache blocks and several prefill chunks.
+QUESTIONS = (("suffix", 40), ("infix", 50), ("prefix", 60), ("suffix", 70))
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """What one vLLM layout sampled.
+
+    Attributes:
+        with_rsp: Rollouts with a soft prompt each; `old_log_probs` are vLLM's.
+        without: The same prompts without.
+        cached_tokens: Prompt tokens that came from the prefix cache, over all requests.
+        shortest_prompt: Tokens; chunked prefill is at work where this exceeds the chunk.
+    """
+
+    with_rsp: list[Sample]
+    without: list[Sample]
+    cached_tokens: int
+    shortest_prompt: int
+
+    def save(self, file: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        content = {
+            "with_rsp": [_to_json(sample) for sample in self.with_rsp],
+            "without": [_to_json(sample) for sample in self.without],
+            "cached_tokens": self.cached_tokens,
+            "shortest_prompt": self.shortest_prompt,
+        }
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(content))
+        partial.rename(file)
+
+    @classmethod
+    def load(cls, file: Path) -> Rollouts:
+        """Read what `save` wrote."""
+        content = json.loads(file.read_text())
+        for kind in ("with_rsp", "without"):
+            content[kind] = [_from_json(sample) for sample in content[kind]]
+        return cls(**content)
+
+
+def _to_json(sample: Sample) -> dict:
+    return {
+        "prompt": list(sample.prompt),
+        "response": list(sample.response),
+        "old_log_probs": sample.old_log_probs.tolist(),
+        "advantage": sample.advantage,
+        "record": None if sample.record is None else sample.record.to_dict(),
+    }
+
+
+def _from_json(content: dict) -> Sample:
+    record = content["record"]
+    return Sample(
+        **{
+            **content,
+            "old_log_probs": np.array(content["old_log_probs"]),
+            "record": None if record is None else SoftPromptRecord(**record),
+        }
+    )
+
+
+def prompts(model: Path) -> list[tuple[list[int], SoftPromptRecord | None]]:
+    """Tokens and record of every rollout: each question `GROUP` times with RSP and without."""
+    from transformers import AutoTokenizer
+
+    from rsp_rl.embedding_stats import embedding_stats
+    from rsp_rl.options import RspOptions
+    from rsp_rl.placement import place_in_chat, placeholder_id
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    stats = embedding_stats(model)
+    rows: list[tuple[list[int], SoftPromptRecord | None]] = []
+    for index, (position, addends) in enumerate(QUESTIONS):
+        question = f"Compute {'+'.join(str(1 + i % 9) for i in range(addends))}."
+        messages = [{"role": "user", "content": question}]
+        options = RspOptions(
+            length=SOFT_PROMPT_LENGTH, position=position, mean=stats.mean, std=stats.std
+        )
+        placed = place_in_chat(tokenizer, messages, options.length, position)
+        plain = place_in_chat(tokenizer, messages, 0, position)
+        for number in range(GROUP):
+            record = options.record(
+                step=1,
+                prompt_index=index,
+                rollout=number,
+                group_start=0,
+                start=placed.start,
+                dtype="float32",
+                placeholder_id=placeholder_id(tokenizer),
+            )
+            rows += [(placed.token_ids, record), (plain.token_ids, None)]
+    return rows
+
+
+def sample_rollouts(llm: LLM, model: Path) -> Rollouts:
+    """Sample all prompts in one batch at temperature 1, from the whole distribution.
+
+    Unseeded: vLLM's CPU target cannot prefill a seeded request in pieces.
+
+    Args:
+        llm: An engine on `model` with `enable_prompt_embeds`.
+        model: The model whose embedding table gives mu_E and sigma_E.
+    """
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    from rsp_rl.mixed_prompt import mixed_prompt
+
+    hidden_size = llm.llm_engine.model_config.get_hidden_size()
+    rows = prompts(model)
+    requests = [
+        TokensPrompt(prompt_token_ids=tokens)
+        if record is None
+        else mixed_prompt(tokens, record, hidden_size)
+        for tokens, record in rows
+    ]
+    parameters = [
+        # Unequal lengths, so that padded and packed batches differ.
+        SamplingParams(
+            temperature=1.0, top_p=1.0, max_tokens=8 + 5 * (n % 4), logprobs=0, ignore_eos=True
+        )
+        for n in range(len(rows))
+    ]
+    samples: dict[bool, list[Sample]] = {True: [], False: []}
+    cached_tokens = 0
+    advantages = np.random.default_rng(0).normal(size=len(rows))
+    outputs = llm.generate(requests, parameters, use_tqdm=False)
+    for (tokens, record), output, advantage in zip(rows, outputs, advantages, strict=True):
+        response = list(output.outputs[0].token_ids)
+        log_probs = [
+            place[token].logprob
+            for token, place in zip(response, output.outputs[0].logprobs, strict=True)
+        ]
+        cached_tokens += output.num_cached_tokens or 0
+        samples[record is not None].append(
+            Sample(tokens, response, np.array(log_probs), float(advantage), record)
+        )
+    shortest = min(len(tokens) for tokens, _ in rows)
+    return Rollouts(samples[True], samples[False], cached_tokens, shortest)
+
+
+def run_layout(layout: RolloutLayout, rollout_model: Path, table: Path, file: Path) -> None:
+    """Start an engine, sample, save. For a process of its own: an engine is never fully gone.
+
+    Args:
+        layout: vLLM's.
+        rollout_model: What vLLM loads.
+        table: The model whose embedding table gives mu_E and sigma_E.
+        file: Where the rollouts go.
+    """
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+    if layout.tensor_parallel > 1:
+        # By itself vLLM's CPU target gives each rank a NUMA node.
+        cores = sorted(os.sched_getaffinity(0))
+        binding = [str(cores[rank % len(cores)]) for rank in range(layout.tensor_parallel)]
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "|".join(binding))
+    from vllm import LLM
+
+    llm = LLM(str(rollout_model), **layout.engine_arguments())
+    sample_rollouts(llm, table).save(file)
