@@ -73,7 +73,7 @@ class Matrix:
                 process.kill()
                 refusal.write_text(f"no end within {ENGINE_TIMEOUT_S} s")
             elif not file.is_file():
-                refusal.write_text(_last_error(log.read_text(errors="replace")))
+                refusal.write_text(last_error(log.read_text(errors="replace")))
         return refusal.read_text() if refusal.is_file() else Rollouts.load(file)
 
     def measure(self, layout: ActorLayout) -> Measurement | str:
@@ -90,7 +90,7 @@ class Matrix:
             try:
                 content = asdict(self._measure(layout))
             except RuntimeError as error:
-                content = {"refused": _last_error(str(error))}
+                content = {"refused": last_error(str(error))}
             partial = file.with_suffix(".partial")
             partial.write_text(json.dumps(content))
             partial.rename(file)
@@ -136,7 +136,7 @@ class Matrix:
                     self._measure(layout, as_it_is=True)
                     reasons[name] = "runs without"
                 except RuntimeError as error:
-                    reasons[name] = _last_error(str(error))
+                    reasons[name] = last_error(str(error))
             file.write_text(json.dumps(reasons))
         return json.loads(file.read_text())
 
@@ -187,8 +187,8 @@ def _sample_in_process(
     run_layout(layout, rollout_model, table, file)
 
 
-def _last_error(text: str) -> str:
-    """The line that names the exception; not vLLM's, which only points at the one before."""
+def last_error(text: str) -> str:
+    """The line of a log that names the exception; not vLLM's, which points at the one before."""
     errors = re.findall(r"\b(?:\w+\.)*\w*(?:Error|Exception): .+", text)
     errors = [error for error in errors if "See root cause above" not in error]
     return errors[-1].strip() if errors else text.strip()[-300:] or "no message"

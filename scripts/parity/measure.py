@@ -41,8 +41,7 @@ class Measurement:
 
     Attributes:
         gaps: By the rollouts' names.
-        gradient_error: |g - g_reference| / |g_reference|, Euclidean, of the parameter tensor in
-            which it is largest.
+        gradient_error: See `relative_error`.
         stand_ins: What took the place of a part that needs a GPU.
     """
 
@@ -111,11 +110,16 @@ def measure(
         for number, log_probs in (pair for rank in ranks for pair in rank["log_probs"][name]):
             parts[number] = log_probs
         gaps[name] = Gap.between(samples, parts)
-    errors = [_relative_error(rank["gradients"], reference) for rank in ranks]
+    errors = [relative_error(rank["gradients"], reference) for rank in ranks]
     return Measurement(gaps, max(errors), ranks[0]["stand_ins"])
 
 
-def _relative_error(gradients: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
+def relative_error(gradients: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
+    """|g - g_reference| / |g_reference|, Euclidean, of the parameter tensor that is worst.
+
+    Raises:
+        RuntimeError: If the two are not gradients of the same parameters.
+    """
     if gradients.keys() != reference.keys():
         odd = sorted(gradients.keys() ^ reference.keys())[0]
         raise RuntimeError(f"parameter {odd} has a gradient on one side only")

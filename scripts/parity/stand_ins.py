@@ -49,11 +49,11 @@ def register_flash_attention_stand_in() -> str:
     # Without "flash" in it, at which transformers looks for the kernels.
     name = "ulysses_sdpa"
     AttentionInterface.register(name, flash_attention_forward)
-    monkey_patch._flash_attention_forward = _packed_attention
+    monkey_patch._flash_attention_forward = packed_attention
     return name
 
 
-def _packed_attention(
+def packed_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

@@ -1,4 +1,4 @@
-"""Mixed prompts on real vLLM: prefix caching, and log-probs against Hugging Face."""
+"""Mixed prompts on real vLLM: prefix caching, log-probs against Hugging Face and verl's actor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from parity.layouts import CHUNK, ActorLayout, RolloutLayout
+from parity.measure import forgotten_gap, measure, reference_gradient
+from parity.models import Policy
+from parity.report import GAP_TOLERANCE, Cell
+from parity.rollouts import sample_rollouts
 from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
 from rsp_rl.options import RspOptions
@@ -15,7 +20,8 @@ from rsp_rl.placement import place_in_chat, placeholder_id
 from rsp_rl.soft_prompt import SoftPromptRecord
 from tests.integration.harness import Task
 
-BLOCK = 16
+ROLLOUT_LAYOUT = RolloutLayout(tensor_parallel=1, prefix_caching=True, chunked_prefill=True)
+BLOCK = ROLLOUT_LAYOUT.engine_arguments()["block_size"]
 #: Long enough for several prefix-cache blocks in front of a suffix soft prompt.
 QUESTION = "Compute " + "+".join(str(1 + i % 9) for i in range(40)) + "."
 
@@ -25,20 +31,7 @@ def engine(task: Task):
     """A vLLM engine on the tiny model, fp32, prefix caching and chunked prefill on."""
     from vllm import LLM
 
-    return LLM(
-        str(task.model),
-        dtype="float32",
-        enforce_eager=True,
-        enable_prompt_embeds=True,
-        enable_prefix_caching=True,
-        enable_chunked_prefill=True,
-        max_num_batched_tokens=64,
-        max_num_seqs=8,
-        max_model_len=512,
-        block_size=BLOCK,
-        disable_log_stats=False,
-        logprobs_mode="processed_logprobs",
-    )
+    return LLM(str(task.model), **ROLLOUT_LAYOUT.engine_arguments())
 
 
 def soft_prompt(model: Path, rollout: int, position: str = "suffix", length: int = 20):
@@ -117,3 +110,45 @@ def test_truncated_prompt_is_refused(task: Task) -> None:
     token_ids, record = soft_prompt(task.model, rollout=0)
     with pytest.raises(ValueError, match="was the prompt truncated"):
         mixed_prompt(token_ids[5:], record, 128)
+
+
+# ---- a slice of the parity matrix (scripts/parity_matrix.py) ------------------------------------
+
+ACTOR_LAYOUTS = [
+    ActorLayout(
+        "fsdp2", packed=True, ranks=2, ulysses=1, checkpointing=True, lora=False, dynamic=True
+    ),
+    ActorLayout(
+        "fsdp2", packed=True, ranks=4, ulysses=2, checkpointing=False, lora=False, dynamic=False
+    ),
+    ActorLayout(
+        "fsdp", packed=False, ranks=2, ulysses=1, checkpointing=False, lora=False, dynamic=True
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def sampled(engine, task: Task):
+    """Rollouts with and without RSP, of one batch; and the gradient of the former."""
+    engine.reset_prefix_cache()
+    rollouts, policy = sample_rollouts(engine, task.model), Policy(task.model, task.model)
+    # Both of vLLM's factors were at work, and a forgotten soft prompt would show.
+    assert rollouts.cached_tokens > 0
+    assert rollouts.shortest_prompt > CHUNK
+    assert forgotten_gap(policy, rollouts.with_rsp).mean > 1000 * GAP_TOLERANCE
+    return rollouts, policy, reference_gradient(policy, rollouts.with_rsp)
+
+
+@pytest.mark.parametrize("layout", ACTOR_LAYOUTS, ids=lambda layout: layout.name)
+def test_rollout_and_actor_agree(sampled, layout: ActorLayout) -> None:
+    rollouts, policy, reference = sampled
+    sets = {"with": rollouts.with_rsp, "without": rollouts.without}
+    measured = measure(layout, policy, sets, rollouts.with_rsp, reference)
+    cell = Cell(
+        ROLLOUT_LAYOUT,
+        layout,
+        measured.gaps["with"],
+        measured.gaps["without"],
+        measured.gradient_error,
+    )
+    assert not cell.faults, cell.line()
