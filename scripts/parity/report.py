@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from parity.layouts import ACTOR_LAYOUTS, ROLLOUT_LAYOUTS, ActorLayout, RolloutLayout
 from parity.measure import Gap
@@ -65,7 +66,7 @@ class Cell:
             f"with RSP {self.with_rsp.mean:.2e} max {self.with_rsp.max:.2e} | "
             f"without {self.without.mean:.2e} max {self.without.max:.2e} | "
             f"gradient {self.gradient_error:.1e} | {'; '.join(self.faults) or 'ok'}"
-            + ("" if not self.stand_ins else " (stand-in)")
+            f"{', stand-in' if self.stand_ins else ''}"
         )
 
 
@@ -84,38 +85,38 @@ def describe(layout: ActorLayout | RolloutLayout) -> str:
     )
 
 
+_FIGURES = {
+    "mean with": lambda cell: cell.with_rsp.mean,
+    "without": lambda cell: cell.without.mean,
+    "differ by": lambda cell: abs(cell.with_rsp.mean - cell.without.mean),
+    "max with": lambda cell: cell.with_rsp.max,
+    "without ": lambda cell: cell.without.max,
+    "gradient": lambda cell: cell.gradient_error,
+}
+
+
 def by_factor(cells: Iterable[Cell]) -> str:
-    """Worst figures of all cells that share one factor's value, a line each."""
+    """The worst figures of all cells that share one factor's value, a line each."""
     cells = list(cells)
-    lines = [
-        f"{'factor':<18} {'value':<7} {'ran':>5} {'not':>5} {'mean with':>10} {'without':>9} "
-        f"{'differ by':>9} {'max with':>9} {'without':>9} {'gradient':>9}"
-    ]
     groups = [("all", "", cells)]
     for part, kind in (("actor", ActorLayout), ("rollout", RolloutLayout)):
         for field in fields(kind):
-            values = sorted({getattr(getattr(cell, part), field.name) for cell in cells})
-            for value in values:
-                chosen = [c for c in cells if getattr(getattr(c, part), field.name) == value]
-                groups.append((field.name, str(value), chosen))
+            of: dict[Any, list[Cell]] = {}
+            for cell in cells:
+                of.setdefault(getattr(getattr(cell, part), field.name), []).append(cell)
+            groups += [(field.name, str(value), chosen) for value, chosen in of.items()]
+    lines = [
+        f"{'factor':<16} {'value':<7} {'ran':>5} {'not':>5} "
+        + " ".join(f"{name.strip():>9}" for name in _FIGURES)
+    ]
     for name, value, chosen in groups:
         ran = [cell for cell in chosen if not cell.refused]
-        line = f"{name:<18} {value:<7} {len(ran):>5} {len(chosen) - len(ran):>5}"
-        if ran:
-            worst = (
-                max(cell.with_rsp.mean for cell in ran),
-                max(cell.without.mean for cell in ran),
-                max(abs(cell.with_rsp.mean - cell.without.mean) for cell in ran),
-                max(cell.with_rsp.max for cell in ran),
-                max(cell.without.max for cell in ran),
-                max(cell.gradient_error for cell in ran),
-            )
-            line += " ".join(["", *(f"{v:>{w}.2e}" for v, w in zip(worst, WIDTHS, strict=True))])
-        lines.append(line)
+        worst = [max(map(figure, ran)) for figure in _FIGURES.values()] if ran else []
+        lines.append(
+            f"{name:<16} {value:<7} {len(ran):>5} {len(chosen) - len(ran):>5} "
+            + " ".join(f"{figure:>9.2e}" for figure in worst)
+        )
     return "\n".join(lines)
-
-
-WIDTHS = (10, 9, 9, 9, 9, 9)
 
 
 def save_json(file: Path, cells: Iterable[Cell], notes: dict) -> None:
@@ -143,11 +144,10 @@ def plot(file: Path, cells: Iterable[Cell]) -> None:
     rows = list(dict.fromkeys(map(row_key, ACTOR_LAYOUTS)))
     groups = list(dict.fromkeys((layout.ranks, layout.ulysses) for layout in ACTOR_LAYOUTS))
     columns = list(itertools.product(groups, ROLLOUT_LAYOUTS))
+    cells = [cell for cell in cells if not cell.refused]
     maps = {kind: np.full((len(rows), len(columns)), np.nan) for kind in ("without", "with")}
     gradients = np.full((len(rows), len(groups)), np.nan)
     for cell in cells:
-        if cell.refused:
-            continue
         row, group = rows.index(row_key(cell.actor)), (cell.actor.ranks, cell.actor.ulysses)
         column = columns.index((group, cell.rollout))
         maps["with"][row, column] = cell.with_rsp.mean
@@ -159,7 +159,13 @@ def plot(file: Path, cells: Iterable[Cell]) -> None:
     )
     colours = plt.get_cmap("viridis").with_extremes(bad="0.88")
     size = len(ROLLOUT_LAYOUTS)
-    names = [f"{ranks} rank{'s'[: ranks > 1]}\nUlysses {ulysses}" for ranks, ulysses in groups]
+    plain = [cell.actor for cell in cells if not cell.stand_ins]
+    star_of_group = ["*" * (g not in {(a.ranks, a.ulysses) for a in plain}) for g in groups]
+    star_of_row = ["*" * (row not in set(map(row_key, plain))) for row in rows]
+    names = [
+        f"{ranks} rank{'s'[: ranks > 1]}\nUlysses {ulysses}{star}"
+        for (ranks, ulysses), star in zip(groups, star_of_group, strict=True)
+    ]
     for axis, kind in zip(axes, maps, strict=False):
         image = axis.imshow(
             maps[kind], aspect="auto", cmap=colours, norm=LogNorm(1e-7, 1e-5), interpolation="none"
@@ -168,20 +174,19 @@ def plot(file: Path, cells: Iterable[Cell]) -> None:
         axis.set_xticks([size * n + size / 2 - 0.5 for n in range(len(groups))], names)
         for edge in range(size, len(columns), size):
             axis.axvline(edge - 0.5, color="white", linewidth=2)
-    figure.colorbar(image, ax=axes[:2], label="nats", pad=0.01)
+    figure.colorbar(image, ax=axes[:2], label="nats", pad=0.01, aspect=40)
     image = axes[2].imshow(
         gradients, aspect="auto", cmap=colours, norm=LogNorm(1e-7, 1e-5), interpolation="none"
     )
     axes[2].set_title("gradient error, with RSP")
-    short = [f"{ranks}\nU{ulysses}" for ranks, ulysses in groups]
-    axes[2].set_xticks(range(len(groups)), short)
-    figure.colorbar(image, ax=axes[2], label="relative to the reference")
+    axes[2].set_xticks(range(len(groups)), [f"{ranks}\nU{ulysses}" for ranks, ulysses in groups])
+    figure.colorbar(image, ax=axes[2], label="relative to the reference", aspect=40)
     axes[0].set_yticks(
         range(len(rows)),
         [
-            f"{strategy} {'packed' if packed else 'padded'}"
+            f"{strategy}{star} {'packed' if packed else 'padded'}"
             f"{' LoRA' if lora else ''}{' ckpt' if ckpt else ''}{' dynamic' if dynamic else ''}"
-            for strategy, packed, lora, ckpt, dynamic in rows
+            for (strategy, packed, lora, ckpt, dynamic), star in zip(rows, star_of_row, strict=True)
         ],
         fontsize=8,
     )
@@ -191,6 +196,7 @@ def plot(file: Path, cells: Iterable[Cell]) -> None:
     order = ", ".join(
         f"{n}: {' '.join(describe(layout).split())}" for n, layout in enumerate(ROLLOUT_LAYOUTS, 1)
     )
-    figure.supxlabel(f"columns of each group, vLLM's layout: {order}; grey: cannot run", fontsize=9)
+    legend = "grey: cannot run here; *: with a stand-in for a part that needs a GPU"
+    figure.supxlabel(f"columns of each group, vLLM's layout: {order}\n{legend}", fontsize=9)
     figure.savefig(file, dpi=110)
     plt.close(figure)
