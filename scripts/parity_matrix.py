@@ -27,10 +27,12 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
+import transformers
+
 from parity.layouts import ACTOR_LAYOUTS, ROLLOUT_LAYOUTS
 from parity.matrix import Matrix, OutOfTimeError
 from parity.models import make_policies
-from parity.report import by_factor, plot, save_json
+from parity.report import by_factor, plot, refusals, save_json
 
 INCOMPLETE = 3
 
@@ -55,6 +57,7 @@ def main() -> None:
             f"{ROLLOUT_LAYOUTS[0].name}"
         )
 
+    transformers.utils.logging.disable_progress_bar()
     args.output.mkdir(parents=True, exist_ok=True)
     policies = make_policies(args.output, args.model)
     matrix = Matrix(args.output, policies, rollouts, deadline)
@@ -75,11 +78,11 @@ def main() -> None:
         print(f"{len(cells)} of {total} cells measured; run again to go on")
         sys.exit(INCOMPLETE)
 
+    print(f"\n{by_factor(cells)}\n{refusals(cells)}")
     for name, reason in needed.items():
-        print(f"stand-in: {name}\n  verl without it: {reason}")
+        print(f"stand-in: {name}\n      without it: {reason}")
     for name, value in evidence.items():
         print(f"{name}: {value}")
-    print(by_factor(cells))
     save_json(args.output / "matrix.json", cells, {"stand_ins": needed, **evidence})
     plot(args.output / "matrix.png", cells)
     faulty = [cell for cell in cells if cell.faults]

@@ -86,7 +86,10 @@ class ActorLayout:
     def overrides(self) -> list[str]:
         """Hydra overrides of the `dapo_rsp` config."""
         actor, model = "actor_rollout_ref.actor", "actor_rollout_ref.model"
+        # verl's Ulysses attention is there on transformers' flash-attention path only.
+        attention = "flash_attention_2" if self.ulysses > 1 else "sdpa"
         return [
+            f"{model}.override_config.attn_implementation={attention}",
             f"{actor}.strategy={self.strategy}",
             f"{actor}.fsdp_config.strategy={self.strategy}",
             # FSDP1 gives gradients by parameter only with the original ones.

@@ -58,22 +58,11 @@ class Matrix:
         Raises:
             OutOfTimeError: At the deadline, if it is not there yet.
         """
-        stem = self._folder / "rollouts" / f"{'lora' if lora else 'full'}-{layout.name}"
-        file, log, refusal = (stem.with_suffix(end) for end in (".json", ".log", ".refused"))
-        if not file.is_file() and not refusal.is_file():
+        file = self._rollout_file(layout, lora)
+        if not file.is_file() and not file.with_suffix(".refused").is_file():
             self._check_time()
-            policy = self._policies[lora]
-            arguments = (layout, policy.rollout_model, policy.actor_model, file, log)
-            process = get_context("spawn").Process(target=_sample_in_process, args=arguments)
-            process.start()
-            process.join(ENGINE_TIMEOUT_S)
-            if process.is_alive():
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
-                process.kill()
-                refusal.write_text(f"no end within {ENGINE_TIMEOUT_S} s")
-            elif not file.is_file():
-                refusal.write_text(last_error(log.read_text(errors="replace")))
+            self._sample_missing(layout)
+        refusal = file.with_suffix(".refused")
         return refusal.read_text() if refusal.is_file() else Rollouts.load(file)
 
     def measure(self, layout: ActorLayout) -> Measurement | str:
@@ -82,18 +71,13 @@ class Matrix:
         Raises:
             OutOfTimeError: At the deadline, if it is not there yet.
         """
-        file = self._folder / "actors" / f"{layout.name}.json"
-        content = json.loads(file.read_text()) if file.is_file() else {}
-        sets = self._rollout_sets(layout.lora)
-        if "refused" not in content and not content.get("gaps", {}).keys() >= sets.keys():
+        if not self._rollout_sets(layout.lora):
+            return "no rollouts to score"
+        content = self._stored(layout)
+        if content is None:
             self._check_time()
-            try:
-                content = asdict(self._measure(layout))
-            except RuntimeError as error:
-                content = {"refused": last_error(str(error))}
-            partial = file.with_suffix(".partial")
-            partial.write_text(json.dumps(content))
-            partial.rename(file)
+            self._measure_missing(layout)
+            content = self._stored(layout)
         if "refused" in content:
             return content["refused"]
         gaps = {name: Gap(**gap) for name, gap in content.pop("gaps").items()}
@@ -133,7 +117,7 @@ class Matrix:
                 (stand_ins.FLASH, replace(plain, ranks=2, ulysses=2)),
             ):
                 try:
-                    self._measure(layout, as_it_is=True)
+                    self._measure([layout], as_it_is=True)
                     reasons[name] = "runs without"
                 except RuntimeError as error:
                     reasons[name] = last_error(str(error))
@@ -155,13 +139,60 @@ class Matrix:
                 evidence["shortest prompt"] = f"{sampled.shortest_prompt}, prefilled by {CHUNK}"
         return evidence
 
-    def _measure(self, layout: ActorLayout, as_it_is: bool = False) -> Measurement:
-        policy, sets = self._policies[layout.lora], self._rollout_sets(layout.lora)
+    def _rollout_file(self, layout: RolloutLayout, lora: bool) -> Path:
+        return self._folder / "rollouts" / f"{layout.name}-lora{lora:d}.json"
+
+    def _sample_missing(self, layout: RolloutLayout) -> None:
+        """Sample what a layout lacks, for all policies in one process: vLLM is slow to import."""
+        missing = {self._rollout_file(layout, lora): p for lora, p in self._policies.items()}
+        missing = {file: policy for file, policy in missing.items() if not file.is_file()}
+        log = self._folder / "rollouts" / f"{layout.name}.log"
+        process = get_context("spawn").Process(
+            target=_sample_in_process, args=(layout, missing, log)
+        )
+        process.start()
+        process.join(ENGINE_TIMEOUT_S)
+        reason = None
+        if process.is_alive():
+            reason = f"no end within {ENGINE_TIMEOUT_S} s"
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+        for file in missing:
+            if not file.is_file():
+                reason = reason or last_error(log.read_text(errors="replace"))
+                file.with_suffix(".refused").write_text(reason)
+
+    def _actor_file(self, layout: ActorLayout) -> Path:
+        return self._folder / "actors" / f"{layout.name}.json"
+
+    def _stored(self, layout: ActorLayout) -> dict | None:
+        """What is known of a layout; None if that is not all that is asked for."""
+        file = self._actor_file(layout)
+        content = json.loads(file.read_text()) if file.is_file() else {"gaps": {}}
+        if "refused" in content or content["gaps"].keys() >= self._rollout_sets(layout.lora).keys():
+            return content
+        return None
+
+    def _measure_missing(self, layout: ActorLayout) -> None:
+        """Measure a layout, and the one that shares its engine."""
+        layouts = [replace(layout, dynamic=dynamic) for dynamic in (False, True)]
+        try:
+            contents = [asdict(measurement) for measurement in self._measure(layouts)]
+        except RuntimeError as error:
+            contents = [{"refused": last_error(str(error))}] * len(layouts)
+        for layout, content in zip(layouts, contents, strict=True):
+            partial = self._actor_file(layout).with_suffix(".partial")
+            partial.write_text(json.dumps(content))
+            partial.rename(self._actor_file(layout))
+
+    def _measure(self, layouts: list[ActorLayout], as_it_is: bool = False) -> list[Measurement]:
+        lora = layouts[0].lora
+        policy, sets = self._policies[lora], self._rollout_sets(lora)
         trained = next(iter(sets.values()))
-        if layout.lora not in self._references:
-            self._references[layout.lora] = reference_gradient(policy, trained)
-        reference = self._references[layout.lora]
-        return measure(layout, policy, sets, trained, reference, as_it_is=as_it_is)
+        if lora not in self._references:
+            self._references[lora] = reference_gradient(policy, trained)
+        return measure(layouts, policy, sets, trained, self._references[lora], as_it_is=as_it_is)
 
     def _rollout_sets(self, lora: bool) -> dict[str, list[Sample]]:
         """A policy's rollouts by layout and kind; the first set has soft prompts."""
@@ -178,13 +209,12 @@ class Matrix:
             raise OutOfTimeError
 
 
-def _sample_in_process(
-    layout: RolloutLayout, rollout_model: Path, table: Path, file: Path, log: Path
-) -> None:
+def _sample_in_process(layout: RolloutLayout, policies: dict[Path, Policy], log: Path) -> None:
     with log.open("w") as stream:
         for descriptor in (1, 2):  # vLLM's own processes inherit them
             os.dup2(stream.fileno(), descriptor)
-    run_layout(layout, rollout_model, table, file)
+    for file, policy in policies.items():
+        run_layout(layout, policy).save(file)
 
 
 def last_error(text: str) -> str:

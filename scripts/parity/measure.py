@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from parity.models import LORA_ALPHA, LORA_RANK, Policy
 from parity.ranks import run_on_ranks
 
 if TYPE_CHECKING:
+    from tensordict import TensorDict
+
     from rsp_rl.verl_plugin.actor_engine import SoftPromptFSDPEngine
 
 
@@ -80,18 +85,18 @@ def forgotten_gap(policy: Policy, samples: list[Sample]) -> Gap:
 
 
 def measure(
-    layout: ActorLayout,
+    layouts: Sequence[ActorLayout],
     policy: Policy,
     rollouts: dict[str, list[Sample]],
     trained: list[Sample],
     reference: dict[str, np.ndarray],
     *,
     as_it_is: bool = False,
-) -> Measurement:
-    """Log-prob gaps and gradient error of verl's actor engine in one layout.
+) -> list[Measurement]:
+    """Log-prob gaps and gradient error of verl's actor engine.
 
     Args:
-        layout: The actor's.
+        layouts: Alike but for `dynamic`, which is the batch's setting: they share an engine.
         policy: Which both sides load.
         rollouts: Sets of rollouts by name; each is scored by itself.
         trained: Rollouts whose gradient is taken.
@@ -99,19 +104,22 @@ def measure(
         as_it_is: Without stand-ins, to learn how verl refuses the layout on a CPU.
 
     Raises:
-        RuntimeError: If verl refuses the layout; the message is its traceback.
+        RuntimeError: If verl refuses the layouts; the message is its traceback.
     """
-    ranks = run_on_ranks(
-        _measure_on_rank, layout.ranks, layout, policy, rollouts, trained, as_it_is, timeout=180
-    )
-    gaps = {}
-    for name, samples in rollouts.items():
-        parts: list[Any] = [None] * len(samples)
-        for number, log_probs in (pair for rank in ranks for pair in rank["log_probs"][name]):
-            parts[number] = log_probs
-        gaps[name] = Gap.between(samples, parts)
-    errors = [relative_error(rank["gradients"], reference) for rank in ranks]
-    return Measurement(gaps, max(errors), ranks[0]["stand_ins"])
+    needed = [] if as_it_is else stand_ins.needed_by(layouts[0])
+    arguments = (layouts, policy, rollouts, trained, needed)
+    ranks = run_on_ranks(_measure_on_rank, layouts[0].ranks, *arguments, timeout=180)
+    measurements = []
+    for number in range(len(layouts)):
+        gaps = {}
+        for name, samples in rollouts.items():
+            parts: list[Any] = [None] * len(samples)
+            for place, log_probs in (p for rank in ranks for p in rank[number][0][name]):
+                parts[place] = log_probs
+            gaps[name] = Gap.between(samples, parts)
+        error = max(relative_error(rank[number][1], reference) for rank in ranks)
+        measurements.append(Measurement(gaps, error, needed))
+    return measurements
 
 
 def relative_error(gradients: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
@@ -131,55 +139,52 @@ def relative_error(gradients: dict[str, np.ndarray], reference: dict[str, np.nda
 
 def _measure_on_rank(
     rank: int,
-    layout: ActorLayout,
+    layouts: Sequence[ActorLayout],
     policy: Policy,
     rollouts: dict[str, list[Sample]],
     trained: list[Sample],
-    as_it_is: bool,
-) -> dict[str, Any]:
+    needed: list[str],
+) -> list[tuple[dict[str, list[tuple[int, np.ndarray]]], dict[str, np.ndarray]]]:
+    """By layout: log-probs of this rank's samples with their places in each set, and gradients."""
     from verl.workers.utils.losses import ppo_loss
     from verl.workers.utils.padding import response_from_nested
 
-    overrides = layout.overrides()
-    used = []
-    if layout.ulysses > 1:
-        attention = "flash_attention_2"
-        if not as_it_is:
-            attention = stand_ins.register_flash_attention_stand_in()
-            used.append(stand_ins.FLASH)
-        overrides.append(f"actor_rollout_ref.model.override_config.attn_implementation={attention}")
-    if layout.strategy == "fsdp" and not as_it_is:
-        stand_ins.load_weights_on_every_rank()
-        used.append(stand_ins.FSDP1)
+    overrides = [*layouts[0].overrides(), *stand_ins.put_in_place(needed)]
     if policy.adapter is not None:
         overrides += [
             f"actor_rollout_ref.model.lora_rank={LORA_RANK}",
             f"actor_rollout_ref.model.lora_alpha={LORA_ALPHA}",
             f"actor_rollout_ref.model.lora_adapter_path={policy.adapter}",
         ]
-    engine, config = make_engine(policy.actor_model, *overrides)
+    # verl tells of every model that it builds.
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        engine, config = make_engine(policy.actor_model, *overrides)
 
     def mine(samples: list[Sample]) -> range:
         first, step = engine.get_data_parallel_rank(), engine.get_data_parallel_size()
         return range(first, len(samples), step)
 
-    def batch(samples: list[Sample]) -> Any:
-        own = [samples[number] for number in mine(samples)]
+    def batch(samples: list[Sample], layout: ActorLayout) -> TensorDict:
+        own = [samples[place] for place in mine(samples)]
         settings = {**layout.batch_settings(), "global_batch_size": len(samples)}
         return training_batch(own, **settings)
 
-    log_probs = {}
-    for name, samples in rollouts.items():
-        data = batch(samples)
-        with engine.eval_mode():
-            output = engine.infer_batch(data)["model_output"]
-        rows = response_from_nested(output["log_probs"], data["response_mask"]).unbind()
-        log_probs[name] = [(n, row.numpy()) for n, row in zip(mine(samples), rows, strict=True)]
-    with engine.train_mode():
-        engine.optimizer_zero_grad()
-        engine.forward_backward_batch(batch(trained), partial(ppo_loss, config=config))
-        gradients = whole_gradients(engine)
-    return {"log_probs": log_probs, "gradients": gradients, "stand_ins": used}
+    results = []
+    for layout in layouts:
+        log_probs = {}
+        for name, samples in rollouts.items():
+            data = batch(samples, layout)
+            with engine.eval_mode():
+                output = engine.infer_batch(data)["model_output"]
+            rows = response_from_nested(output["log_probs"], data["response_mask"]).unbind()
+            places = zip(mine(samples), rows, strict=True)
+            log_probs[name] = [(place, row.numpy()) for place, row in places]
+        with engine.train_mode():
+            engine.optimizer_zero_grad()
+            data = batch(trained, layout)
+            engine.forward_backward_batch(data, partial(ppo_loss, config=config))
+            results.append((log_probs, whole_gradients(engine)))
+    return results
 
 
 def whole_gradients(engine: SoftPromptFSDPEngine) -> dict[str, np.ndarray]:
@@ -189,7 +194,7 @@ def whole_gradients(engine: SoftPromptFSDPEngine) -> dict[str, np.ndarray]:
     module = engine.module
     if not isinstance(module, FullyShardedDataParallel):
         return {
-            name: parameter.grad.full_tensor().numpy()
+            name: parameter.grad.full_tensor().numpy().copy()
             for name, parameter in module.named_parameters()
             if parameter.grad is not None
         }

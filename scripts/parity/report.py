@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -117,6 +118,12 @@ def by_factor(cells: Iterable[Cell]) -> str:
             + " ".join(f"{figure:>9.2e}" for figure in worst)
         )
     return "\n".join(lines)
+
+
+def refusals(cells: Iterable[Cell]) -> str:
+    """Why cells cannot run, and how many: a line a reason."""
+    counts = Counter(cell.refused for cell in cells if cell.refused)
+    return "\n".join(f"{count:>5} cells cannot run: {why}" for why, count in counts.most_common())
 
 
 def save_json(file: Path, cells: Iterable[Cell], notes: dict) -> None:

@@ -10,8 +10,25 @@ from typing import Any
 import torch
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from parity.layouts import ActorLayout
+
 FSDP1 = "weights loaded on every rank (FSDP1 broadcasts them from GPU memory only)"
 FLASH = "torch's attention in place of the flash-attention kernel"
+
+
+def needed_by(layout: ActorLayout) -> list[str]:
+    """The stand-ins that a layout needs where there is no GPU."""
+    return [FSDP1] * (layout.strategy == "fsdp") + [FLASH] * (layout.ulysses > 1)
+
+
+def put_in_place(names: list[str]) -> list[str]:
+    """Make verl use these stand-ins in this process; returns the config overrides that go along."""
+    if FSDP1 in names:
+        load_weights_on_every_rank()
+    if FLASH in names:
+        name = register_flash_attention_stand_in()
+        return [f"actor_rollout_ref.model.override_config.attn_implementation={name}"]
+    return []
 
 
 def load_weights_on_every_rank() -> None:

@@ -143,7 +143,7 @@ def sampled(engine, task: Task):
 def test_rollout_and_actor_agree(sampled, layout: ActorLayout) -> None:
     rollouts, policy, reference = sampled
     sets = {"with": rollouts.with_rsp, "without": rollouts.without}
-    measured = measure(layout, policy, sets, rollouts.with_rsp, reference)
+    (measured,) = measure([layout], policy, sets, rollouts.with_rsp, reference)
     cell = Cell(
         ROLLOUT_LAYOUT,
         layout,
