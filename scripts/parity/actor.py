@@ -76,21 +76,25 @@ def plain_torch_log_probs(
     return rows
 
 
-def make_engine(model: Path, *overrides: str) -> tuple[SoftPromptFSDPEngine, ActorConfig]:
-    """verl's actor engine in fp32, made as its `ActorRolloutRefWorker.init_model` makes it."""
-    from verl.utils.config import omega_conf_to_dataclass
-    from verl.workers.engine import EngineRegistry
-
-    config = compose(
+def engine_config(model: Path, *overrides: str) -> DictConfig:
+    """The config of an actor engine in fp32 on a CPU."""
+    return compose(
         "dapo_rsp",
         "+machine=cpu",
         f"actor_rollout_ref.model.path={model}",
         # The engine alone: agent loop, trainer and guard are not needed.
         "actor_rollout_ref.model.external_lib=rsp_rl.verl_plugin.actor_engine",
         *overrides,
-    ).actor_rollout_ref
-    actor_config = omega_conf_to_dataclass(config.actor)
-    actor_config.model_config = omega_conf_to_dataclass(config.model)
+    )
+
+
+def build_engine(config: DictConfig) -> tuple[SoftPromptFSDPEngine, ActorConfig]:
+    """verl's actor engine, made as its `ActorRolloutRefWorker.init_model` makes it."""
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.workers.engine import EngineRegistry
+
+    actor_config = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    actor_config.model_config = omega_conf_to_dataclass(config.actor_rollout_ref.model)
     engine = EngineRegistry.new(
         model_type="language_model",
         backend=actor_config.engine.strategy,
@@ -101,6 +105,11 @@ def make_engine(model: Path, *overrides: str) -> tuple[SoftPromptFSDPEngine, Act
     )
     engine.initialize()
     return engine, actor_config
+
+
+def make_engine(model: Path, *overrides: str) -> tuple[SoftPromptFSDPEngine, ActorConfig]:
+    """An engine of `engine_config`."""
+    return build_engine(engine_config(model, *overrides))
 
 
 def training_batch(samples: Sequence[Sample], dtype: Any = None, **settings: Any) -> TensorDict:

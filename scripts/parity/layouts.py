@@ -102,9 +102,9 @@ class ActorLayout:
     def batch_settings(self) -> dict[str, Any]:
         """Non-tensor entries of the batch that the engine gets, in verl's names."""
         if self.dynamic:
-            size = {"use_dynamic_bsz": True, "max_token_len_per_gpu": _MAX_MODEL_LENGTH}
+            size = {"use_dynamic_bsz": True, "max_token_len_per_gpu": 768}
         else:
-            size = {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": 2}
+            size = {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": 4}
         return {"use_remove_padding": self.packed, **size}
 
 

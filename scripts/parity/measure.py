@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parity import stand_ins
-from parity.actor import Sample, make_engine, plain_torch_log_probs, training_batch
+from parity.actor import (
+    Sample,
+    build_engine,
+    engine_config,
+    plain_torch_log_probs,
+    training_batch,
+)
 from parity.layouts import ActorLayout
 from parity.models import LORA_ALPHA, LORA_RANK, Policy
 from parity.ranks import run_on_ranks
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from tensordict import TensorDict
 
     from rsp_rl.verl_plugin.actor_engine import SoftPromptFSDPEngine
@@ -107,7 +114,16 @@ def measure(
         RuntimeError: If verl refuses the layouts; the message is its traceback.
     """
     needed = [] if as_it_is else stand_ins.needed_by(layouts[0])
-    arguments = (layouts, policy, rollouts, trained, needed)
+    overrides = [*layouts[0].overrides(), *stand_ins.overrides(needed)]
+    if policy.adapter is not None:
+        overrides += [
+            f"actor_rollout_ref.model.lora_rank={LORA_RANK}",
+            f"actor_rollout_ref.model.lora_alpha={LORA_ALPHA}",
+            f"actor_rollout_ref.model.lora_adapter_path={policy.adapter}",
+        ]
+    # Composed once, here: it costs a rank more than its share of the work.
+    config = engine_config(policy.actor_model, *overrides)
+    arguments = (config, layouts, rollouts, trained, needed)
     ranks = run_on_ranks(_measure_on_rank, layouts[0].ranks, *arguments, timeout=180)
     measurements = []
     for number in range(len(layouts)):
@@ -139,8 +155,8 @@ def relative_error(gradients: dict[str, np.ndarray], reference: dict[str, np.nda
 
 def _measure_on_rank(
     rank: int,
+    config: DictConfig,
     layouts: Sequence[ActorLayout],
-    policy: Policy,
     rollouts: dict[str, list[Sample]],
     trained: list[Sample],
     needed: list[str],
@@ -149,16 +165,10 @@ def _measure_on_rank(
     from verl.workers.utils.losses import ppo_loss
     from verl.workers.utils.padding import response_from_nested
 
-    overrides = [*layouts[0].overrides(), *stand_ins.put_in_place(needed)]
-    if policy.adapter is not None:
-        overrides += [
-            f"actor_rollout_ref.model.lora_rank={LORA_RANK}",
-            f"actor_rollout_ref.model.lora_alpha={LORA_ALPHA}",
-            f"actor_rollout_ref.model.lora_adapter_path={policy.adapter}",
-        ]
+    stand_ins.put_in_place(needed)
     # verl tells of every model that it builds.
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        engine, config = make_engine(policy.actor_model, *overrides)
+        engine, actor_config = build_engine(config)
 
     def mine(samples: list[Sample]) -> range:
         first, step = engine.get_data_parallel_rank(), engine.get_data_parallel_size()
@@ -182,7 +192,7 @@ def _measure_on_rank(
         with engine.train_mode():
             engine.optimizer_zero_grad()
             data = batch(trained, layout)
-            engine.forward_backward_batch(data, partial(ppo_loss, config=config))
+            engine.forward_backward_batch(data, partial(ppo_loss, config=actor_config))
             results.append((log_probs, whole_gradients(engine)))
     return results
 

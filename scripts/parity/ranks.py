@@ -25,6 +25,7 @@ _PRELOADED = [
     "hydra",
     "torch.distributed.fsdp",
     "transformers.models.qwen2.modeling_qwen2",
+    "transformers.models.auto.modeling_auto",
     "rsp_rl.train",
     "rsp_rl.verl_plugin.actor_engine",
     "verl.workers.utils.losses",

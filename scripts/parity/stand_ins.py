@@ -15,20 +15,27 @@ from parity.layouts import ActorLayout
 FSDP1 = "weights loaded on every rank (FSDP1 broadcasts them from GPU memory only)"
 FLASH = "torch's attention in place of the flash-attention kernel"
 
+#: The attention's name; without "flash" in it, at which transformers looks for the kernels.
+ATTENTION = "ulysses_sdpa"
+
 
 def needed_by(layout: ActorLayout) -> list[str]:
     """The stand-ins that a layout needs where there is no GPU."""
     return [FSDP1] * (layout.strategy == "fsdp") + [FLASH] * (layout.ulysses > 1)
 
 
-def put_in_place(names: list[str]) -> list[str]:
-    """Make verl use these stand-ins in this process; returns the config overrides that go along."""
+def overrides(names: list[str]) -> list[str]:
+    """Config overrides that go along with stand-ins."""
+    attention = "actor_rollout_ref.model.override_config.attn_implementation"
+    return [f"{attention}={ATTENTION}"] if FLASH in names else []
+
+
+def put_in_place(names: list[str]) -> None:
+    """Make verl use these stand-ins in this process."""
     if FSDP1 in names:
         load_weights_on_every_rank()
     if FLASH in names:
-        name = register_flash_attention_stand_in()
-        return [f"actor_rollout_ref.model.override_config.attn_implementation={name}"]
-    return []
+        register_flash_attention_stand_in()
 
 
 def load_weights_on_every_rank() -> None:
@@ -50,24 +57,18 @@ def load_weights_on_every_rank() -> None:
     transformer_impl.FSDP = LocalWeightsFSDP
 
 
-def register_flash_attention_stand_in() -> str:
+def register_flash_attention_stand_in() -> None:
     """Let verl's Ulysses attention run without flash attention.
 
     transformers' flash-attention path, with verl's all-to-all round the kernel, is registered under
     a name of its own; only the kernel itself is torch's.
-
-    Returns:
-        The name, for `attn_implementation`.
     """
     from transformers import AttentionInterface
     from transformers.integrations.flash_attention import flash_attention_forward
     from verl.models.transformers import monkey_patch
 
-    # Without "flash" in it, at which transformers looks for the kernels.
-    name = "ulysses_sdpa"
-    AttentionInterface.register(name, flash_attention_forward)
+    AttentionInterface.register(ATTENTION, flash_attention_forward)
     monkey_patch._flash_attention_forward = packed_attention
-    return name
 
 
 def packed_attention(
