@@ -42,15 +42,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/parity"), help="folder")
     parser.add_argument("--model", type=Path, help="Hugging Face folder; a random tiny one if none")
-    parser.add_argument("--actors", default="*", help="glob over the actor layouts' names")
-    parser.add_argument("--rollouts", default="*", help="glob over vLLM layouts' names")
+    globs = {"nargs": "+", "default": ["*"], "metavar": "GLOB"}
+    parser.add_argument("--actors", **globs, help="actor layouts, by name")
+    parser.add_argument("--rollouts", **globs, help="vLLM layouts, by name")
     parser.add_argument(
         "--time-limit", type=float, default=float("inf"), help="seconds; then stop, to go on later"
     )
     args = parser.parse_args()
     deadline = time.monotonic() + args.time_limit
-    actors = [layout for layout in ACTOR_LAYOUTS if fnmatch(layout.name, args.actors)]
-    rollouts = [layout for layout in ROLLOUT_LAYOUTS if fnmatch(layout.name, args.rollouts)]
+    actors = [a for a in ACTOR_LAYOUTS if any(fnmatch(a.name, g) for g in args.actors)]
+    rollouts = [r for r in ROLLOUT_LAYOUTS if any(fnmatch(r.name, g) for g in args.rollouts)]
     if not actors or not rollouts:
         parser.error(
             f"no layout matches; names look like {ACTOR_LAYOUTS[0].name} and "

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -74,7 +74,8 @@ class Matrix:
         if not self._rollout_sets(layout.lora):
             return "no rollouts to score"
         content = self._stored(layout)
-        if content is None:
+        lacks = self._rollout_sets(layout.lora).keys() - content.get("gaps", {}).keys()
+        if lacks and "refused" not in content:
             self._check_time()
             self._measure_missing(layout)
             content = self._stored(layout)
@@ -166,33 +167,39 @@ class Matrix:
     def _actor_file(self, layout: ActorLayout) -> Path:
         return self._folder / "actors" / f"{layout.name}.json"
 
-    def _stored(self, layout: ActorLayout) -> dict | None:
-        """What is known of a layout; None if that is not all that is asked for."""
+    def _stored(self, layout: ActorLayout) -> dict:
+        """What is known of a layout: `refused`, or a measurement of all rollouts or some."""
         file = self._actor_file(layout)
-        content = json.loads(file.read_text()) if file.is_file() else {"gaps": {}}
-        if "refused" in content or content["gaps"].keys() >= self._rollout_sets(layout.lora).keys():
-            return content
-        return None
+        return json.loads(file.read_text()) if file.is_file() else {"gaps": {}}
 
     def _measure_missing(self, layout: ActorLayout) -> None:
-        """Measure a layout, and the one that shares its engine."""
+        """Measure what a layout lacks, and the one that shares its engine."""
         layouts = [replace(layout, dynamic=dynamic) for dynamic in (False, True)]
+        known = [self._stored(layout).get("gaps", {}) for layout in layouts]
         try:
-            contents = [asdict(measurement) for measurement in self._measure(layouts)]
+            contents = [
+                asdict(m) for m in self._measure(layouts, known[0].keys() & known[1].keys())
+            ]
         except RuntimeError as error:
             contents = [{"refused": last_error(str(error))}] * len(layouts)
-        for layout, content in zip(layouts, contents, strict=True):
+        for layout, gaps, content in zip(layouts, known, contents, strict=True):
+            if "gaps" in content:
+                content["gaps"] = {**gaps, **content["gaps"]}
             partial = self._actor_file(layout).with_suffix(".partial")
             partial.write_text(json.dumps(content))
             partial.rename(self._actor_file(layout))
 
-    def _measure(self, layouts: list[ActorLayout], as_it_is: bool = False) -> list[Measurement]:
+    def _measure(
+        self, layouts: list[ActorLayout], known: Set[str] = frozenset(), as_it_is: bool = False
+    ) -> list[Measurement]:
+        """Measure layouts that share an engine, on the rollouts that are not known yet."""
         lora = layouts[0].lora
         policy, sets = self._policies[lora], self._rollout_sets(lora)
         trained = next(iter(sets.values()))
         if lora not in self._references:
             self._references[lora] = reference_gradient(policy, trained)
-        return measure(layouts, policy, sets, trained, self._references[lora], as_it_is=as_it_is)
+        missing = {name: samples for name, samples in sets.items() if name not in known}
+        return measure(layouts, policy, missing, trained, self._references[lora], as_it_is=as_it_is)
 
     def _rollout_sets(self, lora: bool) -> dict[str, list[Sample]]:
         """A policy's rollouts by layout and kind; the first set has soft prompts."""

@@ -105,7 +105,8 @@ def measure(
     Args:
         layouts: Alike but for `dynamic`, which is the batch's setting: they share an engine.
         policy: Which both sides load.
-        rollouts: Sets of rollouts by name; each is scored by itself.
+        rollouts: Sets of rollouts by name. Each is scored by itself; sets of the same tokens and
+            soft prompts, which differ in vLLM's log-probs only, once.
         trained: Rollouts whose gradient is taken.
         reference: What `reference_gradient` returned for them.
         as_it_is: Without stand-ins, to learn how verl refuses the layout on a CPU.
@@ -123,19 +124,28 @@ def measure(
         ]
     # Composed once, here: it costs a rank more than its share of the work.
     config = engine_config(policy.actor_model, *overrides)
-    arguments = (config, layouts, rollouts, trained, needed)
+    kinds = {name: _inputs(samples) for name, samples in rollouts.items()}
+    distinct = {kinds[name]: samples for name, samples in rollouts.items()}
+    arguments = (config, layouts, list(distinct.values()), trained, needed)
     ranks = run_on_ranks(_measure_on_rank, layouts[0].ranks, *arguments, timeout=180)
     measurements = []
     for number in range(len(layouts)):
-        gaps = {}
-        for name, samples in rollouts.items():
-            parts: list[Any] = [None] * len(samples)
-            for place, log_probs in (p for rank in ranks for p in rank[number][0][name]):
-                parts[place] = log_probs
-            gaps[name] = Gap.between(samples, parts)
+        log_probs = {}
+        for place, (kind, samples) in enumerate(distinct.items()):
+            rows: list[Any] = [None] * len(samples)
+            for rank in ranks:
+                for index, row in rank[number][0][place]:
+                    rows[index] = row
+            log_probs[kind] = rows
+        gaps = {n: Gap.between(rollouts[n], log_probs[kind]) for n, kind in kinds.items()}
         error = max(relative_error(rank[number][1], reference) for rank in ranks)
         measurements.append(Measurement(gaps, error, needed))
     return measurements
+
+
+def _inputs(samples: list[Sample]) -> tuple:
+    """What the actor's log-probs of a set depend on."""
+    return tuple((tuple(s.prompt), tuple(s.response), s.record) for s in samples)
 
 
 def relative_error(gradients: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
@@ -157,11 +167,11 @@ def _measure_on_rank(
     rank: int,
     config: DictConfig,
     layouts: Sequence[ActorLayout],
-    rollouts: dict[str, list[Sample]],
+    sets: list[list[Sample]],
     trained: list[Sample],
     needed: list[str],
-) -> list[tuple[dict[str, list[tuple[int, np.ndarray]]], dict[str, np.ndarray]]]:
-    """By layout: log-probs of this rank's samples with their places in each set, and gradients."""
+) -> list[tuple[list[list[tuple[int, np.ndarray]]], dict[str, np.ndarray]]]:
+    """By layout: of each set this rank's samples' indices and log-probs; and the gradients."""
     from verl.workers.utils.losses import ppo_loss
     from verl.workers.utils.padding import response_from_nested
 
@@ -175,20 +185,19 @@ def _measure_on_rank(
         return range(first, len(samples), step)
 
     def batch(samples: list[Sample], layout: ActorLayout) -> TensorDict:
-        own = [samples[place] for place in mine(samples)]
+        own = [samples[index] for index in mine(samples)]
         settings = {**layout.batch_settings(), "global_batch_size": len(samples)}
         return training_batch(own, **settings)
 
     results = []
     for layout in layouts:
-        log_probs = {}
-        for name, samples in rollouts.items():
+        log_probs = []
+        for samples in sets:
             data = batch(samples, layout)
             with engine.eval_mode():
                 output = engine.infer_batch(data)["model_output"]
             rows = response_from_nested(output["log_probs"], data["response_mask"]).unbind()
-            places = zip(mine(samples), rows, strict=True)
-            log_probs[name] = [(place, row.numpy()) for place, row in places]
+            log_probs.append([(i, r.numpy()) for i, r in zip(mine(samples), rows, strict=True)])
         with engine.train_mode():
             engine.optimizer_zero_grad()
             data = batch(trained, layout)
