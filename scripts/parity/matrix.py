@@ -225,7 +225,15 @@ def _sample_in_process(layout: RolloutLayout, policies: dict[Path, Policy], log:
 
 
 def last_error(text: str) -> str:
-    """The line of a log that names the exception; not vLLM's, which points at the one before."""
-    errors = re.findall(r"\b(?:\w+\.)*\w*(?:Error|Exception): .+", text)
+    """The line of a log that names the exception; not vLLM's, which points at the one before.
+
+    One without a message gets the innermost function of verl or vLLM that it came through.
+    """
+    errors = re.findall(r"\b((?:\w+\.)*\w*(?:Error|Exception)(?:: .+)?)$", text, re.MULTILINE)
     errors = [error for error in errors if "See root cause above" not in error]
-    return errors[-1].strip() if errors else text.strip()[-300:] or "no message"
+    if not errors:
+        return " ".join(text.split())[-300:] or "no message"
+    if ": " in errors[-1]:
+        return errors[-1].strip()
+    places = re.findall(r'/((?:verl|vllm)/[^"]+)", line \d+, in (\w+)', text)
+    return f"{errors[-1]} in {places[-1][1]} of {places[-1][0]}" if places else errors[-1]

@@ -92,6 +92,17 @@ def test_the_error_behind_vllms_own_is_told():
     assert last_error(log) == "AssertionError: Given number of CPU id list ['0']"
 
 
+def test_an_error_without_a_message_gets_its_place():
+    log = (
+        '  File "/lib/verl/workers/engine.py", line 215, in _init_device_mesh\n'
+        "    self.mesh = init_device_mesh(shape)\n"
+        '  File "/lib/torch/layout.py", line 319, in complement\n'
+        "    raise AssertionError\n"
+        "AssertionError\n"
+    )
+    assert last_error(log) == "AssertionError in _init_device_mesh of verl/workers/engine.py"
+
+
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), seed=st.integers(0, 99))
 @settings(max_examples=50, deadline=None)
 def test_packed_attention_keeps_sequences_apart(lengths, seed):
