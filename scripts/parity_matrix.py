@@ -62,22 +62,24 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     policies = make_policies(args.output, args.model)
     matrix = Matrix(args.output, policies, rollouts, deadline)
-    cells = []
+    cells, left = [], 0
     try:
         for lora in sorted({layout.lora for layout in actors}):
             for layout in rollouts:
                 sampled = matrix.sample(layout, lora)
                 outcome = f"cannot run: {sampled}" if isinstance(sampled, str) else "sampled"
                 print(f"vLLM {layout.name}{', LoRA merged' * lora}: {outcome}", flush=True)
-        for layout in actors:
+        needed, evidence = matrix.stand_ins_needed(), matrix.evidence()
+    except OutOfTimeError:
+        print("the time limit came before all rollouts; run again to go on")
+        sys.exit(INCOMPLETE)
+    for layout in actors:
+        try:
             for cell in matrix.cells(layout):
                 cells.append(cell)
                 print(cell.line(), flush=True)
-        needed, evidence = matrix.stand_ins_needed(), matrix.evidence()
-    except OutOfTimeError:
-        total = len(actors) * len(rollouts)
-        print(f"{len(cells)} of {total} cells measured; run again to go on")
-        sys.exit(INCOMPLETE)
+        except OutOfTimeError:
+            left += len(rollouts)
 
     print(f"\n{by_factor(cells)}\n{refusals(cells)}")
     for name, reason in needed.items():
@@ -89,7 +91,9 @@ def main() -> None:
     faulty = [cell for cell in cells if cell.faults]
     for cell in faulty:
         print(f"FAULT: {cell.line()}")
-    sys.exit(1 if faulty else 0)
+    if left:
+        print(f"{left} cells are not measured yet; run again to go on")
+    sys.exit(1 if faulty else INCOMPLETE if left else 0)
 
 
 if __name__ == "__main__":
