@@ -167,11 +167,12 @@ def plot(file: Path, cells: Iterable[Cell]) -> None:
     colours = plt.get_cmap("viridis").with_extremes(bad="0.88")
     size = len(ROLLOUT_LAYOUTS)
     plain = [cell.actor for cell in cells if not cell.stand_ins]
-    star_of_group = ["*" * (g not in {(a.ranks, a.ulysses) for a in plain}) for g in groups]
-    star_of_row = ["*" * (row not in set(map(row_key, plain))) for row in rows]
+    stood_in = [cell.actor for cell in cells if cell.stand_ins]
+    starred_rows = {*map(row_key, stood_in)} - {*map(row_key, plain)}
+    starred_groups = {(a.ranks, a.ulysses) for a in stood_in if a.ulysses > 1}
     names = [
-        f"{ranks} rank{'s'[: ranks > 1]}\nUlysses {ulysses}{star}"
-        for (ranks, ulysses), star in zip(groups, star_of_group, strict=True)
+        f"{group[0]} rank{'s'[: group[0] > 1]}\nUlysses {group[1]}{'*' * (group in starred_groups)}"
+        for group in groups
     ]
     for axis, kind in zip(axes, maps, strict=False):
         image = axis.imshow(
@@ -191,9 +192,9 @@ def plot(file: Path, cells: Iterable[Cell]) -> None:
     axes[0].set_yticks(
         range(len(rows)),
         [
-            f"{strategy}{star} {'packed' if packed else 'padded'}"
-            f"{' LoRA' if lora else ''}{' ckpt' if ckpt else ''}{' dynamic' if dynamic else ''}"
-            for (strategy, packed, lora, ckpt, dynamic), star in zip(rows, star_of_row, strict=True)
+            f"{row[0]}{'*' * (row in starred_rows)} {'packed' if row[1] else 'padded'}"
+            f"{' LoRA' * row[2]}{' ckpt' * row[3]}{' dynamic' * row[4]}"
+            for row in rows
         ],
         fontsize=8,
     )
@@ -203,7 +204,9 @@ def plot(file: Path, cells: Iterable[Cell]) -> None:
     order = ", ".join(
         f"{n}: {' '.join(describe(layout).split())}" for n, layout in enumerate(ROLLOUT_LAYOUTS, 1)
     )
-    legend = "grey: cannot run here; *: with a stand-in for a part that needs a GPU"
+    legend = (
+        "grey: cannot run here, or not measured; *: with a stand-in for a part that needs a GPU"
+    )
     figure.supxlabel(f"columns of each group, vLLM's layout: {order}\n{legend}", fontsize=9)
     figure.savefig(file, dpi=110)
     plt.close(figure)
