@@ -7,7 +7,6 @@ import torch
 from vllm import SamplingParams
 
 from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
-from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
 
 WIDTH = 8
 RECORD = SoftPromptRecord(
@@ -19,6 +18,8 @@ FIRST_TURN = [5, 9, 9, 6]
 @pytest.fixture
 def generate():
     """The wrapper round a `generate` that gives back what it got."""
+    from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
+
     return with_soft_prompts(lambda **request: request, WIDTH)
 
 
