@@ -44,8 +44,9 @@ from transformers import (
 
 from rsp_rl.embedding_stats import EmbeddingStats, embedding_stats
 from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.laws import draw_soft_prompt
 from rsp_rl.placement import POSITIONS, place_in_chat, placeholder_id
-from rsp_rl.soft_prompt import SoftPromptRecord, draw_soft_prompt, rollout_seed
+from rsp_rl.soft_prompt import SoftPromptRecord, rollout_seed
 from rsp_rl.tiny.tokenizer import build_tokenizer
 
 SOFT_PROMPT_LENGTH = 20
