@@ -56,7 +56,7 @@ def test_engines_give_the_same_greedy_text(
             )
         ]
     assert texts["vllm"] == texts["huggingface"]
-    assert len(set(texts["vllm"])) > 3
+    assert len(set(texts["vllm"])) > 1
 
 
 @pytest.mark.parametrize("kind", ["vllm", "huggingface"])
