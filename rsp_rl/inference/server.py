@@ -22,7 +22,7 @@ from typing import Any
 
 from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
-from rsp_rl.placement import place_in_tokens, placeholder_id
+from rsp_rl.placement import PlacementError, place_in_tokens, placeholder_id
 from rsp_rl.preflight import resolve_model_folder
 from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
 
@@ -36,26 +36,31 @@ def register() -> None:
     vLLM has no extension point between a request's extra arguments and its prompt, hence this
     patch of one method. It is safe to call twice.
     """
+    from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.async_llm import AsyncLLM
 
     add_request = AsyncLLM.add_request
-    if hasattr(add_request, "__wrapped__"):
+    if getattr(add_request, "takes_soft_prompts", False):
         return
 
     @functools.wraps(add_request)
     async def with_soft_prompt(
         self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        asked = soft_prompt_arguments(getattr(params, "extra_args", None))
-        if asked:
-            params = params.clone()
-            params.extra_args = {
-                name: value for name, value in params.extra_args.items() if name not in asked
-            }
-            # In a thread: drawing and placing must not hold up the other requests.
-            prompt = await asyncio.to_thread(_mixed, self, prompt, asked)
+        try:
+            asked = soft_prompt_arguments(getattr(params, "extra_args", None))
+            if asked:
+                params = params.clone()
+                params.extra_args = {
+                    name: value for name, value in params.extra_args.items() if name not in asked
+                }
+                # In a thread: drawing and placing must not hold up the other requests.
+                prompt = await asyncio.to_thread(_mixed, self, prompt, asked)
+        except (ConfigError, PlacementError) as error:
+            raise VLLMValidationError(str(error)) from error  # the server answers 400
         return await add_request(self, request_id, prompt, params, *args, **kwargs)
 
+    with_soft_prompt.takes_soft_prompts = True
     AsyncLLM.add_request = with_soft_prompt
 
 
@@ -105,8 +110,11 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
             f"a prompt of {len(placed.token_ids)} tokens, {options.length} of them RSP, leaves no "
             f"room for an output in a context of {model.max_model_len}"
         )
+    seed = asked.get(SEED, 0)
+    if not (isinstance(seed, int) and 0 <= seed < 1 << 64):
+        raise ConfigError(f"{SEED}={seed!r} must be a whole number from 0 to 2^64 - 1")
     record = SoftPromptRecord(
-        seed=asked.get(SEED, 0),
+        seed=seed,
         start=placed.start,
         length=options.length,
         mean=mean,

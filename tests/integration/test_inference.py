@@ -22,17 +22,23 @@ from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.inference.generator import Generator
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.placement import POSITIONS
-from tests.integration.harness import Task
+from tests.digit_model import make_digit_model
 
 QUESTIONS = ("3+4-2", "Compute 9+9-1+5.", "8-3\nand then some more of it: 2+2")
 SERVED = "tiny"
 
 
 @pytest.fixture(scope="module")
-def generators(task: Task) -> Iterator[dict[str, Generator]]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose greedy text a soft prompt changes."""
+    return make_digit_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def generators(model: Path) -> Iterator[dict[str, Generator]]:
     """The two engines on the tiny model, fp32."""
     made = {
-        kind: Generator(str(task.model), options=EngineOptions(kind, "float32", max_num_seqs=16))
+        kind: Generator(str(model), options=EngineOptions(kind, "float32", max_num_seqs=16))
         for kind in ("vllm", "huggingface")
     }
     yield made
@@ -56,7 +62,7 @@ def test_engines_give_the_same_greedy_text(
             )
         ]
     assert texts["vllm"] == texts["huggingface"]
-    assert len(set(texts["vllm"])) > 1
+    assert len(set(texts["vllm"])) > len(texts["vllm"]) / 2
 
 
 @pytest.mark.parametrize("kind", ["vllm", "huggingface"])
@@ -67,15 +73,15 @@ def test_draws_are_independent_or_shared(generators: dict[str, Generator], kind:
         samples = generator.generate(QUESTIONS[1], samples=8, length=8, max_tokens=24, **changes)
         return [sample.text for sample in samples]
 
-    assert len(set(texts(mode="shared", scale=8.0))) == 1
-    assert len(set(texts(scale=8.0))) > 1
+    assert len(set(texts(mode="shared"))) == 1
+    assert len(set(texts())) > 1
     assert texts(temperature=1.0, seed=1) == texts(temperature=1.0, seed=1)
     assert texts(temperature=1.0, seed=1) != texts(temperature=1.0, seed=2)
 
 
-def test_command(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two lengths on the reference engine: samples, metrics, a report each, and a choice."""
-    arguments = ["generate", "--model", str(task.model), "--benchmark", "arithmetic", "--limit"]
+    arguments = ["generate", "--model", str(model), "--benchmark", "arithmetic", "--limit"]
     arguments += ["5", "--template", "plain-chat", "--samples", "3", "--rsp.length", "4,8"]
     arguments += ["--max-tokens", "40", "--engine", "huggingface", "--output", str(tmp_path)]
     assert main(arguments) == 0
@@ -92,13 +98,13 @@ def test_command(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture(scope="module")
-def server(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     """`vllm serve`, as a user starts it; the plug-in comes by its entry point."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
-    command = [Path(sys.executable).with_name("vllm"), "serve", task.model, "--host", "127.0.0.1"]
+    command = [Path(sys.executable).with_name("vllm"), "serve", model, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--served-model-name", SERVED, "--enable-prompt-embeds"]
     command += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8"]
     with log.open("wb") as stream:
@@ -158,14 +164,16 @@ def test_server_without_soft_prompts_is_as_before(
     monkeypatch.setattr(reference, "_template", TEMPLATES["plain-chat"])
     (plain,) = reference.generate(QUESTIONS[1], max_tokens=24)
     assert _ask(server) == plain.text
-    texts = {_ask(server, rsp_length=8, rsp_scale=8.0, rsp_seed=seed) for seed in range(6)}
+    texts = {_ask(server, rsp_length=8, rsp_seed=seed) for seed in range(6)}
     assert len(texts) > 1
     assert _ask(server) == plain.text
 
 
 def test_server_refuses_what_it_does_not_know(server: openai.OpenAI) -> None:
-    with pytest.raises(openai.APIStatusError, match="unknown extra argument rsp_lenght"):
+    with pytest.raises(openai.BadRequestError, match="unknown extra argument rsp_lenght"):
         _ask(server, rsp_lenght=8)
-    with pytest.raises(openai.APIStatusError, match="leaves no room"):
+    with pytest.raises(openai.BadRequestError, match="leaves no room"):
         _ask(server, rsp_length=100_000)
+    with pytest.raises(openai.BadRequestError, match="rsp_seed=-1 must be a whole number"):
+        _ask(server, rsp_length=8, rsp_seed=-1)
     assert _ask(server)  # and lives on

@@ -6,31 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.cli import main
 from rsp_rl.placement import POSITIONS
-from rsp_rl.preflight import load_tokenizer
-from rsp_rl.tiny import make_tiny_model
-from rsp_rl.tiny.tokenizer import END_OF_TURN
+from tests.digit_model import make_digit_model
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model that writes digits alone: text of arbitrary bytes would not encode back."""
+    """A random model of four layers that writes digits."""
     torch.set_num_threads(1)
-    folder = make_tiny_model(tmp_path_factory.mktemp("model") / "tiny", steps=0, num_layers=4)
-    network = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = load_tokenizer(folder)
-    written = tokenizer.convert_tokens_to_ids([*"0123456789", END_OF_TURN])
-    silent = torch.ones(len(tokenizer), dtype=torch.bool)
-    silent[written] = False
-    with torch.no_grad():
-        network.lm_head.weight[silent] = 0
-        network.lm_head.weight[written[-1]] /= 2  # or most answers would be empty
-    network.save_pretrained(folder)
-    return folder
+    return make_digit_model(tmp_path_factory.mktemp("model") / "tiny", num_layers=4)
 
 
 @pytest.fixture(scope="session")
