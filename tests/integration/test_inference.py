@@ -62,7 +62,7 @@ def test_engines_give_the_same_greedy_text(
             )
         ]
     assert texts["vllm"] == texts["huggingface"]
-    assert len(set(texts["vllm"])) > len(texts["vllm"]) / 2
+    assert len(set(texts["vllm"])) > 3
 
 
 @pytest.mark.parametrize("kind", ["vllm", "huggingface"])
