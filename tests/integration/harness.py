@@ -63,10 +63,13 @@ class Run:
         """One metric over the training steps."""
         return [data[name] for data in self.metrics().values() if "rsp/logprob_gap_mean" in data]
 
+    def soft_prompts_file(self, step: int) -> Path:
+        """Where one step's records are dumped."""
+        return self.folder / "samples" / "train" / f"{step}.soft_prompts.jsonl"
+
     def soft_prompts(self, step: int) -> list[dict]:
         """The records of one step's rollouts, without verl's random uid."""
-        file = self.folder / "samples" / "train" / f"{step}.soft_prompts.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [json.loads(line) for line in self.soft_prompts_file(step).read_text().splitlines()]
         return [{name: value for name, value in row.items() if name != "uid"} for row in rows]
 
     def responses(self, step: int) -> list[tuple[str, str]]:

