@@ -54,7 +54,7 @@ class Cluster:
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
         """Its exit status and output."""
         process = self.submit(*arguments, **variables)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
     def processes(self, name: str) -> list[psutil.Process]:
@@ -149,7 +149,7 @@ def test_a_job_outlives_its_client_and_can_be_stopped(cluster: Cluster, script: 
         assert lines[-1], lines
     (job,) = re.findall("submitted (recipe-.*)", "".join(lines))
     client.send_signal(signal.SIGINT)
-    output, _ = client.communicate(timeout=60)
+    output, _ = client.communicate(timeout=300)
     assert client.returncode == 130
     assert f"{job} goes on" in output
     assert f"submit_ray_job.sh stop {job} ends it" in output
