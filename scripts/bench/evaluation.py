@@ -3,7 +3,7 @@
     bash recipes/dapo_rsp_tiny_cpu.sh
     python scripts/bench/evaluation.py --output runs/bench_evaluation --extra-layers 22 \
         --model runs/dapo_rsp_tiny_cpu/checkpoints/global_step_30/merged \
-        sampling.temperature=1.0 sampling.samples=15
+        sampling.temperature=1.0 sampling.samples=30
 
 Each round runs both, each in a process of its own, in turn; every run loads the model, generates
 and ends. The harness also grades every output and writes it to disk. `timeline.png` shows outputs
