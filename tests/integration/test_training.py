@@ -231,7 +231,9 @@ def test_dials_and_truncation_correction_with_a_tool(task: Task, tmp_path: Path)
     """All that goes beyond the paper at once; rollout and actor are still one policy."""
     truncated = ("+correction=tis", "actor_rollout_ref.rollout.top_k=3")
     run = train(tmp_path / "run", task, *PARITY_REWARD, *TOOL_AGENT, *DIALS, *truncated, steps=3)
-    assert_trained(run, steps=3)
+    # With the tool's text in every response, the reward may find all of them right: no gradient.
+    assert run.returncode == 0, run.output[-4000:]
+    assert max(run.metrics()) == 3
     for gap in ("rsp/logprob_gap_mean", "rsp/on/logprob_gap_mean", "rsp/off/logprob_gap_mean"):
         assert max(run.column(gap)) <= ROUNDING
     # Truncation alone is far above rounding; the correction weighs it away.
