@@ -20,13 +20,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rsp_rl.checkpoints import TRACKER
+from rsp_rl.soft_prompt import rollout_seed
 from tests.integration.harness import REPOSITORY, SMALL, Run, Task, kill_tree
 
-#: What ends each of the first two jobs, once the step before is logged.
+#: What ends each of the first three jobs, once it has saved a checkpoint itself.
 FAULTS = {
-    2: ("ray::WorkerDict", r"actor rank [01] died during \w+.* of step 2; started again"),
-    3: ("VLLM::EngineCore", r"vLLM server [01], node 0 died during \w+.* of step 3; started again"),
+    "ray::WorkerDict": r"actor rank [01] died during .* of step \d+; started again",
+    "VLLM::EngineCore": r"vLLM server [01], node 0 died during .* of step \d+; started again",
+    "rsp_rl.train": "exit status 137",
 }
+
+#: A step or two for each of the faults, and some for the last job.
+STEPS = 8
 
 #: From a fault to the next submission.
 BOUND_S = 90
@@ -107,7 +113,7 @@ def cluster() -> Iterator[Cluster]:
         start("head", *head)
         start("worker", f"127.0.0.1:{port}")
         address = f"http://127.0.0.1:{dashboard}"
-        yield Cluster(nodes, {**env, "RAY_ADDRESS": address, "MAX_RETRIES": "2"})
+        yield Cluster(nodes, {**env, "RAY_ADDRESS": address, "MAX_RETRIES": "3"})
     finally:
         for node in reversed(nodes):
             kill_tree(node)
@@ -161,16 +167,16 @@ def test_a_job_outlives_its_client_and_can_be_stopped(cluster: Cluster, script: 
     assert "begun\n" in output
 
 
-@pytest.mark.timeout(1800)  # three starts
+@pytest.mark.timeout(1800)  # four starts
 def test_faults_on_two_nodes(
     cluster: Cluster, task: Task, uninterrupted: Run, tmp_path: Path
 ) -> None:
-    """A rank and vLLM's engine are killed; the third job ends as if nothing was."""
+    """A rank, vLLM's engine and the driver are killed; the fourth job ends as if nothing was."""
     folder = tmp_path / "run"
-    metrics = folder / "metrics.jsonl"
+    tracker = folder / "checkpoints" / TRACKER
     log = tmp_path / "client.log"
     command = ["bash", "scripts/submit_ray_job.sh", "tests/integration/two_node_recipe.sh", *SMALL]
-    command += ["trainer.total_training_steps=4", "trainer.save_freq=1"]
+    command += [f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1"]
     where = {"RUN_DIR": folder, "MODEL_DIR": task.model, "DATA_DIR": task.data}
     env = cluster.env | {name: str(path) for name, path in where.items()}
     with log.open("w") as stream:
@@ -186,12 +192,15 @@ def test_faults_on_two_nodes(
             time.sleep(0.2)
         return happened
 
-    for attempt, (step, (name, _)) in enumerate(FAULTS.items(), start=1):
-        logged = f'"step":{step - 1},'
-        while not wait_for(metrics.is_file() and logged in metrics.read_text()):
+    def saved() -> int:
+        return int(tracker.read_text()) if tracker.is_file() else 0
+
+    for attempt, name in enumerate(FAULTS, start=1):
+        begun = saved()
+        while not wait_for(saved() > begun):
             pass
-        victim = cluster.processes(name)[-1]
-        victim.send_signal(signal.SIGKILL)
+        # The first one: a process that was forked off the driver has the driver's name.
+        cluster.processes(name)[0].send_signal(signal.SIGKILL)
         killed = time.monotonic()
         while not wait_for(f"-retry{attempt}\n" in log.read_text()):
             pass
@@ -199,25 +208,32 @@ def test_faults_on_two_nodes(
 
     assert client.wait(timeout=deadline - time.monotonic()) == 0
     output = log.read_text()
-    for _, message in FAULTS.values():
+    for message in FAULTS.values():
         assert re.search(message, output), message
     assert "SUCCEEDED, exit status 0" in output
 
     run = Run(folder, client.returncode, output)
-    assert max(run.metrics()) == 4
+    assert max(run.metrics()) == STEPS
     assert max(run.column("rsp/logprob_gap_mean")) <= 1e-5
-    # A step whose checkpoint was saved in the moment of the fault is not done again, nor dumped.
-    dumped = [step for step in (1, 2, 3, 4) if run.soft_prompts_file(step).is_file()]
-    assert {1, 2, 4} <= set(dumped)
-    for step in dumped:
+    # A step that was saved in the moment of a fault is not done again, nor dumped.
+    dumped = [step for step in range(1, STEPS + 1) if run.soft_prompts_file(step).is_file()]
+    assert len(dumped) >= STEPS - len(FAULTS)
+    for step in set(dumped) & {1, 2, 3, 4}:
         assert run.soft_prompts(step) == uninterrupted.soft_prompts(step)
         prompts, expected = (
             [prompt for prompt, _ in each.responses(step)] for each in (run, uninterrupted)
         )
         assert prompts == expected
-    shards = (folder / "checkpoints" / "global_step_4" / "actor").glob("model_world_size_2_*.pt")
-    assert len(list(shards)) == 2
-    assert not (folder / "checkpoints" / "global_step_1" / "actor").exists()  # pruned
+    # No prompt came twice, and every draw is that of its place in the run.
+    indices = [{row["prompt_index"] for row in run.soft_prompts(step)} for step in dumped]
+    assert len(set.union(*indices)) == 4 * len(dumped)
+    for step in dumped:
+        for row in run.soft_prompts(step):
+            assert row["seed"] == rollout_seed(42, step, row["prompt_index"], row["rollout"])
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / f"global_step_{STEPS}" / "actor"
+    assert len(list(last.glob("model_world_size_2_*.pt"))) == 2
+    assert not (checkpoints / "global_step_1" / "actor").exists()  # pruned
     # Nothing of a killed run is left to hold memory.
     deadline = time.monotonic() + 30
     while cluster.processes("VLLM::") or cluster.processes("ray::WorkerDict"):

@@ -17,6 +17,7 @@ from rsp_rl import exit_status
 from rsp_rl.run_folder import RunFolder
 from rsp_rl.tiny import make_tiny_model
 from tests.integration.harness import REPOSITORY, Run, Task, train
+from tests.integration.parity_reward import compute_score
 
 #: fp32 on both sides: what rollout and actor may differ by, in nats.
 ROUNDING = 1e-5
@@ -178,9 +179,9 @@ def test_plain_dapo_with_its_optional_parts(task: Task, tmp_path: Path) -> None:
     assert max(run.column("rsp/logprob_gap_mean")) <= ROUNDING
     assert run.column("rsp/rollouts") == [0, 0]
     # Every kept group has rollouts of either kind.
-    scores: dict[str, set[bool]] = {}
+    scores: dict[str, set[float]] = {}
     for prompt, response in run.responses(1):
-        scores.setdefault(prompt, set()).add(len(response) % 2 == 0)
+        scores.setdefault(prompt, set()).add(compute_score("", response, "")["score"])
     assert all(len(kinds) == 2 for kinds in scores.values())
 
 
@@ -231,9 +232,7 @@ def test_dials_and_truncation_correction_with_a_tool(task: Task, tmp_path: Path)
     """All that goes beyond the paper at once; rollout and actor are still one policy."""
     truncated = ("+correction=tis", "actor_rollout_ref.rollout.top_k=3")
     run = train(tmp_path / "run", task, *PARITY_REWARD, *TOOL_AGENT, *DIALS, *truncated, steps=3)
-    # With the tool's text in every response, the reward may find all of them right: no gradient.
-    assert run.returncode == 0, run.output[-4000:]
-    assert max(run.metrics()) == 3
+    assert_trained(run, steps=3)
     for gap in ("rsp/logprob_gap_mean", "rsp/on/logprob_gap_mean", "rsp/off/logprob_gap_mean"):
         assert max(run.column(gap)) <= ROUNDING
     # Truncation alone is far above rounding; the correction weighs it away.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A recipe for tests/integration/test_ray_jobs.py: four steps on two nodes with a rank each.
+# A recipe for tests/integration/test_ray_jobs.py: two nodes with a rank each.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
