@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
 from rsp_rl.analysis.conditions import FOLDERS_HELP, Condition, open_conditions, position_name
-from rsp_rl.analysis.options import add_model_options, chosen_benchmarks
+from rsp_rl.analysis.options import add_analysis, add_model_options, chosen_benchmarks
 from rsp_rl.analysis.spans import BOX, question_positions, reasoning_length
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.summary import csv_text
@@ -104,15 +104,15 @@ class Heatmaps:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze attention`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "attention",
+        run,
         help="attention on soft prompt and question tokens (Figures 2 and 7), Theorem 1",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="DIR", help=FOLDERS_HELP)
     add_model_options(parser, Path("analysis/attention"))
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rsp_rl.analysis.options import add_analysis
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
-from rsp_rl.inference.requests import KINDS, EngineOptions
+from rsp_rl.inference.options import add_engine_options, engine_options
 from rsp_rl.options import ConfigError
 
 _GREEDY = {"temperature": 0.0}
@@ -40,11 +41,12 @@ FIGURES: dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]] = {
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze evaluate`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "evaluate",
+        run,
         help="make the evaluations that a figure needs",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figure", choices=list(FIGURES))
     parser.add_argument("overrides", nargs="*", help="as for `rsp-rl eval`, such as rsp.length=10")
@@ -55,12 +57,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="gets a folder a condition")
     parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
-    parser.add_argument("--engine", choices=KINDS, default="vllm")
-    parser.add_argument("--dtype", default="auto", help="bfloat16 on a GPU, float32 without one")
-    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs an engine")
-    parser.add_argument("--data-parallel", type=int, default=1, help="vLLM engines")
-    parser.add_argument("--max-num-seqs", type=int, default=256, help="samples at once an engine")
-    parser.set_defaults(func=run)
+    add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,13 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     base = load_protocol(args.protocol, args.overrides)
     protocols = condition_protocols(args.figure, base, samples=args.samples)
-    engine = EngineOptions(
-        kind=args.engine,
-        dtype=args.dtype,
-        tensor_parallel=args.tensor_parallel,
-        data_parallel=args.data_parallel,
-        max_num_seqs=args.max_num_seqs,
-    )
+    engine = engine_options(args)
     model = resolve_model_folder(args.model)
     failed = False
     for name, protocol in protocols.items():

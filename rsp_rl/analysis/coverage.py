@@ -26,6 +26,8 @@ from rsp_rl.analysis.conditions import (
     open_conditions,
     shared_benchmarks,
 )
+from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.reading import AskedProblem
@@ -72,16 +74,16 @@ class ProblemCoverage:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze coverage`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "coverage",
+        run,
         help="problems that only one of two conditions solves, side by side (Table 10)",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("first", metavar="DIR", help=FOLDERS_HELP)
     parser.add_argument("second", metavar="DIR")
     parser.add_argument("--output", type=Path, default=Path("analysis/coverage"))
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,13 +92,15 @@ def run(args: argparse.Namespace) -> int:
     pair = open_conditions([args.first, args.second], lambda p: names[p.rsp.enabled])
     problems = coverage(*pair)
     first, second = (condition.name for condition in pair)
-    text = to_markdown(problems, first, second)
     args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "coverage.md", text)
-    write_whole(args.output / "coverage.csv", to_csv(problems))
     write_whole(args.output / "coverage.html", to_html(problems, first, second))
-    plots.save(draw(problems, first, second), args.output / "coverage.png")
-    print(f"{text}\nwritten to {args.output}")
+    write_analysis(
+        args.output,
+        "coverage",
+        markdown=to_markdown(problems, first, second),
+        csv=to_csv(problems),
+        figure=draw(problems, first, second),
+    )
     return 0
 
 

@@ -32,10 +32,11 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_model_options, chosen_benchmarks, count
+from rsp_rl.analysis.options import add_analysis, add_model_options, chosen_benchmarks, count
+from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.run_folder import RunFolderError, write_json, write_whole
+from rsp_rl.run_folder import RunFolderError, write_json
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.teacher_forcing import ForcedModel
@@ -74,16 +75,16 @@ class Profile:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze distributions`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "distributions",
+        run,
         help="entropy, top-1, varentropy along the answer (Figures 3 and 6, Table 9)",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
     parser.add_argument("--bins", type=count, default=50, help="positions shown (%(default)s)")
     add_model_options(parser, Path("analysis/distributions"))
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,13 +103,15 @@ def run(args: argparse.Namespace) -> int:
                 model, condition, benchmark, args.bins, args.problems, args.samples
             )
         del model
-    text = to_markdown(profiles)
     args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "distributions.md", text)
-    write_whole(args.output / "distributions.csv", to_csv(profiles))
     write_json(args.output / "distributions.json", to_json(profiles))
-    plots.save(draw(profiles), args.output / "distributions.png")
-    print(f"{text}\nwritten to {args.output}")
+    write_analysis(
+        args.output,
+        "distributions",
+        markdown=to_markdown(profiles),
+        csv=to_csv(profiles),
+        figure=draw(profiles),
+    )
     return 0
 
 

@@ -29,12 +29,13 @@ from rsp_rl.analysis.conditions import (
     shared_benchmarks,
 )
 from rsp_rl.analysis.embedders import DEFAULT, NGRAMS, Embedder, get_embedder
-from rsp_rl.analysis.options import chosen_benchmarks, count
+from rsp_rl.analysis.options import add_analysis, chosen_benchmarks, count
+from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
 from rsp_rl.evaluation.summary import csv_text, markdown_row
 from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError, write_whole
+from rsp_rl.run_folder import RunFolderError
 
 MEASURES = ("pairwise", "inter-cluster", "intra-cluster")
 
@@ -67,11 +68,12 @@ Table = dict[str, dict[str, dict[str, Distance]]]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze diversity`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "diversity",
+        run,
         help="semantic distances between a problem's answers (Table 4)",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
     parser.add_argument(
@@ -85,7 +87,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--benchmark", action="append", help="default: all that are finished")
     parser.add_argument("--problems", type=count, help="only the first so many")
     parser.add_argument("--output", type=Path, default=Path("analysis/diversity"))
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -105,13 +106,13 @@ def run(args: argparse.Namespace) -> int:
         }
         for benchmark in benchmarks
     }
-    text = to_markdown(table, args.embedder, clustering)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "diversity.md", text)
-    write_whole(args.output / "diversity.csv", to_csv(table))
-    plots.save(draw(table), args.output / "diversity.png")
-    print(text)
-    print(f"diversity  {args.output}")
+    write_analysis(
+        args.output,
+        "diversity",
+        markdown=to_markdown(table, args.embedder, clustering),
+        csv=to_csv(table),
+        figure=draw(table),
+    )
     return 0
 
 

@@ -31,13 +31,13 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_model_options, chosen_benchmarks
+from rsp_rl.analysis.options import add_analysis, add_model_options, chosen_benchmarks
+from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import Estimate
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
 from rsp_rl.evaluation.summary import csv_text, markdown_row
 from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -81,15 +81,15 @@ class TopLogits:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze first-token`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "first-token",
+        run,
         help="what soft prompts and temperatures do to the first token (Table 3)",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
     add_model_options(parser, Path("analysis/first_token"))
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,12 +113,13 @@ def run(args: argparse.Namespace) -> int:
             rows = measure(model, benchmark, condition.name, args.problems, args.samples)
             table[benchmark] |= estimates(rows)
         del model
-    text = to_markdown(table)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "first_token.md", text)
-    write_whole(args.output / "first_token.csv", to_csv(table))
-    plots.save(draw(table), args.output / "first_token.png")
-    print(f"{text}\nwritten to {args.output}")
+    write_analysis(
+        args.output,
+        "first_token",
+        markdown=to_markdown(table),
+        csv=to_csv(table),
+        figure=draw(table),
+    )
     return 0
 
 

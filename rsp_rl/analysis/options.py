@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rsp_rl.options import ConfigError
 from rsp_rl.soft_prompt import DTYPES
+
+
+def add_analysis(
+    commands: argparse._SubParsersAction,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    help: str,
+    description: str | None,
+) -> argparse.ArgumentParser:
+    """Register `analyze NAME`, described by its module's docstring."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(func=run)
+    return parser
 
 
 def add_model_options(parser: argparse.ArgumentParser, output: Path) -> None:

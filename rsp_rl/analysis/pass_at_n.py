@@ -23,11 +23,12 @@ from rsp_rl.analysis.conditions import (
     open_conditions,
     shared_benchmarks,
 )
+from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import Cell, Estimate, percent
 from rsp_rl.evaluation.metrics import bootstrap_means, interval, pass_at_k
 from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.run_folder import write_whole
 
 Curves = dict[str, dict[str, list[Cell]]]
 """Pass@1, pass@2, ... by benchmark and condition."""
@@ -35,26 +36,27 @@ Curves = dict[str, dict[str, list[Cell]]]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze pass-at-n`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "pass-at-n",
+        run,
         help="pass@N of several conditions (Figure 4)",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
     parser.add_argument("--output", type=Path, default=Path("analysis/pass_at_n"))
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write `pass_at_n.csv`, `pass_at_n.md` and `pass_at_n.png`; print the table."""
     curves = pass_curves(open_conditions(args.folders, draw_name))
-    text = to_markdown(curves)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "pass_at_n.md", text)
-    write_whole(args.output / "pass_at_n.csv", to_csv(curves))
-    plots.save(draw(curves), args.output / "pass_at_n.png")
-    print(f"{text}\nwritten to {args.output}")
+    write_analysis(
+        args.output,
+        "pass_at_n",
+        markdown=to_markdown(curves),
+        csv=to_csv(curves),
+        figure=draw(curves),
+    )
     return 0
 
 

@@ -25,10 +25,12 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
+from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import HEADLINE, Cell, estimate, percent
 from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.run_folder import RunFolderError, write_whole
+from rsp_rl.run_folder import RunFolderError
 
 MEAN = "mean"
 
@@ -40,27 +42,28 @@ Table = dict[str, dict[str, dict[str, Cell]]]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze positions`."""
-    parser = commands.add_parser(
+    parser = add_analysis(
+        commands,
         "positions",
+        run,
         help="accuracy by model, position and benchmark (Tables 2 and 6)",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
     parser.add_argument("--output", type=Path, default=Path("analysis/positions"))
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write `positions.md`, `positions.csv` and `positions.png`; print the table."""
     conditions = open_conditions(args.folders, position_name)
     table = position_table(conditions)
-    text = to_markdown(table)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "positions.md", text)
-    write_whole(args.output / "positions.csv", to_csv(table, conditions))
-    plots.save(draw(table), args.output / "positions.png")
-    print(f"{text}\nwritten to {args.output}")
+    write_analysis(
+        args.output,
+        "positions",
+        markdown=to_markdown(table),
+        csv=to_csv(table, conditions),
+        figure=draw(table),
+    )
     return 0
 
 

@@ -318,7 +318,7 @@ def _write(file: Path, rows: list[dict[str, Any]]) -> None:
     partial = file.with_name(f".{file.stem}.{os.getpid()}.parquet")
     try:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
-        check_dataset(str(partial), single_turn=True)
+        check_dataset(str(partial))
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

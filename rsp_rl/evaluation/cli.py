@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from rsp_rl.inference.options import add_engine_options, engine_options
 from rsp_rl.options import ConfigError
 from rsp_rl.run_folder import RunFolderError
 
@@ -62,16 +63,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         default="yes",
         help="keep the Hugging Face folders that are made of checkpoints (default: yes)",
     )
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--dtype", default="auto", help="bfloat16 on a GPU, float32 without one")
-    engine.add_argument("--tensor-parallel", type=int, default=1, help="GPUs an engine")
-    engine.add_argument(
-        "--data-parallel", type=int, default=1, help="engines; more than one run on Ray"
-    )
-    engine.add_argument("--ray-address", help="Ray cluster for several engines (default: here)")
-    engine.add_argument("--max-num-seqs", type=int, default=256, help="samples at once an engine")
-    engine.add_argument("--max-model-len", type=int, help="default: the model's own")
-    engine.add_argument("--gpu-memory-utilization", type=float, default=0.9)
+    add_engine_options(parser)
     parser.add_argument(
         "--rescore",
         type=Path,
@@ -107,19 +99,10 @@ def run(args: argparse.Namespace) -> int:
     from rsp_rl.evaluation.runner import evaluate
     from rsp_rl.evaluation.sweep import Sweep, outcome_line, write_outputs
     from rsp_rl.evaluation.trained_run import TrainedRun, checkpoint_run
-    from rsp_rl.inference.requests import EngineOptions
     from rsp_rl.preflight import resolve_model_folder
 
     protocol = load_protocol(args.protocol, args.overrides)
-    engine = EngineOptions(
-        dtype=args.dtype,
-        tensor_parallel=args.tensor_parallel,
-        data_parallel=args.data_parallel,
-        max_num_seqs=args.max_num_seqs,
-        max_model_len=args.max_model_len,
-        gpu_memory_utilization=args.gpu_memory_utilization,
-        ray_address=args.ray_address,
-    )
+    engine = engine_options(args)
     # A changed protocol is another one: its results do not mix with the original's.
     changed = args.overrides and protocol.name == load_protocol(args.protocol).name
     results = f"{protocol.name}-{protocol.fingerprint()[:6]}" if changed else protocol.name

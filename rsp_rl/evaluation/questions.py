@@ -12,9 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from rsp_rl.data.benchmarks import Problem
 from rsp_rl.data.templates import get_template
 from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol
-from rsp_rl.inference.prompts import Sampling, sample_requests, sample_seeds
+from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Request
-from rsp_rl.options import ConfigError
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,9 @@ def questions(
     )
     for problem in problems:
         placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
-        if context is not None and len(placed.token_ids) >= context:
-            raise ConfigError(
-                f"{plan.benchmark}, problem {problem.id}: a prompt of {len(placed.token_ids)} "
-                f"tokens, {rsp.length} of them RSP, leaves no room for an output in a context of "
-                f"{context}; use a model with a longer one, or a smaller rsp.length"
-            )
+        check_room(
+            placed, rsp.length, context, f"the prompt of {plan.benchmark}, problem {problem.id}"
+        )
         token_bytes = np.asarray(placed.token_ids, dtype=np.int64).tobytes()
         prompt_hash = hashlib.blake2b(token_bytes, digest_size=8).hexdigest()
         requests = sample_requests(

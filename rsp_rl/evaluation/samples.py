@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import get_type_hints
 
 from rsp_rl.evaluation.folder import Sample
@@ -83,7 +82,7 @@ def _line(sample: Sample) -> str:
     return json.dumps(sample) + "\n"
 
 
-class SampleFile:
+class SampleFile(contextlib.AbstractContextManager):
     """One benchmark's samples while they are generated.
 
     Lines stand in the order in which they finished; `finish` puts them into that of the problems,
@@ -135,13 +134,5 @@ class SampleFile:
         with contextlib.suppress(OSError):  # what could not be flushed was already reported
             self._appending.close()
 
-    def __enter__(self) -> SampleFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.data.templates import TEMPLATES
-from rsp_rl.inference.requests import KINDS
+from rsp_rl.inference.options import add_engine_options, engine_options
 from rsp_rl.options import MODES
 from rsp_rl.placement import POSITIONS
 
@@ -67,12 +67,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     rsp.add_argument("--rsp.scale", dest="rsp_scale", type=float, default=1.0, help="of sigma_E")
     rsp.add_argument("--rsp.seed", dest="rsp_seed", type=int, default=42)
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--engine", choices=KINDS, default="vllm")
-    engine.add_argument("--dtype", default="auto", help="bfloat16 on a GPU, float32 without one")
-    engine.add_argument("--tensor-parallel", type=int, default=1, help="GPUs an engine")
-    engine.add_argument("--data-parallel", type=int, default=1, help="vLLM engines")
-    engine.add_argument("--max-num-seqs", type=int, default=256, help="samples at once an engine")
+    add_engine_options(parser)
     parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
     parser.add_argument("--output", type=Path, help="where to write (default: runs/generate/MODEL)")
     parser.set_defaults(func=run)
@@ -96,16 +91,9 @@ def run(args: argparse.Namespace) -> int:
     from rsp_rl.evaluation.folder import EvaluationFolder
     from rsp_rl.evaluation.runner import evaluate
     from rsp_rl.evaluation.sweep import outcome_line, write_outputs
-    from rsp_rl.inference.requests import EngineOptions
     from rsp_rl.preflight import resolve_model_folder
 
-    engine = EngineOptions(
-        kind=args.engine,
-        dtype=args.dtype,
-        tensor_parallel=args.tensor_parallel,
-        data_parallel=args.data_parallel,
-        max_num_seqs=args.max_num_seqs,
-    )
+    engine = engine_options(args)
     # All of them first: a bad setting must not show after the first length's hours.
     protocols = {length: _protocol(args, length) for length in args.rsp_lengths}
     model = resolve_model_folder(args.model)
@@ -114,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     folders: dict[int, EvaluationFolder] = {}
     failed = False
     for length, protocol in protocols.items():
-        label = f"{args.engine}-{args.rsp_position}{length}-{protocol.fingerprint()[:6]}"
+        label = f"{args.kind}-{args.rsp_position}{length}-{protocol.fingerprint()[:6]}"
         folder = folders[length] = EvaluationFolder(root / label)
         outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
         print(f"L = {length}: {outcome_line(outcome)}", file=sys.stderr)

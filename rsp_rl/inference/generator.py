@@ -9,19 +9,20 @@ with Generator("Qwen/Qwen2.5-Math-1.5B-Instruct") as generator:
 
 from __future__ import annotations
 
-from types import TracebackType
+from contextlib import AbstractContextManager
+from functools import cached_property
 
 from rsp_rl.data.templates import get_template
-from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.embedding_stats import EmbeddingStats, embedding_stats
 from rsp_rl.inference.engines import start_engines
-from rsp_rl.inference.prompts import Sampling, sample_requests, sample_seeds
+from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Completion, EngineOptions
-from rsp_rl.options import ConfigError, Mode, RspOptions
+from rsp_rl.options import Mode, RspOptions
 from rsp_rl.placement import Position
 from rsp_rl.preflight import check_model, load_tokenizer, resolve_model_folder
 
 
-class Generator:
+class Generator(AbstractContextManager):
     """A loaded model that answers questions, with or without soft prompts.
 
     Args:
@@ -38,14 +39,18 @@ class Generator:
     ) -> None:
         self._template = get_template(template)
         self._options = options or EngineOptions()
-        folder = resolve_model_folder(model)
-        self._tokenizer = load_tokenizer(folder)
-        config = check_model(folder)
+        self._folder = resolve_model_folder(model)
+        self._tokenizer = load_tokenizer(self._folder)
+        config = check_model(self._folder)
         self._context = self._options.max_model_len or getattr(
             config, "max_position_embeddings", None
         )
-        self._law = embedding_stats(folder)
-        self._engines = start_engines(folder, self._options, soft_prompts=True)
+        self._engines = start_engines(self._folder, self._options, soft_prompts=True)
+
+    @cached_property
+    def _law(self) -> EmbeddingStats:
+        """Read when the first soft prompt is asked for: a large table takes seconds."""
+        return embedding_stats(self._folder)
 
     def generate(
         self,
@@ -90,15 +95,11 @@ class Generator:
             mode=mode,
             scale=scale,
             seed=seed,
-            mean=self._law.mean,
-            std=self._law.std,
+            mean=self._law.mean if length else None,
+            std=self._law.std if length else None,
         )
         placed = self._template.place(self._tokenizer, question, length, position)
-        if self._context is not None and len(placed.token_ids) >= self._context:
-            raise ConfigError(
-                f"a prompt of {len(placed.token_ids)} tokens, {length} of them RSP, leaves no room "
-                f"for an answer in a context of {self._context}"
-            )
+        check_room(placed, length, self._context, "the prompt")
         end_of_turn = self._template.end_of_turn(self._tokenizer)
         sampling = Sampling(
             temperature=temperature,
@@ -123,13 +124,5 @@ class Generator:
         """Free what the engine holds."""
         self._engines.close()
 
-    def __enter__(self) -> Generator:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

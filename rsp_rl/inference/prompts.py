@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsp_rl.inference.requests import Request
-from rsp_rl.options import RspOptions
+from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import PlacedPrompt, placeholder_id
 from rsp_rl.soft_prompt import SoftPromptRecord
 
@@ -111,6 +111,26 @@ def sample_seeds(
             sampling=sample_seed(sampling_seed, group, prompt, number),
             # A name of its own: a draw must not follow from the seed of the sampling.
             draw=sample_seed(rsp.seed, f"rsp/{group}", prompt, drawn),
+        )
+
+
+def check_room(placed: PlacedPrompt, length: int, context: int | None, prompt: str) -> None:
+    """Make sure that a prompt, its soft prompt included, leaves room for an output.
+
+    Args:
+        placed: The prompt.
+        length: L of the tokens in it.
+        context: Longest prompt with output that the model takes, in tokens, if there is a limit.
+        prompt: What the error calls it.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    if context is not None and len(placed.token_ids) >= context:
+        raise ConfigError(
+            f"{prompt} has {len(placed.token_ids)} tokens, {length} of them RSP, and leaves no "
+            f"room for an output in a context of {context}; use a model with a longer one, or a "
+            "smaller L"
         )
 
 

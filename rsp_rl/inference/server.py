@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.inference.prompts import check_room
 from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
 from rsp_rl.placement import PlacementError, place_in_tokens, placeholder_id
 from rsp_rl.preflight import resolve_model_folder
@@ -105,11 +106,7 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
         return prompt
     tokenizer = engine.get_tokenizer()
     placed = place_in_tokens(tokenizer, list(token_ids), options.length, options.position)
-    if len(placed.token_ids) >= model.max_model_len:
-        raise ConfigError(
-            f"a prompt of {len(placed.token_ids)} tokens, {options.length} of them RSP, leaves no "
-            f"room for an output in a context of {model.max_model_len}"
-        )
+    check_room(placed, options.length, model.max_model_len, "the prompt")
     seed = asked.get(SEED, 0)
     if not (isinstance(seed, int) and 0 <= seed < 1 << 64):
         raise ConfigError(f"{SEED}={seed!r} must be a whole number from 0 to 2^64 - 1")

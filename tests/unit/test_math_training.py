@@ -228,6 +228,20 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
         write_training_set(tmp_path / "out", [_problem("Q?")], [], [], "qwen-boxed")
 
 
+def test_written_files_are_ones_that_training_takes(tmp_path: Path) -> None:
+    problems = [_problem("One?", row=1), _problem("Two?", row=2), _problem("Held out?", row=3)]
+    held_out = [Problem("math500", "a.json", "held out?", "4")]
+    counts = write_training_set(tmp_path, problems, held_out, ["held out?"], "qwen-boxed")
+    assert counts.kept == 2
+    assert check_dataset(str(tmp_path / "train.parquet")) == 2
+    assert check_dataset(str(tmp_path / "validation.parquet")) == 1
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "train.parquet",
+        "validation.parquet",
+        "counts.json",
+    }
+
+
 def _run_script(*arguments: str) -> int:
     script = runpy.run_path(str(REPO / "scripts" / "prepare_data.py"))
     return script["main"](arguments)
@@ -256,8 +270,8 @@ def test_the_real_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "counts.json",
     }
     train = pq.read_table(output / "train.parquet").to_pylist()
-    assert check_dataset(str(output / "train.parquet"), single_turn=True) == len(train)
-    assert check_dataset(str(output / "validation.parquet"), single_turn=True) == 100
+    assert check_dataset(str(output / "train.parquet")) == len(train)
+    assert check_dataset(str(output / "validation.parquet")) == 100
     indices = [row["extra_info"]["index"] for row in train]
     assert len(set(indices)) == len(indices) == counts["kept"]
     finder = DuplicateFinder(p.question for p in load_benchmark("math500", REAL_FILES))

@@ -1,0 +1,19 @@
+"""What every analysis leaves behind: a table to read, a table to compute with, a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from rsp_rl.evaluation import plots
+from rsp_rl.run_folder import write_whole
+
+
+def write_analysis(folder: Path, name: str, *, markdown: str, csv: str, figure: Figure) -> None:
+    """Write `<name>.md`, `<name>.csv` and `<name>.png`; print the table and where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / f"{name}.md", markdown)
+    write_whole(folder / f"{name}.csv", csv)
+    plots.save(figure, folder / f"{name}.png")
+    print(f"{markdown}\nwritten to {folder}")
