@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import torch
 
 from rsp_rl.injection import draw_rows
+from rsp_rl.options import RspOptions
 from rsp_rl.placement import Position
 
 if TYPE_CHECKING:
@@ -103,12 +104,12 @@ class Comparator(ABC):
     paths: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def check(self, model: Path, length: int) -> str | None:
+    def check(self, model: Path, rsp: RspOptions) -> str | None:
         """Make sure, without loading the model, that the method can be used with it.
 
         Args:
             model: Its Hugging Face folder.
-            length: L.
+            rsp: How many vectors there are, and where.
 
         Returns:
             What tells the trained parameters from others; None where nothing is trained.

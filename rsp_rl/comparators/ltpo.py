@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from rsp_rl.comparators.interface import Comparator, HostModel
-from rsp_rl.options import ConfigError
+from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import Position
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Ltpo(Comparator):
             if getattr(self, name) < 1:
                 raise ConfigError(f"comparator.{name}={getattr(self, name)!r} must be at least 1")
 
-    def check(self, model: Path, length: int) -> None:
+    def check(self, model: Path, rsp: RspOptions) -> None:
         """See `Comparator.check`."""
         from transformers import AutoConfig  # here: the settings alone need no transformers
 
@@ -114,9 +114,9 @@ def confidence(logits_NV: torch.Tensor, top_k: int) -> torch.Tensor:
 
 
 def policy_gradient(noise_LD: torch.Tensor, reward: float, sigma: float) -> torch.Tensor:
-    """REINFORCE's estimate from one candidate: R times the gradient of log N(H + noise; H, sigma^2).
+    """REINFORCE's estimate from one candidate, H + noise: R grad_H log N(H + noise; H, sigma^2).
 
-    That gradient, with respect to the mean H, is noise / sigma^2.
+    The gradient of a normal log-density with respect to its mean is noise / sigma^2.
     """
     return reward * noise_LD / sigma**2
 

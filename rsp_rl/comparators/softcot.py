@@ -24,9 +24,9 @@ from torch import nn
 
 from rsp_rl.comparators.interface import Comparator, HostModel
 from rsp_rl.comparators.trained_file import TrainedFile, load_trained
-from rsp_rl.comparators.training import Answered, descend, shuffled_batches
+from rsp_rl.comparators.training import Answered, TrainingSettings, descend, shuffled_batches
 from rsp_rl.evaluation.provenance import weights_digest
-from rsp_rl.options import ConfigError
+from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import Position, place_in_chat, placeholder_id
 from rsp_rl.run_folder import RunFolderError
 
@@ -61,10 +61,10 @@ class SoftCot(Comparator):
     trained: str
     assistant: str | None = None
 
-    def check(self, model: Path, length: int) -> str:
+    def check(self, model: Path, rsp: RspOptions) -> str:
         """See `Comparator.check`."""
         file = self._load()
-        file.check(model, length, file.tensors["weight"].shape[0])
+        file.check(model, rsp, file.tensors["weight"].shape[0])
         assistant = self._assistant_folder(file)
         if weights_digest(assistant) != file.how["assistant_weights"]:
             raise RunFolderError(
@@ -109,7 +109,7 @@ def resolve_assistant(name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class SoftCotTraining:
+class SoftCotTraining(TrainingSettings):
     """Hyper-parameters.
 
     Vectors, epochs and batch are those of the authors' README (Llama-3.1-8B-Instruct with
@@ -143,13 +143,14 @@ class Assistant:
     """
 
     def __init__(self, folder: Path, host: HostModel) -> None:
-        from transformers import AutoModel
+        from transformers import AutoModelForCausalLM
 
         from rsp_rl.preflight import load_tokenizer
 
         self._tokenizer = load_tokenizer(folder)
-        network = AutoModel.from_pretrained(folder, dtype=host.network.dtype).eval()
-        self._network = network.to(host.network.device).requires_grad_(False)
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=host.network.dtype).eval()
+        # Without its output layer: what is wanted is what goes into that.
+        self._network = network.base_model.to(host.network.device).requires_grad_(False)
         self.hidden_size: int = network.config.get_text_config().hidden_size
 
     @torch.no_grad()
@@ -160,9 +161,7 @@ class Assistant:
             PlacementError: If its tokenizer has no chat template.
         """
         asked = _REQUEST.format(length=length, question=question)
-        placed = place_in_chat(
-            self._tokenizer, [{"role": "user", "content": asked}], 0, "prefix"
-        )
+        placed = place_in_chat(self._tokenizer, [{"role": "user", "content": asked}], 0, "prefix")
         opening = self._tokenizer.encode(_ANSWER.format(length=length), add_special_tokens=False)
         token_ids = placed.token_ids + opening + [placeholder_id(self._tokenizer)] * length
         ids_1T = torch.tensor([token_ids], device=self._network.device)
@@ -213,13 +212,10 @@ def train(
         Weight [d, d_assistant] and bias [d], float32, and each epoch's mean loss, in nats a token.
 
     Raises:
-        ConfigError: If there is nothing to train, or nothing to train on.
+        ConfigError: If there are no problems.
     """
-    if settings.length < 1 or settings.epochs < 1 or not solved:
-        raise ConfigError(
-            f"SoftCoT trains a projection of {settings.length} hidden states in {settings.epochs} "
-            f"epochs on {len(solved)} problems; it needs one of each at least"
-        )
+    if not solved:
+        raise ConfigError("SoftCoT has no solved problems to train on; it needs one at least")
     generator = torch.Generator().manual_seed(settings.seed)
     device = host.network.device
     projection = _new_projection(assistant.hidden_size, host.hidden_size, generator).to(device)

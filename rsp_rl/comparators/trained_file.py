@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from rsp_rl.embedding_table import open_embedding_table
 from rsp_rl.evaluation.provenance import weights_digest
-from rsp_rl.options import ConfigError
+from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.run_folder import RunFolderError, write_json, write_whole
 
 FILE = "soft_prompt.safetensors"
@@ -27,7 +27,7 @@ FILE = "soft_prompt.safetensors"
 _KEY = "rsp_rl"
 
 #: What every description says.
-_DESCRIPTION = ("method", "length", "model", "weights")
+_DESCRIPTION = ("method", "length", "position", "model", "weights")
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class TrainedFile:
     how: dict[str, Any]
     digest: str
 
-    def check(self, model: Path, length: int, width: int) -> None:
-        """Make sure that the file is for this model and this L.
+    def check(self, model: Path, rsp: RspOptions, width: int) -> None:
+        """Make sure that the file is for this model, L and position.
 
         Args:
             model: Hugging Face folder.
-            length: L.
+            rsp: How many vectors are wanted, and where.
             width: d of what the trained parameters give.
 
         Raises:
             RunFolderError: If it is for another model.
-            ConfigError: If it is for another L.
+            ConfigError: If it is for another L or position.
         """
         if (hidden_size := open_embedding_table(model).hidden_size) != width:
             raise RunFolderError(
@@ -68,22 +68,22 @@ class TrainedFile:
                 f"{self.file} was trained for {self.how['model']}, and {model} has other weights; "
                 "train one for this model: rsp-rl train-comparator"
             )
-        if self.how["length"] != length:
-            raise ConfigError(
-                f"rsp.length={length}, but {self.file} was trained for L = {self.how['length']}; "
-                f"set rsp.length={self.how['length']}"
-            )
+        for name in ("length", "position"):
+            if (trained := self.how[name]) != getattr(rsp, name):
+                raise ConfigError(
+                    f"rsp.{name}={getattr(rsp, name)}, but {self.file} was trained with {trained}; "
+                    f"set rsp.{name}={trained}"
+                )
 
 
-def save_trained(
-    folder: Path, tensors: Mapping[str, torch.Tensor], how: Mapping[str, Any]
-) -> Path:
+def save_trained(folder: Path, tensors: Mapping[str, torch.Tensor], how: Mapping[str, Any]) -> Path:
     """Write a training's result, whole or not at all.
 
     Args:
         folder: Where it goes.
         tensors: Parameters by name.
-        how: Plain types; `method`, `length`, `model` and `weights` (the model's digest) among them.
+        how: Plain types; `method`, `length`, `position`, `model` and `weights` (the model's digest)
+            among them.
 
     Returns:
         The file.

@@ -9,18 +9,35 @@ loss a token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
 
 from rsp_rl.comparators.interface import HostModel
+from rsp_rl.options import ConfigError
 
 if TYPE_CHECKING:
     from rsp_rl.inference.requests import Request
 
 #: Losses of an answer's tokens, [N], from the logits [N, V] that chose them and the tokens [N].
 TokenLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+#: Hyper-parameters that may be 0; all others must be above it, and a seed may be anything.
+_FROM_ZERO = ("weight_decay", "temperature")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What the trainings have in common: the checks of their numbers."""
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self) if field.name != "seed"):
+            value = getattr(self, name)
+            if not (value > 0 or (value == 0 and name in _FROM_ZERO)):
+                bound = "from 0 on" if name in _FROM_ZERO else "above 0"
+                raise ConfigError(f"--{name.replace('_', '-')} {value} must be {bound}")
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,6 @@ def descend(
 
 
 def shuffled_batches(count: int, size: int, generator: torch.Generator) -> list[list[int]]:
-    """The numbers below `count` in random order, `size` at a time; the last batch may be smaller."""
+    """The numbers below `count` in random order, `size` at a time; the last ones may be fewer."""
     order = torch.randperm(count, generator=generator).tolist()
     return [order[first : first + size] for first in range(0, count, size)]

@@ -19,8 +19,8 @@ import torch
 
 from rsp_rl.comparators.interface import Comparator, HostModel
 from rsp_rl.comparators.trained_file import TrainedFile, load_trained
-from rsp_rl.comparators.training import Answered, descend, shuffled_batches
-from rsp_rl.options import ConfigError
+from rsp_rl.comparators.training import Answered, TrainingSettings, descend, shuffled_batches
+from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import Position
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class Ttsv(Comparator):
 
     trained: str
 
-    def check(self, model: Path, length: int) -> str:
+    def check(self, model: Path, rsp: RspOptions) -> str:
         """See `Comparator.check`."""
         file = self._load()
-        file.check(model, length, file.tensors[PREFIX].shape[1])
+        file.check(model, rsp, file.tensors[PREFIX].shape[1])
         return file.digest
 
     def start(self, host: HostModel) -> Prefix:
@@ -75,7 +75,7 @@ class Prefix:
 
 
 @dataclass(frozen=True)
-class TtsvTraining:
+class TtsvTraining(TrainingSettings):
     """Hyper-parameters; defaults are those of the authors' `train.sh` and `train.py`.
 
     Their name for that run says 30 epochs, its settings 20. Its batch of 16 is 8 on each of two
@@ -144,13 +144,10 @@ def train(
         The prefix, float32 [L, d], and the mean entropy of each epoch's answers, in nats a token.
 
     Raises:
-        ConfigError: If there is nothing to train, or nothing to train on.
+        ConfigError: If there are no problems.
     """
-    if settings.length < 1 or not epochs or not epochs[0]:
-        raise ConfigError(
-            f"TTSV trains {settings.length} vectors in {len(epochs)} epochs on "
-            f"{len(epochs[0]) if epochs else 0} problems; it needs one of each at least"
-        )
+    if not any(epochs):
+        raise ConfigError("TTSV has no problems to train on; it needs one at least")
     host, generator = engine.host, torch.Generator().manual_seed(settings.seed)
     prefix_LD = torch.randn(settings.length, host.hidden_size, generator=generator)
     prefix_LD = prefix_LD.to(host.network.device).requires_grad_()

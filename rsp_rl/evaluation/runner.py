@@ -84,10 +84,7 @@ def evaluate(
     config = check_model(model)
     tokenizer = load_tokenizer(model)
     context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
-    trained = None
-    if protocol.comparator is not None:
-        check_comparator_engine(engine, protocol.comparator)
-        trained = protocol.comparator.check(model, protocol.rsp.length)
+    trained = check_comparator(protocol, model, engine)
     protocol = _with_law(protocol, model, law)
     outcome = Outcome()
     asked: dict[str, list[Question]] = {}
@@ -116,6 +113,22 @@ def evaluate(
                 outcome.failed[name] = str(error)
         outcome.generated = _ask(books, model, engine, protocol, progress, on_graded)
     return outcome
+
+
+def check_comparator(protocol: Protocol, model: Path, engine: EngineOptions) -> str | None:
+    """Make sure that the protocol's comparator, if it has one, can be used.
+
+    Returns:
+        What tells its trained parameters from others (`Comparator.check`).
+
+    Raises:
+        ConfigError: If the engine cannot run it, or a setting does not suit the model.
+        RunFolderError: If its trained parameters cannot be used.
+    """
+    if protocol.comparator is None:
+        return None
+    check_comparator_engine(engine, protocol.comparator)
+    return protocol.comparator.check(model, protocol.rsp)
 
 
 def is_complete(folder: StepFolder, protocol: Protocol) -> bool:
@@ -171,8 +184,9 @@ def _write_manifest(
         for name, value in what.items():
             if begun.get(name) != value:
                 raise RunFolderError(
-                    f"{folder.root} holds samples of another {_SAME[name]} (see {folder.manifest.name}); "
-                    f"remove the folder, or choose another one with --output"
+                    f"{folder.root} holds samples of another {_SAME[name]} "
+                    f"(see {folder.manifest.name}); remove the folder, or choose another one with "
+                    "--output"
                 )
         made_with = begun.get("made_with", [])
     # Everything that samples were generated with, once each: a resumed run may have moved.
