@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rsp_rl.analysis.options import count
 from rsp_rl.comparators.interface import Comparator
 from rsp_rl.comparators.softcot import SoftCot, SoftCotTraining
 from rsp_rl.comparators.training import TrainingSettings
@@ -18,6 +19,7 @@ from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.data.templates import TEMPLATES, get_template
 from rsp_rl.options import ConfigError, RspOptions
 from rsp_rl.placement import POSITIONS
+from rsp_rl.soft_prompt import DTYPES
 
 if TYPE_CHECKING:
     from rsp_rl.inference.huggingface import HuggingFaceEngine
@@ -64,20 +66,28 @@ def _add_method(
     *,
     help: str,
 ) -> argparse.ArgumentParser:
-    parser = methods.add_parser(
-        kind.method, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = methods.add_parser(kind.method, help=help)
     parser.add_argument("--model", required=True, help="Hugging Face folder or name on the hub")
     parser.add_argument("--output", type=Path, required=True, help="folder that it is written to")
-    parser.add_argument("--template", default="chat", choices=list(TEMPLATES), help="of prompts")
-    parser.add_argument("--position", default=kind.position, choices=POSITIONS, help="of vectors")
-    parser.add_argument("--limit", type=int, help="problems, a fixed subset; all if left out")
-    parser.add_argument("--dtype", default="auto", help="bfloat16 on a GPU, float32 without one")
-    group = parser.add_argument_group("hyper-parameters (the method's published ones by default)")
+    parser.add_argument(
+        "--template", default="chat", choices=list(TEMPLATES), help="of prompts (%(default)s)"
+    )
+    parser.add_argument(
+        "--position", default=kind.position, choices=POSITIONS, help="of the vectors (%(default)s)"
+    )
+    parser.add_argument("--limit", type=count, help="problems (default: all)")
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", *DTYPES),
+        help="auto is bfloat16 on a GPU, float32 without one",
+    )  # fmt: skip
+    group = parser.add_argument_group("hyper-parameters", "The method's published ones by default.")
     for field in fields(settings):
-        name = field.name.replace("_", "-")
         group.add_argument(
-            f"--{name}", type=type(field.default), default=field.default, help="see eval/README.md"
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            metavar=type(field.default).__name__.upper(),
+            help="default: %(default)s",
         )
     parser.set_defaults(func=run)
     return parser

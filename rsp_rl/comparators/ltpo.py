@@ -5,11 +5,10 @@ embeddings. Each step perturbs them with Gaussian noise (the policy N(H, sigma^2
 frozen model how confident it is at them, and moves them along the policy gradient; sigma decays.
 No text is generated meanwhile and nothing is differentiated.
 
-Where the article leaves a choice open, this does as the authors' code (`ltpo.py`) does: the reward
-is averaged over the L positions and the one after them; there is no baseline; what is kept is H
-*after* the update of the step whose candidate had the highest reward. Their prompt is not used:
-all methods are compared in one template, and the infix position has LTPO's description of the
-special tokens.
+The details are those of the authors' code (`ltpo.py`): the reward is averaged over the L positions
+and the one after them; there is no baseline; what is kept is H *after* the update of the step whose
+candidate had the highest reward. Their prompt is not used: all methods are compared in one
+template, and the infix position has LTPO's description of the special tokens.
 
 Shape suffixes: `_LD` soft prompt, `_NV` logits of N positions.
 """

@@ -209,7 +209,8 @@ def train(
         on_step: Called with each mini-batch's mean loss.
 
     Returns:
-        Weight [d, d_assistant] and bias [d], float32, and each epoch's mean loss, in nats a token.
+        Weight [d, d_assistant] and bias [d], float32, and the mean of each epoch's mini-batches, in
+        nats a token.
 
     Raises:
         ConfigError: If there are no problems.

@@ -141,7 +141,7 @@ def train(
         on_step: Called with each mini-batch's mean entropy.
 
     Returns:
-        The prefix, float32 [L, d], and the mean entropy of each epoch's answers, in nats a token.
+        The prefix, float32 [L, d], and the mean of each epoch's mini-batches, in nats a token.
 
     Raises:
         ConfigError: If there are no problems.

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.distributions import Normal
 
 from rsp_rl.comparators.ltpo import Ltpo, LtpoSoftPrompts, confidence, optimise, policy_gradient
@@ -28,6 +30,20 @@ def test_reward_by_hand() -> None:
     # Whoever is sure of one token has next to nothing left for the others: up to -log 1e-10 each.
     sure = torch.tensor([100.0] + [0.0] * 7)
     assert float(confidence(sure[None], 2)) == pytest.approx(-math.log(1e-10) / 2)
+
+
+@given(
+    st.lists(st.floats(-9, 9, width=32), min_size=4, max_size=12),
+    st.integers(1, 4),
+    st.floats(-5, 5, width=32),
+)
+def test_reward_of_any_distribution(logits: list[float], k: int, shift: float) -> None:
+    """Least, log k, where k tokens share everything; and a matter of probabilities alone."""
+    row = torch.tensor([logits])
+    reward = float(confidence(row, k))
+    assert reward >= math.log(k) - 1e-5
+    assert reward == pytest.approx(float(confidence(row + shift, k)), abs=1e-4)
+    assert reward == pytest.approx(float(confidence(row.flip(1), k)), abs=1e-5)
 
 
 def test_the_policy_gradient_is_the_gradient_of_the_log_density() -> None:
