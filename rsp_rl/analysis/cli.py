@@ -13,6 +13,7 @@ from rsp_rl.analysis import (
     first_token,
     pass_at_n,
     position_table,
+    trained_or_random,
 )
 
 
@@ -23,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     for module in (
         condition_protocols,
         position_table,
+        trained_or_random,
         pass_at_n,
         coverage,
         distributions,
