@@ -55,16 +55,26 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `positions.md`, `positions.csv` and `positions.png`; print the table."""
-    conditions = open_conditions(args.folders, position_name)
+    analyse(args.folders, args.output)
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path) -> None:
+    """Write the files of `run`; as `position_table` raises.
+
+    Args:
+        folders: `[NAME=]DIR` each.
+        output: Where to.
+    """
+    conditions = open_conditions(folders, position_name)
     table = position_table(conditions)
     write_analysis(
-        args.output,
+        output,
         "positions",
         markdown=to_markdown(table),
         csv=to_csv(table, conditions),
         figure=draw(table),
     )
-    return 0
 
 
 def position_table(conditions: Sequence[Condition], *, seed: int = 0) -> Table:

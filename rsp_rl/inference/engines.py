@@ -1,10 +1,12 @@
-"""Which engine runs a model."""
+"""Which engine runs a model, and for how long."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from rsp_rl.inference.requests import EngineOptions, Engines
+from rsp_rl.inference.requests import Completion, EngineOptions, Engines, Request
 
 
 def start_engines(model: Path, options: EngineOptions, *, soft_prompts: bool) -> Engines:
@@ -25,3 +27,44 @@ def start_engines(model: Path, options: EngineOptions, *, soft_prompts: bool) ->
 
     kind = LocalEngine if options.data_parallel == 1 else RayEngines
     return kind(str(model), options, soft_prompts)
+
+
+class SharedEngines(AbstractContextManager):
+    """Engines of one model for several queues, one after the other; see `Engines`.
+
+    They start with the first queue that holds anything: to start one takes as long as to answer a
+    few hundred questions, and a command that finds everything done needs none.
+
+    Args:
+        model: Hugging Face folder.
+        options: How it is run.
+        soft_prompts: Whether requests may have a record.
+    """
+
+    def __init__(self, model: Path, options: EngineOptions, *, soft_prompts: bool) -> None:
+        self._model, self._options, self._soft_prompts = model, options, soft_prompts
+        self._engines: Engines | None = None
+        self._busy = False
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        """See `Engines.generate`."""
+        if self._busy:
+            # The last queue was left half-way: an engine died, or a disk was full. What is left
+            # of it would come out as answers to this one.
+            self.close()
+        if self._engines is None:
+            self._engines = start_engines(
+                self._model, self._options, soft_prompts=self._soft_prompts
+            )
+        self._busy = True
+        yield from self._engines.generate(requests)
+        self._busy = False
+
+    def close(self) -> None:
+        """See `Engines.close`."""
+        engines, self._engines, self._busy = self._engines, None, False
+        if engines is not None:
+            engines.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
