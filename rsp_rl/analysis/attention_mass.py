@@ -342,7 +342,8 @@ def draw(maps: dict[str, Heatmaps]) -> Figure:
         for axis, values, kind in zip(pair, percent, ("soft prompt", "question"), strict=True):
             image = axis.imshow(values, norm=norm, aspect="auto", origin="lower")
             for (y, x), value in np.ndenumerate(values):
-                ink = "black" if norm(value) > 0.6 else "white"
+                # Not pure black, which a page takes for its own ink, white in the dark.
+                ink = "#111111" if norm(value) > 0.6 else "white"
                 axis.text(x, y, f"{value:.2g}", ha="center", va="center", color=ink, fontsize=9)
             axis.grid(visible=False)
             axis.set_xticks(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -20,7 +21,10 @@ from string import Template
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from rsp_rl.analysis.embedders import DEFAULT
 from rsp_rl.data.benchmarks import BENCHMARKS
+from rsp_rl.evaluation.compare import open_run
+from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.summary import markdown_row
 from rsp_rl.reproduce import paper
 from rsp_rl.reproduce.measured import Measured, Numbers, read_numbers
@@ -59,25 +63,21 @@ def write_page(
 def _head(
     plan: Mapping[str, list[Analysis]], wanted: Wanted, layout: Layout, failures: Failures
 ) -> str:
-    lines = [f"# The paper's section {' and '.join(plan)} on {wanted.model}", ""]
+    sections = f"section{'s' if len(plan) > 1 else ''} {', '.join(plan)}"
+    lines = [f"# The paper's {sections} on {wanted.model}", ""]
     lines += [f"- {fact}" for fact in _facts(plan, wanted, layout)]
-    models = {n.model for n in paper.NUMBERS if n.model and n.quantity.analysis in _names(plan)}
-    if models and wanted.model not in models:
+    if wanted.model not in paper.MODELS:
         lines += [
             "",
-            f"**Another model than the paper's.** This run is of {wanted.model}; the paper's "
-            f"numbers below are of {', '.join(sorted(models))} and tell nothing about it. They are "
-            "shown for orientation and not subtracted.",
+            f"**Another model than the paper's.** This run is of {wanted.model}, the paper's "
+            f"numbers are of {', '.join(paper.MODELS)}: they say nothing about this run, and are "
+            "not subtracted.",
         ]
     if failures:
         lines += ["", "**Not complete.** These parts failed; run the same command again once "]
         lines[-1] += "mended, what is done is kept:"
         lines += ["", *(f"- {name}: {_code(why)}" for name, why in failures.items())]
     return "\n".join(lines)
-
-
-def _names(plan: Mapping[str, list[Analysis]]) -> set[str]:
-    return {analysis.name for analyses in plan.values() for analysis in analyses}
 
 
 def _facts(plan: Mapping[str, list[Analysis]], wanted: Wanted, layout: Layout) -> Iterable[str]:
@@ -146,50 +146,66 @@ def _rows(
     number: PaperNumber, analysis: Analysis, wanted: Wanted, numbers: Numbers
 ) -> Iterable[list[str]]:
     """A row for each of the run's numbers of the same quantity, or one that says there is none."""
-    wanted_quantity = number.quantity
+    quantity = number.quantity
+    benchmarks = (quantity.benchmark,) if quantity.benchmark else paper.BENCHMARKS
     counterparts = {
-        quantity.benchmark: found
-        for quantity, found in numbers.items()
-        if (quantity.metric, quantity.condition)
-        == (wanted_quantity.metric, wanted_quantity.condition)
-        and wanted_quantity.benchmark in (None, quantity.benchmark)
+        benchmark: numbers[same]
+        for benchmark in benchmarks
+        if (same := replace(quantity, benchmark=benchmark)) in numbers
     }
     conditions = [
         number.source,
         number.model or "not stated",
         "–" if number.length is None else str(number.length),
     ]
-    what = [wanted_quantity.condition, wanted_quantity.metric, _shown(number, number.value, "g")]
+    what = [quantity.condition, quantity.metric, _shown(number, number.value, "g")]
     if not counterparts:
-        benchmark = wanted_quantity.benchmark or "not stated"
-        yield [*conditions, benchmark, *what, "–", "not in this run"]
+        yield [*conditions, quantity.benchmark or "not stated", *what, "–", "not in this run"]
     for benchmark, found in counterparts.items():
-        named = wanted_quantity.benchmark or f"not stated; the run's: {benchmark}"
-        difference = _difference(number, analysis, wanted, benchmark, found)
+        named = quantity.benchmark or f"not stated; the run's: {benchmark}"
+        reasons = list(_other_conditions(number, analysis, wanted, benchmark))
+        difference = "; ".join(reasons) or _difference(number, found)
         yield [*conditions, named, *what, _with_interval(number, found), difference]
 
 
-def _difference(
-    number: PaperNumber, analysis: Analysis, wanted: Wanted, benchmark: str | None, found: Measured
-) -> str:
-    """This run less the paper, if they can be compared; else why not."""
-    reasons = []
-    if number.model not in (None, wanted.model):
-        reasons.append(f"other model: {wanted.model}")
-    plans = {
-        plan.benchmark: (plan, evaluation.protocol.rsp.length)
-        for evaluation in analysis.reads
-        if evaluation.protocol.rsp.enabled
-        for plan in evaluation.protocol.benchmarks
+def _other_conditions(
+    number: PaperNumber, analysis: Analysis, wanted: Wanted, benchmark: str
+) -> Iterable[str]:
+    """Why this run's number and the paper's must not be subtracted."""
+    if wanted.model not in ([number.model] if number.model else paper.MODELS):
+        yield f"other model: {wanted.model}"
+    if (embedder := analysis.options.get("embedder", DEFAULT)) != DEFAULT:
+        yield f"other embedder: {embedder}"
+    protocols = _protocols(analysis)
+    parts = paper.parts_of(benchmark)
+    plans = [
+        plan for protocol in protocols for plan in protocol.benchmarks if plan.benchmark in parts
+    ]
+    lengths = {
+        protocol.rsp.length
+        for protocol in protocols
+        if protocol.rsp.enabled and any(plan.benchmark in parts for plan in protocol.benchmarks)
     }
-    if benchmark in plans:
-        plan, length = plans[benchmark]
-        if number.length not in (None, length):
-            reasons.append(f"other L: {length}")
-        if number.quantity.benchmark and plan.limit and plan.limit < BENCHMARKS[benchmark].problems:
-            reasons.append(f"only {plan.limit} problems")
-    if reasons:
-        return "; ".join(reasons)
+    if number.length is not None and lengths - {number.length}:
+        yield f"other L: {min(lengths)}"
+    samples = {plan.samples for plan in plans}
+    if number.samples is not None and samples - {number.samples}:
+        yield f"{min(samples)} and not {number.samples} answers a problem"
+    for plan in {plan.benchmark: plan for plan in plans if plan.limit is not None}.values():
+        if plan.limit < (number.problems or BENCHMARKS[plan.benchmark].problems):
+            yield f"only {plan.limit} problems of {plan.benchmark}"
+
+
+def _protocols(analysis: Analysis) -> list[Protocol]:
+    """How what an analysis reads was asked."""
+    if not analysis.runs:
+        return [evaluation.protocol for evaluation in analysis.reads]
+    manifests = [open_run(text).summaries[0].manifest for text in analysis.runs]
+    return [Protocol.from_dict(manifest["protocol"]) for manifest in manifests]
+
+
+def _difference(number: PaperNumber, found: Measured) -> str:
+    """This run less the paper."""
     text = _shown(number, found.value - number.value, "+.4f")
     return f"{text} ({', '.join(number.unstated)} not stated)" if number.unstated else text
 

@@ -39,8 +39,11 @@ class PaperNumber:
         value: A fraction where `percent`.
         model: Whose, by the last part of its name on the hub; None if not stated.
         length: L; None without soft prompts.
+        samples: Answers or draws a problem, where the quantity depends on them.
+        problems: Where it is not of all problems of the benchmark.
         percent: Whether it is shown in percent.
-        unstated: Conditions that the paper's text does not name.
+        unstated: Conditions that the paper's text does not name; it is then of one of `MODELS`
+            and `BENCHMARKS`.
     """
 
     source: str
@@ -48,6 +51,8 @@ class PaperNumber:
     value: float
     model: str | None
     length: int | None = None
+    samples: int | None = None
+    problems: int | None = None
     percent: bool = False
     unstated: tuple[str, ...] = ()
 
@@ -71,11 +76,17 @@ LENGTHS: dict[tuple[str, str], tuple[int, int, int]] = {
     (LARGE, CHAT): (20, 20, 20),
 }
 
+#: All models of sections 4.2 to 4.4.
+MODELS = tuple(dict.fromkeys(model for model, _ in LENGTHS))
+
 #: L of the analyses of sections 4.3 and 4.4, and of attention (appendix F).
 MECHANISM_LENGTH, ATTENTION_LENGTH = 20, 10
 
 #: Table 4: problems and trajectories of each.
 DIVERSITY_PROBLEMS, DIVERSITY_TRAJECTORIES = 64, 300
+
+#: Table 3: draws a problem. Figure 4: samples a problem.
+FIRST_TOKEN_DRAWS = PASS_SAMPLES = 16
 
 #: Table 9, entropy in nats by position: over the first 5% of the answer, and over all of it.
 _ENTROPY = {
@@ -109,6 +120,8 @@ DAPO, DAPO_RSP = "DAPO", "DAPO+RSP"
 
 TRAINING_BENCHMARKS = ("gsm8k", "math500", "college_math", "minerva_math", "aime24")
 
+_MEAN = "mean of "
+
 #: Table 13 and Figure 5: mean over `TRAINING_BENCHMARKS` at steps 0, 10, ..., 100, in percent.
 _BY_STEP = {
     DAPO: (30.06, 46.40, 49.02, 49.58, 50.62, 50.88, 51.84, 52.52, 53.20, 52.52, 50.54),
@@ -124,7 +137,12 @@ _PEAKS = {
 
 def mean_of(benchmarks: Iterable[str]) -> str:
     """What an average over benchmarks is called, whatever their order."""
-    return f"mean of {', '.join(sorted(benchmarks))}"
+    return f"{_MEAN}{', '.join(sorted(benchmarks))}"
+
+
+def parts_of(benchmark: str) -> list[str]:
+    """The benchmarks of an average; of a single one itself."""
+    return benchmark.removeprefix(_MEAN).split(", ")
 
 
 def _numbers() -> list[PaperNumber]:
@@ -151,6 +169,7 @@ def _numbers() -> list[PaperNumber]:
             value,
             None,
             MECHANISM_LENGTH if row == "suffix" else None,
+            FIRST_TOKEN_DRAWS if row == "suffix" else None,
             unstated=("model", "benchmark"),
         )
         for row, values in _FIRST_TOKEN.items()
@@ -163,6 +182,8 @@ def _numbers() -> list[PaperNumber]:
             value,
             None,
             None if condition.startswith("baseline") else MECHANISM_LENGTH,
+            DIVERSITY_TRAJECTORIES,
+            DIVERSITY_PROBLEMS,
             unstated=("model", "benchmark", "sampling", "DBSCAN's settings"),
         )
         for condition, values in _DIVERSITY.items()
@@ -175,6 +196,7 @@ def _numbers() -> list[PaperNumber]:
             value,
             None,
             MECHANISM_LENGTH,
+            PASS_SAMPLES,
             percent=True,
             unstated=("model",),
         )
