@@ -31,6 +31,7 @@ from rsp_rl.analysis.options import (
     ModelOptions,
     add_analysis,
     add_model_options,
+    check_samples,
     chosen_benchmarks,
     model_options,
 )
@@ -154,6 +155,7 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
     if not condition.protocol.rsp.enabled:
         raise ConfigError(f"{condition.root} has no soft prompts whose attention could be measured")
     benchmarks = chosen_benchmarks(options.benchmarks, condition.benchmarks)
+    check_samples(options.samples, [condition], benchmarks)
     # Before transformers refuses the attention of a model that has none of the kind.
     check_rotary(check_model(resolve_model_folder(options.model or condition.manifest["model"])))
     model = ForcedModel(condition, model=options.model, dtype=options.dtype, attention=MEASURED)

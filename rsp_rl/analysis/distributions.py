@@ -36,6 +36,7 @@ from rsp_rl.analysis.options import (
     ModelOptions,
     add_analysis,
     add_model_options,
+    check_samples,
     chosen_benchmarks,
     count,
     model_options,
@@ -126,6 +127,7 @@ def analyse(
     sampling = ("samples", "temperature", "top_p", "top_k")
     finished = shared_benchmarks(conditions, may_differ=sampling)
     benchmarks = chosen_benchmarks(options.benchmarks, finished)
+    check_samples(options.samples, conditions, benchmarks)
     profiles: dict[str, dict[str, Profile]] = {name: {} for name in benchmarks}
     for condition in conditions:
         model = ForcedModel(condition, model=options.model, dtype=options.dtype)

@@ -35,6 +35,7 @@ from rsp_rl.analysis.options import (
     ModelOptions,
     add_analysis,
     add_model_options,
+    check_samples,
     chosen_benchmarks,
     model_options,
 )
@@ -130,6 +131,7 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
     answers = ("samples", "temperature", "top_p", "top_k", "max_tokens", "stop")
     finished = shared_benchmarks(conditions, may_differ=answers)
     benchmarks = chosen_benchmarks(options.benchmarks, finished)
+    check_samples(options.samples, conditions, benchmarks)
     table: Table = {benchmark: {} for benchmark in benchmarks}
     for condition in conditions:
         model = ForcedModel(condition, model=options.model, dtype=options.dtype)

@@ -6,9 +6,13 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsp_rl.options import ConfigError
 from rsp_rl.soft_prompt import DTYPES
+
+if TYPE_CHECKING:
+    from rsp_rl.analysis.conditions import Condition
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,24 @@ def add_model_options(parser: argparse.ArgumentParser, output: Path) -> None:
 def model_options(args: argparse.Namespace) -> ModelOptions:
     """What `add_model_options` made of a command line."""
     return ModelOptions(args.model, args.dtype, args.benchmark, args.problems, args.samples)
+
+
+def check_samples(
+    wanted: int | None, conditions: Sequence[Condition], benchmarks: Sequence[str]
+) -> None:
+    """Make sure that every problem has as many answers, each with its seed and draw, as wanted.
+
+    Raises:
+        ConfigError: Naming the folder that has fewer.
+    """
+    for condition in conditions:
+        for benchmark in benchmarks:
+            there = condition.plan(benchmark).samples
+            if wanted is not None and wanted > there:
+                raise ConfigError(
+                    f"--samples {wanted}: {condition.root} has {there} a problem of {benchmark}, "
+                    "each with a seed of its own; evaluate with more samples"
+                )
 
 
 def count(text: str) -> int:

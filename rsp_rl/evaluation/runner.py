@@ -15,7 +15,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rsp_rl.data.benchmarks import Problem, load_benchmark
-from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.metrics import benchmark_metrics
 from rsp_rl.evaluation.protocol import Protocol, choose_problems
@@ -24,6 +23,7 @@ from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.samples import SampleFile, key_of, verdict_fields
 from rsp_rl.grading import grade, pool
 from rsp_rl.inference.engines import SharedEngines
+from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines
 from rsp_rl.options import ConfigError
 from rsp_rl.placement import PlacementError
@@ -134,7 +134,7 @@ def _with_law(protocol: Protocol, model: Path, law: tuple[float, float] | None) 
     if not protocol.rsp.enabled or protocol.rsp.mean is not None:
         return protocol
     if law is None:
-        stats = embedding_stats(model)
+        stats = model_law(model)
         law = stats.mean, stats.std
     return replace(protocol, rsp=replace(protocol.rsp, mean=law[0], std=law[1]))
 

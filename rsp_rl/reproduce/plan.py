@@ -253,7 +253,7 @@ def diversity(wanted: Wanted) -> list[Analysis]:
             "rsp_rl.analysis.coverage",
             (conditions["baseline_sampled"], conditions["independent_sampled"]),
             remark=f"A problem counts as solved if one of {wanted.samples} samples is right; "
-            "`coverage.html` beside the table shows the problems that differ.",
+            "`analysis/coverage/coverage.html` shows the problems that differ.",
         ),
     ]
 
