@@ -6,11 +6,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsp_rl.analysis.embedders import DEFAULT, NGRAMS
 from rsp_rl.analysis.options import count
 from rsp_rl.inference.options import add_engine_options, engine_options
 from rsp_rl.options import ConfigError
+
+if TYPE_CHECKING:
+    from rsp_rl.reproduce.plan import Wanted
 
 _DESCRIPTION = """\
 Evaluate what sections of the paper need, analyse it, and write report.html and report.md: every
@@ -86,25 +90,13 @@ def run(args: argparse.Namespace) -> int:
     """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Imported here: `rsp-rl --help` need not wait for transformers.
-    from rsp_rl.evaluation.protocol import load_protocol
     from rsp_rl.preflight import resolve_model_folder
     from rsp_rl.reproduce.page import write_page
-    from rsp_rl.reproduce.plan import Wanted, evaluations, make_plan
+    from rsp_rl.reproduce.plan import evaluations, make_plan
     from rsp_rl.reproduce.steps import Layout, carry_out, check_model
     from rsp_rl.run_folder import locked
 
-    if not Path(args.model).name:
-        raise ConfigError("--model is empty; give a Hugging Face folder, or a name on the hub")
-    wanted = Wanted(
-        model=Path(args.model).name,
-        protocol=load_protocol(args.protocol, args.overrides),
-        own_benchmarks=any(text.startswith("benchmarks=") for text in args.overrides),
-        lengths=args.lengths,
-        samples=args.samples,
-        trajectories=args.trajectories,
-        embedder=args.embedder,
-        runs=tuple(args.runs),
-    )
+    wanted = wanted_by(args)
     plan = make_plan(dict.fromkeys(args.section.split(",")), wanted)
     engine = engine_options(args)
     layout = Layout(args.output)
@@ -119,3 +111,26 @@ def run(args: argparse.Namespace) -> int:
     for name, why in failures.items():
         print(f"error: {name}: {why}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def wanted_by(args: argparse.Namespace) -> Wanted:
+    """What a command line asks for.
+
+    Raises:
+        ConfigError: On a bad value.
+    """
+    from rsp_rl.evaluation.protocol import load_protocol
+    from rsp_rl.reproduce.plan import Wanted
+
+    if not Path(args.model).name:
+        raise ConfigError("--model is empty; give a Hugging Face folder, or a name on the hub")
+    return Wanted(
+        model=Path(args.model).name,
+        protocol=load_protocol(args.protocol, args.overrides),
+        own_benchmarks=any(text.startswith("benchmarks=") for text in args.overrides),
+        lengths=args.lengths,
+        samples=args.samples,
+        trajectories=args.trajectories,
+        embedder=args.embedder,
+        runs=tuple(args.runs),
+    )
