@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from rsp_rl.preflight import resolve_model_folder
     from rsp_rl.reproduce.page import write_page
     from rsp_rl.reproduce.plan import evaluations, make_plan
-    from rsp_rl.reproduce.steps import Layout, carry_out, check_model
+    from rsp_rl.reproduce.steps import Layout, carry_out, check_same_model
     from rsp_rl.run_folder import locked
 
     wanted = wanted_by(args)
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         model = None
         if evaluations(plan):
             model = resolve_model_folder(args.model)
-            check_model(layout, model)
+            check_same_model(layout, model)
         failures = carry_out(plan, model, layout, engine, args.data_dir)
         page = write_page(plan, wanted, layout, failures)
     print(f"report  {page}")

@@ -56,7 +56,7 @@ Failures = dict[str, str]
 """Why, by what."""
 
 
-def check_model(layout: Layout, model: Path) -> None:
+def check_same_model(layout: Layout, model: Path) -> None:
     """Keep one folder to one model.
 
     Raises:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,18 @@ def test_bad_arguments(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         reproduce(model, tmp_path / "out", "4.2", "--lengths", "10,x")
     assert "'10,x' is no list of lengths" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_console_command_starts_without_what_it_may_not_need() -> None:
+    heavy = {
+        "transformers",
+        "vllm",
+        "verl",
+        "ray",
+        "sklearn",
+        "sentence_transformers",
+        "markdown_it",
+    }
+    code = f"import sys, rsp_rl.cli; print(sorted({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
