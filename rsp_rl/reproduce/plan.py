@@ -141,6 +141,12 @@ def _positions(protocol: Protocol) -> dict[str, Evaluation]:
     return {name: _labelled(name, protocol) for name, protocol in made.items()}
 
 
+def _draws(protocol: Protocol, samples: int) -> dict[str, Evaluation]:
+    """The four conditions of Figure 4, labelled with their samples a problem as well."""
+    made = condition_protocols("pass-at-n", protocol, samples=samples)
+    return {name: _labelled(f"{name}_x{samples}", protocol) for name, protocol in made.items()}
+
+
 def _labelled(name: str, protocol: Protocol) -> Evaluation:
     label = f"{name}_L{protocol.rsp.length}" if protocol.rsp.enabled else name
     if len(protocol.benchmarks) == 1:
@@ -214,16 +220,12 @@ def mechanism(wanted: Wanted) -> list[Analysis]:
 def diversity(wanted: Wanted) -> list[Analysis]:
     """Section 4.4: first token, semantic diversity, pass@N (Tables 3, 4, 10, Figure 4)."""
     benchmarks = wanted.benchmarks(("math500", "aime24"))
-    protocol = wanted.asking(benchmarks, paper.MECHANISM_LENGTH)
-    conditions = {
-        name: _labelled(f"{name}_x{wanted.samples}", made)
-        for name, made in condition_protocols("pass-at-n", protocol, samples=wanted.samples).items()
-    }
-    (plan,) = wanted.asking(benchmarks[:1], paper.MECHANISM_LENGTH).benchmarks
-    limit = min(plan.limit or paper.DIVERSITY_PROBLEMS, paper.DIVERSITY_PROBLEMS)
-    protocol = wanted.asking(benchmarks[:1], paper.MECHANISM_LENGTH)
-    protocol = replace(protocol, benchmarks=(replace(plan, limit=limit),))
-    many = condition_protocols("pass-at-n", protocol, samples=wanted.trajectories)
+    conditions = _draws(wanted.asking(benchmarks, paper.MECHANISM_LENGTH), wanted.samples)
+    few_problems = wanted.asking(benchmarks[:1], paper.MECHANISM_LENGTH)
+    (asked,) = few_problems.benchmarks
+    limit = min(asked.limit or paper.DIVERSITY_PROBLEMS, paper.DIVERSITY_PROBLEMS)
+    few_problems = replace(few_problems, benchmarks=(replace(asked, limit=limit),))
+    trajectories = _draws(few_problems, wanted.trajectories)
     return [
         Analysis(
             "first_token",
@@ -235,10 +237,7 @@ def diversity(wanted: Wanted) -> list[Analysis]:
             "diversity",
             "Table 4: semantic diversity",
             "rsp_rl.analysis.diversity",
-            tuple(
-                _labelled(f"{name}_x{wanted.trajectories}", many[name])
-                for name in ("baseline_sampled", "independent_sampled")
-            ),
+            (trajectories["baseline_sampled"], trajectories["independent_sampled"]),
             options={"embedder": wanted.embedder},
         ),
         Analysis(
