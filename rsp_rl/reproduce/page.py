@@ -155,14 +155,14 @@ def _rows(
     }
     conditions = [
         number.source,
-        number.model or "not stated",
+        number.model or "not known",
         "–" if number.length is None else str(number.length),
     ]
     what = [quantity.condition, quantity.metric, _shown(number, number.value, "g")]
     if not counterparts:
-        yield [*conditions, quantity.benchmark or "not stated", *what, "–", "not in this run"]
+        yield [*conditions, quantity.benchmark or "not known", *what, "–", "not in this run"]
     for benchmark, found in counterparts.items():
-        named = quantity.benchmark or f"not stated; the run's: {benchmark}"
+        named = quantity.benchmark or f"not known; the run's: {benchmark}"
         reasons = list(_other_conditions(number, analysis, wanted, benchmark))
         difference = "; ".join(reasons) or _difference(number, found)
         yield [*conditions, named, *what, _with_interval(number, found), difference]
@@ -207,7 +207,7 @@ def _protocols(analysis: Analysis) -> list[Protocol]:
 def _difference(number: PaperNumber, found: Measured) -> str:
     """This run less the paper."""
     text = _shown(number, found.value - number.value, "+.4f")
-    return f"{text} ({', '.join(number.unstated)} not stated)" if number.unstated else text
+    return f"{text} ({', '.join(number.unknown)} not known)" if number.unknown else text
 
 
 def _with_interval(number: PaperNumber, found: Measured) -> str:

@@ -1,8 +1,7 @@
 """The paper's numbers (arXiv 2605.11936), each with its table and the conditions it holds under.
 
-Incomplete on purpose: a number is here only if it and its conditions could be read from the paper.
-Where a table's text does not name a condition, the number says so in `unstated`, and the page
-repeats it. Not here yet: the accuracies of Tables 1, 2 and 6, the attention masses of Figures 2 and
+Incomplete on purpose: a number is here only if we are sure of it. Conditions that we are not sure of
+are its `unknown`, and the page says so beside it. Not here yet: the accuracies of Tables 1, 2 and 6, the attention masses of Figures 2 and
 7, Table 10's counts, and of Table 9 all but the entropy.
 """
 
@@ -20,7 +19,7 @@ class Quantity:
         analysis: Name of the analysis that measures it (see `rsp_rl.reproduce.plan`).
         metric: As shown.
         condition: As the analysis calls it.
-        benchmark: One, or the average of several; None where the paper's text names none.
+        benchmark: One, or the average of several; None if it is not known.
     """
 
     analysis: str
@@ -37,12 +36,12 @@ class PaperNumber:
         source: Its table or figure.
         quantity: What it is.
         value: A fraction where `percent`.
-        model: Whose, by the last part of its name on the hub; None if not stated.
+        model: Whose, by the last part of its name on the hub; None if not known.
         length: L; None without soft prompts.
         samples: Answers or draws a problem, where the quantity depends on them.
         problems: Where it is not of all problems of the benchmark.
         percent: Whether it is shown in percent.
-        unstated: Conditions that the paper's text does not name; it is then of one of `MODELS`
+        unknown: Conditions that are not known to us; the number is then of one of `MODELS`
             and `BENCHMARKS`.
     """
 
@@ -54,7 +53,7 @@ class PaperNumber:
     samples: int | None = None
     problems: int | None = None
     percent: bool = False
-    unstated: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 SMALL, LARGE = "Qwen2.5-Math-1.5B", "Qwen2.5-Math-7B"
@@ -170,7 +169,7 @@ def _numbers() -> list[PaperNumber]:
             None,
             MECHANISM_LENGTH if row == "suffix" else None,
             FIRST_TOKEN_DRAWS if row == "suffix" else None,
-            unstated=("model", "benchmark"),
+            unknown=("model", "benchmark"),
         )
         for row, values in _FIRST_TOKEN.items()
         for metric, value in zip(FIRST_TOKEN_METRICS, values, strict=True)
@@ -184,7 +183,7 @@ def _numbers() -> list[PaperNumber]:
             None if condition.startswith("baseline") else MECHANISM_LENGTH,
             DIVERSITY_TRAJECTORIES,
             DIVERSITY_PROBLEMS,
-            unstated=("model", "benchmark", "sampling", "DBSCAN's settings"),
+            unknown=("model", "benchmark", "sampling", "DBSCAN's settings"),
         )
         for condition, values in _DIVERSITY.items()
         for metric, value in zip(DIVERSITY_METRICS, values, strict=True)
@@ -198,7 +197,7 @@ def _numbers() -> list[PaperNumber]:
             MECHANISM_LENGTH,
             PASS_SAMPLES,
             percent=True,
-            unstated=("model",),
+            unknown=("model",),
         )
         for benchmark, value in _PASS_AT_16.items()
     ]

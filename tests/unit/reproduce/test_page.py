@@ -106,25 +106,25 @@ def test_other_models_are_not(tmp_path: Path) -> None:
     assert "| suffix | entropy, first 5% | 0.1941 | 0.2041 [0.1845, 0.2237] | other model" in text
 
 
-def test_what_the_paper_does_not_state_is_said(tmp_path: Path) -> None:
+def test_conditions_that_are_not_known_are_named(tmp_path: Path) -> None:
     rows = page(tmp_path, "4.4")
     assert rows["Figure 4: independent RSP, sampled, pass@16, math500"] == [
-        *("92.80%", "90.00% [88.00%, 92.00%]", "-2.80% (model not stated)")
+        *("92.80%", "90.00% [88.00%, 92.00%]", "-2.80% (model not known)")
     ]
     # Pass@8 is another quantity than pass@16.
     assert rows["Figure 4: independent RSP, sampled, pass@16, aime24"][2] == "not in this run"
-    run = "not stated; the run's: math500"
+    run = "not known; the run's: math500"
     assert rows[f"Table 4: baseline, sampled, pairwise, {run}"] == [
         "0.0612",
         "0.0712 [0.0700, 0.0800]",
-        "+0.0100 (model, benchmark, sampling, DBSCAN's settings not stated)",
+        "+0.0100 (model, benchmark, sampling, DBSCAN's settings not known)",
     ]
     assert rows[f"Table 3: τ = 2, Jensen-Shannon (base 2), {run}"][2].startswith("-0.0100 (model")
 
 
 def test_another_embedder_or_number_of_answers_is_another_quantity(tmp_path: Path) -> None:
     rows = page(tmp_path, "4.4", embedder="ngrams", trajectories=20)
-    assert rows["Table 4: baseline, sampled, pairwise, not stated; the run's: math500"][2] == (
+    assert rows["Table 4: baseline, sampled, pairwise, not known; the run's: math500"][2] == (
         "other embedder: ngrams; 20 and not 300 answers a problem"
     )
 
