@@ -1,8 +1,9 @@
 """The paper's numbers (arXiv 2605.11936), each with its table and the conditions it holds under.
 
-Incomplete on purpose: a number is here only if we are sure of it. Conditions that we are not sure of
-are its `unknown`, and the page says so beside it. Not here yet: the accuracies of Tables 1, 2 and 6, the attention masses of Figures 2 and
-7, Table 10's counts, and of Table 9 all but the entropy.
+Incomplete on purpose: a number is here only if we are sure of it. Conditions that we are not sure
+of are its `unknown`, and the page says so beside it. Not here yet: the accuracies of Tables 1, 2
+and 6, the attention masses of Figures 2 and 7, Table 10's counts, and of Table 9 all but the
+entropy.
 """
 
 from __future__ import annotations
