@@ -24,7 +24,7 @@ ROLLOUTS=${ROLLOUTS:-8}
 LR=${LR:-2e-4}
 
 bash scripts/setup.sh cpu
-python=.venv/bin/python
+python=${VENV:-.venv}/bin/python
 
 "$python" -m rsp_rl.tiny --output "$MODEL_DIR"
 "$python" -m rsp_rl.data.arithmetic --output "$DATA_DIR"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rsp_rl import __version__, report
 from rsp_rl.analysis import cli as analyze
+from rsp_rl.comparators import cli as comparators
 from rsp_rl.evaluation import cli as evaluate
 from rsp_rl.evaluation import compare
 from rsp_rl.grading import cli as grade
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     generate.add_parser(commands)
     analyze.add_parser(commands)
     reproduce.add_parser(commands)
+    comparators.add_parser(commands)
     grade.add_parser(commands)
     args = parser.parse_args(arguments)
     try:

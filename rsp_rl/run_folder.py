@@ -173,12 +173,13 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file whole or not at all, whenever the process or the machine ends."""
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, whenever the process or the machine ends."""
+    encoded = content.encode() if isinstance(content, str) else content
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with temporary.open("w") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(encoded)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, file)

@@ -148,6 +148,12 @@ def _set_environment(config: DictConfig, run: RunFolder) -> None:
     }
     if config.trainer.device == "cpu":
         variables["VERL_PLATFORM"] = "cpu"
+        rollout = config.actor_rollout_ref.rollout
+        if rollout.tensor_model_parallel_size == 1:
+            # vLLM's model then runs within its engine's process. On a CPU it starts one of its own
+            # otherwise, which takes as long as several steps; the variable is its switch.
+            variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+            rollout.engine_kwargs.vllm.setdefault("distributed_executor_backend", "uni")
     if config.rsp.table is not None:
         variables[FOLDER_VARIABLE] = config.rsp.table
     os.environ.update(variables)

@@ -14,6 +14,7 @@ from rsp_rl.analysis import (
     length_table,
     pass_at_n,
     position_table,
+    trained_or_random,
 )
 
 
@@ -25,6 +26,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         condition_protocols,
         position_table,
         length_table,
+        trained_or_random,
         pass_at_n,
         coverage,
         distributions,

@@ -1,6 +1,8 @@
 """`rsp-rl analyze evaluate`: the evaluations that a figure needs, one folder a condition.
 
 Each is the same protocol but for its soft prompts (and, where the figure says so, its sampling).
+The conditions of trained-or-random are the baseline, RSP and each --comparator.
+
 What is finished is kept, what was cut off is taken up again.
 """
 
@@ -9,12 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from rsp_rl.analysis.options import add_analysis
+from rsp_rl.comparators.methods import METHODS
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
 from rsp_rl.inference.options import add_engine_options, engine_options
 from rsp_rl.options import ConfigError
@@ -29,6 +35,10 @@ FIGURES: dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]] = {
         "prefix": ({"position": "prefix"}, {}),
         "infix": ({"position": "infix"}, {}),
         "suffix": ({"position": "suffix"}, {}),
+    },
+    "trained-or-random": {  # and the comparators
+        "baseline": ({"length": 0}, {}),
+        "random": ({}, {}),
     },
     "pass-at-n": {
         "baseline_sampled": ({"length": 0}, _SAMPLED),
@@ -55,6 +65,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--samples", type=int, default=16, help="answers a problem for pass-at-n (%(default)s)"
     )
+    parser.add_argument(
+        "--comparator",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("METHOD", "KEY=VALUE"),
+        help=f"a condition of trained-or-random: one of {', '.join(METHODS)} and its settings, "
+        "such as `ltpo sigma=4 rsp.length=8` or `ttsv trained=DIR`; may be given several times",
+    )
     parser.add_argument("--output", type=Path, required=True, help="gets a folder a condition")
     parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
     add_engine_options(parser)
@@ -69,15 +88,19 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Imported here: `rsp-rl --help` need not wait for transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
-    from rsp_rl.evaluation.runner import evaluate
+    from rsp_rl.evaluation.runner import check_comparator, evaluate
     from rsp_rl.evaluation.sweep import outcome_line, write_outputs
     from rsp_rl.inference.engines import SharedEngines
     from rsp_rl.preflight import resolve_model_folder
 
     base = load_protocol(args.protocol, args.overrides)
-    protocols = condition_protocols(args.figure, base, samples=args.samples)
+    protocols = condition_protocols(
+        args.figure, base, samples=args.samples, comparators=args.comparator
+    )
     engine = engine_options(args)
     model = resolve_model_folder(args.model)
+    for protocol in protocols.values():  # a bad setting must not show after the others' hours
+        check_comparator(protocol, model, engine)
     failed = False
     # One start for all: the conditions are to differ in their soft prompts alone.
     with SharedEngines(model, engine, soft_prompts=True) as engines:
@@ -98,24 +121,33 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def condition_protocols(figure: str, base: Protocol, *, samples: int = 16) -> dict[str, Protocol]:
+def condition_protocols(
+    figure: str,
+    base: Protocol,
+    *,
+    samples: int = 16,
+    comparators: Sequence[Sequence[str]] = (),
+) -> dict[str, Protocol]:
     """A protocol a condition.
 
     Args:
         figure: A key of `FIGURES`.
         base: What the conditions have in common; L is its `rsp.length`.
-        samples: Answers a problem for `pass-at-n`; `positions` has the protocol's.
+        samples: Answers a problem for `pass-at-n`; the others have the protocol's.
+        comparators: For `trained-or-random`, a method and `key=value` settings each.
 
     Raises:
-        ConfigError: If it sets no L.
+        ConfigError: If it sets no L, or a comparator is unknown, twice there or badly set.
     """
+    if comparators and figure != "trained-or-random":
+        raise ConfigError(f"--comparator is for trained-or-random; {figure} has none")
     if not base.rsp.enabled:
         raise ConfigError(
             "rsp.length is 0: say how long the soft prompts are, such as rsp.length=20 (the "
             "paper's Table 7 has 10, 15 or 20 by model and benchmark)"
         )
     number = {"samples": samples} if figure == "pass-at-n" else {}
-    return {
+    protocols = {
         name: replace(
             base,
             name=name,
@@ -124,3 +156,19 @@ def condition_protocols(figure: str, base: Protocol, *, samples: int = 16) -> di
         )
         for name, (soft_prompts, sampling) in FIGURES[figure].items()
     }
+    for method, *settings in comparators:
+        if method in protocols:
+            raise ConfigError(f"--comparator {method} is given twice; evaluate them one by one")
+        protocols[method] = _comparator_protocol(base, method, settings)
+    return protocols
+
+
+def _comparator_protocol(base: Protocol, method: str, settings: Sequence[str]) -> Protocol:
+    """The protocol with another method's soft prompts: as many, and where, as that method has."""
+    try:
+        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(settings)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"--comparator {method} {' '.join(settings)}: {error}") from error
+    rsp = {"seed": base.rsp.seed, "mode": base.rsp.mode, **given.pop("rsp", {})}
+    changes = {"name": method, "rsp": rsp, "comparator": {"method": method, **given}}
+    return Protocol.from_dict(base.to_dict() | changes)

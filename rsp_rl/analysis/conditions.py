@@ -75,7 +75,9 @@ class Condition:
 
 
 def position_name(protocol: Protocol) -> str:
-    """A condition by where its soft prompts stand."""
+    """A condition by where its soft prompts stand, or by the comparator that made them."""
+    if protocol.comparator is not None:
+        return protocol.comparator.method
     return protocol.rsp.position if protocol.rsp.enabled else BASELINE
 
 
@@ -83,6 +85,8 @@ def draw_name(protocol: Protocol) -> str:
     """A condition by how its samples come to differ: by their draws, by sampling, or both."""
     greedy = all(plan.temperature == 0 for plan in protocol.benchmarks)
     draws = f"{protocol.rsp.mode} RSP" if protocol.rsp.enabled else BASELINE
+    if protocol.comparator is not None:
+        draws = protocol.comparator.method
     return f"{draws}, {'greedy' if greedy else 'sampled'}"
 
 

@@ -34,7 +34,8 @@ from rsp_rl.run_folder import RunFolderError
 
 MEAN = "mean"
 
-_ORDER = (BASELINE, "prefix", "infix", "suffix")
+#: Rows in this order, then all others.
+_ORDER = (BASELINE, "prefix", "infix", "suffix", "random", "ltpo", "ttsv", "softcot")
 
 Table = dict[str, dict[str, dict[str, Cell]]]
 """Cells by model, condition and benchmark; the mean over benchmarks comes last."""
@@ -66,13 +67,33 @@ def analyse(folders: Sequence[str], output: Path) -> None:
         folders: `[NAME=]DIR` each.
         output: Where to.
     """
-    conditions = open_conditions(folders, position_name)
+    write_table(
+        output,
+        open_conditions(folders, position_name),
+        name="positions",
+        title="Accuracy by position of the soft prompt (%)",
+        row="position",
+    )
+
+
+def write_table(
+    output: Path, conditions: Sequence[Condition], *, name: str, title: str, row: str
+) -> None:
+    """Write the table of the conditions, and print it; as `position_table` raises.
+
+    Args:
+        output: Where to.
+        conditions: See `position_table`.
+        name: Of the files.
+        title: Of the table.
+        row: What a row stands for.
+    """
     table = position_table(conditions)
     write_analysis(
         output,
-        "positions",
-        markdown=to_markdown(table),
-        csv=to_csv(table, conditions),
+        name,
+        markdown=to_markdown(table, title, row),
+        csv=to_csv(table, conditions, row),
         figure=draw(table),
     )
 
@@ -133,12 +154,12 @@ def accuracies(condition: Condition, benchmark: str) -> np.ndarray:
     return np.array([np.mean([sample["correct"] for sample in group]) for group in groups])
 
 
-def to_markdown(table: Table) -> str:
+def to_markdown(table: Table, title: str, row_name: str) -> str:
     """One table a model: accuracy, and below it the difference to the baseline, in percent."""
-    lines = ["# Accuracy by position of the soft prompt (%)"]
+    lines = [f"# {title}"]
     for model, rows in table.items():
         benchmarks = list(rows[BASELINE])
-        lines += ["", f"## {model}", "", markdown_row(["position", *benchmarks])]
+        lines += ["", f"## {model}", "", markdown_row([row_name, *benchmarks])]
         lines.append(markdown_row(["---", *("--:" for _ in benchmarks)]))
         for name, row in rows.items():
             lines.append(markdown_row([name, *(percent(row[b].accuracy) for b in benchmarks)]))
@@ -148,15 +169,16 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_csv(table: Table, conditions: Sequence[Condition]) -> str:
-    """One row a model, position and benchmark; fractions, and L where it is one number."""
+def to_csv(table: Table, conditions: Sequence[Condition], row_name: str) -> str:
+    """One row a model, condition and benchmark; fractions, and L where it is one number."""
     lengths = {
         (c.model, c.name, benchmark): c.protocol.rsp.length
         for c in conditions
         for benchmark in c.benchmarks
     }
     return csv_text(
-        "model,position,benchmark,length,accuracy,low,high,difference,difference_low,difference_high",
+        f"model,{row_name},benchmark,length,accuracy,low,high,"
+        "difference,difference_low,difference_high",
         [
             [
                 *(model, name, benchmark, lengths.get((model, name, benchmark), "")),
@@ -171,7 +193,7 @@ def to_csv(table: Table, conditions: Sequence[Condition]) -> str:
 
 
 def draw(table: Table) -> Figure:
-    """One panel a model: each position's difference to the baseline, by benchmark."""
+    """One panel a model: each condition's difference to the baseline, by benchmark."""
     widest = max(len(rows[BASELINE]) for rows in table.values())
     size = (max(5.0, 1.7 * widest + 1.5) * len(table), 4.0)
     figure, axes = plots.panels(1, len(table), size)

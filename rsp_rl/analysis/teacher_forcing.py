@@ -84,6 +84,11 @@ class ForcedModel:
         attention: str = "sdpa",
     ) -> None:
         self._condition = condition
+        if (comparator := condition.protocol.comparator) is not None:
+            raise ConfigError(
+                f"{condition.root} has soft prompts of {comparator.method}, which are not drawn "
+                "and cannot be drawn again; this analysis is for RSP and the baseline"
+            )
         folder = resolve_model_folder(model or condition.manifest["model"])
         self.config = check_model(folder)
         if weights_digest(folder) != condition.manifest["weights"]:

@@ -10,7 +10,7 @@ A protocol is a YAML file, in `eval/protocols` or the user's own:
       aime24: {samples: 32, temperature: 1.0}
     headline: [math500, aime24]     # their unweighted mean is the protocol's one number
 
-and, where wanted, `name`, `seed`, `stop` and `rsp`, as `Protocol` describes them.
+and, where wanted, `name`, `seed`, `stop`, `rsp` and `comparator`, as `Protocol` describes them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rsp_rl.comparators.interface import Comparator
+from rsp_rl.comparators.methods import comparator_from_config, comparator_to_config
 from rsp_rl.data.benchmarks import BENCHMARKS, Problem
 from rsp_rl.data.templates import get_template
 from rsp_rl.inference.prompts import stable_hash
@@ -93,6 +95,9 @@ class Protocol:
         seed: Of sampling and of subsets.
         rsp: Soft prompts at inference, off by default; of its options `length`, `position`,
             `scale`, `mode` and `seed` apply.
+        comparator: What fills the soft prompts instead of RSP's draw, if anything does: a group
+            of `method` (`rsp_rl.comparators.methods.METHODS`) and the method's settings. `rsp`
+            then says how many vectors there are and where; by default, as the method has it.
     """
 
     name: str
@@ -103,6 +108,7 @@ class Protocol:
     stop: tuple[str, ...] = ()
     seed: int = 0
     rsp: RspOptions = field(default_factory=lambda: RspOptions(length=0))
+    comparator: Comparator | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -122,13 +128,29 @@ class Protocol:
                 raise ConfigError(f"headline: unknown benchmark {name!r}")
         if not self.headline or len(set(self.headline)) < len(self.headline):
             raise ConfigError(f"headline={list(self.headline)} must name benchmarks, each once")
+        if self.comparator is not None:
+            self._check_comparator(self.comparator.method)
         draws_differ = self.rsp.enabled and self.rsp.mode == "independent"
+        if self.comparator is not None:
+            draws_differ &= self.comparator.uses_seed
         for plan in self.benchmarks:
             if plan.samples > 1 and plan.temperature == 0 and not draws_differ:
                 raise ConfigError(
                     f"benchmarks.{plan.benchmark}: {plan.samples} greedy samples of a problem are "
                     "all the same; set samples=1 or a temperature above 0"
                 )
+
+    def _check_comparator(self, method: str) -> None:
+        if not self.rsp.enabled:
+            raise ConfigError(
+                f"comparator.method={method} but rsp.length=0: it has no positions to fill; leave "
+                "rsp.length to its default, or comparator out"
+            )
+        if self.rsp.scale != 1:
+            raise ConfigError(
+                f"rsp.scale={self.rsp.scale} is RSP's own and comparator.method={method} knows "
+                "none; leave it at 1"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; `from_dict` reads it back."""
@@ -139,6 +161,7 @@ class Protocol:
             "stop": list(self.stop),
             "seed": self.seed,
             "rsp": {name: getattr(self.rsp, name) for name in _RSP_OPTIONS},
+            "comparator": self.comparator and comparator_to_config(self.comparator),
             "benchmarks": {
                 plan.benchmark: {
                     "samples": plan.samples,
@@ -172,10 +195,14 @@ class Protocol:
             _plan(name, sampling, own)
             for name, own in _group("benchmarks", values["benchmarks"]).items()
         )
-        if "rsp" in values:
-            rsp = _group("rsp", values["rsp"])
-            _check_known("rsp.", rsp, set(_RSP_OPTIONS))
-            values["rsp"] = RspOptions.from_config({"length": 0, **rsp})
+        rsp: dict[str, Any] = {"length": 0}
+        if "comparator" in values:
+            comparator = comparator_from_config(values["comparator"])
+            values["comparator"] = comparator
+            rsp |= {"length": comparator.length, "position": comparator.position}
+        given = _group("rsp", values.get("rsp", {}))
+        _check_known("rsp.", given, set(_RSP_OPTIONS))
+        values["rsp"] = RspOptions.from_config(rsp | given)
         return cls(**values)
 
     def fingerprint(self, benchmark: str | None = None) -> str:
@@ -190,6 +217,11 @@ class Protocol:
             content["benchmarks"] = {benchmark: content["benchmarks"][benchmark]}
         if not self.rsp.enabled:
             content["rsp"] = None
+        if self.comparator is None:  # as in protocols from before there were any
+            del content["comparator"]
+        else:
+            for name in self.comparator.paths:
+                del content["comparator"][name]
         content["template"] = repr(get_template(self.template))  # its text, whatever its name
         return stable_hash(content, 8).hex()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -83,4 +83,5 @@ def questions(
             dtype,
         )
         for request in requests:
-            yield Question(problem, request.number, prompt_hash, request)
+            asked = replace(request, question=problem.question)
+            yield Question(problem, request.number, prompt_hash, asked)

@@ -22,7 +22,7 @@ from rsp_rl.evaluation.provenance import provenance, weights_digest
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.samples import SampleFile, key_of, verdict_fields
 from rsp_rl.grading import grade, pool
-from rsp_rl.inference.engines import SharedEngines
+from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines
 from rsp_rl.options import ConfigError
@@ -70,7 +70,7 @@ def evaluate(
         folder: Where samples and metrics go.
         engine: How the model is run.
         engines: Running ones of this model and these options, which stay as they are; by default
-            they are started if there is anything to ask, and ended.
+            they are started if there is anything to ask, and ended. A comparator has its own.
         data_dir: Folder with the benchmarks' files; else see `load_benchmark`.
         law: mu_E and sigma_E of the protocol's soft prompts; by default those of the model's own
             embedding table.
@@ -87,6 +87,7 @@ def evaluate(
     config = check_model(model)
     tokenizer = load_tokenizer(model)
     context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
+    trained = check_comparator(protocol, model, engine)
     protocol = _with_law(protocol, model, law)
     outcome = Outcome()
     asked: dict[str, list[Question]] = {}
@@ -104,7 +105,7 @@ def evaluate(
         except (ConfigError, PlacementError) as error:
             outcome.failed[plan.benchmark] = str(error)
     with locked(folder.root), ExitStack() as stack:
-        _write_manifest(folder, model, protocol, engine, context)
+        _write_manifest(folder, model, protocol, engine, context, trained)
         books = []
         for name, wanted in asked.items():
             try:
@@ -113,12 +114,32 @@ def evaluate(
                 books.append(_Book(name, wanted, file, folder, outcome))
             except RunFolderError as error:
                 outcome.failed[name] = str(error)
-        if engines is None:
+        if engines is None or protocol.comparator is not None:
             engines = stack.enter_context(
-                SharedEngines(model, engine, soft_prompts=protocol.rsp.enabled)
+                SharedEngines(
+                    *(model, engine),
+                    soft_prompts=protocol.rsp.enabled,
+                    comparator=protocol.comparator,
+                )
             )
         outcome.generated = _ask(books, engines, progress, on_graded)
     return outcome
+
+
+def check_comparator(protocol: Protocol, model: Path, engine: EngineOptions) -> str | None:
+    """Make sure that the protocol's comparator, if it has one, can be used.
+
+    Returns:
+        What tells its trained parameters from others (`Comparator.check`).
+
+    Raises:
+        ConfigError: If the engine cannot run it, or a setting does not suit the model.
+        RunFolderError: If its trained parameters cannot be used.
+    """
+    if protocol.comparator is None:
+        return None
+    check_comparator_engine(engine, protocol.comparator)
+    return protocol.comparator.check(model, protocol.rsp)
 
 
 def is_complete(folder: StepFolder, protocol: Protocol) -> bool:
@@ -139,28 +160,44 @@ def _with_law(protocol: Protocol, model: Path, law: tuple[float, float] | None) 
     return replace(protocol, rsp=replace(protocol.rsp, mean=law[0], std=law[1]))
 
 
+#: What a folder's samples have in common, by its name in the manifest, as an error calls it.
+_SAME = {
+    "fingerprint": "protocol",
+    "weights": "model",
+    "sampler": "engine",
+    "trained": "trained comparator",
+}
+
+
 def _write_manifest(
-    folder: StepFolder, model: Path, protocol: Protocol, engine: EngineOptions, context: int | None
+    folder: StepFolder,
+    model: Path,
+    protocol: Protocol,
+    engine: EngineOptions,
+    context: int | None,
+    trained: str | None,
 ) -> None:
     """Say how the numbers are made; refuse to mix them with others'.
 
     Raises:
-        RunFolderError: If the folder was begun with another protocol, model or kind of engine.
+        RunFolderError: If the folder was begun with another protocol, model, kind of engine, or
+            training of a comparator.
     """
     what = {
         "fingerprint": protocol.fingerprint(),
         "weights": weights_digest(model),
         "sampler": engine.kind,
+        "trained": trained,
     }
     made_with = []
     if folder.manifest.is_file():
         begun = read_json(folder.manifest)
         for name, value in what.items():
             if begun.get(name) != value:
-                kind = {"fingerprint": "protocol", "weights": "model", "sampler": "engine"}[name]
                 raise RunFolderError(
-                    f"{folder.root} holds samples of another {kind} (see {folder.manifest.name}); "
-                    f"remove the folder, or choose another one with --output"
+                    f"{folder.root} holds samples of another {_SAME[name]} "
+                    f"(see {folder.manifest.name}); remove the folder, or choose another one with "
+                    "--output"
                 )
         made_with = begun.get("made_with", [])
     # Everything that samples were generated with, once each: a resumed run may have moved.

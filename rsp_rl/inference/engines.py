@@ -6,10 +6,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from rsp_rl.comparators.interface import Comparator
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines, Request
+from rsp_rl.options import ConfigError
 
 
-def start_engines(model: Path, options: EngineOptions, *, soft_prompts: bool) -> Engines:
+def start_engines(
+    model: Path,
+    options: EngineOptions,
+    *,
+    soft_prompts: bool,
+    comparator: Comparator | None = None,
+) -> Engines:
     """Load a model.
 
     Args:
@@ -17,12 +25,17 @@ def start_engines(model: Path, options: EngineOptions, *, soft_prompts: bool) ->
         options: How it is run: vLLM in this process, several vLLM engines as Ray actors, or
             Hugging Face.
         soft_prompts: Whether requests may have a record.
+        comparator: What the vectors of soft prompts come from; RSP's own draw if `None`.
+
+    Raises:
+        ConfigError: If a comparator meets an engine that cannot run it.
     """
+    check_comparator_engine(options, comparator)
     # Imported here: whoever needs the one need not have the other.
     if options.kind == "huggingface":
         from rsp_rl.inference.huggingface import HuggingFaceEngine
 
-        return HuggingFaceEngine(model, options)
+        return HuggingFaceEngine(model, options, comparator)
     from rsp_rl.inference.vllm_engine import LocalEngine, RayEngines
 
     kind = LocalEngine if options.data_parallel == 1 else RayEngines
@@ -39,10 +52,20 @@ class SharedEngines(AbstractContextManager):
         model: Hugging Face folder.
         options: How it is run.
         soft_prompts: Whether requests may have a record.
+        comparator: What fills their positions instead.
     """
 
-    def __init__(self, model: Path, options: EngineOptions, *, soft_prompts: bool) -> None:
-        self._model, self._options, self._soft_prompts = model, options, soft_prompts
+    def __init__(
+        self,
+        model: Path,
+        options: EngineOptions,
+        *,
+        soft_prompts: bool,
+        comparator: Comparator | None = None,
+    ) -> None:
+        self._start = lambda: start_engines(
+            model, options, soft_prompts=soft_prompts, comparator=comparator
+        )
         self._engines: Engines | None = None
         self._busy = False
 
@@ -53,9 +76,7 @@ class SharedEngines(AbstractContextManager):
             # of it would come out as answers to this one.
             self.close()
         if self._engines is None:
-            self._engines = start_engines(
-                self._model, self._options, soft_prompts=self._soft_prompts
-            )
+            self._engines = self._start()
         self._busy = True
         yield from self._engines.generate(requests)
         self._busy = False
@@ -68,3 +89,16 @@ class SharedEngines(AbstractContextManager):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_comparator_engine(options: EngineOptions, comparator: Comparator | None) -> None:
+    """Refuse comparators on vLLM, which gives neither logits within a prompt nor hidden states.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    if comparator is not None and options.kind != "huggingface":
+        raise ConfigError(
+            f"comparator.method={comparator.method} needs --engine huggingface: vLLM draws soft "
+            "prompts by itself"
+        )

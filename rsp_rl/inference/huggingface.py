@@ -18,13 +18,15 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
+from rsp_rl.comparators.interface import Comparator, DrawnSoftPrompts, HostModel, SoftPrompts
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
-from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.injection import SoftPromptInjector, flat_positions
 from rsp_rl.placement import placeholder_id
 from rsp_rl.preflight import load_tokenizer
 from rsp_rl.stop_tokens import known_stop_tokens
@@ -36,32 +38,49 @@ class HuggingFaceEngine:
     Args:
         model: Hugging Face folder.
         options: `dtype`, and `max_num_seqs` as the batch size, apply.
+        comparator: What the vectors of soft prompts come from; RSP's own draw if `None`.
+
+    Attributes:
+        host: The model, without gradients.
+        soft_prompts: What the vectors come from.
     """
 
-    def __init__(self, model: Path, options: EngineOptions) -> None:
+    def __init__(
+        self, model: Path, options: EngineOptions, comparator: Comparator | None = None
+    ) -> None:
         self._tokenizer = load_tokenizer(model)
         self._stop_tokens = known_stop_tokens(model, self._tokenizer)
         self._batch_size = options.max_num_seqs
-        self._model = AutoModelForCausalLM.from_pretrained(
+        network = AutoModelForCausalLM.from_pretrained(
             model, dtype=getattr(torch, options.resolved_dtype())
         ).eval()
-        self._model.to("cuda" if has_gpu() else "cpu")
+        network.to("cuda" if has_gpu() else "cpu").requires_grad_(False)
         # The model's own defaults (sampling, penalties) are not what requests ask for.
-        self._model.generation_config = GenerationConfig()
-        self._injector = SoftPromptInjector(self._model.get_input_embeddings())
+        network.generation_config = GenerationConfig()
+        self._injector = SoftPromptInjector(network.get_input_embeddings())
+        self.host = HostModel(model, network, self._tokenizer)
+        self.soft_prompts: SoftPrompts = (
+            comparator.start(self.host) if comparator else DrawnSoftPrompts(self.host.hidden_size)
+        )
 
     def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
         """See `Engines.generate`; a batch holds requests of the same sampling parameters."""
         for _, alike in groupby(requests, key=_parameters):
             while batch := list(islice(alike, self._batch_size)):
-                yield self._generate(batch)
+                rows = zip(batch, self.generate_tokens(batch), strict=True)
+                yield [self._completion(request, tokens) for request, tokens in rows]
 
     @torch.inference_mode()
-    def _generate(self, batch: list[Request]) -> list[Completion]:
+    def generate_tokens(self, batch: list[Request]) -> list[list[int]]:
+        """Generated tokens of each request, the one that ended them included.
+
+        Args:
+            batch: Requests of the same sampling parameters, as many as fit into memory.
+        """
         sampling = batch[0].sampling
-        stop_tokens = sorted(self._stop_tokens | set(sampling["stop_token_ids"]))
+        stop_tokens = self._stops(batch[0])
         embeds_BTD, mask_BT = self._embed(batch)
-        outputs = self._model.generate(
+        outputs = self.host.network.generate(
             inputs_embeds=embeds_BTD,
             attention_mask=mask_BT,
             logits_processor=_processors(batch),
@@ -69,45 +88,52 @@ class HuggingFaceEngine:
             tokenizer=self._tokenizer,
             generation_config=GenerationConfig(
                 max_new_tokens=sampling["max_tokens"],
-                eos_token_id=stop_tokens,
+                eos_token_id=sorted(stop_tokens),
                 pad_token_id=placeholder_id(self._tokenizer),
                 do_sample=False,  # `_SeededSampling` does
             ),
         )
-        rows = zip(batch, outputs.tolist(), strict=True)
-        return [self._completion(request, tokens, set(stop_tokens)) for request, tokens in rows]
+        return [_until_stop(tokens, stop_tokens) for tokens in outputs.tolist()]
+
+    def _stops(self, request: Request) -> set[int]:
+        """Tokens that end an output."""
+        return self._stop_tokens | set(request.sampling["stop_token_ids"])
 
     def _embed(self, batch: list[Request]) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of the prompts, padded on the left, with H in place; and their mask."""
         lengths = [len(request.token_ids) for request in batch]
-        width, device = max(lengths), self._model.device
+        width, device = max(lengths), self.host.network.device
         ids_BT = torch.full((len(batch), width), placeholder_id(self._tokenizer), device=device)
         mask_BT = torch.zeros_like(ids_BT)
         for row, request in enumerate(batch):
             ids_BT[row, width - lengths[row] :] = torch.tensor(request.token_ids)
             mask_BT[row, width - lengths[row] :] = 1
-        placed = [(i, request.record) for i, request in enumerate(batch) if request.record]
-        records = [record for _, record in placed]
+        placed = [(i, request) for i, request in enumerate(batch) if request.record]
+        records = [request.record for _, request in placed]
         starts = [row * width + width - lengths[row] for row, _ in placed]
-        embedding = self._model.get_input_embeddings()
-        rows_KD = draw_rows(records, embedding.weight.shape[1])
+        rows = [self.soft_prompts.rows(request) for _, request in placed]
+        rows_KD = torch.cat(rows) if rows else torch.empty(0, self.host.hidden_size)
         with self._injector.inject(flat_positions(records, starts), rows_KD):
-            return embedding(ids_BT), mask_BT
+            return self.host.network.get_input_embeddings()(ids_BT), mask_BT
 
-    def _completion(self, request: Request, tokens: list[int], stop_tokens: set[int]) -> Completion:
-        """One row of a batch: ends at its first stop token, whatever padding follows."""
-        end = next((i + 1 for i, token in enumerate(tokens) if token in stop_tokens), None)
-        tokens = tokens[:end]
+    def _completion(self, request: Request, tokens: list[int]) -> Completion:
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         cuts = [text.find(stop) for stop in request.sampling["stop"] if stop in text]
-        reason = "stop" if cuts or end is not None else "length"
+        ended = bool(tokens) and tokens[-1] in self._stops(request)
+        reason = "stop" if cuts or ended else "length"
         return Completion(request.number, text[: min(cuts, default=None)], len(tokens), reason)
 
     def close(self) -> None:
         """See `Engines.close`."""
-        del self._model
+        del self.host, self.soft_prompts
         if has_gpu():
             torch.cuda.empty_cache()
+
+
+def _until_stop(tokens: list[int], stop_tokens: set[int]) -> list[int]:
+    """One row of a batch: ends at its first stop token, whatever padding follows."""
+    end = next((i + 1 for i, token in enumerate(tokens) if token in stop_tokens), None)
+    return tokens[:end]
 
 
 def _parameters(request: Request) -> tuple:
@@ -115,12 +141,14 @@ def _parameters(request: Request) -> tuple:
     sampling = request.sampling
     names = ("temperature", "top_p", "top_k", "max_tokens")
     lists = (tuple(sampling[name]) for name in ("stop", "stop_token_ids"))
-    return *(sampling[name] for name in names), *lists
+    return *(sampling[name] for name in names), *lists, sampling.get("repetition_penalty")
 
 
 def _processors(batch: list[Request]) -> LogitsProcessorList:
-    """Temperature, top-k, top-p in vLLM's order, then the draw; nothing if greedy."""
+    """Penalty, temperature, top-k, top-p in vLLM's order, then the draw; if greedy, the first."""
     sampling, processors = batch[0].sampling, LogitsProcessorList()
+    if penalty := sampling.get("repetition_penalty"):
+        processors.append(RepetitionPenaltyLogitsProcessor(penalty))
     if batch[0].is_greedy:
         return processors
     processors.append(TemperatureLogitsWarper(float(sampling["temperature"])))

@@ -74,12 +74,14 @@ class Request:
         token_ids: The prompt, placeholders included, [T].
         sampling: Arguments of vLLM's `SamplingParams`.
         record: The soft prompt, if any.
+        question: What the prompt asks, without its template, where that is known.
     """
 
     number: int
     token_ids: list[int]
     sampling: dict[str, Any]
     record: SoftPromptRecord | None = None
+    question: str | None = None
 
     @property
     def is_greedy(self) -> bool:

@@ -24,7 +24,7 @@ _DEAD = (
 
 
 class Engine:
-    """One vLLM engine in this process (its model runs in processes of vLLM's own).
+    """One vLLM engine; its model runs in processes of vLLM's own on GPUs, in this one on a CPU.
 
     Args:
         model: Hugging Face folder.
@@ -36,6 +36,9 @@ class Engine:
         if not has_gpu():
             # GiB; vLLM's CPU target would take most of the machine's memory.
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            if options.tensor_parallel == 1:
+                # Each of its two processes takes longer to start than most CPU jobs take to run.
+                os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
 
         llm = LLM(
@@ -98,8 +101,9 @@ class Engine:
         return finished
 
     def close(self) -> None:
-        """End vLLM's processes, which frees the GPU for the next checkpoint."""
+        """End vLLM's processes, if any, and free its memory for the next checkpoint."""
         self._engine.engine_core.shutdown(timeout=60)
+        del self._engine
 
 
 class _Window:

@@ -146,6 +146,17 @@ def test_an_error_that_would_come_again_is_not_retried(cluster: Cluster, script:
     assert len(re.findall("submitted recipe-", output)) == 1
 
 
+def test_an_uploaded_recipe_runs_the_uploaded_files(cluster: Cluster, tmp_path: Path) -> None:
+    """In the job's own process and in the cluster's, whatever checkout the environment names."""
+    recipe = "tests/integration/uploaded_recipe.sh"
+    code, output = cluster.run(recipe, UPLOAD="1", RUN_DIR=str(tmp_path))
+    assert code == 0, output
+    copies = {Path(line) for line in (tmp_path / "where").read_text().splitlines()}
+    [copy] = copies
+    assert not copy.is_relative_to(REPOSITORY)
+    assert f"recipe in {copy}\n" in output
+
+
 def test_a_job_outlives_its_client_and_can_be_stopped(cluster: Cluster, script: Path) -> None:
     script.write_text("echo begun\nsleep 600\n")
     client = cluster.submit(str(script))

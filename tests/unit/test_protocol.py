@@ -176,7 +176,7 @@ def test_greedy_samples_differ_by_independent_soft_prompts_alone(tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        ({"tempalte": "raw"}, "unknown key tempalte; known: benchmarks, headline"),
+        ({"tempalte": "raw"}, "unknown key tempalte; known: benchmarks, comparator"),
         ({"template": "absent"}, "template is missing"),
         ({"benchmarks": None}, "benchmarks is missing"),
         ({"headline": "absent"}, "headline is missing"),

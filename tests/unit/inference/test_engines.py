@@ -41,7 +41,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[HuggingFaceEngine]:
     """Every engine that is started; they are real ones."""
     found = []
 
-    def start(model: Path, options: EngineOptions, *, soft_prompts: bool) -> HuggingFaceEngine:
+    def start(model: Path, options: EngineOptions, **_: object) -> HuggingFaceEngine:
         found.append(HuggingFaceEngine(model, options))
         return found[-1]
 

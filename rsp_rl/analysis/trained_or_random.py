@@ -1,0 +1,61 @@
+"""`rsp-rl analyze trained-or-random`: RSP beside LTPO, TTSV and SoftCoT (paper, Table 1).
+
+One row a method, as `analyze positions` has one a position: accuracy by benchmark, and the paired
+difference to the same model's baseline, with 95% bootstrap intervals over problems. A method that
+has no folder has no row.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsp_rl.analysis.conditions import BASELINE, FOLDERS_HELP, open_conditions
+from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.position_table import write_table
+from rsp_rl.evaluation.protocol import Protocol
+
+RANDOM = "random"
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register `analyze trained-or-random`."""
+    parser = add_analysis(
+        commands,
+        "trained-or-random",
+        run,
+        help="accuracy by method: random, LTPO, TTSV, SoftCoT (Table 1)",
+        description=__doc__,
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+    parser.add_argument("--output", type=Path, default=Path("analysis/trained-or-random"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write `trained_or_random.md`, `.csv` and `.png`; print the table."""
+    analyse(args.folders, args.output)
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path) -> None:
+    """Write the files of `run`; as `rsp_rl.analysis.position_table.position_table` raises.
+
+    Args:
+        folders: `[NAME=]DIR` each.
+        output: Where to.
+    """
+    write_table(
+        output,
+        open_conditions(folders, method_name),
+        name="trained_or_random",
+        title="Accuracy by method of the soft prompt (%)",
+        row="method",
+    )
+
+
+def method_name(protocol: Protocol) -> str:
+    """A condition by what fills its soft prompts."""
+    if protocol.comparator is not None:
+        return protocol.comparator.method
+    return RANDOM if protocol.rsp.enabled else BASELINE
