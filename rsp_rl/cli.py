@@ -16,6 +16,7 @@ from rsp_rl.inference import cli as generate
 from rsp_rl.inference.requests import GenerationError
 from rsp_rl.options import ConfigError
 from rsp_rl.placement import PlacementError
+from rsp_rl.reproduce import cli as reproduce
 from rsp_rl.run_folder import RunFolderError
 
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     compare.add_parser(commands)
     generate.add_parser(commands)
     analyze.add_parser(commands)
+    reproduce.add_parser(commands)
     comparators.add_parser(commands)
     grade.add_parser(commands)
     args = parser.parse_args(arguments)

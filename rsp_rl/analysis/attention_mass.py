@@ -15,7 +15,7 @@ L / (L + n exp(Delta_i / sqrt(d_head))).
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +27,20 @@ from tqdm import tqdm
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
 from rsp_rl.analysis.conditions import FOLDERS_HELP, Condition, open_conditions, position_name
-from rsp_rl.analysis.options import add_analysis, add_model_options, chosen_benchmarks
+from rsp_rl.analysis.options import (
+    ModelOptions,
+    add_analysis,
+    add_model_options,
+    check_samples,
+    chosen_benchmarks,
+    model_options,
+)
+from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.analysis.spans import BOX, question_positions, reasoning_length
 from rsp_rl.evaluation import plots
-from rsp_rl.evaluation.summary import csv_text
+from rsp_rl.evaluation.summary import csv_text, markdown_row
 from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError, write_json, write_whole
+from rsp_rl.run_folder import RunFolderError, write_json
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.attention import AttentionRecorder, LayerMass
@@ -44,6 +52,10 @@ _TOLERANCE = 1e-9
 """Of the comparison with the bound: rounding of float64."""
 
 KINDS = ("soft_prompt", "question")
+
+
+class BoundError(RunFolderError):
+    """Theorem 1's bound was exceeded, which cannot be where attention was measured rightly."""
 
 
 @dataclass
@@ -116,42 +128,52 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write `attention.csv`, `attention.json` and `attention.png`; print Theorem 1's check.
+    """Write `attention.csv`, `.json`, `.md` and `.png`; print the table and Theorem 1's check."""
+    analyse([args.folder], args.output, options=model_options(args))
+    return 0
 
-    Returns:
-        Exit status: 1 if the bound was exceeded anywhere.
+
+def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | None = None) -> None:
+    """Write the files of `run`.
+
+    Args:
+        folders: `[NAME=]DIR`, one, with soft prompts.
+        output: Where to.
+        options: Model and answers.
+
+    Raises:
+        ConfigError: If the model's attention cannot be measured, or there are no soft prompts.
+        RunFolderError: If the model is not the one that answered, or no answer is long enough.
+        BoundError: If the bound was exceeded anywhere; the files are written all the same.
     """
     from rsp_rl.analysis.attention import MEASURED, check_rotary
     from rsp_rl.analysis.teacher_forcing import ForcedModel
     from rsp_rl.preflight import check_model, resolve_model_folder
 
-    (condition,) = open_conditions([args.folder], position_name)
+    options = options or ModelOptions()
+    (condition,) = open_conditions(folders, position_name)
     if not condition.protocol.rsp.enabled:
         raise ConfigError(f"{condition.root} has no soft prompts whose attention could be measured")
-    benchmarks = chosen_benchmarks(args, condition.benchmarks)
+    benchmarks = chosen_benchmarks(options.benchmarks, condition.benchmarks)
+    check_samples(options.samples, [condition], benchmarks)
     # Before transformers refuses the attention of a model that has none of the kind.
-    check_rotary(check_model(resolve_model_folder(args.model or condition.manifest["model"])))
-    model = ForcedModel(condition, model=args.model, dtype=args.dtype, attention=MEASURED)
+    check_rotary(check_model(resolve_model_folder(options.model or condition.manifest["model"])))
+    model = ForcedModel(condition, model=options.model, dtype=options.dtype, attention=MEASURED)
     maps = {
-        name: measure(model, condition, name, args.problems, args.samples) for name in benchmarks
+        name: measure(model, condition, name, options.problems, options.samples)
+        for name in benchmarks
     }
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "attention.csv", to_csv(maps))
-    write_json(args.output / "attention.json", to_json(maps, condition))
-    plots.save(draw(maps), args.output / "attention.png")
-    violations = 0
-    for name, found in maps.items():
-        bound = found.bound
-        violations += bound.violations
-        print(
-            f"{name}: {found.answers} answers, {found.left_out} too short; Theorem 1 on "
-            f"{bound.checked:,} (layer, head, query): {bound.violations} above the bound, worst "
-            f"slack {bound.worst_slack:.3e}"
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "attention.json", to_json(maps, condition))
+    write_analysis(
+        output, "attention", markdown=to_markdown(maps), csv=to_csv(maps), figure=draw(maps)
+    )
+    if violations := sum(found.bound.violations for found in maps.values()):
+        raise BoundError(
+            f"the attention mass exceeds Theorem 1's bound {violations} times (see "
+            f"{output / 'attention.json'}): rounding in the model's dtype, or an attention that is "
+            "no plain softmax; try --dtype float32"
         )
-    print(f"written to {args.output}")
-    if violations:
-        print(f"error: the mass exceeds Theorem 1's bound {violations} times", file=sys.stderr)
-    return 1 if violations else 0
 
 
 def measure(
@@ -249,6 +271,22 @@ def heatmap(per_token: np.ndarray) -> np.ndarray:
     ).transpose(2, 0, 1)
 
 
+def to_markdown(maps: dict[str, Heatmaps]) -> str:
+    """Overall means and Theorem 1's check, a row a benchmark."""
+    kinds = [f"mass per {kind.replace('_', ' ')} token (%)" for kind in KINDS]
+    head = [*kinds, "answers", "too short", "checked", "above the bound", "worst slack"]
+    lines = ["# Attention on the soft prompt and on the question, and Theorem 1's bound", ""]
+    lines += [markdown_row(["benchmark", *head]), markdown_row(["---", *("--:" for _ in head)])]
+    for benchmark, found in maps.items():
+        bound = found.bound
+        cells = [f"{100 * found.mean[k].mean():.4f}" for k in range(len(KINDS))]
+        cells += [str(found.answers), str(found.left_out), f"{bound.checked:,}"]
+        cells += [str(bound.violations), f"{bound.worst_slack:.3e}"]
+        lines.append(markdown_row([benchmark, *cells]))
+    lines += ["", "Checked is every layer, head and query behind the soft prompt."]
+    return "\n".join(lines) + "\n"
+
+
 def to_csv(maps: dict[str, Heatmaps]) -> str:
     """One row a benchmark, kind, layer bin and position bin, counted from 1."""
     return csv_text(
@@ -306,7 +344,8 @@ def draw(maps: dict[str, Heatmaps]) -> Figure:
         for axis, values, kind in zip(pair, percent, ("soft prompt", "question"), strict=True):
             image = axis.imshow(values, norm=norm, aspect="auto", origin="lower")
             for (y, x), value in np.ndenumerate(values):
-                ink = "black" if norm(value) > 0.6 else "white"
+                # Not pure black, which a page takes for its own ink, white in the dark.
+                ink = "#111111" if norm(value) > 0.6 else "white"
                 axis.text(x, y, f"{value:.2g}", ha="center", va="center", color=ink, fontsize=9)
             axis.grid(visible=False)
             axis.set_xticks(

@@ -11,6 +11,7 @@ from rsp_rl.analysis import (
     distributions,
     diversity,
     first_token,
+    length_table,
     pass_at_n,
     position_table,
     trained_or_random,
@@ -24,6 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     for module in (
         condition_protocols,
         position_table,
+        length_table,
         trained_or_random,
         pass_at_n,
         coverage,

@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from rsp_rl.evaluation.folder import EvaluationFolder
     from rsp_rl.evaluation.runner import check_comparator, evaluate
     from rsp_rl.evaluation.sweep import outcome_line, write_outputs
+    from rsp_rl.inference.engines import SharedEngines
     from rsp_rl.preflight import resolve_model_folder
 
     base = load_protocol(args.protocol, args.overrides)
@@ -101,14 +102,21 @@ def run(args: argparse.Namespace) -> int:
     for protocol in protocols.values():  # a bad setting must not show after the others' hours
         check_comparator(protocol, model, engine)
     failed = False
-    for name, protocol in protocols.items():
-        folder = EvaluationFolder(args.output / name)
-        outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
-        print(f"{name}: {outcome_line(outcome)}", file=sys.stderr)
-        write_outputs(folder)
-        for benchmark, why in outcome.failed.items():
-            print(f"error: {name}, {benchmark}: {why}", file=sys.stderr)
-            failed = True
+    # One start for all: the conditions are to differ in their soft prompts alone.
+    with SharedEngines(model, engine, soft_prompts=True) as engines:
+        for name, protocol in protocols.items():
+            folder = EvaluationFolder(args.output / name)
+            outcome = evaluate(
+                *(model, protocol, folder.step(0)),
+                engine=engine,
+                engines=engines,
+                data_dir=args.data_dir,
+            )
+            print(f"{name}: {outcome_line(outcome)}", file=sys.stderr)
+            write_outputs(folder)
+            for benchmark, why in outcome.failed.items():
+                print(f"error: {name}, {benchmark}: {why}", file=sys.stderr)
+                failed = True
     print(f"evaluations  {args.output}/{{{','.join(protocols)}}}")
     return 1 if failed else 0
 

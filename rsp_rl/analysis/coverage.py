@@ -88,20 +88,30 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `coverage.md`, `.csv`, `.png` and `.html`; print the table."""
+    analyse([args.first, args.second], args.output)
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path) -> None:
+    """Write the files of `run`; as `coverage` raises.
+
+    Args:
+        folders: `[NAME=]DIR`, two of them.
+        output: Where to.
+    """
     names = {False: BASELINE, True: "RSP"}
-    pair = open_conditions([args.first, args.second], lambda p: names[p.rsp.enabled])
+    pair = open_conditions(folders, lambda p: names[p.rsp.enabled])
     problems = coverage(*pair)
     first, second = (condition.name for condition in pair)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "coverage.html", to_html(problems, first, second))
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / "coverage.html", to_html(problems, first, second))
     write_analysis(
-        args.output,
+        output,
         "coverage",
         markdown=to_markdown(problems, first, second),
         csv=to_csv(problems),
         figure=draw(problems, first, second),
     )
-    return 0
 
 
 def coverage(first: Condition, second: Condition) -> list[ProblemCoverage]:

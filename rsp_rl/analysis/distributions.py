@@ -32,7 +32,15 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_analysis, add_model_options, chosen_benchmarks, count
+from rsp_rl.analysis.options import (
+    ModelOptions,
+    add_analysis,
+    add_model_options,
+    check_samples,
+    chosen_benchmarks,
+    count,
+    model_options,
+)
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.summary import csv_text, markdown_row
@@ -43,6 +51,9 @@ if TYPE_CHECKING:
 
 METRICS = ("entropy", "top1", "varentropy")
 _TITLES = ("entropy (nats)", "top-1 probability", "varentropy (nats²)")
+
+BINS = 50
+"""Positions of an answer, by default."""
 
 _FIRST = 0.05
 """The share of an answer that the scalars call its beginning (paper, Table 9)."""
@@ -83,36 +94,57 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description=__doc__,
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
-    parser.add_argument("--bins", type=count, default=50, help="positions shown (%(default)s)")
+    parser.add_argument("--bins", type=count, default=BINS, help="positions shown (%(default)s)")
     add_model_options(parser, Path("analysis/distributions"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Write `distributions.csv`, `.json`, `.md` and `.png`; print the table."""
+    analyse(args.folders, args.output, bins=args.bins, options=model_options(args))
+    return 0
+
+
+def analyse(
+    folders: Sequence[str], output: Path, *, bins: int = BINS, options: ModelOptions | None = None
+) -> None:
+    """Write the files of `run`.
+
+    Args:
+        folders: `[NAME=]DIR` each.
+        output: Where to.
+        bins: Positions shown.
+        options: Model and answers.
+
+    Raises:
+        ConfigError: If the model cannot be used.
+        RunFolderError: If the folders cannot be compared or hold other answers than the model's.
+    """
     from rsp_rl.analysis.teacher_forcing import ForcedModel
 
-    conditions = open_conditions(args.folders, position_name)
+    options = options or ModelOptions()
+    conditions = open_conditions(folders, position_name)
     check_names(conditions)
     sampling = ("samples", "temperature", "top_p", "top_k")
-    benchmarks = chosen_benchmarks(args, shared_benchmarks(conditions, may_differ=sampling))
+    finished = shared_benchmarks(conditions, may_differ=sampling)
+    benchmarks = chosen_benchmarks(options.benchmarks, finished)
+    check_samples(options.samples, conditions, benchmarks)
     profiles: dict[str, dict[str, Profile]] = {name: {} for name in benchmarks}
     for condition in conditions:
-        model = ForcedModel(condition, model=args.model, dtype=args.dtype)
+        model = ForcedModel(condition, model=options.model, dtype=options.dtype)
         for benchmark in benchmarks:
             profiles[benchmark][condition.name] = profile(
-                model, condition, benchmark, args.bins, args.problems, args.samples
+                model, condition, benchmark, bins, options.problems, options.samples
             )
         del model
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_json(args.output / "distributions.json", to_json(profiles))
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "distributions.json", to_json(profiles))
     write_analysis(
-        args.output,
+        output,
         "distributions",
         markdown=to_markdown(profiles),
         csv=to_csv(profiles),
         figure=draw(profiles),
     )
-    return 0
 
 
 def token_metrics(logits_NV: torch.Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Clustering:
 
     eps: float = 0.05
     min_samples: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eps < 2:
+            raise ConfigError(
+                f"--eps {self.eps} must be above 0 and below 2: it is a cosine distance"
+            )
 
 
 @dataclass(frozen=True)
@@ -91,29 +98,60 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `diversity.md`, `diversity.csv` and `diversity.png`; print the table."""
-    if not 0 < args.eps < 2:
-        raise ConfigError(f"--eps {args.eps} must be above 0 and below 2: it is a cosine distance")
-    conditions = open_conditions(args.folders, draw_name)
+    analyse(
+        args.folders,
+        args.output,
+        embedder=args.embedder,
+        clustering=Clustering(args.eps, args.min_samples),
+        benchmarks=args.benchmark,
+        problems=args.problems,
+    )
+    return 0
+
+
+def analyse(
+    folders: Sequence[str],
+    output: Path,
+    *,
+    embedder: str = DEFAULT,
+    clustering: Clustering | None = None,
+    benchmarks: Sequence[str] | None = None,
+    problems: int | None = None,
+) -> None:
+    """Write the files of `run`.
+
+    Args:
+        folders: `[NAME=]DIR` each.
+        output: Where to.
+        embedder: See `get_embedder`.
+        clustering: DBSCAN's settings.
+        benchmarks: All that are finished if None.
+        problems: Only the first so many of each.
+
+    Raises:
+        ConfigError: If the embedder cannot be used, or two folders have the same name.
+        RunFolderError: If the folders cannot be compared, or have one sample a problem.
+    """
+    clustering = clustering or Clustering()
+    conditions = open_conditions(folders, draw_name)
     check_names(conditions)
     may_differ = ("temperature", "top_p", "top_k", "samples")
-    benchmarks = chosen_benchmarks(args, shared_benchmarks(conditions, may_differ=may_differ))
-    embed = get_embedder(args.embedder)
-    clustering = Clustering(args.eps, args.min_samples)
+    chosen = chosen_benchmarks(benchmarks, shared_benchmarks(conditions, may_differ=may_differ))
+    embed = get_embedder(embedder)
     table = {
         benchmark: {
-            condition.name: diversity(condition, benchmark, embed, clustering, args.problems)
+            condition.name: diversity(condition, benchmark, embed, clustering, problems)
             for condition in conditions
         }
-        for benchmark in benchmarks
+        for benchmark in chosen
     }
     write_analysis(
-        args.output,
+        output,
         "diversity",
-        markdown=to_markdown(table, args.embedder, clustering),
+        markdown=to_markdown(table, embedder, clustering),
         csv=to_csv(table),
         figure=draw(table),
     )
-    return 0
 
 
 def diversity(

@@ -31,7 +31,14 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_analysis, add_model_options, chosen_benchmarks
+from rsp_rl.analysis.options import (
+    ModelOptions,
+    add_analysis,
+    add_model_options,
+    check_samples,
+    chosen_benchmarks,
+    model_options,
+)
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import Estimate
@@ -94,9 +101,26 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `first_token.csv`, `.md` and `.png`; print the table."""
+    analyse(args.folders, args.output, options=model_options(args))
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | None = None) -> None:
+    """Write the files of `run`.
+
+    Args:
+        folders: `[NAME=]DIR` each, all with soft prompts.
+        output: Where to.
+        options: Model and prompts.
+
+    Raises:
+        ConfigError: If the model cannot be used, or a folder has no soft prompts.
+        RunFolderError: If the folders cannot be compared or were asked otherwise than now.
+    """
     from rsp_rl.analysis.teacher_forcing import ForcedModel
 
-    conditions = open_conditions(args.folders, position_name)
+    options = options or ModelOptions()
+    conditions = open_conditions(folders, position_name)
     check_names(conditions)
     for condition in conditions:
         if not condition.protocol.rsp.enabled:
@@ -105,22 +129,23 @@ def run(args: argparse.Namespace) -> int:
                 "has, name that one alone"
             )
     answers = ("samples", "temperature", "top_p", "top_k", "max_tokens", "stop")
-    benchmarks = chosen_benchmarks(args, shared_benchmarks(conditions, may_differ=answers))
+    finished = shared_benchmarks(conditions, may_differ=answers)
+    benchmarks = chosen_benchmarks(options.benchmarks, finished)
+    check_samples(options.samples, conditions, benchmarks)
     table: Table = {benchmark: {} for benchmark in benchmarks}
     for condition in conditions:
-        model = ForcedModel(condition, model=args.model, dtype=args.dtype)
+        model = ForcedModel(condition, model=options.model, dtype=options.dtype)
         for benchmark in benchmarks:
-            rows = measure(model, benchmark, condition.name, args.problems, args.samples)
+            rows = measure(model, benchmark, condition.name, options.problems, options.samples)
             table[benchmark] |= estimates(rows)
         del model
     write_analysis(
-        args.output,
+        output,
         "first_token",
         markdown=to_markdown(table),
         csv=to_csv(table),
         figure=draw(table),
     )
-    return 0
 
 
 def measure(

@@ -11,9 +11,10 @@ from rsp_rl.run_folder import write_whole
 
 
 def write_analysis(folder: Path, name: str, *, markdown: str, csv: str, figure: Figure) -> None:
-    """Write `<name>.md`, `<name>.csv` and `<name>.png`; print the table and where they are."""
+    """Write `<name>.md`, `.csv`, `.png` and `.svg`; print the table and where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{name}.md", markdown)
     write_whole(folder / f"{name}.csv", csv)
     plots.save(figure, folder / f"{name}.png")
+    write_whole(folder / f"{name}.svg", plots.to_svg(figure))
     print(f"{markdown}\nwritten to {folder}")

@@ -49,15 +49,25 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `pass_at_n.csv`, `pass_at_n.md` and `pass_at_n.png`; print the table."""
-    curves = pass_curves(open_conditions(args.folders, draw_name))
+    analyse(args.folders, args.output)
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path) -> None:
+    """Write the files of `run`; as `pass_curves` raises.
+
+    Args:
+        folders: `[NAME=]DIR` each, the reference first.
+        output: Where to.
+    """
+    curves = pass_curves(open_conditions(folders, draw_name))
     write_analysis(
-        args.output,
+        output,
         "pass_at_n",
         markdown=to_markdown(curves),
         csv=to_csv(curves),
         figure=draw(curves),
     )
-    return 0
 
 
 def pass_curves(conditions: Sequence[Condition], *, seed: int = 0) -> Curves:

@@ -56,9 +56,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `positions.md`, `positions.csv` and `positions.png`; print the table."""
-    return write_table(
-        args,
-        open_conditions(args.folders, position_name),
+    analyse(args.folders, args.output)
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path) -> None:
+    """Write the files of `run`; as `position_table` raises.
+
+    Args:
+        folders: `[NAME=]DIR` each.
+        output: Where to.
+    """
+    write_table(
+        output,
+        open_conditions(folders, position_name),
         name="positions",
         title="Accuracy by position of the soft prompt (%)",
         row="position",
@@ -66,12 +77,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_table(
-    args: argparse.Namespace, conditions: Sequence[Condition], *, name: str, title: str, row: str
-) -> int:
-    """Write the table of the conditions to `args.output`, and print it.
+    output: Path, conditions: Sequence[Condition], *, name: str, title: str, row: str
+) -> None:
+    """Write the table of the conditions, and print it; as `position_table` raises.
 
     Args:
-        args: Of the command line.
+        output: Where to.
         conditions: See `position_table`.
         name: Of the files.
         title: Of the table.
@@ -79,13 +90,12 @@ def write_table(
     """
     table = position_table(conditions)
     write_analysis(
-        args.output,
+        output,
         name,
         markdown=to_markdown(table, title, row),
         csv=to_csv(table, conditions, row),
         figure=draw(table),
     )
-    return 0
 
 
 def position_table(conditions: Sequence[Condition], *, seed: int = 0) -> Table:

@@ -8,6 +8,7 @@ has no folder has no row.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rsp_rl.analysis.conditions import BASELINE, FOLDERS_HELP, open_conditions
@@ -33,9 +34,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `trained_or_random.md`, `.csv` and `.png`; print the table."""
-    return write_table(
-        args,
-        open_conditions(args.folders, method_name),
+    analyse(args.folders, args.output)
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path) -> None:
+    """Write the files of `run`; as `rsp_rl.analysis.position_table.position_table` raises.
+
+    Args:
+        folders: `[NAME=]DIR` each.
+        output: Where to.
+    """
+    write_table(
+        output,
+        open_conditions(folders, method_name),
         name="trained_or_random",
         title="Accuracy by method of the soft prompt (%)",
         row="method",

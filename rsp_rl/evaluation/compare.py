@@ -7,6 +7,7 @@ method, which are then shown as their mean. Differences are to the first RUN.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rsp_rl.evaluation import plots
@@ -47,17 +48,29 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write `comparison.md`, `comparison.csv`, `curves.csv` and `curves.png`; print the tables."""
-    runs = [open_run(text, args.protocol) for text in args.runs]
-    comparison = compare(runs)
-    text = to_markdown(comparison)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output / "comparison.md", text)
-    write_whole(args.output / "comparison.csv", tables_csv(comparison))
-    write_whole(args.output / "curves.csv", curves_csv(comparison))
-    plots.save(plots.runs(_curve_points(comparison)), args.output / "curves.png")
-    print(f"{text}\nwritten to {args.output}")
+    """Write `comparison.md`, `.csv`, `curves.csv`, `.png` and `.svg`; print the tables."""
+    analyse(args.runs, args.output, protocol=args.protocol)
     return 0
+
+
+def analyse(runs: Sequence[str], output: Path, *, protocol: str | None = None) -> None:
+    """Write the files of `run`; as `open_run` and `rsp_rl.evaluation.comparison.compare` raise.
+
+    Args:
+        runs: `DIR`, `NAME=DIR` or `NAME=DIR,DIR,...` each.
+        output: Where to.
+        protocol: Name of the evaluation; needed if a run has several.
+    """
+    comparison = compare([open_run(text, protocol) for text in runs])
+    text = to_markdown(comparison)
+    curves = plots.runs(_curve_points(comparison))
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / "comparison.md", text)
+    write_whole(output / "comparison.csv", tables_csv(comparison))
+    write_whole(output / "curves.csv", curves_csv(comparison))
+    plots.save(curves, output / "curves.png")
+    write_whole(output / "curves.svg", plots.to_svg(curves))
+    print(f"{text}\nwritten to {output}")
 
 
 def open_run(text: str, protocol: str | None = None) -> Run:
@@ -167,12 +180,13 @@ def tables_csv(comparison: Comparison) -> str:
 
 
 def curves_csv(comparison: Comparison) -> str:
-    """Headline by run and step with its interval, and how many training seeds; fractions."""
+    """Headline by run and step: of what, of how many training seeds, its interval; fractions."""
     seeds = {r.name: len(r.folders) for r in comparison.runs}
+    headline = " ".join(comparison.runs[0].summaries[0].headline_benchmarks)
     return csv_text(
-        "run,step,seeds,accuracy,low,high",
+        "run,step,seeds,headline,accuracy,low,high",
         [
-            [name, step, seeds[name], *_values(estimate)]
+            [name, step, seeds[name], headline, *_values(estimate)]
             for name, curve in comparison.curves.items()
             for step, estimate in curve.items()
         ],

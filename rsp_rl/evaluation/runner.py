@@ -6,16 +6,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from rsp_rl.data.benchmarks import Problem, load_benchmark
-from rsp_rl.embedding_stats import embedding_stats
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.metrics import benchmark_metrics
 from rsp_rl.evaluation.protocol import Protocol, choose_problems
@@ -23,7 +22,8 @@ from rsp_rl.evaluation.provenance import provenance, weights_digest
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.samples import SampleFile, key_of, verdict_fields
 from rsp_rl.grading import grade, pool
-from rsp_rl.inference.engines import check_comparator_engine, start_engines
+from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
+from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines
 from rsp_rl.options import ConfigError
 from rsp_rl.placement import PlacementError
@@ -54,6 +54,7 @@ def evaluate(
     folder: StepFolder,
     *,
     engine: EngineOptions | None = None,
+    engines: Engines | None = None,
     data_dir: Path | None = None,
     law: tuple[float, float] | None = None,
     progress: bool = True,
@@ -68,6 +69,8 @@ def evaluate(
         protocol: What is asked, and how.
         folder: Where samples and metrics go.
         engine: How the model is run.
+        engines: Running ones of this model and these options, which stay as they are; by default
+            they are started if there is anything to ask, and ended. A comparator has its own.
         data_dir: Folder with the benchmarks' files; else see `load_benchmark`.
         law: mu_E and sigma_E of the protocol's soft prompts; by default those of the model's own
             embedding table.
@@ -111,7 +114,15 @@ def evaluate(
                 books.append(_Book(name, wanted, file, folder, outcome))
             except RunFolderError as error:
                 outcome.failed[name] = str(error)
-        outcome.generated = _ask(books, model, engine, protocol, progress, on_graded)
+        if engines is None or protocol.comparator is not None:
+            engines = stack.enter_context(
+                SharedEngines(
+                    *(model, engine),
+                    soft_prompts=protocol.rsp.enabled,
+                    comparator=protocol.comparator,
+                )
+            )
+        outcome.generated = _ask(books, engines, progress, on_graded)
     return outcome
 
 
@@ -144,7 +155,7 @@ def _with_law(protocol: Protocol, model: Path, law: tuple[float, float] | None) 
     if not protocol.rsp.enabled or protocol.rsp.mean is not None:
         return protocol
     if law is None:
-        stats = embedding_stats(model)
+        stats = model_law(model)
         law = stats.mean, stats.std
     return replace(protocol, rsp=replace(protocol.rsp, mean=law[0], std=law[1]))
 
@@ -295,14 +306,7 @@ def write_metrics(folder: StepFolder, benchmark: str, samples: list[Sample]) -> 
     return metrics["accuracy"]
 
 
-def _ask(
-    books: list[_Book],
-    model: Path,
-    engine: EngineOptions,
-    protocol: Protocol,
-    progress: bool,
-    on_graded: Graded | None,
-) -> int:
+def _ask(books: list[_Book], engines: Engines, progress: bool, on_graded: Graded | None) -> int:
     """Generate what is missing, all benchmarks in one queue, graded while generation goes on."""
     queue = [(book, question) for book in books for question in book.missing]
     if not queue:
@@ -314,7 +318,6 @@ def _ask(
     graders = max(1, min(8, (os.cpu_count() or 1) // 2))
     pool.shared().resize(graders)
     with (
-        _running(model, engine, protocol) as engines,
         ThreadPoolExecutor(graders) as threads,
         _Progress(len(queue), show=progress) as shown,
     ):
@@ -337,17 +340,6 @@ def _ask(
             future.result()
     pool.shared().close()
     return len(queue)
-
-
-@contextmanager
-def _running(model: Path, engine: EngineOptions, protocol: Protocol) -> Iterator[Engines]:
-    engines = start_engines(
-        model, engine, soft_prompts=protocol.rsp.enabled, comparator=protocol.comparator
-    )
-    try:
-        yield engines
-    finally:
-        engines.close()
 
 
 class _Progress:

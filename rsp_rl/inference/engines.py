@@ -1,11 +1,13 @@
-"""Which engine runs a model."""
+"""Which engine runs a model, and for how long."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rsp_rl.comparators.interface import Comparator
-from rsp_rl.inference.requests import EngineOptions, Engines
+from rsp_rl.inference.requests import Completion, EngineOptions, Engines, Request
 from rsp_rl.options import ConfigError
 
 
@@ -38,6 +40,55 @@ def start_engines(
 
     kind = LocalEngine if options.data_parallel == 1 else RayEngines
     return kind(str(model), options, soft_prompts)
+
+
+class SharedEngines(AbstractContextManager):
+    """Engines of one model for several queues, one after the other; see `Engines`.
+
+    They start with the first queue that holds anything: to start one takes as long as to answer a
+    few hundred questions, and a command that finds everything done needs none.
+
+    Args:
+        model: Hugging Face folder.
+        options: How it is run.
+        soft_prompts: Whether requests may have a record.
+        comparator: What fills their positions instead.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        options: EngineOptions,
+        *,
+        soft_prompts: bool,
+        comparator: Comparator | None = None,
+    ) -> None:
+        self._start = lambda: start_engines(
+            model, options, soft_prompts=soft_prompts, comparator=comparator
+        )
+        self._engines: Engines | None = None
+        self._busy = False
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        """See `Engines.generate`."""
+        if self._busy:
+            # The last queue was left half-way: an engine died, or a disk was full. What is left
+            # of it would come out as answers to this one.
+            self.close()
+        if self._engines is None:
+            self._engines = self._start()
+        self._busy = True
+        yield from self._engines.generate(requests)
+        self._busy = False
+
+    def close(self) -> None:
+        """See `Engines.close`."""
+        engines, self._engines, self._busy = self._engines, None, False
+        if engines is not None:
+            engines.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def check_comparator_engine(options: EngineOptions, comparator: Comparator | None) -> None:

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 
 from rsp_rl.data.templates import get_template
-from rsp_rl.embedding_stats import EmbeddingStats, embedding_stats
+from rsp_rl.embedding_stats import EmbeddingStats
 from rsp_rl.inference.engines import start_engines
+from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Completion, EngineOptions
 from rsp_rl.options import Mode, RspOptions
@@ -50,7 +51,7 @@ class Generator(AbstractContextManager):
     @cached_property
     def _law(self) -> EmbeddingStats:
         """Read when the first soft prompt is asked for: a large table takes seconds."""
-        return embedding_stats(self._folder)
+        return model_law(self._folder)
 
     def generate(
         self,

@@ -17,10 +17,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import check_room
 from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
 from rsp_rl.placement import PlacementError, place_in_tokens, placeholder_id
@@ -125,5 +124,5 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
 @functools.cache
 def _law(model: str) -> tuple[float, float]:
     """mu_E and sigma_E of the served model."""
-    stats = embedding_stats(Path(resolve_model_folder(model)))
+    stats = model_law(resolve_model_folder(model))
     return stats.mean, stats.std

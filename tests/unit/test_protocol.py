@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.data.benchmarks import BENCHMARKS, Problem
+from rsp_rl.data.templates import TEMPLATES
 from rsp_rl.evaluation.protocol import (
     PROTOCOLS,
     BenchmarkPlan,
@@ -21,8 +22,9 @@ from rsp_rl.evaluation.protocol import (
 )
 from rsp_rl.inference.prompts import sample_seed
 from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.placement import INSTRUCTION
 
-SHIPPED = ("quick", "rsp_paper", "simplerl_zoo", "tiny")
+SHIPPED = ("quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "tiny")
 
 
 def _plans(protocol: Protocol) -> dict[str, BenchmarkPlan]:
@@ -59,6 +61,16 @@ def test_simplerl_zoos_stop_words_are_written_beside_it() -> None:
         "simplerl_zoo", [commented[0].removeprefix("# ").replace(": ", "=", 1)]
     ).stop
     assert stop == ("</s>", "<|im_end|>", "<|endoftext|>", "assistant", "user", "_end", "_start")
+
+
+def test_rsp_inference_asks_what_table_7_is_of() -> None:
+    protocol = load_protocol("rsp_inference")
+    assert protocol.benchmarks == tuple(
+        BenchmarkPlan(name) for name in ("math500", "gsm8k", "aime24")
+    )
+    assert sum(BENCHMARKS[name].problems for name in _plans(protocol)) == 1_849
+    assert TEMPLATES[protocol.template].text("Q").startswith(f"<|im_start|>system\n{INSTRUCTION}")
+    assert protocol.max_tokens + 1_000 < 4_096 < protocol.max_tokens + 1_100  # room for prompts
 
 
 def test_quick_is_a_fraction_of_the_paper() -> None:
@@ -225,7 +237,7 @@ def test_bad_overrides_name_file_and_override(override: str, cause: str, tmp_pat
 
 
 def test_unknown_protocols(tmp_path: Path) -> None:
-    names = "quick, rsp_paper, simplerl_zoo, tiny"
+    names = ", ".join(SHIPPED)
     with pytest.raises(ConfigError, match=f"unknown protocol 'rsp'; use one of {names}"):
         load_protocol("rsp")
     with pytest.raises(ConfigError, match=r"there is no protocol file .*gone\.yaml"):

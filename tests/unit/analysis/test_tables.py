@@ -1,4 +1,4 @@
-"""Position table, pass@N and coverage, on a handful of problems counted by hand."""
+"""Position table, lengths, pass@N and coverage, on a handful of problems counted by hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 
 from rsp_rl.analysis.conditions import draw_name, open_conditions, position_name
 from rsp_rl.analysis.coverage import count, coverage
+from rsp_rl.analysis.length_table import length_choices
 from rsp_rl.analysis.pass_at_n import pass_curves
 from rsp_rl.analysis.position_table import position_table
 from rsp_rl.cli import main
 from rsp_rl.evaluation.comparison import Estimate
+from rsp_rl.options import ConfigError
 from rsp_rl.run_folder import RunFolderError
 from tests.unit.analysis.made_conditions import make_condition
 
@@ -84,6 +86,44 @@ def test_position_tables_that_cannot_be(tmp_path: Path) -> None:
         table(b, s, more)
     with pytest.raises(RunFolderError, match="amc23 is finished in only one of baseline and suff"):
         table(b, more)
+
+
+# Lengths.
+
+
+def test_lengths_by_hand(tmp_path: Path) -> None:
+    """L = 20 is right on everything, L = 10 on nothing; benchmarks in folders of their own."""
+    folders = [
+        make_condition(
+            tmp_path / f"{benchmark}{length}", {benchmark: marks}, rsp={"length": length}
+        )
+        for benchmark in ("gsm8k", "amc23")
+        for length, marks in ((10, ["-"] * 4), (20, ["+"] * 4))
+    ]
+    output = tmp_path / "out"
+    assert main(["analyze", "lengths", *folders, "--output", str(output)]) == 0
+    chosen = [row for row in rows_of(output / "lengths.csv") if row["chosen"] == "1"]
+    assert [(row["benchmark"], row["length"], row["held_out"]) for row in chosen] == [
+        ("gsm8k", "20", "1.0"),
+        ("amc23", "20", "1.0"),
+    ]
+    text = (output / "lengths.md").read_text()
+    assert "| gsm8k | 0.00 | 100.00 | 20 | 100.00 [100.00, 100.00] | 2 |" in text
+
+
+def test_lengths_that_cannot_be_chosen_among(tmp_path: Path) -> None:
+    def folder(name: str, benchmark: str = "gsm8k", **rsp: object) -> str:
+        return make_condition(tmp_path / name, {benchmark: ["+", "-"]}, rsp=rsp or None)
+
+    ten = folder("ten", length=10)
+    for others, message in (
+        ([folder("again", length=10)], "both hold gsm8k with L = 10"),
+        ([folder("none")], "has no soft prompts"),
+        ([folder("prefix", length=20, position="prefix")], "one position, not for prefix, suffix"),
+        ([folder("amc", "amc23", length=20)], "with the same lengths"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            length_choices(open_conditions([ten, *others], position_name))
 
 
 # Pass@N.

@@ -1,0 +1,288 @@
+"""What each section of the paper needs: evaluations, and the analyses that read them.
+
+A plan is data. An evaluation is a protocol, known by its fingerprint: two analyses, of one section
+or of several, that need the same one share it. An analysis is a module with a function
+`analyse(folders, output, **options)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from rsp_rl.analysis.condition_protocols import condition_protocols
+from rsp_rl.data.templates import TextTemplate, get_template
+from rsp_rl.evaluation.protocol import Protocol
+from rsp_rl.options import ConfigError
+from rsp_rl.reproduce import paper
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One condition.
+
+    Attributes:
+        label: As shown.
+        protocol: Its protocol.
+    """
+
+    label: str
+    protocol: Protocol
+
+    @property
+    def name(self) -> str:
+        """Of its folder: equal for equal protocols, and for no others."""
+        return f"{self.label}-{self.protocol.fingerprint()[:8]}"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One table or figure.
+
+    Attributes:
+        name: Of its folder, its files, and its numbers in `paper` and `measured`.
+        title: What of the paper it is.
+        module: Whose `analyse` makes it.
+        reads: The evaluations whose folders it gets.
+        runs: Folders that the user gave instead, as on a command line.
+        options: Of `analyse`; plain types.
+        figure: Name of the figure's file without its ending; `name` if None.
+        remark: What a reader must know.
+    """
+
+    name: str
+    title: str
+    module: str
+    reads: tuple[Evaluation, ...] = ()
+    runs: tuple[str, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    figure: str | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for.
+
+    Attributes:
+        model: Name of the model, for Table 7's L.
+        protocol: What all evaluations have in common; `rsp.length` 0 for the paper's L.
+        own_benchmarks: Whether its benchmarks are the user's choice; else a section takes the
+            paper's of them.
+        lengths: L to choose among (Table 7).
+        samples: Answers a problem for pass@N.
+        trajectories: Answers a problem for semantic diversity.
+        embedder: For semantic diversity.
+        runs: Evaluated training runs, as for `rsp-rl compare`.
+    """
+
+    model: str
+    protocol: Protocol
+    own_benchmarks: bool = False
+    lengths: tuple[int, ...] = (10, 15, 20)
+    samples: int = 16
+    trajectories: int = paper.DIVERSITY_TRAJECTORIES
+    embedder: str = "BAAI/bge-m3"
+    runs: tuple[str, ...] = ()
+
+    def benchmarks(self, papers: Iterable[str]) -> list[str]:
+        """The benchmarks of a section: the paper's that the protocol has, or all it has."""
+        names = [plan.benchmark for plan in self.protocol.benchmarks]
+        chosen = [name for name in papers if name in names]
+        return names if self.own_benchmarks or not chosen else chosen
+
+    def asking(self, benchmarks: Iterable[str], length: int) -> Protocol:
+        """The protocol with some of its benchmarks, and with the user's L or else this one."""
+        plans = {plan.benchmark: plan for plan in self.protocol.benchmarks}
+        chosen = tuple(plans[name] for name in benchmarks)
+        return replace(
+            self.protocol,
+            benchmarks=chosen,
+            headline=tuple(plan.benchmark for plan in chosen),
+            rsp=replace(self.protocol.rsp, length=self.protocol.rsp.length or length),
+        )
+
+    @property
+    def prompt_kind(self) -> str:
+        """`paper.RAW` or `paper.CHAT`."""
+        template = get_template(self.protocol.template)
+        turns = not isinstance(template, TextTemplate) or template.closing
+        return paper.CHAT if turns else paper.RAW
+
+    def paper_length(self, benchmark: str) -> int:
+        """L of Table 7, 0 if it has none for this model, kind of prompt and benchmark."""
+        lengths = paper.LENGTHS.get((self.model, self.prompt_kind), ())
+        return dict(zip(paper.BENCHMARKS, lengths, strict=False)).get(benchmark, 0)
+
+
+def make_plan(sections: Iterable[str], wanted: Wanted) -> dict[str, list[Analysis]]:
+    """The analyses of each section, in order.
+
+    Raises:
+        ConfigError: On an unknown section, or if one lacks something.
+    """
+    plan = {}
+    for section in sections:
+        if section not in SECTIONS:
+            raise ConfigError(f"--section {section} is unknown; use one of {', '.join(SECTIONS)}")
+        plan[section] = SECTIONS[section](wanted)
+    return plan
+
+
+def evaluations(plan: Mapping[str, Iterable[Analysis]]) -> list[Evaluation]:
+    """Every evaluation that a plan needs, each once."""
+    needed = [e for analyses in plan.values() for analysis in analyses for e in analysis.reads]
+    return list({evaluation.name: evaluation for evaluation in needed}.values())
+
+
+def _positions(protocol: Protocol) -> dict[str, Evaluation]:
+    """Baseline, prefix, infix, suffix; those with soft prompts labelled with their L."""
+    made = condition_protocols("positions", protocol)
+    return {name: _labelled(name, protocol) for name, protocol in made.items()}
+
+
+def _draws(protocol: Protocol, samples: int) -> dict[str, Evaluation]:
+    """The four conditions of Figure 4, labelled with their samples a problem as well."""
+    made = condition_protocols("pass-at-n", protocol, samples=samples)
+    return {name: _labelled(f"{name}_x{samples}", protocol) for name, protocol in made.items()}
+
+
+def _labelled(name: str, protocol: Protocol) -> Evaluation:
+    label = f"{name}_L{protocol.rsp.length}" if protocol.rsp.enabled else name
+    if len(protocol.benchmarks) == 1:
+        label += f"_{protocol.benchmarks[0].benchmark}"
+    return Evaluation(label, replace(protocol, name=label))
+
+
+def accuracy(wanted: Wanted) -> list[Analysis]:
+    """Section 4.2: where soft prompts go, and how long they are (Tables 2, 6 and 7).
+
+    An evaluation a benchmark, because L differs between them.
+    """
+    benchmarks = wanted.benchmarks(paper.BENCHMARKS)
+    by_position: list[Evaluation] = []
+    by_length: list[Evaluation] = []
+    for benchmark in benchmarks:
+        length = wanted.paper_length(benchmark)
+        if not (length or wanted.protocol.rsp.enabled):
+            raise ConfigError(
+                f"the paper's Table 7 has no L for {wanted.model} with {wanted.prompt_kind} on "
+                f"{benchmark}; set one: rsp.length=20"
+            )
+        by_position += _positions(wanted.asking([benchmark], length)).values()
+        for other in wanted.lengths:
+            protocol = wanted.asking([benchmark], other)
+            protocol = replace(protocol, rsp=replace(protocol.rsp, length=other))
+            by_length.append(_positions(protocol)["suffix"])
+    analyses = [
+        Analysis(
+            "positions",
+            "Tables 2 and 6: accuracy by position",
+            "rsp_rl.analysis.position_table",
+            tuple(by_position),
+        )
+    ]
+    if len(wanted.lengths) > 1:
+        analyses.append(
+            Analysis(
+                "lengths",
+                "Table 7: length of the soft prompt",
+                "rsp_rl.analysis.length_table",
+                tuple(by_length),
+                remark="The paper's L is the best on the very problems that it reports; here one "
+                "half of the problems chooses.",
+            )
+        )
+    return analyses
+
+
+def mechanism(wanted: Wanted) -> list[Analysis]:
+    """Section 4.3: how soft prompts work (Figures 2, 3, 6, 7, Table 9, Theorem 1)."""
+    benchmarks = wanted.benchmarks(("math500",))
+    conditions = _positions(wanted.asking(benchmarks, paper.MECHANISM_LENGTH))
+    attended = _positions(wanted.asking(benchmarks, paper.ATTENTION_LENGTH))["suffix"]
+    return [
+        Analysis(
+            "distributions",
+            "Figures 3 and 6, Table 9: distributions along the answer",
+            "rsp_rl.analysis.distributions",
+            tuple(conditions.values()),
+        ),
+        Analysis(
+            "attention",
+            "Figures 2 and 7, Theorem 1: attention on soft prompt and question",
+            "rsp_rl.analysis.attention_mass",
+            (attended,),
+        ),
+    ]
+
+
+def diversity(wanted: Wanted) -> list[Analysis]:
+    """Section 4.4: first token, semantic diversity, pass@N (Tables 3, 4, 10, Figure 4)."""
+    benchmarks = wanted.benchmarks(("math500", "aime24"))
+    conditions = _draws(wanted.asking(benchmarks, paper.MECHANISM_LENGTH), wanted.samples)
+    few_problems = wanted.asking(benchmarks[:1], paper.MECHANISM_LENGTH)
+    (asked,) = few_problems.benchmarks
+    limit = min(asked.limit or paper.DIVERSITY_PROBLEMS, paper.DIVERSITY_PROBLEMS)
+    few_problems = replace(few_problems, benchmarks=(replace(asked, limit=limit),))
+    trajectories = _draws(few_problems, wanted.trajectories)
+    return [
+        Analysis(
+            "first_token",
+            "Table 3: the first token",
+            "rsp_rl.analysis.first_token",
+            (conditions["independent_greedy"],),
+        ),
+        Analysis(
+            "diversity",
+            "Table 4: semantic diversity",
+            "rsp_rl.analysis.diversity",
+            (trajectories["baseline_sampled"], trajectories["independent_sampled"]),
+            options={"embedder": wanted.embedder},
+        ),
+        Analysis(
+            "pass_at_n",
+            "Figure 4: pass@N",
+            "rsp_rl.analysis.pass_at_n",
+            tuple(conditions.values()),
+        ),
+        Analysis(
+            "coverage",
+            "Table 10: problems solved with and without soft prompts",
+            "rsp_rl.analysis.coverage",
+            (conditions["baseline_sampled"], conditions["independent_sampled"]),
+            remark=f"A problem counts as solved if one of {wanted.samples} samples is right; "
+            "`analysis/coverage/coverage.html` shows the problems that differ.",
+        ),
+    ]
+
+
+def training(wanted: Wanted) -> list[Analysis]:
+    """Section 4.5: DAPO with soft prompts (Figure 5, Tables 5 and 13), from finished runs."""
+    if not wanted.runs:
+        raise ConfigError(
+            "section 4.5 is made from training runs, which this command does not start: train with "
+            "recipes/dapo_qwen7b.sh and recipes/dapo_rsp_qwen7b.sh, evaluate each with "
+            "eval/eval_checkpoints.sh RUN_DIR, then give both: --runs "
+            f"{paper.DAPO}=RUN_DIR {paper.DAPO_RSP}=RUN_DIR (the names say which is which)"
+        )
+    return [
+        Analysis(
+            "comparison",
+            "Figure 5, Tables 5 and 13: training with and without soft prompts",
+            "rsp_rl.evaluation.compare",
+            runs=wanted.runs,
+            figure="curves",
+            remark=f"The paper's numbers stand beside the runs called {paper.DAPO} and "
+            f"{paper.DAPO_RSP}.",
+        )
+    ]
+
+
+#: What makes the plan of each section.
+SECTIONS: dict[str, Callable[[Wanted], list[Analysis]]] = {
+    "4.2": accuracy,
+    "4.3": mechanism,
+    "4.4": diversity,
+    "4.5": training,
+}

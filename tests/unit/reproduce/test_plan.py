@@ -1,0 +1,100 @@
+"""What each section evaluates and analyses."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from rsp_rl.evaluation.protocol import load_protocol
+from rsp_rl.options import ConfigError
+from rsp_rl.reproduce.plan import SECTIONS, Analysis, Wanted, evaluations, make_plan
+
+INSTRUCT = "Qwen2.5-Math-1.5B-Instruct"
+
+
+def wanted(*overrides: str, model: str = INSTRUCT, **changes: object) -> Wanted:
+    protocol = load_protocol("rsp_inference", overrides)
+    own = any(text.startswith("benchmarks=") for text in overrides)
+    return Wanted(model, protocol, own, **changes)
+
+
+def asked(analysis: Analysis) -> dict[str, tuple[int, list[str]]]:
+    """L and benchmarks by label."""
+    return {
+        e.label: (e.protocol.rsp.length, [plan.benchmark for plan in e.protocol.benchmarks])
+        for e in analysis.reads
+    }
+
+
+def test_accuracy_takes_table_7s_length_of_each_benchmark() -> None:
+    positions, lengths = make_plan(["4.2"], wanted())["4.2"]
+    found = asked(positions)
+    assert len(found) == 4 * 3
+    assert found["suffix_L20_math500"] == (20, ["math500"])
+    assert found["prefix_L10_gsm8k"] == (10, ["gsm8k"])
+    assert found["baseline_aime24"] == (0, ["aime24"])
+    assert len(asked(lengths)) == 3 * 3
+    # What both read is evaluated once.
+    assert len(evaluations({"4.2": [positions, lengths]})) == 12 + 9 - 3
+
+
+def test_table_7_tells_prompts_apart() -> None:
+    by_template = {}
+    for template in ("raw", "qwen25-math-cot"):
+        chosen = wanted(f"template={template}", model="Qwen2.5-Math-7B")
+        positions, _ = make_plan(["4.2"], chosen)["4.2"]
+        by_template[template] = {length for length, _ in asked(positions).values() if length}
+    assert by_template == {"raw": {10, 20}, "qwen25-math-cot": {20}}
+
+
+def test_a_model_of_ones_own_needs_a_length() -> None:
+    with pytest.raises(ConfigError, match="Table 7 has no L for mine with chat template on math5"):
+        make_plan(["4.2"], wanted(model="mine"))
+    positions, lengths = make_plan(["4.2"], wanted("rsp.length=5", model="mine"))["4.2"]
+    assert {length for length, _ in asked(positions).values()} == {0, 5}
+    assert {length for length, _ in asked(lengths).values()} == {10, 15, 20}
+
+
+def test_mechanism_and_diversity() -> None:
+    plan = make_plan(["4.3", "4.4"], wanted())
+    distributions, attention = plan["4.3"]
+    assert [label for label in asked(distributions)] == [
+        *("baseline_math500", "prefix_L20_math500", "infix_L20_math500", "suffix_L20_math500")
+    ]
+    assert asked(attention) == {"suffix_L10_math500": (10, ["math500"])}
+    first_token, diversity, pass_at_n, coverage = plan["4.4"]
+    assert set(coverage.reads) < set(pass_at_n.reads)
+    assert set(first_token.reads) < set(pass_at_n.reads)
+    for evaluation in pass_at_n.reads:
+        assert [p.samples for p in evaluation.protocol.benchmarks] == [16, 16]
+    for evaluation in diversity.reads:
+        (only,) = evaluation.protocol.benchmarks
+        assert (only.benchmark, only.limit, only.samples) == ("math500", 64, 300)
+
+
+def test_sections_share_what_is_the_same() -> None:
+    plan = make_plan(["4.2", "4.3"], wanted("benchmarks=[math500]"))
+    together = {evaluation.name for evaluation in evaluations(plan)}
+    alone = [{e.name for e in evaluations({s: plan[s]})} for s in plan]
+    assert together == alone[0] | alone[1]
+    assert len(alone[0] & alone[1]) == 5  # four positions with L = 20, the suffix with L = 10
+    assert len({e.protocol.fingerprint() for e in evaluations(plan)}) == len(together)
+
+
+def test_benchmarks_of_ones_own() -> None:
+    _, pass_at_n, *_ = make_plan(["4.4"], wanted("benchmarks=[gsm8k]"))["4.4"]
+    assert {name for _, names in asked(pass_at_n).values() for name in names} == {"gsm8k"}
+
+
+def test_every_module_can_be_called() -> None:
+    plan = make_plan(SECTIONS, wanted(runs=("a", "b")))
+    for analysis in (analysis for analyses in plan.values() for analysis in analyses):
+        assert callable(import_module(analysis.module).analyse)
+
+
+def test_what_cannot_be_planned() -> None:
+    with pytest.raises(ConfigError, match=r"--section 4\.1 is unknown"):
+        make_plan(["4.1"], wanted())
+    with pytest.raises(ConfigError, match=r"recipes/dapo_rsp_qwen7b\.sh.*--runs DAPO=RUN_DIR"):
+        make_plan(["4.5"], wanted())
