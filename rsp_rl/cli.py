@@ -5,55 +5,69 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from rsp_rl import __version__, report
-from rsp_rl.analysis import cli as analyze
-from rsp_rl.comparators import cli as comparators
-from rsp_rl.evaluation import cli as evaluate
-from rsp_rl.evaluation import compare
-from rsp_rl.grading import cli as grade
-from rsp_rl.inference import cli as generate
-from rsp_rl.inference.requests import GenerationError
-from rsp_rl.options import ConfigError
-from rsp_rl.placement import PlacementError
-from rsp_rl.reproduce import cli as reproduce
-from rsp_rl.run_folder import RunFolderError
+from rsp_rl import __version__
+
+#: By command: its module, whose `add_parser` registers it, and its line in `rsp-rl --help`.
+#: A module is imported when its command is called: torch and matplotlib take seconds to load.
+COMMANDS = {
+    "train": ("rsp_rl.train", "train: --config-name dapo_rsp [Hydra overrides]"),
+    "report": ("rsp_rl.report", "summary, table and plot of a training run"),
+    "eval": ("rsp_rl.evaluation.cli", "evaluate a model, or every checkpoint of a run"),
+    "compare": (
+        "rsp_rl.evaluation.compare",
+        "several runs side by side: tables with paired intervals, and curves",
+    ),
+    "generate": ("rsp_rl.inference.cli", "answer a benchmark's problems with soft prompts"),
+    "analyze": ("rsp_rl.analysis.cli", "tables and figures of RSP at inference"),
+    "reproduce": (
+        "rsp_rl.reproduce.cli",
+        "sections of the paper on any model, beside the paper's numbers",
+    ),
+    "train-comparator": (
+        "rsp_rl.comparators.cli",
+        "train a soft prompt to compare random ones with",
+    ),
+    "grade": ("rsp_rl.grading.cli", "grade a jsonl file of model outputs"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a known error ends with one line and exit status 1."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["train"]:
-        return _train(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="rsp-rl", description="RL training of LLM reasoners with Random Soft Prompts."
     )
     parser.add_argument("--version", action="version", version=f"rsp-rl {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    commands.add_parser("train", help="train: --config-name dapo_rsp [Hydra overrides]")
-    report.add_parser(commands)
-    evaluate.add_parser(commands)
-    compare.add_parser(commands)
-    generate.add_parser(commands)
-    analyze.add_parser(commands)
-    reproduce.add_parser(commands)
-    comparators.add_parser(commands)
-    grade.add_parser(commands)
+    command = arguments[0] if arguments else None
+    if command not in COMMANDS:
+        for name, (_, line) in COMMANDS.items():
+            commands.add_parser(name, help=line)
+        parser.parse_args(arguments)  # help, version, or an unknown command: ends here
+        parser.error("the command comes first")
+    module = import_module(COMMANDS[command][0])
+    if command == "train":  # Hydra parses its own command line, --help included
+        sys.argv = ["rsp-rl train", *arguments[1:]]
+        module.main()
+        return 0
+    module.add_parser(commands)
     args = parser.parse_args(arguments)
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from rsp_rl.inference.requests import GenerationError
+    from rsp_rl.options import ConfigError
+    from rsp_rl.placement import PlacementError
+    from rsp_rl.run_folder import RunFolderError
+
     try:
         return args.func(args)
     except (ConfigError, PlacementError, RunFolderError, GenerationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def _train(overrides: list[str]) -> int:
-    # Hydra parses its own command line, overrides and --help included.
-    from rsp_rl import train
-
-    sys.argv = ["rsp-rl train", *overrides]
-    train.main()
-    return 0
 
 
 if __name__ == "__main__":

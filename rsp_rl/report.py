@@ -20,9 +20,7 @@ Steps = dict[int, dict[str, float]]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register the `report` command."""
-    parser = commands.add_parser(
-        "report", help="summary, table and plot of a training run", description=__doc__
-    )
+    parser = commands.add_parser("report", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="the run's folder (RUN_DIR)")
     parser.set_defaults(func=run)
 

@@ -20,7 +20,7 @@ from rsp_rl.analysis import (
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register the `analyze` command and its sub-commands."""
-    parser = commands.add_parser("analyze", help="tables and figures of RSP at inference")
+    parser = commands.add_parser("analyze")
     names = parser.add_subparsers(metavar="NAME", required=True)
     for module in (
         condition_protocols,

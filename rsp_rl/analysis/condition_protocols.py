@@ -65,18 +65,28 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--samples", type=int, default=16, help="answers a problem for pass-at-n (%(default)s)"
     )
+    add_comparator_option(parser, "a condition of trained-or-random")
+    parser.add_argument("--output", type=Path, required=True, help="gets a folder a condition")
+    parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
+    add_engine_options(parser)
+
+
+def add_comparator_option(parser: argparse._ActionsContainer, what: str) -> None:
+    """Add `--comparator`, a list of a method with its settings each time.
+
+    Args:
+        parser: A parser, or a group of its options.
+        what: What one is, for the help.
+    """
     parser.add_argument(
         "--comparator",
         nargs="+",
         action="append",
         default=[],
         metavar=("METHOD", "KEY=VALUE"),
-        help=f"a condition of trained-or-random: one of {', '.join(METHODS)} and its settings, "
-        "such as `ltpo sigma=4 rsp.length=8` or `ttsv trained=DIR`; may be given several times",
+        help=f"{what}: one of {', '.join(METHODS)} and its settings, such as `ltpo sigma=4 "
+        "rsp.length=8` or `ttsv trained=DIR`; may be given several times",
     )
-    parser.add_argument("--output", type=Path, required=True, help="gets a folder a condition")
-    parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
-    add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -38,7 +38,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `train-comparator` and its methods."""
     parser = commands.add_parser(
         "train-comparator",
-        help="train a soft prompt to compare random ones with",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -23,7 +23,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register the `eval` command."""
     parser = commands.add_parser(
         "eval",
-        help="evaluate a model, or every checkpoint of a run",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -33,7 +33,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register the `compare` command."""
     parser = commands.add_parser(
         "compare",
-        help="several runs side by side: tables with paired intervals, and curves",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -24,7 +24,6 @@ def add_parser(subparsers: Any) -> None:
     """
     parser = subparsers.add_parser(
         "grade",
-        help="grade a jsonl file of model outputs",
         description="Grade a jsonl file of model outputs and write one verdict a line. A run that "
         "was cut off is taken up where it stopped.",
     )

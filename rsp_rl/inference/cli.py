@@ -31,7 +31,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register the `generate` command."""
     parser = commands.add_parser(
         "generate",
-        help="answer a benchmark's problems with soft prompts",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

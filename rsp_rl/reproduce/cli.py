@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsp_rl.analysis.condition_protocols import add_comparator_option
 from rsp_rl.analysis.embedders import DEFAULT, NGRAMS
 from rsp_rl.analysis.options import count
 from rsp_rl.inference.options import add_engine_options, engine_options
@@ -21,7 +22,7 @@ Evaluate what sections of the paper need, analyse it, and write report.html and 
 table and figure, the paper's numbers beside the run's. What is finished is kept: after a crash, or
 once a failed part is mended, run the same command again.
 
-  4.2  position and length of soft prompts       Tables 2, 6, 7
+  4.2  position and length of soft prompts       Tables 2, 6, 7; 1 with --comparator
   4.3  attention, distributions                  Figures 2, 3, 6, 7, Table 9, Theorem 1
   4.4  first token, diversity, pass@N, coverage  Tables 3, 4, 10, Figure 4
   4.5  training                                  Figure 5, Tables 5, 13; from runs given by --runs
@@ -32,7 +33,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register the `reproduce` command."""
     parser = commands.add_parser(
         "reproduce",
-        help="sections of the paper on any model, beside the paper's numbers",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,6 +57,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     section.add_argument(
         "--lengths", type=_lengths, default=(10, 15, 20), help="4.2: L to choose among (10,15,20)"
     )
+    add_comparator_option(section, "4.2: a row of Table 1")
     section.add_argument(
         "--samples", type=count, default=16, help="4.4: answers a problem for pass@N (%(default)s)"
     )
@@ -132,5 +133,6 @@ def wanted_by(args: argparse.Namespace) -> Wanted:
         samples=args.samples,
         trajectories=args.trajectories,
         embedder=args.embedder,
+        comparators=tuple(map(tuple, args.comparator)),
         runs=tuple(args.runs),
     )

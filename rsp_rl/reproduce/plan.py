@@ -73,6 +73,7 @@ class Wanted:
         samples: Answers a problem for pass@N.
         trajectories: Answers a problem for semantic diversity.
         embedder: For semantic diversity.
+        comparators: A method and `key=value` settings each, for Table 1.
         runs: Evaluated training runs, as for `rsp-rl compare`.
     """
 
@@ -83,6 +84,7 @@ class Wanted:
     samples: int = 16
     trajectories: int = paper.DIVERSITY_TRAJECTORIES
     embedder: str = "BAAI/bge-m3"
+    comparators: tuple[tuple[str, ...], ...] = ()
     runs: tuple[str, ...] = ()
 
     def benchmarks(self, papers: Iterable[str]) -> list[str]:
@@ -155,13 +157,14 @@ def _labelled(name: str, protocol: Protocol) -> Evaluation:
 
 
 def accuracy(wanted: Wanted) -> list[Analysis]:
-    """Section 4.2: where soft prompts go, and how long they are (Tables 2, 6 and 7).
+    """Section 4.2: random or trained, where they go, how long they are (Tables 1, 2, 6 and 7).
 
     An evaluation a benchmark, because L differs between them.
     """
     benchmarks = wanted.benchmarks(paper.BENCHMARKS)
     by_position: list[Evaluation] = []
     by_length: list[Evaluation] = []
+    by_method: list[Evaluation] = []
     for benchmark in benchmarks:
         length = wanted.paper_length(benchmark)
         if not (length or wanted.protocol.rsp.enabled):
@@ -169,7 +172,12 @@ def accuracy(wanted: Wanted) -> list[Analysis]:
                 f"the paper's Table 7 has no L for {wanted.model} with {wanted.prompt_kind} on "
                 f"{benchmark}; set one: rsp.length=20"
             )
-        by_position += _positions(wanted.asking([benchmark], length)).values()
+        protocol = wanted.asking([benchmark], length)
+        positions = _positions(protocol)
+        by_position += positions.values()
+        methods = condition_protocols("trained-or-random", protocol, comparators=wanted.comparators)
+        by_method += [positions["baseline"], positions["suffix"]]
+        by_method += [_labelled(method, methods[method]) for method, *_ in wanted.comparators]
         for other in wanted.lengths:
             protocol = wanted.asking([benchmark], other)
             protocol = replace(protocol, rsp=replace(protocol.rsp, length=other))
@@ -182,6 +190,16 @@ def accuracy(wanted: Wanted) -> list[Analysis]:
             tuple(by_position),
         )
     ]
+    if wanted.comparators:
+        analyses.append(
+            Analysis(
+                "trained_or_random",
+                "Table 1: random soft prompts beside trained ones",
+                "rsp_rl.analysis.trained_or_random",
+                tuple(by_method),
+                remark="Trained ones are run by transformers, whatever engine runs the others.",
+            )
+        )
     if len(wanted.lengths) > 1:
         analyses.append(
             Analysis(

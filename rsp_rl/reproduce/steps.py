@@ -9,7 +9,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -118,6 +118,7 @@ def _evaluate(
     from rsp_rl.inference.engines import SharedEngines
 
     failures: Failures = {}
+    reference = replace(engine, kind="huggingface", tensor_parallel=1, data_parallel=1)
     with SharedEngines(model, engine, soft_prompts=True) as engines:
 
         def make(evaluation: Evaluation) -> None:
@@ -125,9 +126,10 @@ def _evaluate(
             if is_complete(folder.step(0), evaluation.protocol):
                 _say("done before")
                 return
+            trained = evaluation.protocol.comparator is not None
             outcome = evaluate(
                 *(model, evaluation.protocol, folder.step(0)),
-                engine=engine,
+                engine=reference if trained else engine,
                 engines=engines,
                 data_dir=data_dir,
             )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -123,16 +121,12 @@ def test_bad_arguments(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "out").exists()
 
 
-def test_the_console_command_starts_without_what_it_may_not_need() -> None:
-    heavy = {
-        "transformers",
-        "vllm",
-        "verl",
-        "ray",
-        "sklearn",
-        "sentence_transformers",
-        "markdown_it",
-    }
-    code = f"import sys, rsp_rl.cli; print(sorted({heavy!r} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_table_1_beside_the_others(model: Path, tmp_path: Path) -> None:
+    ltpo = ("--comparator", "ltpo", "steps=2", "rsp.length=3")
+    assert reproduce(model, tmp_path, "4.2", "--lengths", "4", *ltpo) == 0
+    report = (tmp_path / "report.md").read_text()
+    table = report[report.index("Table 1: random soft prompts beside trained ones") :]
+    for method in ("baseline", "random", "ltpo"):
+        assert f"| {method} |" in table
+    names = {folder.name.rpartition("-")[0] for folder in (tmp_path / "evaluations").iterdir()}
+    assert {"ltpo_L3_arithmetic", "suffix_L4_arithmetic", "baseline_arithmetic"} < names

@@ -39,6 +39,17 @@ def test_accuracy_takes_table_7s_length_of_each_benchmark() -> None:
     assert len(evaluations({"4.2": [positions, lengths]})) == 12 + 9 - 3
 
 
+def test_table_1_needs_comparators_and_shares_what_other_tables_read() -> None:
+    plan = make_plan(["4.2"], wanted(comparators=(("ltpo", "rsp.length=8"),)))
+    table = plan["4.2"][1]
+    assert table.name == "trained_or_random"
+    found = asked(table)
+    assert found["ltpo_L8_gsm8k"] == (8, ["gsm8k"])
+    assert found["suffix_L10_gsm8k"] == (10, ["gsm8k"])
+    assert len(found) == 3 * 3
+    assert len(evaluations(plan)) == len(evaluations(make_plan(["4.2"], wanted()))) + 3
+
+
 def test_table_7_tells_prompts_apart() -> None:
     by_template = {}
     for template in ("raw", "qwen25-math-cot"):
