@@ -4,11 +4,11 @@
     python scripts/bench/draw_and_hook.py --device cuda
 
 Draw: microseconds a rollout of each law; the floor is what its random numbers, or the copy of its
-rows, take by themselves. Hook: forward of a random Qwen2 with the hook, draws and positions included,
-against the bare forward, padded and packed, in turn; and the same by itself: what the embedding
-takes longer with the hook, over the bare forward. Memory: largest sum of live tensors in a forward
-and in the embedding alone, with the hook and without, over the bytes of the rows (on a GPU, the
-allocator's peak).
+rows, take by themselves. Hook: forward of a random Qwen2 with the hook, draws and positions
+included, against the bare forward, padded and packed, in turn; and the same by itself: what the
+embedding takes longer with the hook, over the bare forward. Memory: largest sum of live tensors in
+a forward and in the embedding alone, with the hook and without, over the bytes of the rows (on a
+GPU, the allocator's peak).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LAYOUTS = ("padded", "packed")
 
 #: Of the bare forward.
 GOAL_SHARE = 0.005
-#: Bytes of the hook's tensors over the bytes of its rows: the rows, and their copy on the device.
+#: Bytes of the hook's tensors over those of its rows: the rows, pinned, on the device, and cast.
 GOAL_ROWS = 4.0
 
 

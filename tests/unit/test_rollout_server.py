@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from vllm import SamplingParams
@@ -18,9 +20,11 @@ FIRST_TURN = [5, 9, 9, 6]
 @pytest.fixture
 def generate():
     """The wrapper round a `generate` that gives back what it got."""
+    from rsp_rl.mixed_prompt import mixed_prompt
     from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
 
-    return with_soft_prompts(lambda **request: request, WIDTH)
+    make_prompt = partial(mixed_prompt, hidden_size=WIDTH)
+    return with_soft_prompts(lambda **request: request, make_prompt)
 
 
 def _request(generate, token_ids: list[int], extra_args: dict | None) -> dict:
