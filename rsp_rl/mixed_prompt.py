@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from vllm.inputs import EmbedsPrompt
 
@@ -78,10 +79,21 @@ def _prompt(token_ids: list[int], record: SoftPromptRecord, rows: torch.Tensor) 
             f"tokens {record.start} to {record.start + record.length} of a prompt of "
             f"{len(token_ids)} are not the soft prompt's placeholders; was the prompt truncated?"
         )
-    embeds = torch.zeros(len(token_ids), rows.shape[1], dtype=rows.dtype)
-    embeds[span] = rows
     is_token = [True] * len(token_ids)
     is_token[span] = [False] * record.length
     return EmbedsPrompt(
-        prompt_embeds=embeds, prompt_token_ids=token_ids, prompt_is_token_ids=is_token
+        prompt_embeds=among_zeros(rows, record.start, len(token_ids)),
+        prompt_token_ids=token_ids,
+        prompt_is_token_ids=is_token,
     )
+
+
+def among_zeros(rows: torch.Tensor, start: int, length: int) -> torch.Tensor:
+    """Rows, [L, w], from row `start` of zeros, [length, w]; costs the rows' memory.
+
+    numpy's zeros, unlike torch's, are pages that nobody has written yet.
+    """
+    zeros = np.zeros((length, rows.shape[1] * rows.itemsize), np.uint8)
+    embeds = torch.from_numpy(zeros).view(rows.dtype)
+    embeds[start : start + len(rows)] = rows
+    return embeds

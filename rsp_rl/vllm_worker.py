@@ -14,6 +14,7 @@ import torch
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
 
+from rsp_rl.mixed_prompt import among_zeros
 from rsp_rl.soft_prompt import SoftPromptRecord
 
 if current_platform.is_cpu():
@@ -49,7 +50,7 @@ def has_record(request: NewRequestData) -> bool:
 
 
 def drawn_prompt(request: NewRequestData, hidden_size: int) -> torch.Tensor:
-    """What `mixed_prompt` would have sent, [T, d]; the zeros are pages that nobody has written.
+    """What `mixed_prompt` would have sent, [T, d].
 
     Raises:
         ValueError: If the record is not at its own positions.
@@ -64,7 +65,4 @@ def drawn_prompt(request: NewRequestData, hidden_size: int) -> torch.Tensor:
             f"request {request.req_id} has its soft prompt at tokens {start} to {end}, its record "
             f"says {record.start} to {record.start + record.length}"
         )
-    rows = record.draw(hidden_size)
-    prompt = torch.zeros(len(request.prompt_embeds), hidden_size, dtype=rows.dtype)
-    prompt[start:end] = rows
-    return prompt
+    return among_zeros(record.draw(hidden_size), start, len(request.prompt_embeds))

@@ -95,9 +95,9 @@ def measure_draw(
     """One law."""
     found = compare(
         lambda: 1e6 * seconds(floor, 20),
-        lambda: 1e6 * seconds(lambda: record.draw(hidden_size), 20),
+        {"draw": lambda: 1e6 * seconds(lambda: record.draw(hidden_size), 20)},
         3 * rounds,
-    )
+    )["draw"]
     print(
         f"draw {record.law:<9} L {LENGTH} d {hidden_size:<5} {found.candidate:7.0f} us, floor "
         f"{found.baseline:6.0f} us, ratio {found.value:.2f} +- {found.noise:.2f}",
@@ -224,8 +224,8 @@ def measure_hook(work: Work, layout: str, rounds: int) -> dict[str, Any]:
 
         return lambda: seconds(once, 1 if whole else 10)
 
-    forward = compare(timed(False, True), timed(True, True), rounds)
-    alone = compare(timed(False, False), timed(True, False), 3 * rounds)
+    forward = compare(timed(False, True), {"hook": timed(True, True)}, rounds)["hook"]
+    alone = compare(timed(False, False), {"hook": timed(True, False)}, 3 * rounds)["hook"]
     share = (alone.candidate - alone.baseline) / forward.baseline
     memory = {
         name: (peak_bytes(run, True, whole) - peak_bytes(run, False, whole)) / work.row_bytes

@@ -44,27 +44,34 @@ class Ratio:
 
 
 def compare(
-    baseline: Callable[[], float], candidate: Callable[[], float], rounds: int, warm_ups: int = 1
-) -> Ratio:
+    baseline: Callable[[], float],
+    candidates: dict[str, Callable[[], float]],
+    rounds: int,
+    warm_ups: int = 1,
+) -> dict[str, Ratio]:
     """Measure in turn.
 
     Args:
         baseline: Does the work once and returns what it cost, often `seconds(work)`.
-        candidate: The same for the other way.
+        candidates: The same for the other ways, by name.
         rounds: At least 3.
         warm_ups: Runs of each that do not count.
+
+    Returns:
+        Each candidate over the baseline.
     """
+    runs = {"baseline": baseline, **candidates, "again": baseline}
     for _ in range(warm_ups):
-        baseline()
-        candidate()
-    runs = {"baseline": baseline, "candidate": candidate, "again": baseline}
+        for run in (baseline, *candidates.values()):
+            run()
     names = list(runs)
     costs: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
             costs[name].append(runs[name]())
-    return ratio(*(np.array(costs[name]) for name in names))
+    taken = {name: np.array(costs[name]) for name in names}
+    return {name: ratio(taken["baseline"], taken[name], taken["again"]) for name in candidates}
 
 
 def ratio(baseline: np.ndarray, candidate: np.ndarray, again: np.ndarray) -> Ratio:
