@@ -41,6 +41,8 @@ LENGTH = 20
 TABLE_ROWS = 8192
 LAYOUTS = ("padded", "packed")
 
+#: A Gaussian draw over its normals.
+GOAL_DRAW = 1.25
 #: Of the bare forward.
 GOAL_SHARE = 0.005
 #: Bytes of the hook's tensors over those of its rows: the rows, pinned, on the device, and cast.
@@ -60,10 +62,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch, on the CPU")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
 
     draws = measure_draws(args.rounds)
-    work = Work.make(args)
+    work = Work.make(args.hidden_size, args.layers, args.tokens, args.sequences, args.device)
     hooks = [measure_hook(work, layout, args.rounds) for layout in LAYOUTS]
     write_report(args.output, "draw_and_hook", {"draws": draws, "hooks": hooks})
 
@@ -154,21 +155,32 @@ class Work:
     injector: SoftPromptInjector
 
     @classmethod
-    def make(cls, args: argparse.Namespace) -> Work:
-        """As asked for; each sequence is an eighth shorter than the one before."""
-        heads = args.hidden_size // 64
+    def make(
+        cls, hidden_size: int, layers: int, tokens: int, sequences: int, device: str = "cpu"
+    ) -> Work:
+        """Of Qwen2.5-0.5B's proportions; each sequence is an eighth shorter than the one before.
+
+        Args:
+            hidden_size: d, a multiple of 64.
+            layers: Blocks.
+            tokens: Of the longest sequence.
+            sequences: At most 8.
+            device: Where the model is.
+        """
+        heads = hidden_size // 64
         config = Qwen2Config(
             vocab_size=4096,
-            hidden_size=args.hidden_size,
-            intermediate_size=4864 * args.hidden_size // 896,
-            num_hidden_layers=args.layers,
+            hidden_size=hidden_size,
+            intermediate_size=4864 * hidden_size // 896,
+            num_hidden_layers=layers,
             num_attention_heads=heads,
             num_key_value_heads=2 if heads % 2 == 0 else 1,
             attn_implementation="sdpa",
         )
-        model = Qwen2ForCausalLM(config).to(args.device).eval()
-        lengths = [args.tokens - n * args.tokens // 8 for n in range(args.sequences)]
-        rows = [torch.randint(4096, (length,), device=args.device) for length in lengths]
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(config).to(device).eval()
+        lengths = [tokens - n * tokens // 8 for n in range(sequences)]
+        rows = [torch.randint(4096, (length,), device=device) for length in lengths]
         records = [make_record(n, len(row) // 4) for n, row in enumerate(rows)]
         return cls(model, rows, records, SoftPromptInjector(model.get_input_embeddings()))
 
@@ -248,6 +260,7 @@ def measure_hook(work: Work, layout: str, rounds: int) -> dict[str, Any]:
         "forward": forward.to_dict(),
         "hook_seconds": alone.candidate - alone.baseline,
         "share": share,
+        "share_noise": alone.noise * alone.baseline / forward.baseline,
         "share_goal": GOAL_SHARE,
         "row_bytes": work.row_bytes,
         "extra_memory_over_rows": memory,

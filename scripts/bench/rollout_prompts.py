@@ -25,7 +25,7 @@ import torch
 from paired import compare, seconds, write_report
 from random_model import save_random_model
 
-from rsp_rl.soft_prompt import SoftPromptRecord, rollout_seed
+from rsp_rl.soft_prompt import RECORD_SIZE, SoftPromptRecord, rollout_seed
 
 LENGTH, GROUP, BLOCK = 20, 8, 16
 #: Tokens after the soft prompt: end of turn and the assistant's header.
@@ -113,6 +113,11 @@ def measure_requests(hidden_size: int, length: int, args: argparse.Namespace) ->
         flush=True,
     )
     return result
+
+
+def floor_bytes(tokens_size: int, length: int) -> int:
+    """What a prompt with a record may take: its tokens, 72 bytes for each, a mask and a header."""
+    return tokens_size + (8 * RECORD_SIZE + 1) * length + 64
 
 
 def _microseconds(run: Callable[[], Any]) -> Callable[[], float]:

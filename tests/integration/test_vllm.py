@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rollout_prompts import GROUP, make_prompt
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from parity.layouts import CHUNK, ActorLayout, RolloutLayout
@@ -101,6 +102,24 @@ def test_same_text_other_seed_other_distribution(engine, task: Task, rows: bool)
     assert cached[2] > question_blocks
     assert not torch.allclose(results[0][1][:1], results[1][1][:1], atol=1e-4)
     torch.testing.assert_close(results[0][1], results[2][1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["rows", "record"])
+def test_a_group_hits_the_prefix_cache_as_token_prompts_do(engine, way: str) -> None:
+    """Token prompts of the same length that share the same question, one group after the other."""
+    from vllm import SamplingParams
+
+    width = engine.llm_engine.model_config.get_hidden_size()
+    hits = {}
+    for kind in ("tokens", way):
+        engine.reset_prefix_cache()
+        hits[kind] = []
+        for rollout in range(GROUP):
+            prompt = make_prompt(kind, 0, rollout, length=150, width=width, dtype="float32")
+            output = engine.generate([prompt], SamplingParams(max_tokens=1), use_tqdm=False)[0]
+            hits[kind].append(output.num_cached_tokens)
+    assert hits[way] == hits["tokens"]
+    assert hits[way][0] == 0 < hits[way][1]
 
 
 @pytest.mark.parametrize("position", ["suffix", "prefix", "infix"])
