@@ -3,12 +3,16 @@
     python scripts/bench/draw_and_hook.py                  # one core
     python scripts/bench/draw_and_hook.py --device cuda
 
+Times are those of one core, or of the GPU.
+
 Draw: microseconds a rollout of each law; the floor is what its random numbers, or the copy of its
-rows, take by themselves. Hook: forward of a random Qwen2 with the hook, draws and positions
-included, against the bare forward, padded and packed, in turn; and the same by itself: what the
-embedding takes longer with the hook, over the bare forward. Memory: largest sum of live tensors in
-a forward and in the embedding alone, with the hook and without, over the bytes of the rows (on a
-GPU, the allocator's peak).
+rows, take by themselves.
+
+Hook: forward of a random Qwen2 with the hook, draws and positions included, against the bare
+forward, padded and packed, in turn; and the same by itself: what the embedding takes longer with
+the hook, over the bare forward. Memory: largest sum of live tensors in a forward and in the
+embedding alone, with the hook and without, over the bytes of the rows (on a GPU, the allocator's
+peak).
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from paired import compare, seconds, write_report
+from paired import compare, core_seconds, seconds, write_report
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -95,8 +99,8 @@ def measure_draw(
 ) -> dict[str, Any]:
     """One law."""
     found = compare(
-        lambda: 1e6 * seconds(floor, 20),
-        {"draw": lambda: 1e6 * seconds(lambda: record.draw(hidden_size), 20)},
+        lambda: 1e6 * core_seconds(floor, 20),
+        {"draw": lambda: 1e6 * core_seconds(lambda: record.draw(hidden_size), 20)},
         3 * rounds,
     )["draw"]
     print(
@@ -228,13 +232,13 @@ def measure_hook(work: Work, layout: str, rounds: int) -> dict[str, Any]:
             return embedding(inputs["input_ids"])
 
     def timed(hook: bool, whole: bool) -> Callable[[], float]:
-        def once() -> torch.Tensor:
-            output = run(hook, whole)
-            if output.is_cuda:
+        def once() -> None:
+            run(hook, whole)
+            if inputs["input_ids"].is_cuda:
                 torch.cuda.synchronize()
-            return output
 
-        return lambda: seconds(once, 1 if whole else 10)
+        clock = seconds if inputs["input_ids"].is_cuda else core_seconds
+        return lambda: clock(once, 1 if whole else 10)
 
     forward = compare(timed(False, True), {"hook": timed(True, True)}, rounds)["hook"]
     alone = compare(timed(False, False), {"hook": timed(True, False)}, 3 * rounds)["hook"]

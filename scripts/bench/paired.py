@@ -87,12 +87,19 @@ def ratio(baseline: np.ndarray, candidate: np.ndarray, again: np.ndarray) -> Rat
     )
 
 
-def seconds(work: Callable[[], Any], times: int = 1) -> float:
+def seconds(
+    work: Callable[[], Any], times: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds of one call, averaged over several in a row."""
-    begun = time.perf_counter()
+    begun = clock()
     for _ in range(times):
         work()
-    return (time.perf_counter() - begun) / times
+    return (clock() - begun) / times
+
+
+def core_seconds(work: Callable[[], Any], times: int = 1) -> float:
+    """Of this process's work, whoever else is at work on the machine."""
+    return seconds(work, times, time.process_time)
 
 
 def machine() -> dict[str, Any]:

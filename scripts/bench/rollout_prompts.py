@@ -6,7 +6,7 @@
 Three ways to send a prompt: `tokens`, the floor; `rows`, vLLM's public way, a T x d tensor; and
 `record`, which the engine's workers turn into rows (`rsp_rl.mixed_prompt`).
 
-Requests: time to make one and to encode it (front end), to decode and hash it (engine core), to
+Requests: a core's time to make and encode one (front end), to decode and hash it (engine core), to
 draw and lay out its rows (worker), and the bytes that cross, all through vLLM's own classes.
 Engine: output tokens a second of a group of G prompts with the same question, on a random model,
 in turn, with the prefix cache's hits, which must be those of the floor.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paired import compare, seconds, write_report
+from paired import compare, core_seconds, seconds, write_report
 from random_model import save_random_model
 
 from rsp_rl.soft_prompt import RECORD_SIZE, SoftPromptRecord, rollout_seed
@@ -121,7 +121,7 @@ def floor_bytes(tokens_size: int, length: int) -> int:
 
 
 def _microseconds(run: Callable[[], Any]) -> Callable[[], float]:
-    return lambda: 1e6 * seconds(run, 5)
+    return lambda: 1e6 * core_seconds(run, 5)
 
 
 class Journey:

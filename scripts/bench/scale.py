@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paired import seconds, write_report
+from paired import core_seconds, write_report
 from rollout_prompts import Journey
 from scale_model import Cluster, UnitCosts, collisions_across_runs, collisions_within_a_run
 
@@ -78,7 +78,7 @@ def measure(repeats: int) -> UnitCosts:
 
 
 def _median(work: Callable[[], Any], repeats: int) -> float:
-    return statistics.median(seconds(work, 5) for _ in range(repeats))
+    return statistics.median(core_seconds(work, 5) for _ in range(repeats))
 
 
 def row(cluster: Cluster, costs: UnitCosts) -> dict[str, Any]:
