@@ -58,10 +58,19 @@ class EmbeddingTable:
             yield self._decode(raw).astype(np.float64)
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
-        """Some rows, float32 [K, d]; exact for all stored dtypes but float64."""
-        shape = (self.vocab_size, self.hidden_size)
-        stored = np.memmap(self.file, self._numpy_dtype, "r", offset=self.start, shape=shape)
-        return self._decode(stored[ids]).astype(np.float32)
+        """Some rows, float32 [K, d]; exact for all stored dtypes but float64.
+
+        Raises:
+            ValueError: If the file ends before one of them.
+        """
+        # Read, not mapped: to map a file takes longer than to read a soft prompt's rows from it.
+        raw = np.empty((len(ids), self.hidden_size), self._numpy_dtype)
+        with self.file.open("rb", buffering=0) as stream:
+            for row, number in zip(raw, ids.tolist(), strict=True):
+                stream.seek(self.start + number * row.nbytes)
+                if stream.readinto(row) < row.nbytes:
+                    raise self._cut_off()
+        return self._decode(raw).astype(np.float32, copy=False)
 
     def digest(self) -> str:
         """BLAKE2b of dtype, shape and bytes, 16 hexadecimal digits."""
@@ -82,8 +91,11 @@ class EmbeddingTable:
             offset = self.start + first * self._numpy_dtype.itemsize
             raw = np.fromfile(self.file, self._numpy_dtype, count, offset=offset)
             if raw.size < count:
-                raise ValueError(f"{self.file} ends inside its embedding table; download it again")
+                raise self._cut_off()
             yield raw
+
+    def _cut_off(self) -> ValueError:
+        return ValueError(f"{self.file} ends inside its embedding table; download it again")
 
     def _decode(self, raw: np.ndarray) -> np.ndarray:
         if self.dtype == "BF16":  # the upper half of a float32

@@ -8,7 +8,7 @@ Shape suffixes: `_K` soft prompt rows of a micro-batch, `_KD` the same with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,8 +20,9 @@ from rsp_rl.soft_prompt import SoftPromptRecord
 class SoftPromptInjector:
     """Overwrites rows of an embedding module's output while `inject` is active.
 
-    The hook is out of place: autograd sees rows that come from H, a constant, so that no gradient
-    reaches the embedding table through them, and none flows into H.
+    Autograd sees rows that come from H, a constant, so that no gradient reaches the embedding table
+    through them, and none flows into H. The rows are written in place, which takes memory for them
+    alone: an embedding does not need its output again.
     """
 
     def __init__(self, embedding: nn.Module) -> None:
@@ -37,8 +38,8 @@ class SoftPromptInjector:
         """Overwrite rows in every forward of the embedding inside this context.
 
         Args:
-            positions_K: int64 [K], indices into the embedding's output with batch and sequence
-                flattened.
+            positions_K: int64 [K] on the CPU, indices into the embedding's output with batch and
+                sequence flattened.
             rows_KD: [K, d], cast to the output's dtype and device.
         """
         if positions_K.shape[0] != rows_KD.shape[0]:
@@ -59,10 +60,21 @@ class SoftPromptInjector:
                 f"soft prompt position {int(self._rows[0].max())} in a batch of {size} tokens: the "
                 "embedding got another batch than the positions were made for"
             )
-        positions_K, rows_KD = (tensor.to(output.device) for tensor in self._rows)
+        positions_K, rows_KD = self._rows
         # Not a view of a flattened copy: FSDP2 hangs its backward hooks on this very tensor.
-        places = torch.unravel_index(positions_K, output.shape[:-1])
-        return output.index_put(places, rows_KD.to(output.dtype))
+        places = torch.stack(torch.unravel_index(positions_K, output.shape[:-1]))
+        places = tuple(_queued(places, output.device))
+        rows_KD = _queued(rows_KD, output.device).to(output.dtype)
+        if output.is_leaf and output.requires_grad:  # peft's `enable_input_require_grads`
+            return output.index_put(places, rows_KD)
+        return output.index_put_(places, rows_KD)
+
+
+def _queued(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on another device, without a wait for it: from pinned memory, copies are queued."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def flat_positions(
@@ -85,10 +97,24 @@ def flat_positions(
     return torch.cat(spans) if spans else torch.empty(0, dtype=torch.int64)
 
 
-def draw_rows(records: Sequence[SoftPromptRecord], hidden_size: int) -> torch.Tensor:
-    """H of all records below each other: float32 [K, d], values rounded to each rollout's dtype."""
-    drawn = [record.draw(hidden_size).to(torch.float32) for record in records]
-    return torch.cat(drawn) if drawn else torch.empty(0, hidden_size)
+def draw_rows(
+    records: Sequence[SoftPromptRecord],
+    hidden_size: int,
+    draw: Callable[[SoftPromptRecord, int], torch.Tensor] = SoftPromptRecord.draw,
+) -> torch.Tensor:
+    """H of all records below each other: float32 [K, d], values rounded to each rollout's dtype.
+
+    Args:
+        records: One a sequence.
+        hidden_size: d.
+        draw: Where the draws come from, see `rsp_rl.draw_ahead`.
+    """
+    lengths = [record.length for record in records]
+    rows_KD = torch.empty(sum(lengths), hidden_size)
+    for record, rows in zip(records, rows_KD.split(lengths), strict=True):
+        if record.length:
+            rows.copy_(draw(record, hidden_size))
+    return rows_KD
 
 
 def rank_slice(

@@ -137,5 +137,7 @@ def draw_soft_prompt(
     if length < 0 or hidden_size < 1 or not std >= 0:
         raise ValueError(f"cannot draw length={length}, hidden_size={hidden_size}, std={std}")
     generator = np.random.Generator(np.random.Philox(key=seed))
-    noise_LD = generator.standard_normal((length, hidden_size))
-    return torch.from_numpy((mean + std * noise_LD).astype(np.float32))
+    rows_LD = generator.standard_normal((length, hidden_size))
+    rows_LD *= std  # in place: a draw is mostly its normals, and then memory
+    rows_LD += mean
+    return torch.from_numpy(rows_LD.astype(np.float32))

@@ -1,5 +1,8 @@
 """Soft prompts on vLLM's own server: `vllm serve MODEL --enable-prompt-embeds`.
 
+With `--worker-cls rsp_rl.vllm_worker.SoftPromptWorker` the soft prompts are drawn by the workers,
+which saves sending them (see `rsp_rl.mixed_prompt`).
+
 A plug-in that vLLM loads by itself (entry point group `vllm.general_plugins`). A request asks for
 a soft prompt by vLLM's extra arguments, as the openai client sends them:
 
@@ -83,7 +86,7 @@ def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any
 
 def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     """A prompt of tokens as vLLM's mixed prompt."""
-    from rsp_rl.mixed_prompt import mixed_prompt
+    from rsp_rl.mixed_prompt import prompt_maker
 
     model = engine.vllm_config.model_config
     if not model.enable_prompt_embeds:
@@ -118,7 +121,7 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
         dtype=rollout_dtype(str(model.dtype)),
         placeholder_id=placeholder_id(tokenizer),
     )
-    return mixed_prompt(placed.token_ids, record, model.get_hidden_size())
+    return prompt_maker(engine.vllm_config)(placed.token_ids, record)
 
 
 @functools.cache

@@ -41,6 +41,8 @@ class Engine:
                 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
 
+        from rsp_rl.mixed_prompt import WORKER, prompt_maker
+
         llm = LLM(
             model,
             # vLLM's CPU target dies when the prompt of a seeded request comes in two pieces: it
@@ -53,11 +55,12 @@ class Engine:
             gpu_memory_utilization=options.gpu_memory_utilization,
             enforce_eager=not has_gpu(),
             enable_prompt_embeds=soft_prompts,
+            worker_cls=WORKER if soft_prompts else "auto",
             enable_prefix_caching=True,
             disable_log_stats=True,
         )
         self._engine = llm.llm_engine
-        self._hidden_size = self._engine.model_config.get_hidden_size()
+        self._make_prompt = prompt_maker(self._engine.vllm_config)
 
     def exchange(self, requests: list[Request]) -> list[Completion]:
         """Take requests on, then generate until something is finished.
@@ -72,12 +75,10 @@ class Engine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        from rsp_rl.mixed_prompt import mixed_prompt
-
         for request in requests:
             prompt: Any = TokensPrompt(prompt_token_ids=request.token_ids)
             if request.record is not None:
-                prompt = mixed_prompt(request.token_ids, request.record, self._hidden_size)
+                prompt = self._make_prompt(request.token_ids, request.record)
             # Outputs are of use when they are finished: nothing is sent in between.
             sampling = SamplingParams(**request.sampling, output_kind=RequestOutputKind.FINAL_ONLY)
             self._engine.add_request(str(request.number), prompt, sampling)

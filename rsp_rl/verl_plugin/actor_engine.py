@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+from rsp_rl.draw_ahead import DrawAhead
 from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions, rank_slice
 from rsp_rl.soft_prompt import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
@@ -32,9 +34,20 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         self._hidden_size = int(embedding.weight.shape[-1])
         return super()._build_fsdp_module(module)
 
+    def forward_backward_batch(
+        self, data: TensorDict, loss_function: Callable, forward_only: bool = False
+    ) -> Any:
+        if RECORD_FIELD not in data:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+        with DrawAhead(decode_records(data), self._hidden_size) as self._ahead:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+
     def forward_step(
         self, micro_batch: TensorDict, loss_function: Callable | None, forward_only: bool
     ) -> Any:
+        # Here the micro-batch is still on the CPU: to read it later would be to wait for the
+        # device.
+        self._spans = _Spans.of(micro_batch) if RECORD_FIELD in micro_batch else None
         # prepare_model_inputs, called in there, enters the injection; it must end with the
         # micro-batch, whatever happens in it.
         with ExitStack() as self._injection:
@@ -42,21 +55,15 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
         model_inputs, output_args = super().prepare_model_inputs(micro_batch=micro_batch)
-        if RECORD_FIELD in micro_batch:
-            input_ids = micro_batch["input_ids"]
-            records = decode_records(micro_batch)
-            check_placeholders(records, input_ids)
-            packed = tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True)
-            starts = (
-                input_ids.offsets()[:-1].tolist()
-                if packed
-                else [row * model_inputs["input_ids"].shape[1] for row in range(len(records))]
-            )
+        if self._spans is not None:
+            records, starts = self._spans.records, self._spans.packed_starts
+            width = model_inputs["input_ids"].shape[1]
+            if not tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True):
+                starts = [row * width for row in range(len(records))]
             positions = flat_positions(records, starts)
-            rows = draw_rows(records, self._hidden_size)
+            rows = draw_rows(records, self._hidden_size, self._ahead.draw)
             if self.use_ulysses_sp:
                 rank = torch.distributed.get_rank(self.ulysses_parallel_group)
-                width = model_inputs["input_ids"].shape[1]
                 positions, rows = rank_slice(positions, rows, rank, width)
             self._injection.enter_context(self._injector.inject(positions, rows))
         return model_inputs, output_args
@@ -97,6 +104,30 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         return torch.nested.nested_tensor_from_jagged(mass_T, offsets)
 
 
+@dataclass(frozen=True)
+class _Spans:
+    """Where a micro-batch's soft prompts go.
+
+    Attributes:
+        records: One a sequence.
+        packed_starts: Flat index of each sequence's first token in the packed micro-batch.
+    """
+
+    records: list[SoftPromptRecord]
+    packed_starts: list[int]
+
+    @classmethod
+    def of(cls, micro_batch: TensorDict) -> _Spans:
+        """Of a micro-batch, whose tokens are checked.
+
+        Raises:
+            ValueError: Where a sample's tokens and record do not belong together.
+        """
+        records = decode_records(micro_batch)
+        check_placeholders(records, micro_batch["input_ids"])
+        return cls(records, micro_batch["input_ids"].offsets()[:-1].tolist())
+
+
 def decode_records(micro_batch: TensorDict) -> list[SoftPromptRecord]:
     """The micro-batch's records; verl's synthetic padding samples get a soft prompt of length 0.
 
@@ -104,8 +135,7 @@ def decode_records(micro_batch: TensorDict) -> list[SoftPromptRecord]:
     ones and whose response mask it zeroes (`construct_minimal_padding_template`): the copied
     record is not theirs.
     """
-    # One transfer each: a wait for the device at every sample would add up.
-    encoded = torch.stack(micro_batch[RECORD_FIELD].unbind()).cpu()
+    encoded = torch.stack(micro_batch[RECORD_FIELD].unbind())
     is_real = torch.stack([mask.any() for mask in micro_batch["loss_mask"].unbind()]).tolist()
     records = []
     for row, real in zip(encoded, is_real, strict=True):
@@ -126,7 +156,7 @@ def check_placeholders(records: list[SoftPromptRecord], input_ids: torch.Tensor)
     Raises:
         ValueError: Where a sample's tokens and record do not belong together.
     """
-    for number, (record, tokens) in enumerate(zip(records, input_ids.cpu().unbind(), strict=True)):
+    for number, (record, tokens) in enumerate(zip(records, input_ids.unbind(), strict=True)):
         span = tokens[record.start : record.start + record.length]
         if len(span) < record.length or bool((span != record.placeholder_id).any()):
             raise ValueError(

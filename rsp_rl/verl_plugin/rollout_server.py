@@ -14,7 +14,7 @@ from verl.utils.device import get_device_name
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from vllm import SamplingParams
 
-from rsp_rl.mixed_prompt import mixed_prompt
+from rsp_rl.mixed_prompt import WORKER, PromptMaker, prompt_maker
 from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class SoftPromptVLLMServer(vLLMHttpServer):
 
     async def run_server(self, args: argparse.Namespace) -> None:
         await super().run_server(args)
-        hidden_size = self.engine.model_config.get_hidden_size()
-        self.engine.generate = with_soft_prompts(self.engine.generate, hidden_size)
+        make_prompt = prompt_maker(self.engine.vllm_config)
+        self.engine.generate = with_soft_prompts(self.engine.generate, make_prompt)
         self._watch = asyncio.create_task(self._end_with_engine())
 
     async def _end_with_engine(self) -> None:
@@ -41,6 +41,11 @@ class SoftPromptVLLMServer(vLLMHttpServer):
             await asyncio.sleep(ENGINE_POLL_S)
         logger.error("vLLM's engine process died; this server ends too")
         os._exit(1)
+
+    def _preprocess_engine_kwargs(self, engine_kwargs: dict[str, Any]) -> None:
+        super()._preprocess_engine_kwargs(engine_kwargs)
+        if engine_kwargs.get("enable_prompt_embeds"):
+            engine_kwargs.setdefault("worker_cls", WORKER)
 
     def _get_worker_extension_cls(self) -> str:
         if get_device_name() == "cpu":
@@ -56,7 +61,7 @@ class SoftPromptVLLMReplica(vLLMReplica):
         self.server_class = ray.remote(SoftPromptVLLMServer)
 
 
-def with_soft_prompts(generate: Any, hidden_size: int) -> Any:
+def with_soft_prompts(generate: Any, make_prompt: PromptMaker) -> Any:
     """Wrap an engine's `generate`: requests with a soft prompt get a mixed prompt.
 
     A record of length 0 leaves the prompt as it is: the request of a rollout without a soft prompt.
@@ -72,7 +77,7 @@ def with_soft_prompts(generate: Any, hidden_size: int) -> Any:
             sampling_params.extra_args = extra_args or None
             record = SoftPromptRecord(**encoded)
             if record.length:
-                prompt = mixed_prompt(prompt["prompt_token_ids"], record, hidden_size)
+                prompt = make_prompt(prompt["prompt_token_ids"], record)
         return generate(prompt=prompt, sampling_params=sampling_params, **kwargs)
 
     return generate_with_soft_prompt

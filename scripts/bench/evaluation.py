@@ -26,6 +26,8 @@ import sys
 import time
 from pathlib import Path
 
+from paired import write_report
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -72,7 +74,13 @@ def main() -> None:
     lag = [graded - finished for finished, graded in outputs]
     print(f"an output waits for its grade {1000 * statistics.median(lag):.1f} ms (median), "
           f"{1000 * max(lag):.0f} ms at most")  # fmt: skip
-    (args.output / "result.json").write_text(json.dumps({"seconds": times, "ratios": pairs}))
+    results = {
+        "seconds": times,
+        "ratios": pairs,
+        "ratio": medians["harness"] / medians["bare"],
+        "grading_lag_ms": {"median": 1000 * statistics.median(lag), "max": 1000 * max(lag)},
+    }
+    write_report(args.output / "result.json", "evaluation", results)
 
 
 def deepen(model: Path, layers: int, folder: Path) -> Path:

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
 
+from paired import write_report
+
 from rsp_rl.grading.extraction import from_box
 
 DATA = Path(
@@ -39,6 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--slow-items", type=int, default=400, help="items for Math-Verify")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("grading.json"))
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if hasattr(os, "sched_setaffinity"):
@@ -49,19 +52,26 @@ def main() -> None:
     print(f"{len(items)} items, {sum(label for *_, label in items)} of them right; one core")
     print(f"{'grader':<14}{'items':>7}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}"
           f"{'agree':>9}{'false +':>9}{'false -':>9}")  # fmt: skip
-    ours = report("rsp_rl", our_grader(), items)
-    report("math_dapo", math_dapo(), items)
-    theirs = report("Math-Verify", math_verify(), items[: args.slow_items])
-    print(f"rsp_rl over Math-Verify: {ours / theirs:.0f} times the throughput")
+    graders = [
+        report("rsp_rl", our_grader(), items),
+        report("math_dapo", math_dapo(), items),
+        report("Math-Verify", math_verify(), items[: args.slow_items]),
+    ]
+    rates = {figures["grader"]: figures["per_second"] for figures in graders}
+    ours, times = rates["rsp_rl"], rates["rsp_rl"] / rates["Math-Verify"]
+    print(f"rsp_rl over Math-Verify: {times:.0f} times the throughput")
     print(f"{ROLLOUTS} rollouts: {ROLLOUTS / ours:.1f} s on this core, "
           f"{ROLLOUTS / ours / 8:.1f} s on 8 (extrapolated)")  # fmt: skip
     from rsp_rl.grading import pool
 
     print(f"counters: {pool.shared().counters}")
+    write_report(args.output, "grading", {"graders": graders, "times_math_verify": times})
 
 
-def report(name: str, grader: Callable[[str, str], bool], items: list[Item]) -> float:
-    """Time a grader on every item, print its line and return its answers per second."""
+def report(
+    name: str, grader: Callable[[str, str], bool], items: list[Item]
+) -> dict[str, str | float]:
+    """Time a grader on every item, print its line and return its figures."""
     times, false_accepts, false_rejects = [], 0, 0
     for output, gold, label in items:
         started = time.perf_counter()
@@ -74,7 +84,17 @@ def report(name: str, grader: Callable[[str, str], bool], items: list[Item]) -> 
     agree = 1 - (false_accepts + false_rejects) / len(items)
     print(f"{name:<14}{len(items):>7}{rate:>9.0f}{cuts[49]:>9.2f}{cuts[98]:>9.2f}{max(times):>9.0f}"
           f"{agree:>9.2%}{false_accepts:>9}{false_rejects:>9}", flush=True)  # fmt: skip
-    return rate
+    return {
+        "grader": name,
+        "items": len(times),
+        "per_second": rate,
+        "p50_ms": cuts[49],
+        "p99_ms": cuts[98],
+        "max_ms": max(times),
+        "agree": agree,
+        "false_accepts": false_accepts,
+        "false_rejects": false_rejects,
+    }
 
 
 def our_grader() -> Callable[[str, str], bool]:

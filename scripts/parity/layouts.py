@@ -36,10 +36,13 @@ class RolloutLayout:
 
     def engine_arguments(self) -> dict[str, Any]:
         """Keyword arguments of `vllm.LLM`, fp32 and eager."""
+        from rsp_rl.mixed_prompt import WORKER
+
         return {
             "dtype": "float32",
             "enforce_eager": True,
             "enable_prompt_embeds": True,
+            "worker_cls": WORKER,
             "tensor_parallel_size": self.tensor_parallel,
             "enable_prefix_caching": self.prefix_caching,
             "enable_chunked_prefill": self.chunked_prefill,

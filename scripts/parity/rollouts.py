@@ -128,14 +128,12 @@ def sample_rollouts(llm: LLM, model: Path) -> Rollouts:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
-    from rsp_rl.mixed_prompt import mixed_prompt
+    from rsp_rl.mixed_prompt import prompt_maker
 
-    hidden_size = llm.llm_engine.model_config.get_hidden_size()
+    make_prompt = prompt_maker(llm.llm_engine.vllm_config)
     rows = prompts(model)
     requests = [
-        TokensPrompt(prompt_token_ids=tokens)
-        if record is None
-        else mixed_prompt(tokens, record, hidden_size)
+        TokensPrompt(prompt_token_ids=tokens) if record is None else make_prompt(tokens, record)
         for tokens, record in rows
     ]
     parameters = [

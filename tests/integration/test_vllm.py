@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rollout_prompts import GROUP, make_prompt
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from parity.layouts import CHUNK, ActorLayout, RolloutLayout
@@ -59,15 +60,23 @@ def soft_prompt(model: Path, rollout: int, position: str = "suffix", length: int
     return placed.token_ids, record
 
 
-def generate(engine, token_ids: list[int], record: SoftPromptRecord, tokens: int = 12):
-    """Greedy continuation with the log-probs of its tokens; and cached prompt tokens."""
+def generate(
+    engine, token_ids: list[int], record: SoftPromptRecord, tokens: int = 12, rows: bool = False
+):
+    """Greedy continuation with the log-probs of its tokens; and cached prompt tokens.
+
+    With `rows`, the soft prompt is sent as embeddings, not as its record.
+    """
     from vllm import SamplingParams
 
-    from rsp_rl.mixed_prompt import mixed_prompt
+    from rsp_rl.mixed_prompt import mixed_prompt, prompt_maker
 
-    hidden_size = engine.llm_engine.model_config.get_hidden_size()
+    config = engine.llm_engine.vllm_config
     parameters = SamplingParams(temperature=0, max_tokens=tokens, logprobs=0, ignore_eos=True)
-    prompt = mixed_prompt(token_ids, record, hidden_size)
+    if rows:
+        prompt = mixed_prompt(token_ids, record, config.model_config.get_hidden_size())
+    else:
+        prompt = prompt_maker(config)(token_ids, record)
     output = engine.generate([prompt], parameters, use_tqdm=False)[0]
     response = list(output.outputs[0].token_ids)
     log_probs = [
@@ -77,11 +86,12 @@ def generate(engine, token_ids: list[int], record: SoftPromptRecord, tokens: int
     return response, torch.tensor(log_probs), output.num_cached_tokens
 
 
-def test_same_text_other_seed_other_distribution(engine, task: Task) -> None:
+@pytest.mark.parametrize("rows", [False, True], ids=["record", "rows"])
+def test_same_text_other_seed_other_distribution(engine, task: Task, rows: bool) -> None:
     engine.reset_prefix_cache()
     token_ids, first = soft_prompt(task.model, rollout=0)
     _, second = soft_prompt(task.model, rollout=1)
-    results = [generate(engine, token_ids, record) for record in (first, second, first)]
+    results = [generate(engine, token_ids, record, rows=rows) for record in (first, second, first)]
 
     cached = [result[2] for result in results]
     question_blocks = first.start // BLOCK * BLOCK
@@ -92,6 +102,37 @@ def test_same_text_other_seed_other_distribution(engine, task: Task) -> None:
     assert cached[2] > question_blocks
     assert not torch.allclose(results[0][1][:1], results[1][1][:1], atol=1e-4)
     torch.testing.assert_close(results[0][1], results[2][1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["rows", "record"])
+def test_a_group_hits_the_prefix_cache_as_token_prompts_do(engine, way: str) -> None:
+    """Token prompts of the same length that share the same question, one group after the other."""
+    from vllm import SamplingParams
+
+    width = engine.llm_engine.model_config.get_hidden_size()
+    hits = {}
+    for kind in ("tokens", way):
+        engine.reset_prefix_cache()
+        hits[kind] = []
+        for rollout in range(GROUP):
+            prompt = make_prompt(kind, 0, rollout, length=150, width=width, dtype="float32")
+            output = engine.generate([prompt], SamplingParams(max_tokens=1), use_tqdm=False)[0]
+            hits[kind].append(output.num_cached_tokens)
+    assert hits[way] == hits["tokens"]
+    assert hits[way][0] == 0 < hits[way][1]
+
+
+@pytest.mark.parametrize("position", ["suffix", "prefix", "infix"])
+def test_records_and_rows_are_the_same_request(engine, task: Task, position: str) -> None:
+    """Chunked prefill included: the soft prompt is cut in two or comes after the first chunk."""
+    token_ids, record = soft_prompt(task.model, rollout=5, position=position)
+    results = []
+    for rows in (False, True):
+        engine.reset_prefix_cache()
+        results.append(generate(engine, token_ids, record, rows=rows))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+    assert results[0][2] == results[1][2] == 0
 
 
 @pytest.mark.parametrize("position", ["suffix", "prefix", "infix"])
@@ -120,10 +161,11 @@ class InProcessServer:
     """Stands for verl's client and server, without Ray: requests of an agent loop to an engine."""
 
     def __init__(self, engine) -> None:
+        from rsp_rl.mixed_prompt import prompt_maker
         from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
 
-        hidden_size = engine.llm_engine.model_config.get_hidden_size()
-        self._generate = with_soft_prompts(self._plain, hidden_size)
+        make_prompt = prompt_maker(engine.llm_engine.vllm_config)
+        self._generate = with_soft_prompts(self._plain, make_prompt)
         self._engine = engine
         self.prompts: list[list[int]] = []
 

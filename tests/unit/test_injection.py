@@ -6,6 +6,7 @@ that is merely small.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from parity.ranks import run_on_ranks
@@ -292,6 +294,52 @@ def test_a_position_beyond_the_batch_is_an_error():
         pytest.raises(IndexError, match="position 6 in a batch of 6 tokens"),
     ):
         embedding(torch.zeros(2, 3, dtype=torch.int64))
+
+
+# ---- what it costs ------------------------------------------------------------------------------
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that a computation calls, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.called[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("copies", [1, 4])
+def test_waits_for_no_device_and_copies_to_it_twice(layout, copies):
+    """A tensor on the meta device has no values: to read one, which is to wait, is an error."""
+    rows, records = make_batch(SHAPES * copies)
+    embedding = nn.Embedding(48, HIDDEN, device="meta")
+    ids = LAYOUTS[layout](rows)["input_ids"].to("meta")
+    with injected(embedding, rows, records, layout), Operators() as operators:
+        output = embedding(ids)
+    assert output.is_meta
+    # Positions and rows, however many sequences there are.
+    assert operators.called["_to_copy"] == 2
+    # In place: no second tensor of the output's size.
+    assert operators.called["index_put_"] == 1
+    assert operators.called["index_put"] == 0
+
+
+def test_a_leaf_that_wants_a_gradient_is_left_as_it_is():
+    """peft makes the embedding's output one, when the embedding itself is frozen."""
+    embedding = nn.Embedding(4, HIDDEN).requires_grad_(False)
+    leaves = []
+    embedding.register_forward_hook(lambda *call: leaves.append(call[2].requires_grad_(True)))
+    injector = SoftPromptInjector(embedding)
+    with injector.inject(torch.tensor([1]), torch.ones(1, HIDDEN)):
+        output = embedding(torch.zeros(1, 3, dtype=torch.int64))
+    assert torch.equal(output[0, 1], torch.ones(HIDDEN))
+    assert torch.equal(leaves[0][0, 1], embedding.weight[0])
+    output.sum().backward()
+    assert torch.equal(leaves[0].grad[0, :, 0], torch.tensor([1.0, 0.0, 1.0]))
 
 
 # ---- gradients ----------------------------------------------------------------------------------

@@ -162,6 +162,14 @@ def test_rows_of_any_stored_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
     assert torch.equal(torch.from_numpy(rows), stored[[40, 0, 40]].float())
 
 
+def test_rows_beyond_the_end_of_the_file_are_an_error(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    opened = open_embedding_table(tmp_path)
+    opened.file.write_bytes(opened.file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="ends inside its embedding table"):
+        opened.rows(np.array([opened.vocab_size - 1]))
+
+
 def test_the_digest_is_frozen(tmp_path: Path) -> None:
     """Checkpoints hold it."""
     write_model(tmp_path)

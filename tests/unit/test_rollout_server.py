@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 from vllm import SamplingParams
 
-from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
+from rsp_rl.mixed_prompt import WORKER, mixed_prompt, prompt_maker
+from rsp_rl.soft_prompt import EXTRA_ARG, RECORD_SIZE, SoftPromptRecord
 
 WIDTH = 8
 RECORD = SoftPromptRecord(
@@ -20,7 +25,8 @@ def generate():
     """The wrapper round a `generate` that gives back what it got."""
     from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
 
-    return with_soft_prompts(lambda **request: request, WIDTH)
+    make_prompt = partial(mixed_prompt, hidden_size=WIDTH)
+    return with_soft_prompts(lambda **request: request, make_prompt)
 
 
 def _request(generate, token_ids: list[int], extra_args: dict | None) -> dict:
@@ -55,3 +61,38 @@ def test_other_requests_pass_through(generate, extra_args: dict | None) -> None:
     request = _request(generate, FIRST_TURN, extra_args)
     assert request["prompt"] == {"prompt_token_ids": FIRST_TURN}
     assert request["sampling_params"].extra_args == extra_args
+
+
+@pytest.mark.parametrize(
+    ("given", "worker"),
+    [
+        ({"enable_prompt_embeds": True}, WORKER),
+        ({"enable_prompt_embeds": True, "worker_cls": "auto"}, "auto"),
+        ({"enable_prompt_embeds": None}, None),
+        ({}, None),
+    ],
+)
+def test_workers_draw_exactly_where_there_are_soft_prompts(given: dict, worker: str | None) -> None:
+    from rsp_rl.verl_plugin.rollout_server import SoftPromptVLLMServer
+
+    server = object.__new__(SoftPromptVLLMServer)
+    server.config = OmegaConf.create({})
+    server._preprocess_engine_kwargs(given)
+    assert given.get("worker_cls") == worker
+
+
+@pytest.mark.parametrize(("worker", "width"), [(WORKER, RECORD_SIZE), ("auto", WIDTH)])
+def test_prompts_are_what_the_workers_understand(worker: str, width: int) -> None:
+    config = SimpleNamespace(
+        parallel_config=SimpleNamespace(worker_cls=worker),
+        model_config=SimpleNamespace(get_hidden_size=lambda: WIDTH),
+    )
+    prompt = prompt_maker(config)(FIRST_TURN, RECORD)
+    assert prompt["prompt_embeds"].shape == (len(FIRST_TURN), width)
+
+
+def test_vllm_finds_the_worker_by_its_name() -> None:
+    from vllm.utils.import_utils import resolve_obj_by_qualname
+    from vllm.v1.worker.worker_base import WorkerBase
+
+    assert issubclass(resolve_obj_by_qualname(WORKER), WorkerBase)
