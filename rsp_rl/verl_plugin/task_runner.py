@@ -7,7 +7,6 @@ from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1
 
 from rsp_rl.verl_plugin.cluster import wait_for_cluster
-from rsp_rl.verl_plugin.prewarm import prewarm
 from rsp_rl.verl_plugin.watchdog import Progress, watch
 
 
@@ -28,7 +27,6 @@ class TaskRunner:
         from rsp_rl.verl_plugin import components  # noqa: F401  (registers)
 
         wait_for_cluster(config.trainer.nnodes * config.trainer.n_gpus_per_node)
-        prewarm(config)
         runner = TaskRunnerV1.__ray_actor_class__()
         start = Progress()
         watch(
