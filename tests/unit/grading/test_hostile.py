@@ -1,6 +1,8 @@
 """Whatever a model writes, grading ends soon, raises nothing and executes nothing."""
 
+import gc
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -169,6 +171,15 @@ def _injections(marker):
 @pytest.fixture(scope="module", autouse=True)
 def _warm_worker():
     assert is_correct(r"\sin 2x + 1", r"1 + \sin 2x")  # so that starting it is not timed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_own_garbage_only() -> Iterator[None]:
+    """Libraries that other tests loaded are millions of objects, a second's work to look through."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def _grade_in_time(output, gold):
