@@ -175,7 +175,7 @@ def _warm_worker():
 
 @pytest.fixture(scope="module", autouse=True)
 def _collect_own_garbage_only() -> Iterator[None]:
-    """Libraries that other tests loaded are millions of objects, a second's work to look through."""
+    """To look through the objects of libraries that other tests loaded takes up to a second."""
     gc.collect()
     gc.freeze()
     yield
