@@ -55,6 +55,9 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            # As from a terminal: a shell ignores Ctrl-C in what it runs in the background, tests
+            # included, and ignored signals are inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
