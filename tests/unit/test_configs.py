@@ -239,7 +239,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put back what `prepare` sets for the processes that it would start."""
-    for name in ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "VERL_PLATFORM", FOLDER_VARIABLE):
+    for name in (
+        "VERL_FILE_LOGGER_PATH",
+        "TENSORBOARD_DIR",
+        "VERL_PLATFORM",
+        "VLLM_ENABLE_V1_MULTIPROCESSING",
+        FOLDER_VARIABLE,
+    ):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
@@ -278,6 +284,21 @@ def test_prepare_fills_in_law_and_lengths(inputs: Path, tmp_path: Path) -> None:
     environment = config.ray_kwargs.ray_init.runtime_env.env_vars
     assert str(run.metrics) == environment.VERL_FILE_LOGGER_PATH
     assert environment.VERL_PLATFORM == "cpu"
+
+
+@pytest.mark.usefixtures("_environment")
+@pytest.mark.parametrize(("ranks", "backend"), [(1, "uni"), (2, None)])
+def test_on_a_cpu_vllms_model_runs_in_its_engines_process(
+    inputs: Path, tmp_path: Path, ranks: int, backend: str | None
+) -> None:
+    """Unless it is split over several; to start another process takes as long as several steps."""
+    parallel = {"actor_rollout_ref.rollout.tensor_model_parallel_size": ranks}
+    config = _run_config(inputs, tmp_path, **parallel)
+    prepare(config)
+    vllm = config.actor_rollout_ref.rollout.engine_kwargs.vllm
+    assert vllm.get("distributed_executor_backend") == backend
+    environment = config.ray_kwargs.ray_init.runtime_env.env_vars
+    assert environment.get("VLLM_ENABLE_V1_MULTIPROCESSING") == ("0" if backend else None)
 
 
 @pytest.mark.usefixtures("_environment")
