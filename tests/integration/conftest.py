@@ -7,7 +7,7 @@ import pytest
 
 from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.tiny import make_tiny_model
-from tests.integration.harness import Run, Task, train
+from tests.integration.harness import ONE_UPDATE, Run, Task, train
 
 # GiB; vLLM's CPU target would otherwise take a share of the machine's memory.
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -36,6 +36,7 @@ def uninterrupted(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(
         tmp_path_factory.mktemp("uninterrupted"),
         task,
+        ONE_UPDATE,
         "trainer.save_freq=1",
         "rsp.seeded_sampling=true",
         "trainer.val_before_train=true",

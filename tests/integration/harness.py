@@ -29,6 +29,10 @@ SMALL = (
     "trainer.save_freq=-1",
 )
 
+#: All of a step's samples in one mini-batch. verl orders them as rollouts finish, which decides who
+#: shares a mini-batch where there are several: two runs then differ by more than rounding.
+ONE_UPDATE = "actor_rollout_ref.actor.ppo_mini_batch_size=4"
+
 
 @dataclass(frozen=True)
 class Task:

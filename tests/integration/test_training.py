@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import torch
 from rsp_rl import exit_status
 from rsp_rl.run_folder import RunFolder
 from rsp_rl.tiny import make_tiny_model
-from tests.integration.harness import REPOSITORY, Run, Task, train
+from tests.integration.harness import ONE_UPDATE, REPOSITORY, Run, Task, train
 from tests.integration.parity_reward import compute_score
 
 #: fp32 on both sides: what rollout and actor may differ by, in nats.
@@ -56,8 +57,6 @@ def test_rollout_and_actor_agree_with_rsp(uninterrupted: Run) -> None:
     assert_trained(uninterrupted, steps=4)
     assert max(uninterrupted.column("rsp/logprob_gap_mean")) <= ROUNDING
     assert uninterrupted.column("rsp/rollouts") == [16] * 4
-    # Two updates a step: the second is off the old policy, so the ratio is no longer exactly 1.
-    assert any(kl != 0 for kl in uninterrupted.column("actor/ppo_kl"))
 
 
 def test_reward_counters_are_logged(uninterrupted: Run) -> None:
@@ -103,7 +102,7 @@ def test_merged_checkpoint_loads(uninterrupted: Run) -> None:
 
 def test_kill_and_resume(uninterrupted: Run, task: Task, tmp_path: Path) -> None:
     """kill -9 in the middle of step 3; the resumed run goes on as the uninterrupted one did."""
-    overrides = ("trainer.save_freq=1", "rsp.seeded_sampling=true")
+    overrides = (ONE_UPDATE, "trainer.save_freq=1", "rsp.seeded_sampling=true")
     folder = tmp_path / "run"
 
     def in_step_3() -> bool:
@@ -119,13 +118,11 @@ def test_kill_and_resume(uninterrupted: Run, task: Task, tmp_path: Path) -> None
     assert sorted(resumed.metrics()) == [3, 4]
     for step in (3, 4):
         assert resumed.soft_prompts(step) == uninterrupted.soft_prompts(step)
-        prompts = [
-            [prompt for prompt, _ in run.responses(step)] for run in (resumed, uninterrupted)
-        ]
-        assert prompts[0] == prompts[1]
-    # Responses and optimiser moments agree up to verl's order of samples within a batch, which
-    # follows the order in which rollouts finish; that a step is repeated bit for bit from a
-    # checkpoint is the engine's test (tests/unit/test_actor_engine.py).
+        ours, expected = (run.responses(step) for run in (resumed, uninterrupted))
+        assert [prompt for prompt, _ in ours] == [prompt for prompt, _ in expected]
+        # To rounding, which may turn a token's draw once in some hundred runs; that a step is
+        # repeated bit for bit is the engine's test (tests/unit/test_actor_engine.py).
+        assert (Counter(ours) & Counter(expected)).total() >= 15
     states = [
         torch.load(
             run.folder / "checkpoints/global_step_4/actor/optim_world_size_1_rank_0.pt",
@@ -133,12 +130,12 @@ def test_kill_and_resume(uninterrupted: Run, task: Task, tmp_path: Path) -> None
         )["state"]
         for run in (resumed, uninterrupted)
     ]
-    assert {float(state["step"]) for state in states[0].values()} == {8.0}
+    assert {float(state["step"]) for state in states[0].values()} == {4.0}
     moments = [
         torch.cat([state["exp_avg"].to_local().flatten() for state in run.values()])
         for run in states
     ]
-    assert torch.nn.functional.cosine_similarity(*moments, dim=0) > 0.5
+    assert torch.nn.functional.cosine_similarity(*moments, dim=0) > 0.9
     assert sorted(RunFolder(folder).merge_metrics()) == [1, 2, 3, 4]
 
 
@@ -208,6 +205,8 @@ def test_padded_layout_with_tied_embeddings_and_a_shared_infix(task: Task, tmp_p
     assert_trained(run, steps=2)
     assert max(run.column("rsp/logprob_gap_mean")) <= ROUNDING
     assert run.column("rsp/rollouts") == [16, 16]
+    # Two updates a step: the second is off the old policy, so the ratio is no longer exactly 1.
+    assert any(kl != 0 for kl in run.column("actor/ppo_kl"))
     seeds_by_prompt: dict[int, set[int]] = {}
     for row in run.soft_prompts(1):
         seeds_by_prompt.setdefault(row["prompt_index"], set()).add(row["seed"])
