@@ -148,16 +148,25 @@ def _set_environment(config: DictConfig, run: RunFolder) -> None:
     }
     if config.trainer.device == "cpu":
         variables["VERL_PLATFORM"] = "cpu"
-        rollout = config.actor_rollout_ref.rollout
-        if rollout.tensor_model_parallel_size == 1:
-            # vLLM's model then runs within its engine's process. On a CPU it starts one of its own
-            # otherwise, which takes as long as several steps; the variable is its switch.
-            variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-            rollout.engine_kwargs.vllm.setdefault("distributed_executor_backend", "uni")
+        variables |= _in_one_process(config.actor_rollout_ref.rollout)
     if config.rsp.table is not None:
         variables[FOLDER_VARIABLE] = config.rsp.table
     os.environ.update(variables)
     config.ray_kwargs.ray_init.runtime_env.env_vars.update(variables)
+
+
+def _in_one_process(rollout: DictConfig) -> dict[str, str]:
+    """Run vLLM's model within its engine's process where nothing splits it; on a CPU only.
+
+    It would start one of its own, which takes as long as several steps.
+
+    Returns:
+        The environment variable that vLLM's CPU target wants for it.
+    """
+    if rollout.tensor_model_parallel_size > 1:
+        return {}
+    rollout.engine_kwargs.vllm.setdefault("distributed_executor_backend", "uni")
+    return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def _join_running_cluster(config: DictConfig) -> None:
