@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -41,6 +42,7 @@ from rsp_rl.preflight import (
     load_tokenizer,
     resolve_model_folder,
 )
+from rsp_rl.preloaded_python import Preloaded
 from rsp_rl.run_folder import RunFolder, RunFolderError, write_json
 from rsp_rl.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.stop_tokens import missing_stop_token, write_generation_config
@@ -180,6 +182,21 @@ def _join_running_cluster(config: DictConfig) -> None:
             ray_init.pop(size, None)
 
 
+def _preloaded_python(config: DictConfig) -> AbstractContextManager:
+    """On a CPU, have Ray's workers forked from a process that has imported what they need.
+
+    `ray_kwargs.ray_init.runtime_env.py_executable=python` starts them as Ray does by itself.
+    """
+    runtime_env = config.ray_kwargs.ray_init.runtime_env
+    if config.trainer.device != "cpu" or runtime_env.get("py_executable"):
+        return nullcontext()
+    # vLLM reads its level when it is imported; to all workers verl gives this one.
+    preloaded = Preloaded({"VLLM_LOGGING_LEVEL": "WARN", **runtime_env.env_vars})
+    with open_dict(config):
+        runtime_env.py_executable = preloaded.executable
+    return preloaded
+
+
 def run_training(config: DictConfig) -> None:
     """Start verl with a prepared config and wait for the end."""
     # verl reads the platform from the environment when it is first imported.
@@ -202,6 +219,11 @@ def run_training(config: DictConfig) -> None:
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="dapo_rsp", version_base=None)
 def main(config: DictConfig) -> None:
     """Entry point; see the module's docstring."""
+    with _preloaded_python(config):
+        _train(config)
+
+
+def _train(config: DictConfig) -> None:
     try:
         run = prepare(config)
     except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:

@@ -9,7 +9,9 @@ Three ways to send a prompt: `tokens`, the floor; `rows`, vLLM's public way, a T
 Requests: a core's time to make and encode one (front end), to decode and hash it (engine core), to
 draw and lay out its rows (worker), and the bytes that cross, all through vLLM's own classes.
 Engine: output tokens a second of a group of G prompts with the same question, on a random model,
-in turn, with the prefix cache's hits, which must be those of the floor.
+in turn, with the prefix cache's hits, which must be those of the floor. The floor is a second engine,
+as vLLM starts it by itself: no prompt embeddings, its own worker; `tokens` are the same prompts sent
+to ours.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ LENGTH, GROUP, BLOCK = 20, 8, 16
 TAIL = 5
 PLACEHOLDER = 3
 WAYS = ("tokens", "rows", "record")
+#: Token prompts to an engine that cannot take embeddings.
+PLAIN = "plain engine"
 
 #: Throughput over the floor's.
 GOAL = 0.99
@@ -199,68 +203,74 @@ def measure_engine(hidden_size: int, args: argparse.Namespace) -> list[dict[str,
 
     with tempfile.TemporaryDirectory() as folder:
         model = save_random_model(Path(folder), hidden_size, args.layers)
-        engine = LLM(
-            str(model),
-            dtype=args.dtype,
-            enforce_eager=not torch.cuda.is_available(),
-            enable_prompt_embeds=True,
-            worker_cls=WORKER,
-            enable_prefix_caching=True,
-            max_num_seqs=GROUP * args.questions,
-            max_model_len=max(args.lengths) + args.tokens,
-            max_num_batched_tokens=max(4096, max(args.lengths)),
-            block_size=BLOCK,
-        )
+
+        def start(**settings: Any) -> Any:
+            return LLM(
+                str(model),
+                dtype=args.dtype,
+                enforce_eager=not torch.cuda.is_available(),
+                enable_prefix_caching=True,
+                max_num_seqs=GROUP * args.questions,
+                max_model_len=max(args.lengths) + args.tokens,
+                max_num_batched_tokens=max(4096, max(args.lengths)),
+                block_size=BLOCK,
+                **settings,
+            )
+
+        plain, ours = start(), start(enable_prompt_embeds=True, worker_cls=WORKER)
+    engines = {PLAIN: plain, **dict.fromkeys(WAYS, ours)}
     try:
-        return [measure_cell(engine, hidden_size, length, args) for length in args.lengths]
+        return [measure_cell(engines, hidden_size, length, args) for length in args.lengths]
     finally:
-        engine.llm_engine.engine_core.shutdown()
+        for engine in (plain, ours):
+            engine.llm_engine.engine_core.shutdown()
 
 
 def measure_cell(
-    engine: Any, hidden_size: int, length: int, args: argparse.Namespace
+    engines: dict[str, Any], hidden_size: int, length: int, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """One width and prompt length."""
+    """One width and prompt length; `engines` by way, `PLAIN` first."""
     from vllm import SamplingParams
 
     parameters = SamplingParams(temperature=1.0, max_tokens=args.tokens, ignore_eos=True)
-    hits: dict[str, set[int]] = {way: set() for way in WAYS}
-    turns = {way: 0 for way in WAYS}
+    hits: dict[str, set[int]] = {way: set() for way in engines}
+    turns = {way: 0 for way in engines}
 
     def batch(way: str) -> None:
         turns[way] += 1  # fresh soft prompts each time
+        form = "tokens" if way == PLAIN else way
         prompts = [
-            make_prompt(way, question, GROUP * turns[way] + n, length, hidden_size, args.dtype)
+            make_prompt(form, question, GROUP * turns[way] + n, length, hidden_size, args.dtype)
             for question in range(args.questions)
             for n in range(GROUP)
         ]
-        outputs = engine.generate(prompts, parameters, use_tqdm=False)
+        outputs = engines[way].generate(prompts, parameters, use_tqdm=False)
         hits[way].add(sum(output.num_cached_tokens for output in outputs))
 
     def timed(way: str) -> Callable[[], float]:
         def once() -> float:
-            engine.reset_prefix_cache()
+            engines[way].reset_prefix_cache()
             return seconds(lambda: batch(way))
 
         return once
 
-    found = compare(timed("tokens"), {way: timed(way) for way in WAYS[1:]}, args.rounds)
+    found = compare(timed(PLAIN), {way: timed(way) for way in WAYS}, args.rounds)
     tokens = args.questions * GROUP * args.tokens
     result = {
         "hidden_size": hidden_size,
         "length": length,
         "output_tokens_per_second": {
-            "tokens": tokens / found["rows"].baseline,
+            PLAIN: tokens / found["rows"].baseline,
             **{way: tokens / ratio.candidate for way, ratio in found.items()},
         },
-        "throughput_over_tokens": {way: 1 / ratio.value for way, ratio in found.items()},
+        "throughput_over_plain": {way: 1 / ratio.value for way, ratio in found.items()},
         "noise": found["rows"].noise,
         "goal": GOAL,
         "hit_tokens": {way: sorted(counts) for way, counts in hits.items()},
     }
     print(
-        f"engine,  d {hidden_size:<5} T {length:<5} throughput over tokens': "
-        + ", ".join(f"{w} {v:.3f}" for w, v in result["throughput_over_tokens"].items())
+        f"engine,  d {hidden_size:<5} T {length:<5} throughput over a plain engine's: "
+        + ", ".join(f"{w} {v:.3f}" for w, v in result["throughput_over_plain"].items())
         + f" (noise {result['noise']:.3f}); hits {result['hit_tokens']}",
         flush=True,
     )
