@@ -85,6 +85,7 @@ def _send(connection: socket.socket, path: str, arguments: list[str]) -> int | N
         "arguments": arguments,
         "environment": dict(os.environ),
         "folder": os.getcwd(),
+        "group": os.getpgrp(),
         "files": files,
     }
     body = json.dumps(request).encode()
@@ -244,6 +245,10 @@ def _become(request: dict, files: list[int], executable: str) -> None:
     import numpy as np
     import torch
 
+    try:
+        os.setpgid(0, request["group"])  # with who asked, where that is a fork's child
+    except OSError:
+        os.setpgid(0, 0)  # Ray ends a worker with its group, which must not be the server's
     _put_in_place(files, request["files"])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(request["folder"])

@@ -102,6 +102,18 @@ def test_threads_are_those_asked_for(python: Preloaded) -> None:
     assert code(python, work, env={"OMP_NUM_THREADS": "3"}) == "3"
 
 
+def test_process_groups(python: Preloaded) -> None:
+    """A fork leads one of its own, which its children share: who ends one ends no other fork."""
+    work = (
+        "import multiprocessing, os\n"
+        "with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "    print(os.getpid(), os.getpgrp(), pool.apply(os.getpgrp))"
+    )
+    first, second = code(python, work).split(), code(python, work).split()
+    assert len(set(first)) == len(set(second)) == 1
+    assert first != second
+
+
 def test_random_numbers_differ(python: Preloaded) -> None:
     work = "import random, numpy; print(random.random(), numpy.random.random())"
     first, second = code(python, work).split(), code(python, work).split()
