@@ -28,9 +28,10 @@ from rsp_rl.embedding_table import (
 from rsp_rl.options import ConfigError, GuardOptions, RspOptions
 from rsp_rl.placement import PlacementError, extra_tokens
 from rsp_rl.preflight import check_guard_support
+from rsp_rl.preparation import prepare
 from rsp_rl.run_folder import RunFolderError
 from rsp_rl.saving import staged
-from rsp_rl.train import CONFIG_FOLDER, prepare
+from rsp_rl.train import CONFIG_FOLDER
 from tests.unit import templates
 
 NAMES = ("dapo", "dapo_rsp", "tiny_cpu")

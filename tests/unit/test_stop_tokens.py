@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from rsp_rl.dry_run import compose_config
+from rsp_rl.preparation import prepare
 from rsp_rl.stop_tokens import missing_stop_token, write_generation_config
-from rsp_rl.train import prepare
 from tests.unit import templates
 
 
