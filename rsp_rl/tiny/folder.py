@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from rsp_rl.data import arithmetic
-from rsp_rl.tiny import decoding, model, tokenizer, warmup
+from rsp_rl.tiny import decoding, model, muon, tokenizer, warmup
 
 RECORD_NAME = "tiny_model.json"
 """In the folder: the settings it was made with, and how the warm-up ended."""
@@ -133,6 +133,6 @@ def _replace_folder(new: Path, target: Path) -> None:
 def _code_digest() -> str:
     """A digest of the code that decides what the model becomes: a change of it makes it anew."""
     digest = hashlib.sha256()
-    for module in (arithmetic, tokenizer, model, decoding, warmup):
+    for module in (arithmetic, tokenizer, model, decoding, muon, warmup):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()[:16]

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from rsp_rl.data import arithmetic
 from rsp_rl.tiny.decoding import is_right, prompt_ids, respond
+from rsp_rl.tiny.muon import Muon
 from rsp_rl.tiny.tokenizer import END_OF_TURN
 
 DIRECT_SHARE = 0.6
@@ -183,7 +184,7 @@ def _optimizers(model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
     others = [weight for weight in model.parameters() if id(weight) not in muon_ids]
     return [
         # Fewer steps than with AdamW alone, which is most of the recipe's set-up time.
-        torch.optim.Muon(matrices, lr=MUON_LEARNING_RATE, weight_decay=0.0),
+        Muon(matrices, lr=MUON_LEARNING_RATE),
         torch.optim.AdamW(others, lr=ADAM_LEARNING_RATE, weight_decay=0.0, fused=True),
     ]
 
