@@ -8,10 +8,10 @@ Three ways to send a prompt: `tokens`, the floor; `rows`, vLLM's public way, a T
 
 Requests: a core's time to make and encode one (front end), to decode and hash it (engine core), to
 draw and lay out its rows (worker), and the bytes that cross, all through vLLM's own classes.
-Engine: output tokens a second of a group of G prompts with the same question, on a random model,
-in turn, with the prefix cache's hits, which must be those of the floor. The floor is a second engine,
-as vLLM starts it by itself: no prompt embeddings, its own worker; `tokens` are the same prompts sent
-to ours.
+Engine: output tokens a second of a group of G prompts with the same question, on a random model, in
+turn, with its prefix-cache hits, which must be those of the floor. The floor is a second engine, as
+vLLM starts it by itself, without prompt embeddings and with its own worker; `tokens` are the same
+prompts sent to ours.
 """
 
 from __future__ import annotations
