@@ -163,6 +163,11 @@ def serve(listener_fd: int, executable: str, modules: Sequence[str]) -> None:
     import gc
     import importlib
 
+    with suppress(ImportError):
+        import setproctitle
+
+        # A process's title stands where its environment was when it began; found before that moves.
+        setproctitle.getproctitle()
     sys.path[0] = ""  # was this file's folder, whose modules are rsp_rl's
     before = dict(os.environ)
     for module in modules:

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """Model and data of the arithmetic task."""
     folder = tmp_path_factory.mktemp("task")
-    model = make_tiny_model(folder / "model", seed=0, steps=300, threads=1)
+    model = make_tiny_model(folder / "model", seed=1, steps=300, threads=1)
     write_dataset(folder / "data", train_size=64, heldout_size=8)
     return Task(model, folder / "data")
 

@@ -169,11 +169,11 @@ def test_killed_and_taken_up_again(
             stderr=log,
             start_new_session=True,
         )
-        wait_for(lambda: output.step(4).manifest.is_file(), first)
+        wait_for(lambda: written(output.step(4)) >= 3, first)
+        os.killpg(first.pid, signal.SIGSTOP)  # else it would end before the second has begun
         second = run(*arguments)
         assert second.returncode == 1
         assert f"another process (host {os.uname().nodename}, pid {first.pid})" in second.stderr
-        wait_for(lambda: written(output.step(4)) >= 3, first)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     kept = written(output.step(4))

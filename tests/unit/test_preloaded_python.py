@@ -114,6 +114,16 @@ def test_process_groups(python: Preloaded) -> None:
     assert first != second
 
 
+def test_title(python: Preloaded) -> None:
+    """vLLM names its processes; the fault tests and people find them by it."""
+    work = (
+        "import pathlib, setproctitle\n"
+        "setproctitle.setproctitle('VLLM::EngineCore')\n"
+        "print(pathlib.Path('/proc/self/cmdline').read_text().split(chr(0))[0])"
+    )
+    assert code(python, work) == "VLLM::EngineCore"
+
+
 def test_random_numbers_differ(python: Preloaded) -> None:
     work = "import random, numpy; print(random.random(), numpy.random.random())"
     first, second = code(python, work).split(), code(python, work).split()
