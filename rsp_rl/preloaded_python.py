@@ -163,11 +163,6 @@ def serve(listener_fd: int, executable: str, modules: Sequence[str]) -> None:
     import gc
     import importlib
 
-    with suppress(ImportError):
-        import setproctitle
-
-        # A process's title stands where its environment was when it began; found before that moves.
-        setproctitle.getproctitle()
     sys.path[0] = ""  # was this file's folder, whose modules are rsp_rl's
     before = dict(os.environ)
     for module in modules:
@@ -257,6 +252,9 @@ def _become(request: dict, files: list[int], executable: str) -> None:
     _put_in_place(files, request["files"])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(request["folder"])
+    what, *arguments = request["arguments"]
+    if what == "-c":  # not a worker of Ray, which finds the place for its title by itself
+        _find_place_of_title()
     os.environ.clear()
     os.environ.update(request["environment"])
     np.random.seed()  # all forks' would be the same; Python's own is seeded at a fork
@@ -264,7 +262,6 @@ def _become(request: dict, files: list[int], executable: str) -> None:
     if threads:
         torch.set_num_threads(int(threads))
     multiprocessing.set_executable(executable)
-    what, *arguments = request["arguments"]
     sys.modules["__main__"] = main = types.ModuleType("__main__")
     if what == "-c":
         code, *arguments = arguments
@@ -275,6 +272,14 @@ def _become(request: dict, files: list[int], executable: str) -> None:
         sys.argv = [what, *arguments]
         sys.path[0] = os.path.dirname(what)
         runpy.run_path(what, run_name="__main__")
+
+
+def _find_place_of_title() -> None:
+    """It is where the environment was when the server began, and is found while that is there."""
+    with suppress(ImportError):
+        import setproctitle
+
+        setproctitle.getproctitle()
 
 
 def _put_in_place(files: list[int], numbers: list[int]) -> None:
