@@ -141,7 +141,8 @@ class Preloaded:
                 [*command, str(number), self.executable, *modules],
                 stdin=subprocess.PIPE,  # ends when this process does, however that comes about
                 pass_fds=[number],
-                env={**os.environ, **(environment or {})},
+                # OpenMP reads it when torch loads it; Ray sets it later, to 1 for verl's workers.
+                env={"OMP_NUM_THREADS": "1", **os.environ, **(environment or {})},
                 start_new_session=True,  # Ctrl-C is the trainer's to handle
             )
 

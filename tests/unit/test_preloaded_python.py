@@ -97,9 +97,10 @@ def test_ending_the_asking_process_ends_the_fork(python: Preloaded, by: signal.S
 
 
 def test_threads_are_those_asked_for(python: Preloaded) -> None:
-    """OpenMP reads the variable when it is loaded, in the server."""
+    """OpenMP reads the variable when it is loaded, in the server; one, as Ray's workers have it."""
     work = "import torch; print(torch.get_num_threads())"
     assert code(python, work, env={"OMP_NUM_THREADS": "3"}) == "3"
+    assert code(python, work, env={}) == os.environ.get("OMP_NUM_THREADS", "1")
 
 
 def test_process_groups(python: Preloaded) -> None:
