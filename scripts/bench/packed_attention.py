@@ -1,61 +1,62 @@
 """What a packed micro-batch costs by its length, where there is no flash attention.
 
-    python scripts/bench/packed_attention.py --lengths 200 400 803 912
+    python scripts/bench/packed_attention.py
 
 Packed as verl's FSDP engine packs it: one row of several sequences, told apart by their position
-ids; torch's attention then computes the whole square and masks most of it. Forward and backward on
-one core, in turn, and attention's share of it from torch's profiler. 803 and 912 are the lengths of
-`step_time.py`'s micro-batches without and with soft prompts at 1,024 tokens at most.
+ids; torch's attention then computes the whole square and masks most of it. Forward and backward of
+the tiny model on one core, in turn, and attention's share of it from torch's profiler. 803 and 912
+are the lengths of `step_time.py`'s micro-batches without and with soft prompts.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from paired import core_seconds, write_report
-from random_model import save_random_model
+from paired import compare, core_seconds, write_report
 from torch.profiler import profile
 from transformers import AutoModelForCausalLM
+
+from rsp_rl.tiny import make_tiny_model
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("packed_attention.json"))
-    parser.add_argument("--lengths", type=int, nargs="+", default=[200, 400, 803, 912])
+    parser.add_argument("--baseline", type=int, default=803, help="length to compare with")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[200, 400, 912])
     parser.add_argument("--sequence", type=int, default=38, help="tokens of one sequence")
-    parser.add_argument("--hidden-size", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        save_random_model(Path(folder), args.hidden_size, args.layers)
-        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")
-    costs: dict[int, list[float]] = {length: [] for length in args.lengths}
-    for number in range(args.rounds + 1):
-        for length, taken in costs.items():
-            cost = core_seconds(lambda length=length: update(model, length, args.sequence))
-            if number:  # the first round warms up
-                taken.append(cost)
+        path = make_tiny_model(Path(folder) / "model", steps=0)
+        model = AutoModelForCausalLM.from_pretrained(path, attn_implementation="sdpa")
+
+    def cost(length: int) -> Callable[[], float]:
+        return lambda: core_seconds(lambda: update(model, length, args.sequence))
+
+    costs = {str(length): cost(length) for length in args.lengths}
+    found = compare(cost(args.baseline), costs, args.rounds)
     cells: list[dict[str, Any]] = []
-    for length, taken in costs.items():
-        cost = statistics.median(taken)
+    for length in args.lengths:
+        ratio = found[str(length)]
+        floor = length / args.baseline
         share = attention_share(model, length, args.sequence)
-        cells.append(
-            {"length": length, "seconds": cost, "us_a_token": 1e6 * cost / length,
-             "attention": share}
-        )  # fmt: skip
+        cells.append({"length": length, **ratio.to_dict(), "floor": floor, "attention": share})
+        each = [1e6 * ratio.baseline / args.baseline, 1e6 * ratio.candidate / length]
         print(
-            f"{length:>6} tokens {1e3 * cost:>8.1f} ms {1e6 * cost / length:>7.1f} us a token, "
-            f"attention {share:.0%}"
+            f"{length:>5} tokens over {args.baseline}: {ratio.value:.3f}, floor {floor:.3f}, "
+            f"above it {ratio.value / floor:.3f} (noise {ratio.noise:.3f}); "
+            f"{each[1]:.0f} us a token against {each[0]:.0f}; attention {share:.0%}"
         )
-    write_report(args.output, "packed_attention", {"cells": cells})
+    results = {"baseline": args.baseline, "cells": cells}
+    write_report(args.output, "packed_attention", results)
 
 
 def update(model: torch.nn.Module, length: int, sequence: int) -> None:
