@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# DAPO + RSP on a tiny Qwen2 model, on a laptop: 2 cores, 8 GiB, no GPU, about 15 minutes.
+# DAPO + RSP on a tiny Qwen2 model, on a laptop: 2 cores, 8 GiB, no GPU, about 10 minutes.
 #
 # The real parts: verl's trainer, Ray, FSDP2, vLLM, the RSP plug-in; only the model and the task are
-# small. Expect held-out accuracy to rise from about 0.35 to about 0.98. It shows that the pipeline
+# small. Expect held-out accuracy to rise from about 0.3 to above 0.95. It shows that the pipeline
 # learns, not that RSP helps: that takes the paper's model and several seeds.
 #
 #   bash recipes/dapo_rsp_tiny_cpu.sh                  RSP, L = 8
