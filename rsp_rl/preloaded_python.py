@@ -164,6 +164,7 @@ def serve(listener_fd: int, executable: str, modules: Sequence[str]) -> None:
     import gc
     import importlib
 
+    os.close(os.pidfd_open(os.getpid()))  # a system that has none is found out now
     sys.path[0] = ""  # was this file's folder, whose modules are rsp_rl's
     before = dict(os.environ)
     for module in modules:
@@ -190,50 +191,68 @@ def _fork_on_request(listener: socket.socket) -> tuple[dict, list[int]] | None:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(0, selectors.EVENT_READ)
         while forks or 0 in selector.get_map():
-            for key, _ in selector.select():
-                if key.fd == 0:
-                    selector.unregister(0)
-                    selector.unregister(listener)
-                    listener.close()
-                elif key.fileobj is listener:
-                    connection, _ = listener.accept()
+            key, _ = selector.select()[0]  # one at a time: it may undo what made the next ready
+            if key.fd == 0:
+                selector.unregister(0)
+                selector.unregister(listener)
+                listener.close()
+            elif key.fileobj is listener:
+                connection, _ = listener.accept()
+                try:
                     request, files = _receive(connection)
-                    fork = os.fork()
-                    if fork == 0:
-                        for ended, (_, other) in forks.items():
-                            os.close(ended)
-                            other.close()
-                        connection.close()
-                        return request, files
-                    for file in files:
-                        os.close(file)
-                    connection.sendall(_NUMBER.pack(fork))
-                    ended = os.pidfd_open(fork)
-                    forks[ended] = fork, connection
-                    selector.register(ended, selectors.EVENT_READ)
-                    selector.register(connection, selectors.EVENT_READ, fork)
-                elif key.data is not None:  # who asked was killed
-                    selector.unregister(key.fileobj)
-                    os.kill(key.data, signal.SIGKILL)
-                elif key.fd in forks:
-                    fork, connection = forks.pop(key.fd)
-                    selector.unregister(key.fd)
-                    os.close(key.fd)
-                    if connection in selector.get_map():
-                        selector.unregister(connection)
-                    _, status = os.waitpid(fork, 0)
-                    with suppress(OSError):  # who asked is gone
-                        connection.sendall(_NUMBER.pack(status))
+                except ConnectionError:  # who asked is gone
                     connection.close()
+                    continue
+                fork = os.fork()
+                if fork == 0:
+                    for ended, (_, other) in forks.items():
+                        os.close(ended)
+                        other.close()
+                    connection.close()
+                    return request, files
+                for file in files:
+                    os.close(file)
+                ended = os.pidfd_open(fork)
+                forks[ended] = fork, connection
+                selector.register(ended, selectors.EVENT_READ)
+                selector.register(connection, selectors.EVENT_READ, fork)
+                _tell(connection, fork)
+            elif key.data is not None:  # who asked was killed
+                selector.unregister(key.fileobj)
+                os.kill(key.data, signal.SIGKILL)
+            else:
+                fork, connection = forks.pop(key.fd)
+                selector.unregister(key.fd)
+                os.close(key.fd)
+                if connection in selector.get_map():
+                    selector.unregister(connection)
+                _, status = os.waitpid(fork, 0)
+                _tell(connection, status)
+                connection.close()
     return None
 
 
+def _tell(connection: socket.socket, number: int) -> None:
+    with suppress(OSError):  # who asked is gone, which the selector sees too
+        connection.sendall(_NUMBER.pack(number))
+
+
 def _receive(connection: socket.socket) -> tuple[dict, list[int]]:
+    """The request and the open files.
+
+    Raises:
+        ConnectionError: Who asked is gone.
+    """
     header, files, _, _ = socket.recv_fds(connection, _HEADER.size, _MOST_FILES)
-    (size,) = _HEADER.unpack(header)
+    size = _HEADER.unpack(header)[0] if header else 1
     body = b""
     while len(body) < size:
-        body += connection.recv(size - len(body))
+        part = connection.recv(size - len(body))
+        if not part:
+            for file in files:
+                os.close(file)
+            raise ConnectionError
+        body += part
     return json.loads(body), files
 
 

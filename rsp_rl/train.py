@@ -24,7 +24,8 @@ def _preloaded_python(config: DictConfig) -> AbstractContextManager:
     `ray_kwargs.ray_init.runtime_env.py_executable=python` starts them as Ray does by itself.
     """
     runtime_env = config.ray_kwargs.ray_init.runtime_env
-    if config.trainer.device != "cpu" or runtime_env.get("py_executable"):
+    own_python = runtime_env.get("py_executable")
+    if config.trainer.device != "cpu" or sys.platform != "linux" or own_python:
         return nullcontext()
     # vLLM reads its level when it is imported; to all workers verl gives this one.
     preloaded = Preloaded({"VLLM_LOGGING_LEVEL": "WARN", **runtime_env.env_vars})

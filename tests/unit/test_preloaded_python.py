@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -94,6 +95,21 @@ def test_ending_the_asking_process_ends_the_fork(python: Preloaded, by: signal.S
     while psutil.pid_exists(fork):  # until its parent has heard of it
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_an_asking_process_that_is_gone_leaves_the_server_alone() -> None:
+    """Killed while the server imports, or connected and silent."""
+    with Preloaded(modules=["numpy", "torch"]) as preloaded:
+        command = [preloaded.executable, "-c", "import time; time.sleep(60)"]
+        killed = [subprocess.Popen(command) for _ in range(2)]
+        time.sleep(0.5)
+        for process in killed:
+            process.kill()
+            process.wait()
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(os.path.join(os.path.dirname(preloaded.executable), "socket"))
+        assert code(preloaded, "import sys; print('torch' in sys.modules)") == "True"
+        assert preloaded._server.poll() is None
 
 
 def test_threads_are_those_asked_for(python: Preloaded) -> None:
