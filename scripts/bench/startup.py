@@ -19,9 +19,7 @@ import time
 from pathlib import Path
 
 from paired import write_report
-
-from rsp_rl.data.arithmetic import write_dataset
-from rsp_rl.tiny import make_tiny_model
+from tiny_training import make_inputs, training_command
 
 #: Stages in order, with what the output has when each has ended.
 STAGES = {
@@ -54,8 +52,7 @@ def main() -> None:
     ends: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder)
-        make_tiny_model(inputs / "model", steps=0)
-        write_dataset(inputs / "data")
+        make_inputs(inputs)
         for number in range(args.rounds):
             for way in list(WAYS)[:: -1 if number % 2 else 1]:
                 print(f"round {number + 1} of {args.rounds}, {way} ...", file=sys.stderr)
@@ -78,17 +75,7 @@ def main() -> None:
 def start(inputs: Path, overrides: list[str]) -> list[float]:
     """One training of one step: when each stage ended, in seconds since the command."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "rsp_rl.train", "--config-name", "tiny_cpu"]
-        command += [
-            f"run_dir={folder}",
-            f"actor_rollout_ref.model.path={inputs / 'model'}",
-            f"data.train_files={inputs / 'data' / 'train.parquet'}",
-            f"data.val_files={inputs / 'data' / 'heldout.parquet'}",
-            "trainer.total_training_steps=1",
-            "trainer.save_freq=-1",
-            "trainer.test_freq=-1",
-            *overrides,
-        ]
+        command = training_command(inputs, Path(folder), 1, *overrides)
         ends: list[float] = []
         patterns = list(STAGES.values())
         lines = []

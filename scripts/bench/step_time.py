@@ -23,10 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from tiny_training import make_inputs, training_command
 
-from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.run_folder import write_json
-from rsp_rl.tiny import make_tiny_model
 
 PHASES = ("gen", "old_log_prob", "adv", "update_actor", "update_weights", "step")
 
@@ -69,10 +68,7 @@ def main() -> None:
     peaks: dict[int, float] = {args.length: 0.0, 0: 0.0}
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder)
-        make_tiny_model(
-            inputs / "model", steps=0, hidden_size=args.hidden_size, num_layers=args.layers
-        )
-        write_dataset(inputs / "data")
+        make_inputs(inputs, hidden_size=args.hidden_size, num_layers=args.layers)
         for turn in range(args.rounds):
             for length in steps:
                 print(f"round {turn + 1} of {args.rounds}, L = {length} ...", file=sys.stderr)
@@ -119,23 +115,17 @@ def table(with_rsp: list[Step], without: list[Step]) -> list[Row]:
 def train(inputs: Path, args: argparse.Namespace, length: int) -> tuple[list[Step], float]:
     """One training: its steps, and the peak memory of its process tree in GiB."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "rsp_rl.train", "--config-name", "tiny_cpu"]
-        command += [
-            f"run_dir={folder}",
-            f"actor_rollout_ref.model.path={inputs / 'model'}",
-            f"data.train_files={inputs / 'data' / 'train.parquet'}",
-            f"data.val_files={inputs / 'data' / 'heldout.parquet'}",
+        command = training_command(
+            inputs,
+            Path(folder),
+            args.steps,
             f"rsp.length={length}",
-            f"trainer.total_training_steps={args.steps}",
-            "trainer.save_freq=-1",
-            "trainer.test_freq=-1",
             "trainer.val_before_train=false",
-        ]
+            *args.overrides,
+        )
         log = Path(folder) / "output.log"
         with log.open("w") as stream:
-            process = subprocess.Popen(
-                [*command, *args.overrides], stdout=stream, stderr=subprocess.STDOUT
-            )
+            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
             peak = 0.0
             while process.poll() is None:
                 peak = max(peak, tree_memory(process.pid) / 2**30)
