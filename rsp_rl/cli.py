@@ -8,28 +8,29 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from rsp_rl import __version__
+from rsp_rl.basics.errors import KnownError
 
 #: By command: its module, whose `add_parser` registers it, and its line in `rsp-rl --help`.
 #: A module is imported when its command is called: torch and matplotlib take seconds to load.
 COMMANDS = {
-    "train": ("rsp_rl.train", "train: --config-name dapo_rsp [Hydra overrides]"),
-    "report": ("rsp_rl.report", "summary, table and plot of a training run"),
-    "eval": ("rsp_rl.evaluation.cli", "evaluate a model, or every checkpoint of a run"),
+    "train": ("rsp_rl.training.train", "train: --config-name dapo_rsp [Hydra overrides]"),
+    "report": ("rsp_rl.commands.report", "summary, table and plot of a training run"),
+    "eval": ("rsp_rl.commands.evaluate", "evaluate a model, or every checkpoint of a run"),
     "compare": (
-        "rsp_rl.evaluation.compare",
+        "rsp_rl.commands.compare",
         "several runs side by side: tables with paired intervals, and curves",
     ),
-    "generate": ("rsp_rl.inference.cli", "answer a benchmark's problems with soft prompts"),
-    "analyze": ("rsp_rl.analysis.cli", "tables and figures of RSP at inference"),
+    "generate": ("rsp_rl.commands.generate", "answer a benchmark's problems with soft prompts"),
+    "analyze": ("rsp_rl.commands.analyze", "tables and figures of RSP at inference"),
     "reproduce": (
-        "rsp_rl.reproduce.cli",
+        "rsp_rl.commands.reproduce",
         "sections of the paper on any model, beside the paper's numbers",
     ),
     "train-comparator": (
-        "rsp_rl.comparators.cli",
+        "rsp_rl.commands.train_comparator",
         "train a soft prompt to compare random ones with",
     ),
-    "grade": ("rsp_rl.grading.cli", "grade a jsonl file of model outputs"),
+    "grade": ("rsp_rl.commands.grade", "grade a jsonl file of model outputs"),
 }
 
 
@@ -58,14 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from rsp_rl.inference.requests import GenerationError
-    from rsp_rl.options import ConfigError
-    from rsp_rl.placement import PlacementError
-    from rsp_rl.run_folder import RunFolderError
-
     try:
         return args.func(args)
-    except (ConfigError, PlacementError, RunFolderError, GenerationError) as error:
+    except KnownError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

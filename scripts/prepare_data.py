@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.benchmarks import DATA_DIR_VARIABLE, load_benchmark
 from rsp_rl.data.math_training import (
     chat_messages,
@@ -25,7 +26,6 @@ from rsp_rl.data.math_training import (
     load_training_problems,
     write_training_set,
 )
-from rsp_rl.options import ConfigError
 
 HELD_OUT = "math500"
 

@@ -28,4 +28,4 @@ case ${1:-} in
     [[ ${UPLOAD:-0} == 1 ]] && command+=(--upload)
     ;;
 esac
-exec "$python" -m rsp_rl.jobs "${command[@]}" "$@"
+exec "$python" -m rsp_rl.runs.jobs "${command[@]}" "$@"

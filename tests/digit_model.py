@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from rsp_rl.preflight import load_tokenizer
+from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.tiny import make_tiny_model
 from rsp_rl.tiny.tokenizer import END_OF_TURN
 

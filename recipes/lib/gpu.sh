@@ -28,7 +28,7 @@ launch() {
   )
   if [[ $DRY_RUN == 1 ]]; then
     [[ -x $python ]] || bash scripts/setup.sh
-    "$python" -m rsp_rl.dry_run --config-name "$config" --gpu-memory-gb "$GPU_MEMORY_GB" \
+    "$python" -m rsp_rl.training.dry_run --config-name "$config" --gpu-memory-gb "$GPU_MEMORY_GB" \
       "${overrides[@]}"
     return
   fi
@@ -36,6 +36,6 @@ launch() {
   if [[ ! -f $DATA_DIR/train.parquet ]]; then
     "$python" scripts/prepare_data.py --output "$DATA_DIR" --template "$TEMPLATE"
   fi
-  "$python" -m rsp_rl.train --config-name "$config" "${overrides[@]}"
+  "$python" -m rsp_rl.training.train --config-name "$config" "${overrides[@]}"
   "$python" -m rsp_rl.cli report "$RUN_DIR"
 }

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AttentionInterface, PretrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from rsp_rl.options import ConfigError
+from rsp_rl.basics.errors import ConfigError
 
 #: transformers' name for sdpa with the recorder beside it.
 MEASURED = "rsp_rl_measured"

@@ -37,10 +37,10 @@ from rsp_rl.analysis.options import (
 )
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.analysis.spans import BOX, question_positions, reasoning_length
-from rsp_rl.evaluation import plots
-from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError, write_json
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import write_json
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.attention import AttentionRecorder, LayerMass
@@ -148,7 +148,7 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
     """
     from rsp_rl.analysis.attention import MEASURED, check_rotary
     from rsp_rl.analysis.teacher_forcing import ForcedModel
-    from rsp_rl.preflight import check_model, resolve_model_folder
+    from rsp_rl.models.folder import check_model, resolve_model_folder
 
     options = options or ModelOptions()
     (condition,) = open_conditions(folders, position_name)
@@ -336,7 +336,7 @@ def to_json(maps: dict[str, Heatmaps], condition: Condition) -> dict[str, Any]:
 
 def draw(maps: dict[str, Heatmaps]) -> Figure:
     """A row a benchmark: mass per soft prompt and per question token, in one colour scale."""
-    figure, axes = plots.panels(len(maps), 2, (9, 3.4 * len(maps) + 0.4))
+    figure, axes = figures.panels(len(maps), 2, (9, 3.4 * len(maps) + 0.4))
     for row, (benchmark, found) in enumerate(maps.items()):
         percent = 100 * found.mean
         norm = LogNorm(percent.min(), percent.max())

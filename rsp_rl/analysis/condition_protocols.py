@@ -20,10 +20,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rsp_rl.analysis.options import add_analysis
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.methods import METHODS
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
 from rsp_rl.inference.options import add_engine_options, engine_options
-from rsp_rl.options import ConfigError
 
 _GREEDY = {"temperature": 0.0}
 _SAMPLED = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
@@ -98,10 +98,10 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Imported here: `rsp-rl --help` need not wait for transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.outputs import outcome_line, write_outputs
     from rsp_rl.evaluation.runner import check_comparator, evaluate
-    from rsp_rl.evaluation.sweep import outcome_line, write_outputs
     from rsp_rl.inference.engines import SharedEngines
-    from rsp_rl.preflight import resolve_model_folder
+    from rsp_rl.models.folder import resolve_model_folder
 
     base = load_protocol(args.protocol, args.overrides)
     protocols = condition_protocols(

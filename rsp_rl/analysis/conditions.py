@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol
 from rsp_rl.evaluation.reading import (
@@ -16,8 +17,6 @@ from rsp_rl.evaluation.reading import (
     read_metrics,
     read_problems,
 )
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError
 
 BASELINE = "baseline"
 

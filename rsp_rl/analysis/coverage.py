@@ -28,12 +28,12 @@ from rsp_rl.analysis.conditions import (
 )
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.analysis.outputs import write_analysis
-from rsp_rl.evaluation import plots
+from rsp_rl.basics.files import write_whole
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.reading import AskedProblem
-from rsp_rl.evaluation.summary import csv_text, markdown_row
 from rsp_rl.evaluation.viewer_data import shown_sample
-from rsp_rl.run_folder import write_whole
 
 OUTCOMES = ("both", "only first", "only second", "neither")
 
@@ -165,8 +165,8 @@ def to_csv(problems: Sequence[ProblemCoverage]) -> str:
 def draw(problems: Sequence[ProblemCoverage], first: str, second: str) -> Figure:
     """Share of problems by outcome, a bar a benchmark."""
     counted = count(problems)
-    figure, (axis,) = plots.panels(1, 1, (7.5, 0.6 * len(counted) + 1.6))
-    colours = (plots.COLOURS[6], plots.COLOURS[0], plots.COLOURS[1], "#dddddd")
+    figure, (axis,) = figures.panels(1, 1, (7.5, 0.6 * len(counted) + 1.6))
+    colours = (figures.COLOURS[6], figures.COLOURS[0], figures.COLOURS[1], "#dddddd")
     left = dict.fromkeys(counted, 0.0)
     for outcome, label, colour in zip(OUTCOMES, _labels(first, second), colours, strict=True):
         shares = {b: 100 * o[outcome] / sum(o.values()) for b, o in counted.items()}

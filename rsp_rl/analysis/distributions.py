@@ -38,13 +38,14 @@ from rsp_rl.analysis.options import (
     add_model_options,
     check_samples,
     chosen_benchmarks,
-    count,
     model_options,
 )
 from rsp_rl.analysis.outputs import write_analysis
-from rsp_rl.evaluation import plots
-from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.run_folder import RunFolderError, write_json
+from rsp_rl.basics.arguments import count
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.files import write_json
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.teacher_forcing import ForcedModel
@@ -293,12 +294,12 @@ def to_markdown(profiles: dict[str, dict[str, Profile]]) -> str:
 def draw(profiles: dict[str, dict[str, Profile]]) -> Figure:
     """A row a benchmark, a panel a metric, a curve with its standard error a condition."""
     rows = len(profiles)
-    figure, axes = plots.panels(rows, len(METRICS), (4.2 * len(METRICS), 3.3 * rows + 0.5))
+    figure, axes = figures.panels(rows, len(METRICS), (4.2 * len(METRICS), 3.3 * rows + 0.5))
     for row, (benchmark, by_condition) in enumerate(profiles.items()):
         for i, title in enumerate(_TITLES):
             axis = axes[row * len(METRICS) + i]
             for number, (name, p) in enumerate(by_condition.items()):
-                colour = plots.COLOURS[number % len(plots.COLOURS)]
+                colour = figures.COLOURS[number % len(figures.COLOURS)]
                 mean, sem = p.curves[:, i]
                 there = ~np.isnan(mean)
                 positions = (100 * (np.arange(mean.size) + 0.5) / mean.size)[there]

@@ -30,13 +30,13 @@ from rsp_rl.analysis.conditions import (
     shared_benchmarks,
 )
 from rsp_rl.analysis.embedders import DEFAULT, NGRAMS, Embedder, get_embedder
-from rsp_rl.analysis.options import add_analysis, chosen_benchmarks, count
+from rsp_rl.analysis.options import add_analysis, chosen_benchmarks
 from rsp_rl.analysis.outputs import write_analysis
-from rsp_rl.evaluation import plots
+from rsp_rl.basics.arguments import count
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
-from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError
 
 MEASURES = ("pairwise", "inter-cluster", "intra-cluster")
 
@@ -256,7 +256,7 @@ def to_csv(table: Table) -> str:
 
 def draw(table: Table) -> Figure:
     """One panel a benchmark: the measures side by side, a colour a condition."""
-    figure, axes = plots.panels(1, len(table), (4.8 * len(table) + 0.6, 4.4))
+    figure, axes = figures.panels(1, len(table), (4.8 * len(table) + 0.6, 4.4))
     for axis, (benchmark, conditions) in zip(axes, table.items(), strict=True):
         width = 0.8 / len(conditions)
         for number, (name, measured) in enumerate(conditions.items()):
@@ -267,7 +267,7 @@ def draw(table: Table) -> Figure:
                 values[:, 0],
                 width * 0.9,
                 yerr=np.abs(values[:, 1:].T - values[:, 0]),
-                color=plots.COLOURS[number % len(plots.COLOURS)],
+                color=figures.COLOURS[number % len(figures.COLOURS)],
                 ecolor="#444",
                 label=name,
             )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rsp_rl.options import ConfigError
+from rsp_rl.basics.errors import ConfigError
 
 #: Embedder that needs no model: character n-grams, hashed. It sees wording, not meaning.
 NGRAMS = "ngrams"

@@ -40,11 +40,11 @@ from rsp_rl.analysis.options import (
     model_options,
 )
 from rsp_rl.analysis.outputs import write_analysis
-from rsp_rl.evaluation import plots
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.comparison import Estimate
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
-from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.options import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -278,7 +278,7 @@ def to_csv(table: Table) -> str:
 
 def draw(table: Table) -> Figure:
     """A row a benchmark, a panel a metric, a bar with its interval a row of the table."""
-    figure, axes = plots.panels(len(table), len(METRICS), (12, 2.6 * len(table) + 0.4))
+    figure, axes = figures.panels(len(table), len(METRICS), (12, 2.6 * len(table) + 0.4))
     for number, (benchmark, rows) in enumerate(table.items()):
         for i, (metric, title) in enumerate(zip(METRICS, _TITLES, strict=True)):
             axis = axes[number * len(METRICS) + i]
@@ -287,7 +287,7 @@ def draw(table: Table) -> Figure:
                 range(len(rows)),
                 [e.value for e in found],
                 yerr=[[e.value - e.low for e in found], [e.high - e.value for e in found]],
-                color=[plots.COLOURS[6 if name.startswith("τ") else 0] for name in rows],
+                color=[figures.COLOURS[6 if name.startswith("τ") else 0] for name in rows],
                 ecolor="#444444",
                 capsize=3,
                 width=0.6,

@@ -23,14 +23,14 @@ from rsp_rl.analysis.conditions import (
 )
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.analysis.outputs import write_analysis
-from rsp_rl.evaluation import plots
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.comparison import Estimate, percent
 from rsp_rl.evaluation.reading import read_finished_samples
-from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.options import ConfigError
 
 if TYPE_CHECKING:
-    from rsp_rl.inference.length_selection import LengthChoice
+    from rsp_rl.evaluation.length_selection import LengthChoice
 
 Choices = dict[str, "LengthChoice"]
 """By benchmark."""
@@ -84,7 +84,7 @@ def length_choices(conditions: Sequence[Condition]) -> Choices:
             position, a benchmark lacks an L, or has fewer than two problems.
         RunFolderError: If they were not evaluated alike.
     """
-    from rsp_rl.inference.length_selection import choose_length
+    from rsp_rl.evaluation.length_selection import choose_length
 
     by_benchmark: dict[str, dict[int, Condition]] = {}
     for condition in conditions:
@@ -144,15 +144,15 @@ def to_csv(choices: Choices) -> str:
 
 def draw(choices: Choices) -> Figure:
     """A panel a benchmark: accuracy by L on either half."""
-    figure, axes = plots.panels(1, len(choices), (3.6 * len(choices) + 0.6, 3.6))
+    figure, axes = figures.panels(1, len(choices), (3.6 * len(choices) + 0.6, 3.6))
     for axis, (benchmark, choice) in zip(axes, choices.items(), strict=True):
         halves = (("choosing half", choice["choosing"]), ("other half", choice["held_out"]))
         for number, (label, accuracy) in enumerate(halves):
             axis.plot(
                 [int(length) for length in accuracy],
                 [100 * value for value in accuracy.values()],
-                color=plots.COLOURS[number],
-                marker=plots.MARKERS[number],
+                color=figures.COLOURS[number],
+                marker=figures.MARKERS[number],
                 label=label,
             )
         axis.axvline(choice["length"], color="#888888", linestyle=":")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsp_rl.options import ConfigError
-from rsp_rl.soft_prompt import DTYPES
+from rsp_rl.basics.arguments import count
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.draws.record import DTYPES
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.conditions import Condition
@@ -84,13 +85,6 @@ def check_samples(
                     f"--samples {wanted}: {condition.root} has {there} a problem of {benchmark}, "
                     "each with a seed of its own; evaluate with more samples"
                 )
-
-
-def count(text: str) -> int:
-    """A whole number above 0 from a command line."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 def chosen_benchmarks(wanted: Sequence[str] | None, finished: Sequence[str]) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rsp_rl.evaluation import plots
-from rsp_rl.run_folder import write_whole
+from rsp_rl.basics.files import write_whole
+from rsp_rl.display import figures
 
 
 def write_analysis(folder: Path, name: str, *, markdown: str, csv: str, figure: Figure) -> None:
@@ -15,6 +15,6 @@ def write_analysis(folder: Path, name: str, *, markdown: str, csv: str, figure: 
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{name}.md", markdown)
     write_whole(folder / f"{name}.csv", csv)
-    plots.save(figure, folder / f"{name}.png")
-    write_whole(folder / f"{name}.svg", plots.to_svg(figure))
+    figures.save(figure, folder / f"{name}.png")
+    write_whole(folder / f"{name}.svg", figures.to_svg(figure))
     print(f"{markdown}\nwritten to {folder}")

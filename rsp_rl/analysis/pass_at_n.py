@@ -25,10 +25,10 @@ from rsp_rl.analysis.conditions import (
 )
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.analysis.outputs import write_analysis
-from rsp_rl.evaluation import plots
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.comparison import Cell, Estimate, percent
 from rsp_rl.evaluation.metrics import bootstrap_means, interval, pass_at_k
-from rsp_rl.evaluation.summary import csv_text, markdown_row
 
 Curves = dict[str, dict[str, list[Cell]]]
 """Pass@1, pass@2, ... by benchmark and condition."""
@@ -158,12 +158,14 @@ def to_csv(curves: Curves) -> str:
 
 def draw(curves: Curves) -> Figure:
     """One panel a benchmark, a curve a condition."""
-    figure, axes = plots.panels(1, len(curves), (4.8 * len(curves) + 0.6, 4.4))
+    figure, axes = figures.panels(1, len(curves), (4.8 * len(curves) + 0.6, 4.4))
     for axis, (benchmark, by_condition) in zip(axes, curves.items(), strict=True):
         for number, (name, cells) in enumerate(by_condition.items()):
             points = {n: astuple(cell.accuracy) for n, cell in enumerate(cells, 1)}
-            colour = plots.COLOURS[number % len(plots.COLOURS)]
-            plots.curve(axis, points, colour, plots.MARKERS[number % len(plots.MARKERS)], name)
+            colour = figures.COLOURS[number % len(figures.COLOURS)]
+            figures.curve(
+                axis, points, colour, figures.MARKERS[number % len(figures.MARKERS)], name
+            )
         axis.set_title(benchmark, fontsize=10)
         axis.set(xlabel="N (samples)", ylabel="pass@N (%), 95% interval")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -27,10 +27,10 @@ from rsp_rl.analysis.conditions import (
 )
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.analysis.outputs import write_analysis
-from rsp_rl.evaluation import plots
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.comparison import HEADLINE, Cell, estimate, percent
-from rsp_rl.evaluation.summary import csv_text, markdown_row
-from rsp_rl.run_folder import RunFolderError
 
 MEAN = "mean"
 
@@ -196,7 +196,7 @@ def draw(table: Table) -> Figure:
     """One panel a model: each condition's difference to the baseline, by benchmark."""
     widest = max(len(rows[BASELINE]) for rows in table.values())
     size = (max(5.0, 1.7 * widest + 1.5) * len(table), 4.0)
-    figure, axes = plots.panels(1, len(table), size)
+    figure, axes = figures.panels(1, len(table), size)
     for axis, (model, rows) in zip(axes, table.items(), strict=True):
         benchmarks = list(rows[BASELINE])
         others = [name for name in rows if name != BASELINE]
@@ -211,8 +211,8 @@ def draw(table: Table) -> Figure:
                     [100 * (cell.value - cell.low) for cell in cells],
                     [100 * (cell.high - cell.value) for cell in cells],
                 ],
-                fmt=plots.MARKERS[number % len(plots.MARKERS)],
-                color=plots.COLOURS[number % len(plots.COLOURS)],
+                fmt=figures.MARKERS[number % len(figures.MARKERS)],
+                color=figures.COLOURS[number % len(figures.COLOURS)],
                 capsize=3,
                 label=name,
             )

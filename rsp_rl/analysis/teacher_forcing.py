@@ -20,16 +20,16 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from rsp_rl.analysis.conditions import Condition
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.data.benchmarks import Problem
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.protocol import Protocol
-from rsp_rl.evaluation.provenance import weights_digest
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.inference.requests import Request, has_gpu
-from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
-from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.preflight import check_model, load_tokenizer, resolve_model_folder
-from rsp_rl.run_folder import RunFolderError
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.models.weights import weights_digest
 
 
 @dataclass(frozen=True)

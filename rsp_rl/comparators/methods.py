@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
-from rsp_rl.comparators.interface import Comparator
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.ltpo import Ltpo
 from rsp_rl.comparators.softcot import SoftCot
 from rsp_rl.comparators.ttsv import Ttsv
-from rsp_rl.options import ConfigError
+from rsp_rl.inference.soft_prompts import Comparator
 
 METHODS: dict[str, type[Comparator]] = {kind.method: kind for kind in (Ltpo, Ttsv, SoftCot)}
 

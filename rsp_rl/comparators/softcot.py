@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from rsp_rl.comparators.interface import Comparator, HostModel
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.comparators.trained_file import TrainedFile, load_trained
 from rsp_rl.comparators.training import Answered, TrainingSettings, descend, shuffled_batches
-from rsp_rl.evaluation.provenance import weights_digest
-from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.placement import Position, place_in_chat, placeholder_id
-from rsp_rl.run_folder import RunFolderError
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.inference.soft_prompts import Comparator, HostModel
+from rsp_rl.models.weights import weights_digest
+from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.prompt import Position, placeholder_id
 
 if TYPE_CHECKING:
     from rsp_rl.inference.requests import Request
@@ -95,7 +96,7 @@ def resolve_assistant(name: str) -> Path:
     Raises:
         ConfigError: If there is none of that name.
     """
-    from rsp_rl.preflight import check_model, resolve_model_folder
+    from rsp_rl.models.folder import check_model, resolve_model_folder
 
     try:
         folder = resolve_model_folder(name)
@@ -145,7 +146,7 @@ class Assistant:
     def __init__(self, folder: Path, host: HostModel) -> None:
         from transformers import AutoModelForCausalLM
 
-        from rsp_rl.preflight import load_tokenizer
+        from rsp_rl.models.folder import load_tokenizer
 
         self._tokenizer = load_tokenizer(folder)
         network = AutoModelForCausalLM.from_pretrained(folder, dtype=host.network.dtype).eval()

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsp_rl.options import ConfigError
+from rsp_rl.basics.errors import ConfigError
 
 _GOLD = "####"
 

@@ -17,10 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from rsp_rl.embedding_table import open_embedding_table
-from rsp_rl.evaluation.provenance import weights_digest
-from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.run_folder import RunFolderError, write_json, write_whole
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import write_json, write_whole
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.embedding_table import open_embedding_table
+from rsp_rl.models.weights import weights_digest
 
 FILE = "soft_prompt.safetensors"
 

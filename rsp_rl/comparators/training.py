@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rsp_rl.comparators.interface import HostModel
-from rsp_rl.options import ConfigError
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.inference.soft_prompts import HostModel
 
 if TYPE_CHECKING:
     from rsp_rl.inference.requests import Request

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from rsp_rl.comparators.interface import Comparator, HostModel
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.trained_file import TrainedFile, load_trained
 from rsp_rl.comparators.training import Answered, TrainingSettings, descend, shuffled_batches
-from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.placement import Position
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.inference.soft_prompts import Comparator, HostModel
+from rsp_rl.placement.prompt import Position
 
 if TYPE_CHECKING:
     from rsp_rl.inference.huggingface import HuggingFaceEngine

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data import arithmetic
 from rsp_rl.grading.extraction import from_box
-from rsp_rl.options import ConfigError
 
 #: Environment variable that names the local folder.
 DATA_DIR_VARIABLE = "RSP_RL_DATA_DIR"

@@ -20,12 +20,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.files import write_json
 from rsp_rl.data.benchmarks import Problem
 from rsp_rl.data.near_duplicates import DuplicateFinder, same_text_key
+from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.data.templates import ChatTemplate, TextTemplate, get_template
-from rsp_rl.options import ConfigError
-from rsp_rl.preflight import check_dataset
-from rsp_rl.run_folder import write_json
 
 #: The "hard" set of SimpleRL-Zoo. Repository and file are those of its README. Row count (8,523),
 #: columns, and two rows without an answer are as users of the file report them; we have not loaded

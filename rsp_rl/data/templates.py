@@ -11,15 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rsp_rl.options import ConfigError
-from rsp_rl.placement import (
-    INSTRUCTION,
-    PlacedPrompt,
-    PlacementError,
-    Position,
-    place_in_chat,
-    place_in_turn,
-)
+from rsp_rl.basics.errors import ConfigError, PlacementError
+from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.prompt import INSTRUCTION, PlacedPrompt, Position
+from rsp_rl.placement.text import place_in_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

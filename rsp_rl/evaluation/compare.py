@@ -1,21 +1,18 @@
-"""`rsp-rl compare RUN ...`: runs side by side, the paper's Table 5 and Figure 5.
-
-Each RUN is a run's folder, or NAME=DIR, or NAME=DIR,DIR,... for several training seeds of one
-method, which are then shown as their mean. Differences are to the first RUN.
-"""
+"""Runs side by side as files: the tables and curves of the paper's Table 5 and Figure 5."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import write_whole
+from rsp_rl.display import figures
+from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import Comparison, Estimate, Run, Table, compare, percent
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.summary import PEAK_NOTE, csv_text, markdown_row, read_summary
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError, write_whole
+from rsp_rl.evaluation.summary import PEAK_NOTE, read_summary
 
 COMMON_NOTE = (
     "The step is the same for all runs: of the steps that all have, the one with the highest mean "
@@ -29,31 +26,10 @@ INTERVAL_NOTE = (
 )
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Register the `compare` command."""
-    parser = commands.add_parser(
-        "compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="DIR, NAME=DIR or NAME=DIR,DIR,...")
-    parser.add_argument(
-        "--protocol", help="evaluation to compare (default: the only one that a run has)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("comparison"), help="folder to write to (%(default)s)"
-    )
-    parser.set_defaults(func=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write `comparison.md`, `.csv`, `curves.csv`, `.png` and `.svg`; print the tables."""
-    analyse(args.runs, args.output, protocol=args.protocol)
-    return 0
-
-
 def analyse(runs: Sequence[str], output: Path, *, protocol: str | None = None) -> None:
-    """Write the files of `run`; as `open_run` and `rsp_rl.evaluation.comparison.compare` raise.
+    """Write `comparison.md`, `.csv`, `curves.csv`, `.png` and `.svg`, and print the tables.
+
+    Raises as `open_run` and `rsp_rl.evaluation.comparison.compare`.
 
     Args:
         runs: `DIR`, `NAME=DIR` or `NAME=DIR,DIR,...` each.
@@ -67,8 +43,8 @@ def analyse(runs: Sequence[str], output: Path, *, protocol: str | None = None) -
     write_whole(output / "comparison.md", text)
     write_whole(output / "comparison.csv", tables_csv(comparison))
     write_whole(output / "curves.csv", curves_csv(comparison))
-    plots.save(curves, output / "curves.png")
-    write_whole(output / "curves.svg", plots.to_svg(curves))
+    figures.save(curves, output / "curves.png")
+    write_whole(output / "curves.svg", figures.to_svg(curves))
     print(f"{text}\nwritten to {output}")
 
 
@@ -192,7 +168,7 @@ def curves_csv(comparison: Comparison) -> str:
     )
 
 
-def _curve_points(comparison: Comparison) -> dict[str, dict[int, plots.Point]]:
+def _curve_points(comparison: Comparison) -> dict[str, dict[int, figures.Point]]:
     return {
         name: {step: (e.value, e.low, e.high) for step, e in curve.items()}
         for name, curve in comparison.curves.items()

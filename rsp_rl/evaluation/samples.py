@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_type_hints
 
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.files import write_whole
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.grading.verdict import Verdict
-from rsp_rl.run_folder import RunFolderError, write_whole
 
 Key = tuple[str, int]
 """Problem id and sample number."""

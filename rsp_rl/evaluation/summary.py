@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rsp_rl.evaluation import plots
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.display.tables import markdown_row
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
 from rsp_rl.evaluation.reading import read_manifest, read_metrics
-from rsp_rl.run_folder import RunFolderError, write_whole
 
 _NORMAL_95 = 1.96
 _SCALARS = tuple(name for name in BenchmarkMetrics.__annotations__ if name != "pass_at_k")
@@ -77,20 +76,6 @@ class Summary:
     def peak_step(self) -> int | None:
         """Step with the highest headline, the first of equals; `None` if no step has one."""
         return max(self.headline, key=lambda s: self.headline[s].accuracy, default=None)
-
-
-def write_summary(folder: EvaluationFolder) -> Summary:
-    """Write `summary.csv`, `summary.md` and the plots.
-
-    Raises:
-        RunFolderError: As `read_summary`.
-    """
-    summary = read_summary(folder)
-    write_whole(folder.summary_csv, to_csv(summary))
-    write_whole(folder.summary_markdown, to_markdown(summary))
-    for name, draw in plots.BY_STEP.items():
-        plots.save(draw(summary), folder.plot(name))
-    return summary
 
 
 def read_summary(folder: EvaluationFolder) -> Summary:
@@ -198,22 +183,3 @@ def _percent(accuracy: float | None, best: float | None) -> str:
         return "–"
     text = f"{100 * accuracy:.2f}"
     return f"**{text}**" if accuracy == best else text
-
-
-def markdown_row(cells: Iterable[str]) -> str:
-    """One row of a table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def csv_text(head: str, rows: Iterable[Iterable[object]]) -> str:
-    """A table as csv.
-
-    Args:
-        head: Names of the columns with commas between them.
-        rows: Values of each row.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head.split(","))
-    writer.writerows(rows)
-    return text.getvalue()

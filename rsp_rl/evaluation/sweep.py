@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsp_rl.checkpoints import merge_checkpoint, merged_folder
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.html_report import write_report
+from rsp_rl.evaluation.outputs import outcome_line, write_outputs
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.runner import Outcome, evaluate, is_complete
-from rsp_rl.evaluation.summary import write_summary
 from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.inference.requests import EngineOptions
-from rsp_rl.options import ConfigError
-from rsp_rl.preflight import resolve_model_folder
-from rsp_rl.run_folder import RunFolderError
+from rsp_rl.models.folder import resolve_model_folder
+from rsp_rl.runs.checkpoints import merge_checkpoint, merged_folder
 
 POLL_SECONDS = 15.0
 
@@ -131,19 +129,6 @@ class Sweep:
             values[f"eval/{self.protocol.name}/headline"] = sum(headline) / len(headline)
         if outcome.generated:
             self.run.track(values, step)
-
-
-def outcome_line(outcome: Outcome) -> str:
-    """A finished evaluation in one line."""
-    parts = [f"{name} {value:.1%}" for name, value in outcome.accuracy.items()]
-    return ", ".join(parts + [f"{name} FAILED" for name in outcome.failed])
-
-
-def write_outputs(folder: EvaluationFolder) -> None:
-    """Tables, plots and page of what is done so far, if anything is."""
-    if any(folder.root.glob("step_*/*.metrics.json")):
-        write_summary(folder)
-        write_report(folder)
 
 
 def _say(line: str) -> None:

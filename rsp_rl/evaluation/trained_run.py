@@ -10,10 +10,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from rsp_rl.checkpoints import finished_checkpoints
-from rsp_rl.options import ConfigError
-from rsp_rl.preflight import resolve_model_folder
-from rsp_rl.run_folder import RunFolder, read_json
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.files import read_json
+from rsp_rl.models.folder import resolve_model_folder
+from rsp_rl.runs.checkpoints import finished_checkpoints
+from rsp_rl.runs.folder import RunFolder
 
 _CHECKPOINT = re.compile(r"global_step_(\d+)")
 

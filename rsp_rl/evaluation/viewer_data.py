@@ -13,10 +13,10 @@ import zlib
 from dataclasses import dataclass
 from typing import TypedDict
 
+from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample
 from rsp_rl.evaluation.reading import AskedProblem, read_finished_samples, read_problems
 from rsp_rl.evaluation.summary import Summary
-from rsp_rl.run_folder import RunFolderError
 
 HEAD = 1_200
 """Characters kept of a long output's beginning; most answers of small models are not longer."""

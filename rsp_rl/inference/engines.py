@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from rsp_rl.comparators.interface import Comparator
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines, Request
-from rsp_rl.options import ConfigError
+from rsp_rl.inference.soft_prompts import Comparator
 
 
 def start_engines(

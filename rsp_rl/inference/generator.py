@@ -13,14 +13,14 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 
 from rsp_rl.data.templates import get_template
-from rsp_rl.embedding_stats import EmbeddingStats
+from rsp_rl.dials.options import Mode, RspOptions
+from rsp_rl.draws.embedding_stats import EmbeddingStats
 from rsp_rl.inference.engines import start_engines
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Completion, EngineOptions
-from rsp_rl.options import Mode, RspOptions
-from rsp_rl.placement import Position
-from rsp_rl.preflight import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.placement.prompt import Position
 
 
 class Generator(AbstractContextManager):

@@ -24,12 +24,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from rsp_rl.comparators.interface import Comparator, DrawnSoftPrompts, HostModel, SoftPrompts
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
-from rsp_rl.injection import SoftPromptInjector, flat_positions
-from rsp_rl.placement import placeholder_id
-from rsp_rl.preflight import load_tokenizer
-from rsp_rl.stop_tokens import known_stop_tokens
+from rsp_rl.inference.soft_prompts import Comparator, DrawnSoftPrompts, HostModel, SoftPrompts
+from rsp_rl.injection.hook import SoftPromptInjector, flat_positions
+from rsp_rl.models.folder import load_tokenizer
+from rsp_rl.models.stop_tokens import known_stop_tokens
+from rsp_rl.placement.prompt import placeholder_id
 
 
 class HuggingFaceEngine:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rsp_rl.embedding_stats import EmbeddingStats, embedding_stats
-from rsp_rl.options import ConfigError
-from rsp_rl.preflight import check_model
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.draws.embedding_stats import EmbeddingStats, embedding_stats
+from rsp_rl.models.folder import check_model
 
 
 def model_law(folder: Path) -> EmbeddingStats:

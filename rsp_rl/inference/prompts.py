@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.inference.requests import Request
-from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.placement import PlacedPrompt, placeholder_id
-from rsp_rl.soft_prompt import SoftPromptRecord
+from rsp_rl.placement.prompt import PlacedPrompt, placeholder_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,14 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rsp_rl.options import ConfigError
-from rsp_rl.soft_prompt import SoftPromptRecord
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.draws.record import SoftPromptRecord
 
 KINDS = ("vllm", "huggingface")
-
-
-class GenerationError(RuntimeError):
-    """An engine died; the message says what to do."""
 
 
 @dataclass(frozen=True)

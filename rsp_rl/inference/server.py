@@ -1,7 +1,7 @@
 """Soft prompts on vLLM's own server: `vllm serve MODEL --enable-prompt-embeds`.
 
-With `--worker-cls rsp_rl.vllm_worker.SoftPromptWorker` the soft prompts are drawn by the workers,
-which saves sending them (see `rsp_rl.mixed_prompt`).
+With `--worker-cls rsp_rl.injection.vllm_worker.SoftPromptWorker` the workers draw the soft prompts,
+which saves sending them (see `rsp_rl.injection.vllm_prompt`).
 
 A plug-in that vLLM loads by itself (entry point group `vllm.general_plugins`). A request asks for
 a soft prompt by vLLM's extra arguments, as the openai client sends them:
@@ -22,12 +22,14 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from rsp_rl.basics.errors import ConfigError, PlacementError
+from rsp_rl.dials.options import RspOptions, rollout_dtype
+from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import check_room
-from rsp_rl.options import ConfigError, RspOptions, rollout_dtype
-from rsp_rl.placement import PlacementError, place_in_tokens, placeholder_id
-from rsp_rl.preflight import resolve_model_folder
-from rsp_rl.soft_prompt import EXTRA_ARG, SoftPromptRecord
+from rsp_rl.models.folder import resolve_model_folder
+from rsp_rl.placement.prompt import placeholder_id
+from rsp_rl.placement.tokens import place_in_tokens
 
 #: Names of the extra arguments; all others starting with `rsp_` are refused.
 LENGTH, POSITION, SEED, SCALE = "rsp_length", "rsp_position", "rsp_seed", "rsp_scale"
@@ -86,7 +88,7 @@ def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any
 
 def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     """A prompt of tokens as vLLM's mixed prompt."""
-    from rsp_rl.mixed_prompt import prompt_maker
+    from rsp_rl.injection.vllm_prompt import prompt_maker
 
     model = engine.vllm_config.model_config
     if not model.enable_prompt_embeds:

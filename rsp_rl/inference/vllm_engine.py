@@ -7,14 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rsp_rl.inference.requests import (
-    Completion,
-    EngineOptions,
-    GenerationError,
-    Request,
-    has_gpu,
-)
-from rsp_rl.options import ConfigError
+from rsp_rl.basics.errors import ConfigError, GenerationError
+from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
 
 _DEAD = (
     "a vLLM engine died; what it said about it stands above (often: out of memory; then lower "
@@ -41,7 +35,7 @@ class Engine:
                 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
 
-        from rsp_rl.mixed_prompt import WORKER, prompt_maker
+        from rsp_rl.injection.vllm_prompt import WORKER, prompt_maker
 
         llm = LLM(
             model,

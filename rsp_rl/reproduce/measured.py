@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.analysis import first_token
+from rsp_rl.basics.files import read_json
 from rsp_rl.reproduce import paper
 from rsp_rl.reproduce.paper import Quantity
-from rsp_rl.run_folder import read_json
 
 _NORMAL_95 = 1.96
 

@@ -22,16 +22,16 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from rsp_rl.analysis.embedders import DEFAULT
+from rsp_rl.basics.files import read_json, write_whole
 from rsp_rl.data.benchmarks import BENCHMARKS
+from rsp_rl.display.tables import markdown_row
 from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.protocol import Protocol
-from rsp_rl.evaluation.summary import markdown_row
 from rsp_rl.reproduce import paper
 from rsp_rl.reproduce.measured import Measured, Numbers, read_numbers
 from rsp_rl.reproduce.paper import PaperNumber
 from rsp_rl.reproduce.plan import Analysis, Wanted, evaluations
 from rsp_rl.reproduce.steps import Failures, Layout
-from rsp_rl.run_folder import read_json, write_whole
 
 
 def write_page(

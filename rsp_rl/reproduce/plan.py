@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rsp_rl.analysis.condition_protocols import condition_protocols
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.templates import TextTemplate, get_template
 from rsp_rl.evaluation.protocol import Protocol
-from rsp_rl.options import ConfigError
 from rsp_rl.reproduce import paper
 
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
+from rsp_rl.basics.errors import ConfigError, GenerationError, PlacementError, RunFolderError
+from rsp_rl.basics.files import read_json, write_json
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.inference.prompts import stable_hash
-from rsp_rl.inference.requests import EngineOptions, GenerationError
-from rsp_rl.options import ConfigError
-from rsp_rl.placement import PlacementError
+from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.reproduce.plan import Analysis, Evaluation, evaluations
-from rsp_rl.run_folder import RunFolderError, read_json, write_json
 
 _EXPECTED = (ConfigError, PlacementError, RunFolderError, GenerationError)
 
@@ -62,7 +61,7 @@ def check_same_model(layout: Layout, model: Path) -> None:
     Raises:
         RunFolderError: If it was begun with another one.
     """
-    from rsp_rl.evaluation.provenance import weights_digest
+    from rsp_rl.models.weights import weights_digest
 
     weights = weights_digest(model)
     if layout.model.is_file():
@@ -113,8 +112,8 @@ def _evaluate(
     engine: EngineOptions,
     data_dir: Path | None,
 ) -> Failures:
+    from rsp_rl.evaluation.outputs import outcome_line, write_outputs
     from rsp_rl.evaluation.runner import evaluate, is_complete
-    from rsp_rl.evaluation.sweep import outcome_line, write_outputs
     from rsp_rl.inference.engines import SharedEngines
 
     failures: Failures = {}

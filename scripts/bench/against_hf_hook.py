@@ -24,13 +24,15 @@ from typing import Any
 from paired import Ratio, compare, write_report
 from random_model import save_random_model
 
-from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.draws.embedding_stats import embedding_stats
+from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.draws.seeds import rollout_seed
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.requests import EngineOptions, Engines, Request
 from rsp_rl.inference.vllm_engine import LocalEngine
-from rsp_rl.placement import place_in_chat, placeholder_id
-from rsp_rl.preflight import load_tokenizer, resolve_model_folder
-from rsp_rl.soft_prompt import SoftPromptRecord, rollout_seed
+from rsp_rl.models.folder import load_tokenizer, resolve_model_folder
+from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.prompt import placeholder_id
 
 BATCH, LENGTH = 16, 20
 

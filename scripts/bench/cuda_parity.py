@@ -42,11 +42,13 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from rsp_rl.embedding_stats import EmbeddingStats, embedding_stats
-from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
-from rsp_rl.laws import draw_soft_prompt
-from rsp_rl.placement import POSITIONS, place_in_chat, placeholder_id
-from rsp_rl.soft_prompt import SoftPromptRecord, rollout_seed
+from rsp_rl.draws.embedding_stats import EmbeddingStats, embedding_stats
+from rsp_rl.draws.laws import draw_soft_prompt
+from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.draws.seeds import rollout_seed
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.prompt import POSITIONS, placeholder_id
 from rsp_rl.tiny.tokenizer import build_tokenizer
 
 SOFT_PROMPT_LENGTH = 20

@@ -35,10 +35,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from rsp_rl.embedding_table import FOLDER_VARIABLE, open_embedding_table
-from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
-from rsp_rl.laws import LAWS
-from rsp_rl.soft_prompt import SoftPromptRecord, rollout_seed
+from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.draws.laws import LAWS
+from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.draws.seeds import rollout_seed
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
 
 LENGTH = 20
 #: The table that the law `vocab` draws from has this many rows of Qwen2.5's 152,064.

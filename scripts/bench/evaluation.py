@@ -90,7 +90,7 @@ def deepen(model: Path, layers: int, folder: Path) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from rsp_rl.preflight import load_tokenizer
+    from rsp_rl.models.folder import load_tokenizer
 
     shallow = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     config = AutoConfig.from_pretrained(model)
@@ -116,7 +116,7 @@ def bare(args: argparse.Namespace) -> dict:
     from rsp_rl.evaluation.protocol import choose_problems, load_protocol
     from rsp_rl.evaluation.questions import questions
     from rsp_rl.inference.requests import EngineOptions, has_gpu
-    from rsp_rl.preflight import load_tokenizer
+    from rsp_rl.models.folder import load_tokenizer
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")

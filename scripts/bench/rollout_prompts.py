@@ -4,7 +4,7 @@
     python scripts/bench/rollout_prompts.py --requests-only      # no engine: a minute
 
 Three ways to send a prompt: `tokens`, the floor; `rows`, vLLM's public way, a T x d tensor; and
-`record`, which the engine's workers turn into rows (`rsp_rl.mixed_prompt`).
+`record`, which the engine's workers turn into rows (`rsp_rl.injection.vllm_prompt`).
 
 Requests: a core's time to make and encode one (front end), to decode and hash it (engine core), to
 draw and lay out its rows (worker), and the bytes that cross, all through vLLM's own classes.
@@ -29,7 +29,8 @@ import torch
 from paired import compare, core_seconds, seconds, write_report
 from random_model import save_random_model
 
-from rsp_rl.soft_prompt import RECORD_SIZE, SoftPromptRecord, rollout_seed
+from rsp_rl.draws.record import RECORD_SIZE, SoftPromptRecord
+from rsp_rl.draws.seeds import rollout_seed
 
 LENGTH, GROUP, BLOCK = 20, 8, 16
 #: Tokens after the soft prompt: end of turn and the assistant's header.
@@ -78,7 +79,7 @@ def make_prompt(way: str, question: int, rollout: int, length: int, width: int, 
     """One rollout's prompt: a question, L positions of its own, and a tail."""
     from vllm.inputs import TokensPrompt
 
-    from rsp_rl.mixed_prompt import mixed_prompt, record_prompt
+    from rsp_rl.injection.vllm_prompt import mixed_prompt, record_prompt
 
     start = length - LENGTH - TAIL
     seed = rollout_seed(0, 1, question, rollout % (1 << 16))
@@ -192,7 +193,7 @@ class Journey:
 
     def worker(self) -> torch.Tensor | None:
         """Get the rows ready."""
-        from rsp_rl.vllm_worker import drawn_prompt, has_record
+        from rsp_rl.injection.vllm_worker import drawn_prompt, has_record
 
         if not has_record(self._scheduled):
             return None
@@ -206,7 +207,7 @@ def measure_engine(hidden_size: int, args: argparse.Namespace) -> list[dict[str,
     """Throughput and prefix-cache hits of each way, for each prompt length."""
     from vllm import LLM
 
-    from rsp_rl.mixed_prompt import WORKER
+    from rsp_rl.injection.vllm_prompt import WORKER
 
     with tempfile.TemporaryDirectory() as folder:
         model = save_random_model(Path(folder), hidden_size, args.layers)

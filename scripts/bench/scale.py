@@ -19,8 +19,8 @@ from paired import core_seconds, write_report
 from rollout_prompts import Journey
 from scale_model import Cluster, UnitCosts, collisions_across_runs, collisions_within_a_run
 
+from rsp_rl.draws.laws import draw_soft_prompt
 from rsp_rl.grading import grade, is_correct
-from rsp_rl.laws import draw_soft_prompt
 
 GPUS = (4, 32, 256, 2048)
 HIDDEN_SIZES = (896, 3584, 8192, 16384)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rsp_rl.soft_prompt import RECORD_SIZE
+from rsp_rl.draws.record import RECORD_SIZE
 
 _SEED_BITS = 64
 _RECORD_BYTES = 8 * RECORD_SIZE

@@ -3,8 +3,9 @@
     python scripts/bench/startup.py                # twice each way, 5 minutes
     python scripts/bench/startup.py --rounds 1 trainer.val_before_train=false
 
-The tiny recipe's training, in turn as it starts by itself (`rsp_rl.preloaded_python`) and as Ray
-starts its workers otherwise. A stage ends with the first line of output that tells of its end.
+The tiny recipe's training, in turn as it starts by itself (`rsp_rl.training.preloaded_python`) and
+as Ray starts its workers otherwise. A stage ends with the first line of output that tells of its
+end.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 from tiny_training import make_inputs, training_command
 
-from rsp_rl.run_folder import write_json
+from rsp_rl.basics.files import write_json
 
 PHASES = ("gen", "old_log_prob", "adv", "update_actor", "update_weights", "step")
 

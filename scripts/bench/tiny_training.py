@@ -18,7 +18,7 @@ def make_inputs(folder: Path, **sizes: int) -> None:
 def training_command(inputs: Path, run_dir: Path, steps: int, *overrides: str) -> list[str]:
     """The command of a training without checkpoints; Hydra overrides last."""
     return [
-        *(sys.executable, "-m", "rsp_rl.train", "--config-name", "tiny_cpu"),
+        *(sys.executable, "-m", "rsp_rl.training.train", "--config-name", "tiny_cpu"),
         f"run_dir={run_dir}",
         f"actor_rollout_ref.model.path={inputs / 'model'}",
         f"data.train_files={inputs / 'data' / 'train.parquet'}",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tensordict import TensorDict
     from verl.workers.config import ActorConfig
 
-    from rsp_rl.soft_prompt import SoftPromptRecord
-    from rsp_rl.verl_plugin.actor_engine import SoftPromptFSDPEngine
+    from rsp_rl.draws.record import SoftPromptRecord
+    from rsp_rl.training.verl_plugin.actor_engine import SoftPromptFSDPEngine
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Sample:
 
 @cache
 def compose(name: str = "dapo_rsp", *overrides: str) -> DictConfig:
-    """A config of `configs/`, composed as `rsp_rl.train` composes it; not to be changed."""
+    """A config of `configs/`, composed as `rsp-rl train` composes it; not to be changed."""
     import hydra
 
-    from rsp_rl.train import CONFIG_FOLDER
+    from rsp_rl.basics.package_files import CONFIGS
 
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
         return hydra.compose(name, overrides=list(overrides))
 
 
@@ -83,7 +83,7 @@ def engine_config(model: Path, *overrides: str) -> DictConfig:
         "+machine=cpu",
         f"actor_rollout_ref.model.path={model}",
         # The engine alone: agent loop, trainer and guard are not needed.
-        "actor_rollout_ref.model.external_lib=rsp_rl.verl_plugin.actor_engine",
+        "actor_rollout_ref.model.external_lib=rsp_rl.training.verl_plugin.actor_engine",
         *overrides,
     )
 
@@ -123,7 +123,7 @@ def training_batch(samples: Sequence[Sample], dtype: Any = None, **settings: Any
     import torch
     from verl.utils import tensordict_utils as tu
 
-    from rsp_rl.soft_prompt import RECORD_FIELD
+    from rsp_rl.draws.record import RECORD_FIELD
 
     def nested(rows: list[Any], dtype: Any) -> Any:
         rows = [torch.as_tensor(row, dtype=dtype) for row in rows]

@@ -36,7 +36,7 @@ class RolloutLayout:
 
     def engine_arguments(self) -> dict[str, Any]:
         """Keyword arguments of `vllm.LLM`, fp32 and eager."""
-        from rsp_rl.mixed_prompt import WORKER
+        from rsp_rl.injection.vllm_prompt import WORKER
 
         return {
             "dtype": "float32",

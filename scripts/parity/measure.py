@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from tensordict import TensorDict
 
-    from rsp_rl.verl_plugin.actor_engine import SoftPromptFSDPEngine
+    from rsp_rl.training.verl_plugin.actor_engine import SoftPromptFSDPEngine
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ _PRELOADED = [
     "torch.distributed.fsdp",
     "transformers.models.qwen2.modeling_qwen2",
     "transformers.models.auto.modeling_auto",
-    "rsp_rl.train",
-    "rsp_rl.verl_plugin.actor_engine",
+    "rsp_rl.training.train",
+    "rsp_rl.training.verl_plugin.actor_engine",
     "verl.workers.utils.losses",
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")

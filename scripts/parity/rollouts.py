@@ -13,7 +13,7 @@ import numpy as np
 from parity.actor import Sample
 from parity.layouts import RolloutLayout
 from parity.models import Policy
-from rsp_rl.soft_prompt import SoftPromptRecord
+from rsp_rl.draws.record import SoftPromptRecord
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -87,9 +87,10 @@ def prompts(model: Path) -> list[tuple[list[int], SoftPromptRecord | None]]:
     """Tokens and record of every rollout: each question `GROUP` times with RSP and without."""
     from transformers import AutoTokenizer
 
-    from rsp_rl.embedding_stats import embedding_stats
-    from rsp_rl.options import RspOptions
-    from rsp_rl.placement import place_in_chat, placeholder_id
+    from rsp_rl.dials.options import RspOptions
+    from rsp_rl.draws.embedding_stats import embedding_stats
+    from rsp_rl.placement.chat import place_in_chat
+    from rsp_rl.placement.prompt import placeholder_id
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     stats = embedding_stats(model)
@@ -128,7 +129,7 @@ def sample_rollouts(llm: LLM, model: Path) -> Rollouts:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
-    from rsp_rl.mixed_prompt import prompt_maker
+    from rsp_rl.injection.vllm_prompt import prompt_maker
 
     make_prompt = prompt_maker(llm.llm_engine.vllm_config)
     rows = prompts(model)

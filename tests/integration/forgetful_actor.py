@@ -5,7 +5,7 @@ Named as `external_lib` by the guard's test; runs inside verl's processes.
 
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from rsp_rl.verl_plugin import components  # noqa: F401  (registers)
-from rsp_rl.verl_plugin.actor_engine import SoftPromptFSDPEngine
+from rsp_rl.training.verl_plugin import components  # noqa: F401  (registers)
+from rsp_rl.training.verl_plugin.actor_engine import SoftPromptFSDPEngine
 
 SoftPromptFSDPEngine.prepare_model_inputs = FSDPEngineWithLMHead.prepare_model_inputs

@@ -103,7 +103,7 @@ def train(
         kill_when: Polled; once true, the whole process tree gets SIGKILL.
         timeout_s: After that the tree is killed and the test fails.
     """
-    command = [sys.executable, "-m", "rsp_rl.train", "--config-name", "tiny_cpu"]
+    command = [sys.executable, "-m", "rsp_rl.training.train", "--config-name", "tiny_cpu"]
     command += [f"run_dir={folder}", *task.overrides(), *SMALL]
     command += [f"trainer.total_training_steps={steps}", *overrides]
     folder.mkdir(parents=True, exist_ok=True)

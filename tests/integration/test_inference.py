@@ -21,7 +21,7 @@ from rsp_rl.data.templates import TEMPLATES
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.inference.generator import Generator
 from rsp_rl.inference.requests import EngineOptions
-from rsp_rl.placement import POSITIONS
+from rsp_rl.placement.prompt import POSITIONS
 from tests.digit_model import make_digit_model
 
 QUESTIONS = ("3+4-2", "Compute 9+9-1+5.", "8-3\nand then some more of it: 2+2")

@@ -20,15 +20,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rsp_rl.checkpoints import TRACKER
-from rsp_rl.soft_prompt import rollout_seed
+from rsp_rl.draws.seeds import rollout_seed
+from rsp_rl.runs.checkpoints import TRACKER
 from tests.integration.harness import REPOSITORY, SMALL, Run, Task, kill_tree
 
 #: What ends each of the first three jobs, once it has saved a checkpoint itself.
 FAULTS = {
     "ray::WorkerDict": r"actor rank [01] died during .* of step \d+; started again",
     "VLLM::EngineCore": r"vLLM server [01], node 0 died during .* of step \d+; started again",
-    "rsp_rl.train": "exit status 137",
+    "rsp_rl.training.train": "exit status 137",
 }
 
 #: A step or two for each of the faults, and some for the last job.

@@ -1,6 +1,6 @@
 """Training on the real stack: verl's trainer, Ray, FSDP2, vLLM and the RSP plug-in.
 
-Each test is one or two short runs of `python -m rsp_rl.train` on a tiny model.
+Each test is one or two short runs of `python -m rsp_rl.training.train` on a tiny model.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsp_rl import exit_status
-from rsp_rl.run_folder import RunFolder
+from rsp_rl.basics import exit_status
+from rsp_rl.runs.folder import RunFolder
 from rsp_rl.tiny import make_tiny_model
 from tests.integration.harness import ONE_UPDATE, REPOSITORY, Run, Task, train
 from tests.integration.parity_reward import compute_score

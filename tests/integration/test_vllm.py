@@ -16,11 +16,12 @@ from parity.measure import forgotten_gap, measure, reference_gradient
 from parity.models import Policy
 from parity.report import GAP_TOLERANCE, Cell
 from parity.rollouts import sample_rollouts
-from rsp_rl.embedding_stats import embedding_stats
-from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
-from rsp_rl.options import RspOptions
-from rsp_rl.placement import place_in_chat, placeholder_id
-from rsp_rl.soft_prompt import SoftPromptRecord
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.embedding_stats import embedding_stats
+from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.prompt import placeholder_id
 from tests.integration.harness import REPOSITORY, Task
 
 # verl reads it when it is first imported.
@@ -69,7 +70,7 @@ def generate(
     """
     from vllm import SamplingParams
 
-    from rsp_rl.mixed_prompt import mixed_prompt, prompt_maker
+    from rsp_rl.injection.vllm_prompt import mixed_prompt, prompt_maker
 
     config = engine.llm_engine.vllm_config
     parameters = SamplingParams(temperature=0, max_tokens=tokens, logprobs=0, ignore_eos=True)
@@ -161,8 +162,8 @@ class InProcessServer:
     """Stands for verl's client and server, without Ray: requests of an agent loop to an engine."""
 
     def __init__(self, engine) -> None:
-        from rsp_rl.mixed_prompt import prompt_maker
-        from rsp_rl.verl_plugin.rollout_server import with_soft_prompts
+        from rsp_rl.injection.vllm_prompt import prompt_maker
+        from rsp_rl.training.verl_plugin.rollout_server import with_soft_prompts
 
         make_prompt = prompt_maker(engine.llm_engine.vllm_config)
         self._generate = with_soft_prompts(self._plain, make_prompt)
@@ -194,12 +195,12 @@ def run_tool_agent(engine, model: Path, *overrides: str, **place: int):
     from verl.tools.tool_registry import load_all_tools
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
-    from rsp_rl.train import CONFIG_FOLDER
-    from rsp_rl.verl_plugin.agent_loop import SoftPromptToolLoop
+    from rsp_rl.basics.package_files import CONFIGS
+    from rsp_rl.training.verl_plugin.agent_loop import SoftPromptToolLoop
 
     stats = embedding_stats(model)
     rollout = "actor_rollout_ref.rollout"
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
         config = hydra.compose(
             "tiny_cpu",
             overrides=[
@@ -300,7 +301,7 @@ def test_a_rollout_without_a_soft_prompt_is_a_plain_one(
 
 
 def test_truncated_prompt_is_refused(task: Task) -> None:
-    from rsp_rl.mixed_prompt import mixed_prompt
+    from rsp_rl.injection.vllm_prompt import mixed_prompt
 
     token_ids, record = soft_prompt(task.model, rollout=0)
     with pytest.raises(ValueError, match="was the prompt truncated"):

@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from rsp_rl.placement import INFIX_DESCRIPTION, INSTRUCTION
+from rsp_rl.placement.prompt import INFIX_DESCRIPTION, INSTRUCTION
 
 CHATML = """\
 {%- if messages[0]['role'] == 'system' %}

@@ -9,7 +9,7 @@ import torch
 
 from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.cli import main
-from rsp_rl.placement import POSITIONS
+from rsp_rl.placement.prompt import POSITIONS
 from tests.digit_model import make_digit_model
 
 

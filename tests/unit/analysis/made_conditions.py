@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rsp_rl.basics.files import write_json
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.protocol import Protocol
-from rsp_rl.run_folder import write_json
 from tests.unit.evaluation.made_runs import sample, write_lines, write_samples
 
 

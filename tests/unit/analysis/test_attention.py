@@ -31,9 +31,9 @@ from rsp_rl.analysis.attention import (
 from rsp_rl.analysis.attention_mass import BoundCheck, heatmap, per_token_mass, record
 from rsp_rl.analysis.conditions import Condition
 from rsp_rl.analysis.teacher_forcing import ForcedModel
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import main
-from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
-from rsp_rl.options import ConfigError
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
 
 SMALL = {
     "vocab_size": 16,

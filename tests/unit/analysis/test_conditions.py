@@ -16,11 +16,10 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.protocol import load_protocol
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError
 from tests.unit.analysis.made_conditions import make_condition
 
 MARKS = {"gsm8k": ["++", "+-"], "math500": ["--", "-+"]}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from rsp_rl.analysis.diversity import Clustering, _mean_pairwise, distances
 from rsp_rl.analysis.embedders import get_embedder
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import main
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.options import ConfigError
 from tests.unit.analysis.made_conditions import make_condition
 from tests.unit.evaluation.made_runs import write_lines
 

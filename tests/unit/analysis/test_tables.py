@@ -14,10 +14,9 @@ from rsp_rl.analysis.coverage import count, coverage
 from rsp_rl.analysis.length_table import length_choices
 from rsp_rl.analysis.pass_at_n import pass_curves
 from rsp_rl.analysis.position_table import position_table
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
 from rsp_rl.evaluation.comparison import Estimate
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError
 from tests.unit.analysis.made_conditions import make_condition
 
 RSP = {"length": 8}

@@ -13,12 +13,12 @@ from transformers import OPTConfig, OPTForCausalLM
 from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.analysis.spans import question_positions, reasoning_length
 from rsp_rl.analysis.teacher_forcing import ForcedModel, Trajectory
-from rsp_rl.evaluation.provenance import weights_digest
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import read_json, write_json
 from rsp_rl.evaluation.samples import read_samples, write_samples
-from rsp_rl.options import ConfigError
-from rsp_rl.placement import POSITIONS
-from rsp_rl.preflight import load_tokenizer
-from rsp_rl.run_folder import RunFolderError, read_json, write_json
+from rsp_rl.models.folder import load_tokenizer
+from rsp_rl.models.weights import weights_digest
+from rsp_rl.placement.prompt import POSITIONS
 from rsp_rl.tiny import make_tiny_model
 
 

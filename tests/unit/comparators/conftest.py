@@ -10,10 +10,10 @@ import torch
 
 from rsp_rl.data import arithmetic
 from rsp_rl.data.templates import get_template
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.prompts import Sampling, Seeds, sample_requests
 from rsp_rl.inference.requests import EngineOptions, Request
-from rsp_rl.options import RspOptions
 from rsp_rl.tiny import make_tiny_model
 from tests.digit_model import make_digit_model
 

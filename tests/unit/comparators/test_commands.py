@@ -10,14 +10,14 @@ import pytest
 
 from rsp_rl.analysis.conditions import open_conditions, position_name
 from rsp_rl.analysis.teacher_forcing import ForcedModel
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import read_json
 from rsp_rl.cli import main
 from rsp_rl.comparators.trained_file import FILE
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.runner import Outcome, evaluate
 from rsp_rl.inference.requests import EngineOptions
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError, read_json
 
 CONDITIONS = ("baseline", "random", "ltpo", "ttsv", "softcot")
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.ltpo import Ltpo, LtpoSoftPrompts, confidence, optimise, policy_gradient
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.inference.huggingface import HuggingFaceEngine
-from rsp_rl.options import ConfigError, RspOptions
 from tests.unit.comparators.conftest import assert_frozen, request, weights
 
 #: Steps that suit the size of the tiny model's embeddings.

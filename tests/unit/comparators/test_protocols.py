@@ -9,12 +9,12 @@ import pytest
 from rsp_rl.analysis.condition_protocols import condition_protocols
 from rsp_rl.analysis.conditions import draw_name, position_name
 from rsp_rl.analysis.trained_or_random import method_name
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.ltpo import Ltpo
 from rsp_rl.comparators.methods import METHODS
 from rsp_rl.comparators.softcot import SoftCot
 from rsp_rl.comparators.ttsv import Ttsv
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
-from rsp_rl.options import ConfigError
 
 
 def protocol(*overrides: str) -> Protocol:

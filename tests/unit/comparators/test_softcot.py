@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.softcot import (
     Assistant,
     ProjectedThoughts,
@@ -20,8 +21,8 @@ from rsp_rl.comparators.softcot import (
 from rsp_rl.comparators.solutions import read_solutions
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.requests import Request
-from rsp_rl.options import ConfigError
-from rsp_rl.placement import place_in_chat, placeholder_id
+from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.prompt import placeholder_id
 from tests.unit.comparators.conftest import assert_frozen, request, weights
 
 SETTINGS = SoftCotTraining(length=2, epochs=8, batch_size=4, learning_rate=5e-2)

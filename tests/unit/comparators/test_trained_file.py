@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import read_json
 from rsp_rl.comparators.softcot import SoftCot
 from rsp_rl.comparators.trained_file import FILE, load_trained, save_trained
 from rsp_rl.comparators.ttsv import PREFIX, Ttsv
-from rsp_rl.evaluation.provenance import weights_digest
-from rsp_rl.options import ConfigError, RspOptions
-from rsp_rl.run_folder import RunFolderError, read_json
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.models.weights import weights_digest
 
 WIDTH = 128
 RSP = RspOptions(length=3, position="prefix")

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.training import Answered, descend, mean_loss, shuffled_batches, token_losses
 from rsp_rl.comparators.ttsv import Prefix, TtsvTraining, entropy, train
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.requests import Request
-from rsp_rl.options import ConfigError
 from tests.unit.comparators.conftest import assert_frozen, request, weights
 
 SETTINGS = TtsvTraining(length=4, epochs=6, batch_size=4, learning_rate=0.05, max_tokens=8)

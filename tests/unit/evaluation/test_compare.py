@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.commands import compare as compare_command
 from rsp_rl.evaluation import compare as command
 from rsp_rl.evaluation.comparison import Estimate, compare
 from rsp_rl.evaluation.metrics import paired_difference
 from rsp_rl.evaluation.samples import read_samples
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import RunFolderError
 from tests.unit.evaluation.made_runs import (
     make_evaluation,
     sample,
@@ -126,7 +126,7 @@ def test_no_common_step(tmp_path):
 
 def test_command_writes_tables_and_curves(two, tmp_path, capsys):
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
+    compare_command.add_parser(parser.add_subparsers())
     output = tmp_path / "out"
     args = parser.parse_args(["compare", *two, "--output", str(output)])
     assert args.func(args) == 0

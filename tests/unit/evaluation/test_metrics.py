@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.evaluation.metrics import (
     benchmark_metrics,
     bootstrap_means,
     paired_difference,
     pass_at_k,
 )
-from rsp_rl.run_folder import RunFolderError
 from tests.unit.evaluation.made_runs import sample
 
 

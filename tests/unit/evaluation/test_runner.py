@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.protocol import Protocol, choose_problems, load_protocol
@@ -17,9 +18,7 @@ from rsp_rl.evaluation.runner import evaluate, is_complete
 from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
 from rsp_rl.grading import grade
 from rsp_rl.inference.requests import EngineOptions
-from rsp_rl.options import ConfigError
-from rsp_rl.preflight import load_tokenizer
-from rsp_rl.run_folder import RunFolderError
+from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.tiny import make_tiny_model
 
 

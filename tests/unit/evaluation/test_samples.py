@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.files import locked
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.samples import SampleFile, key_of, read_samples, write_samples
-from rsp_rl.run_folder import RunFolderError, locked
 
 NASTY = "\u2028 \x85 \n \r </script> \U0001f600 \u00e9 \x00 \\boxed{1}"
 
@@ -110,7 +111,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing() -> None:
 
 def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path) -> None:
     hold = (
-        "import sys, time; from pathlib import Path; from rsp_rl.run_folder import locked\n"
+        "import sys, time; from pathlib import Path; from rsp_rl.basics.files import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from rsp_rl.evaluation.summary import read_summary, to_csv, to_markdown, write_summary
-from rsp_rl.run_folder import RunFolderError
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.evaluation.outputs import write_summary
+from rsp_rl.evaluation.summary import read_summary, to_csv, to_markdown
 from tests.unit.evaluation.made_runs import (
     make_evaluation,
     sample,

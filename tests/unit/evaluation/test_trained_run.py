@@ -8,9 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.files import write_json
 from rsp_rl.evaluation.trained_run import TrainedRun, checkpoint_run
-from rsp_rl.options import ConfigError
-from rsp_rl.run_folder import write_json
 
 
 def make_run(

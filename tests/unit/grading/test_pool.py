@@ -49,7 +49,7 @@ def _alive(pid):
 def test_importing_the_grader_is_cheap():
     heavy = ("sympy", "mpmath", "math_verify", "latex2sympy2_extended", "antlr4", "torch", "verl")
     code = (
-        "import sys, rsp_rl.grading, rsp_rl.grading.reward, rsp_rl.grading.cli\n"
+        "import sys, rsp_rl.grading, rsp_rl.grading.reward, rsp_rl.commands.grade\n"
         f"print([m for m in {heavy} if m in sys.modules])"
     )
     assert _run(code).stdout.strip() == "[]"

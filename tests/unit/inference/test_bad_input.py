@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import main
 from rsp_rl.inference.generator import Generator
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions
-from rsp_rl.options import ConfigError
-from rsp_rl.preflight import load_tokenizer
+from rsp_rl.models.folder import load_tokenizer
 from tests.digit_model import make_digit_model
 
 HUGGING_FACE = EngineOptions("huggingface", "float32", max_num_seqs=8)

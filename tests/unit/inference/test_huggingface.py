@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rsp_rl.embedding_stats import embedding_stats
+from rsp_rl.draws.embedding_stats import embedding_stats
+from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.inference.huggingface import HuggingFaceEngine, _processors
 from rsp_rl.inference.requests import EngineOptions, Request
-from rsp_rl.injection import SoftPromptInjector, draw_rows, flat_positions
-from rsp_rl.preflight import load_tokenizer
-from rsp_rl.soft_prompt import SoftPromptRecord
-from rsp_rl.stop_tokens import known_stop_tokens
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.models.folder import load_tokenizer
+from rsp_rl.models.stop_tokens import known_stop_tokens
 from rsp_rl.tiny import make_tiny_model
 
 OPTIONS = EngineOptions(kind="huggingface", dtype="float32", max_num_seqs=3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.draws.record import EXTRA_ARG
 from rsp_rl.inference.server import register, soft_prompt_arguments
-from rsp_rl.options import ConfigError
-from rsp_rl.soft_prompt import EXTRA_ARG
 
 
 def test_only_its_own_arguments_are_read() -> None:

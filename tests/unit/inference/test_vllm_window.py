@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.inference.requests import EngineOptions, Request
 from rsp_rl.inference.vllm_engine import _Window
-from rsp_rl.options import ConfigError
 
 
 def requests(*temperatures: float) -> list[Request]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rsp_rl.reproduce import cli
+from rsp_rl.commands import reproduce as cli
 from rsp_rl.reproduce.plan import evaluations, make_plan
 
 TEXT = (Path(__file__).resolve().parents[3] / "eval" / "README.md").read_text()

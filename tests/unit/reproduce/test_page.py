@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from rsp_rl.basics.files import write_whole
+from rsp_rl.display.tables import csv_text
 from rsp_rl.evaluation.protocol import load_protocol
-from rsp_rl.evaluation.summary import csv_text
 from rsp_rl.reproduce.page import to_html, write_page
 from rsp_rl.reproduce.plan import Analysis, Wanted, make_plan
 from rsp_rl.reproduce.steps import Layout
-from rsp_rl.run_folder import write_whole
 
 INSTRUCT = "Qwen2.5-Math-1.5B-Instruct"
 CSV = {

@@ -6,8 +6,8 @@ from importlib import import_module
 
 import pytest
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.evaluation.protocol import load_protocol
-from rsp_rl.options import ConfigError
 from rsp_rl.reproduce.plan import SECTIONS, Analysis, Wanted, evaluations, make_plan
 
 INSTRUCT = "Qwen2.5-Math-1.5B-Instruct"

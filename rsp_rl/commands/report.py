@@ -1,0 +1,34 @@
+"""`rsp-rl report RUN_DIR`: a finished run as a summary, a table and a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rsp_rl.basics.files import write_json
+from rsp_rl.runs.checkpoints import latest_checkpoint, merge_checkpoint
+from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.report import count_parameters, plot, summarize, table
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register the `report` command."""
+    parser = commands.add_parser("report", description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="the run's folder (RUN_DIR)")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write `summary.json` and `training.png`, merge the last checkpoint, print the table."""
+    folder = RunFolder(args.run_dir)
+    steps = folder.merge_metrics()
+    summary = summarize(steps, folder.read_settings()["length"], folder.wall_seconds())
+    write_json(folder.summary, summary)
+    plot(steps, folder.plot)
+    print(table(steps, summary))
+    print(f"\nsummary     {folder.summary}\nplot        {folder.plot}")
+    print(f"samples     {folder.root / 'samples'}\ntensorboard {folder.tensorboard}")
+    print(f"merging {latest_checkpoint(folder.checkpoints)} ...", flush=True)
+    merged = merge_checkpoint(latest_checkpoint(folder.checkpoints))
+    print(f"model       {merged} ({count_parameters(merged):,} parameters, loads in transformers)")
+    return 0

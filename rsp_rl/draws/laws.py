@@ -1,0 +1,164 @@
+"""The laws: from which distribution the rows of a soft prompt are drawn.
+
+`gaussian` is the paper's. The others are ablations, each of which takes one property away:
+
+- `sphere`: the rows' norms do not fluctuate;
+- `vocab`: the rows are real embeddings, rows of the pretrained table itself;
+- `fixed`: all rollouts of a run get the same draw.
+
+A law is a pure function of the rollout's record; its position in `LAWS` is its code there. What all
+have in common: a counter-based generator keyed by the rollout's seed, read row by row, so that the
+first rows of a longer soft prompt are the rows of a shorter one, on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+
+from rsp_rl.basics.errors import EmbeddingTableError
+from rsp_rl.draws.embedding_table import pretrained_table
+
+
+class Draw(Protocol):
+    """What a law needs to know of one rollout; `SoftPromptRecord` is one.
+
+    Attributes:
+        seed: Rollout seed, an unsigned 64-bit integer.
+        length: L.
+        mean: mu_E.
+        std: sigma_E times the scale dial.
+        table: Digest of the pretrained table, for a law that draws from it.
+    """
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    @property
+    def table(self) -> int: ...
+
+
+class Law(ABC):
+    """One distribution of soft prompts.
+
+    Attributes:
+        name: What `rsp.law` calls it.
+        one_draw: Whether all rollouts of a run share one seed.
+        from_table: Whether rows come from the pretrained table, whose digest is then in the record.
+    """
+
+    name: ClassVar[str]
+    one_draw: ClassVar[bool] = False
+    from_table: ClassVar[bool] = False
+
+    @abstractmethod
+    def draw(self, record: Draw, hidden_size: int) -> torch.Tensor:
+        """The rows of one rollout.
+
+        Args:
+            record: The rollout's; `seed`, `length`, `mean`, `std` and `table` count here.
+            hidden_size: d, at least 1.
+
+        Returns:
+            float32 [L, d] on the CPU.
+        """
+
+
+class Gaussian(Law):
+    """Rows i.i.d. N(mu_E 1_d, sigma_E^2 I_d) (paper, Eq. 1)."""
+
+    name = "gaussian"
+
+    def draw(self, record: Draw, hidden_size: int) -> torch.Tensor:
+        """See `draw_soft_prompt`."""
+        return draw_soft_prompt(record.seed, record.length, hidden_size, record.mean, record.std)
+
+
+class Vocabulary(Law):
+    """Rows of the pretrained table W_E, each chosen uniformly among all V, with replacement."""
+
+    name = "vocab"
+    from_table = True
+
+    def draw(self, record: Draw, hidden_size: int) -> torch.Tensor:
+        """Rows as they are stored: mu_E, sigma_E and the scale dial have no part in them.
+
+        Raises:
+            EmbeddingTableError: If the pretrained table is gone, another one, or of another width.
+        """
+        table = pretrained_table(f"{record.table:016x}")
+        if table.hidden_size != hidden_size:
+            raise EmbeddingTableError(
+                f"{table.file} has rows of {table.hidden_size} numbers, the model's are of "
+                f"{hidden_size}: it is not this model's pretrained table; set rsp.table"
+            )
+        generator = np.random.Generator(np.random.Philox(key=record.seed))
+        ids = generator.integers(table.vocab_size, size=record.length)
+        return torch.from_numpy(table.rows(ids))
+
+
+class Fixed(Gaussian):
+    """The Gaussian law with one draw for the whole run, validation included."""
+
+    name = "fixed"
+    one_draw = True
+
+
+class Sphere(Gaussian):
+    """Rows on a sphere round the origin, in the directions of the Gaussian law's rows.
+
+    The Euclidean norm of every row is the root mean square of the Gaussian law's,
+    sqrt(E |h_j|^2) = sqrt(d (mu_E^2 + std^2)), exactly (up to float32). A row of the same seed thus
+    differs from the Gaussian one in its norm alone, by a factor of about 1 +- 1/sqrt(2 d).
+    """
+
+    name = "sphere"
+
+    def draw(self, record: Draw, hidden_size: int) -> torch.Tensor:
+        """The Gaussian rows, each scaled to the norm."""
+        rows_LD = super().draw(record, hidden_size).double()
+        norm = math.sqrt(hidden_size * (record.mean**2 + record.std**2))
+        # Rows of zeros (mean and std 0) have the norm 0 already, and no direction to keep.
+        norms_L1 = rows_LD.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        return (rows_LD * (norm / norms_L1)).float()
+
+
+#: By name, in the order of their codes in encoded records: append, never reorder.
+LAWS: dict[str, Law] = {law.name: law for law in (Gaussian(), Vocabulary(), Fixed(), Sphere())}
+
+
+def draw_soft_prompt(
+    seed: int, length: int, hidden_size: int, mean: float, std: float
+) -> torch.Tensor:
+    """Draw H, rows i.i.d. N(mean 1_d, std^2 I_d) (paper, Eq. 1).
+
+    A pure function of its arguments, bit-identical on every machine. Philox with numpy's ziggurat,
+    not Box-Muller over raw bits: numpy's vectorised log and cos differ in the last place between
+    processors.
+
+    Args:
+        seed: Rollout seed, an unsigned 64-bit integer.
+        length: L, at least 0.
+        hidden_size: d, at least 1.
+        mean: mu_E.
+        std: sigma_E times the scale dial, at least 0.
+
+    Returns:
+        float32 [L, d] on the CPU.
+    """
+    if length < 0 or hidden_size < 1 or not std >= 0:
+        raise ValueError(f"cannot draw length={length}, hidden_size={hidden_size}, std={std}")
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    rows_LD = generator.standard_normal((length, hidden_size))
+    rows_LD *= std  # in place: a draw is mostly its normals, and then memory
+    rows_LD += mean
+    return torch.from_numpy(rows_LD.astype(np.float32))

@@ -1,0 +1,129 @@
+"""The hook that puts soft prompts into a torch model: chosen rows of the input embedding's output.
+
+Works for any model, wrapped or not (FSDP1, FSDP2, LoRA, gradient checkpointing): it needs the
+embedding module only, and leaves the model's inputs as they are.
+
+Shape suffixes: `_K` soft prompt rows of a micro-batch, `_KD` the same with the hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from rsp_rl.draws.record import SoftPromptRecord
+
+
+class SoftPromptInjector:
+    """Overwrites rows of an embedding module's output while `inject` is active.
+
+    Autograd sees rows that come from H, a constant, so that no gradient reaches the embedding table
+    through them, and none flows into H. The rows are written in place, which takes memory for them
+    alone: an embedding does not need its output again.
+    """
+
+    def __init__(self, embedding: nn.Module) -> None:
+        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._handle = embedding.register_forward_hook(self._hook)
+
+    def remove(self) -> None:
+        """Take the hook off the module."""
+        self._handle.remove()
+
+    @contextmanager
+    def inject(self, positions_K: torch.Tensor, rows_KD: torch.Tensor) -> Iterator[None]:
+        """Overwrite rows in every forward of the embedding inside this context.
+
+        Args:
+            positions_K: int64 [K] on the CPU, indices into the embedding's output with batch and
+                sequence flattened.
+            rows_KD: [K, d], cast to the output's dtype and device.
+        """
+        if positions_K.shape[0] != rows_KD.shape[0]:
+            raise ValueError(f"{positions_K.shape[0]} positions for {rows_KD.shape[0]} rows")
+        self._rows = (positions_K, rows_KD)
+        try:
+            yield
+        finally:
+            # A failed micro-batch must not leave its rows to the next one.
+            self._rows = None
+
+    def _hook(self, module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor | None:
+        if self._rows is None or not self._rows[0].numel():
+            return None
+        size = output.shape[:-1].numel()
+        if self._rows[0].max() >= size:  # unravel_index would wrap it into another sequence
+            raise IndexError(
+                f"soft prompt position {int(self._rows[0].max())} in a batch of {size} tokens: the "
+                "embedding got another batch than the positions were made for"
+            )
+        positions_K, rows_KD = self._rows
+        # Not a view of a flattened copy: FSDP2 hangs its backward hooks on this very tensor.
+        places = torch.stack(torch.unravel_index(positions_K, output.shape[:-1]))
+        places = tuple(_queued(places, output.device))
+        rows_KD = _queued(rows_KD, output.device).to(output.dtype)
+        if output.is_leaf and output.requires_grad:  # peft's `enable_input_require_grads`
+            return output.index_put(places, rows_KD)
+        return output.index_put_(places, rows_KD)
+
+
+def _queued(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on another device, without a wait for it: from pinned memory, copies are queued."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def flat_positions(
+    records: Sequence[SoftPromptRecord], sequence_starts: Sequence[int]
+) -> torch.Tensor:
+    """Positions of all soft prompt rows of a micro-batch in its flattened embedding output.
+
+    Args:
+        records: One record a sequence, in the micro-batch's order.
+        sequence_starts: Flat index of each sequence's first token: the cumulative lengths of a
+            packed micro-batch, `i * width` in a right-padded one.
+
+    Returns:
+        int64 [K], K the sum of the lengths.
+    """
+    spans = [
+        torch.arange(start + record.start, start + record.start + record.length)
+        for record, start in zip(records, sequence_starts, strict=True)
+    ]
+    return torch.cat(spans) if spans else torch.empty(0, dtype=torch.int64)
+
+
+def draw_rows(
+    records: Sequence[SoftPromptRecord],
+    hidden_size: int,
+    draw: Callable[[SoftPromptRecord, int], torch.Tensor] = SoftPromptRecord.draw,
+) -> torch.Tensor:
+    """H of all records below each other: float32 [K, d], values rounded to each rollout's dtype.
+
+    Args:
+        records: One a sequence.
+        hidden_size: d.
+        draw: Where the draws come from, see `rsp_rl.injection.draw_ahead`.
+    """
+    lengths = [record.length for record in records]
+    rows_KD = torch.empty(sum(lengths), hidden_size)
+    for record, rows in zip(records, rows_KD.split(lengths), strict=True):
+        if record.length:
+            rows.copy_(draw(record, hidden_size))
+    return rows_KD
+
+
+def rank_slice(
+    positions_K: torch.Tensor, rows_KD: torch.Tensor, rank: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows that fall into one sequence-parallel rank's slice, at positions within the slice.
+
+    Ulysses cuts the packed sequence, padded to a multiple of the group, into equal slices of
+    `width` tokens (verl `ulysses_pad_and_slice_inputs`); each rank embeds its own only.
+    """
+    mine_K = (positions_K >= rank * width) & (positions_K < (rank + 1) * width)
+    return positions_K[mine_K] - rank * width, rows_KD[mine_K]

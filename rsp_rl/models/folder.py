@@ -1,0 +1,82 @@
+"""A model's folder: where it is, and what it must hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from rsp_rl.basics.errors import ConfigError
+
+_WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+_VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
+
+
+def resolve_model_folder(path: str) -> Path:
+    """The local folder of a model given as a folder or as a name on the Hugging Face hub.
+
+    Raises:
+        ConfigError: If there is no such folder, and no such model on the hub (or no way to it).
+    """
+    if not path:
+        raise ConfigError(
+            "actor_rollout_ref.model.path is not set; give a Hugging Face model folder, or a name "
+            "on the hub such as Qwen/Qwen2.5-Math-7B"
+        )
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+        raise ConfigError(
+            f"actor_rollout_ref.model.path={path!r}: no such folder; give a Hugging Face model "
+            "folder, or a name on the hub such as Qwen/Qwen2.5-Math-7B"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, ignore_patterns=["*.bin", "*.pth", "*.gguf"]))
+    except Exception as error:  # the hub raises a dozen kinds; all mean the same to the user
+        raise ConfigError(
+            f"actor_rollout_ref.model.path={path!r}: no such folder, and the hub did not give it "
+            f"({type(error).__name__}: {error}); check the name, the network and HF_TOKEN"
+        ) from error
+
+
+def check_model(folder: Path) -> PretrainedConfig:
+    """The model's config, its weights being there.
+
+    Raises:
+        ConfigError: If the folder holds no config that loads, or no safetensors weights.
+    """
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"model folder {folder} holds no config.json; is it a Hugging Face model folder? "
+            "A verl checkpoint has one in its actor/huggingface folder, once merged"
+        )
+    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_PATTERNS):
+        raise ConfigError(f"model folder {folder} holds no *.safetensors weights; download them")
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'} is no model config: {error}") from error
+
+
+def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    Raises:
+        ConfigError: If the folder holds none that loads.
+    """
+    if not any(next(folder.glob(pattern), None) for pattern in _VOCABULARY_PATTERNS):
+        # transformers would make an empty tokenizer of the model's type.
+        raise ConfigError(
+            f"model folder {folder} holds no tokenizer (tokenizer.json, vocab.json or "
+            "tokenizer.model); download it, or save the base model's there"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
+    if chat_template:
+        tokenizer.chat_template = chat_template
+    return tokenizer

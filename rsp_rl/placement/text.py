@@ -1,0 +1,91 @@
+"""Soft prompts in raw text and in literal templates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp_rl.placement.prompt import (
+    INFIX_DESCRIPTION,
+    PlacedPrompt,
+    Position,
+    around,
+    check_request,
+    encode,
+    split_at_end_of_turn,
+    split_instruction,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def place_in_text(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    length: int,
+    position: Position = "suffix",
+) -> PlacedPrompt:
+    """Tokenise a raw text prompt, as given, with L placeholders in it.
+
+    Special tokens that the tokenizer adds to a text by itself (BOS) are added here too.
+
+    Args:
+        tokenizer: Any tokenizer.
+        text: The prompt.
+        length: L.
+        position: `suffix`, at the prompt's end; `prefix`, before everything, BOS included;
+            `infix`, between the question and a closing `INSTRUCTION`, else at the end, in front
+            of closing blanks.
+    """
+    question, instruction = split_instruction(text)
+    return place_in_turn(tokenizer, "", question, instruction, "", length, position)
+
+
+def place_in_turn(
+    tokenizer: PreTrainedTokenizerBase,
+    opening: str,
+    question: str,
+    instruction: str,
+    closing: str,
+    length: int,
+    position: Position = "suffix",
+) -> PlacedPrompt:
+    """Tokenise a prompt that a literal template makes of four pieces, with L placeholders in it.
+
+    Tokens are those that the tokenizer, and with it vLLM, makes of the pieces as one text: special
+    tokens in it are read as such, and BOS stands in front where the tokenizer puts one.
+
+    Args:
+        tokenizer: Any tokenizer.
+        opening: What stands before the question.
+        question: The question.
+        instruction: What follows it within the user's turn.
+        closing: What closes the user's turn and opens the assistant's, from the end-of-turn token
+            on; empty for a template without turns.
+        length: L; 0 gives the plain prompt.
+        position: `suffix`, right before `closing`; `prefix`, before everything, BOS included;
+            `infix`, the paper's description and the L positions between question and instruction.
+
+    Raises:
+        PlacementError: If `closing` starts with no special token of this tokenizer: text on either
+            side of the soft prompt would then be tokenised otherwise than without it.
+    """
+    check_request(length, position)
+    text = opening + question + instruction + closing
+    # BOS as a token and not as text: a tokenizer may treat the text's beginning differently.
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if tokenizer("").input_ids[:1] != bos or (bos and text.startswith(tokenizer.bos_token)):
+        bos = []
+    if position == "prefix":
+        return around(tokenizer, [], bos + encode(tokenizer, text), length)
+    if length == 0:
+        ids = bos + encode(tokenizer, text)
+        return PlacedPrompt(ids, len(ids) - len(encode(tokenizer, closing)))
+    before, after = opening + question + instruction, closing
+    if position == "infix":
+        before = f"{opening}{question}\n{INFIX_DESCRIPTION.format(length=length)}"
+        after = instruction + closing
+    elif closing:
+        gap, after = split_at_end_of_turn(tokenizer, closing)
+        before += gap
+    return around(tokenizer, bos + encode(tokenizer, before), encode(tokenizer, after), length)

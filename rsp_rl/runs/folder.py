@@ -1,0 +1,148 @@
+"""A run's folder: what lies where, and how its files survive restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.files import read_json, write_whole
+
+#: RSP settings, in the run's folder and in every checkpoint.
+SETTINGS_FILE = "rsp.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run (`RUN_DIR`).
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """RSP settings of the run, mu_E and sigma_E of the *pretrained* table among them."""
+        return self.root / SETTINGS_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """verl's checkpoints, `global_step_N` each."""
+        return self.root / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a logged step: `{"step": int, "data": {name: number}}`."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's log folder."""
+        return self.root / "tensorboard"
+
+    @property
+    def summary(self) -> Path:
+        """The run in ten numbers."""
+        return self.root / "summary.json"
+
+    @property
+    def plot(self) -> Path:
+        """Reward and held-out accuracy by step."""
+        return self.root / "training.png"
+
+    def read_settings(self) -> dict[str, Any]:
+        """The run's RSP settings.
+
+        Raises:
+            RunFolderError: If this is no run's folder.
+        """
+        if not self.settings.is_file():
+            raise RunFolderError(f"{self.root} holds no {self.settings.name}; is it a run folder?")
+        return read_json(self.settings)
+
+    @contextmanager
+    def record_start(self) -> Iterator[None]:
+        """Note when this start of the run began and ended, in `starts.jsonl`."""
+        begun = time.time()
+        try:
+            yield
+        finally:
+            with self._starts.open("a") as file:
+                file.write(json.dumps({"begun": begun, "ended": time.time()}) + "\n")
+
+    def wall_seconds(self) -> float:
+        """Wall time of all starts of this run, those cut off by a crash left out."""
+        starts = [record for _, record in _json_lines(self._starts)]
+        return float(sum(start["ended"] - start["begun"] for start in starts))
+
+    @property
+    def _starts(self) -> Path:
+        return self.root / "starts.jsonl"
+
+    def keep_earlier_metrics(self) -> None:
+        """Move an earlier start's metrics aside; verl opens its log file anew at each start."""
+        if not self.metrics.is_file():
+            return
+        earlier = self.root / "metrics"
+        earlier.mkdir(exist_ok=True)
+        number = len(list(earlier.glob("start_*.jsonl")))
+        os.replace(self.metrics, earlier / f"start_{number:03d}.jsonl")
+
+    def merge_metrics(self) -> dict[int, dict[str, float]]:
+        """All starts' metrics by step, later starts' for steps done twice; `metrics.jsonl` anew.
+
+        Raises:
+            RunFolderError: If nothing was logged.
+        """
+        starts = [*sorted((self.root / "metrics").glob("start_*.jsonl")), self.metrics]
+        steps: dict[int, dict[str, float]] = {}
+        for file in starts:
+            for step, data in _read_metrics(file):
+                # Validation before training and the resumed step may share a number.
+                steps[step] = {**steps.get(step, {}), **data}
+        if not steps:
+            raise RunFolderError(f"{self.root} holds no metrics; did the training log a step?")
+        lines = [json.dumps({"step": step, "data": steps[step]}) for step in sorted(steps)]
+        write_whole(self.metrics, "\n".join(lines) + "\n")
+        return dict(sorted(steps.items()))
+
+
+def _read_metrics(file: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Logged steps of one start."""
+    for number, record in _json_lines(file):
+        if not isinstance(record.get("step"), int) or not isinstance(record.get("data"), dict):
+            raise RunFolderError(
+                f"{file}, line {number} is no metrics record ('step' and 'data'); remove the line"
+            )
+        yield record["step"], record["data"]
+
+
+def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Numbered objects of a JSON lines file; a last line that a crash cut short is left out.
+
+    Raises:
+        RunFolderError: If another line is no JSON object.
+    """
+    # Bytes: the cut may go through a character, and JSON strings may hold Unicode's line breaks.
+    content = file.read_bytes() if file.is_file() else b""
+    *lines, cut_short = content.split(b"\n")
+    for number, line in enumerate([*lines, cut_short], start=1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("no JSON object")
+        except ValueError as error:
+            if number > len(lines):
+                return
+            raise RunFolderError(
+                f"{file}, line {number} is no metrics record ({error}); remove the line"
+            ) from error
+        yield number, record

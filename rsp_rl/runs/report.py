@@ -1,0 +1,131 @@
+"""A finished run as a summary, a table and a picture."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display on a cluster
+
+import matplotlib.pyplot as plt
+
+from rsp_rl.basics.errors import RunFolderError
+
+Steps = dict[int, dict[str, float]]
+
+
+def validation_accuracy(steps: Steps) -> dict[int, float]:
+    """Held-out accuracy by step: the mean of verl's `val-core/<source>/acc/mean@n` (n = 1: acc)."""
+    accuracy = {}
+    for step, data in steps.items():
+        values = [
+            value
+            for name, value in data.items()
+            if name.startswith("val-core/") and "/acc/mean@" in name
+        ]
+        if values:
+            accuracy[step] = statistics.fmean(values)
+    return accuracy
+
+
+def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, float | int | None]:
+    """The run in the numbers of `summary.json`.
+
+    Raises:
+        RunFolderError: If no training step was logged.
+    """
+    trained = {step: data for step, data in steps.items() if "rsp/logprob_gap_mean" in data}
+    if not trained:
+        raise RunFolderError("the metrics hold no training step; did training start?")
+    accuracy = validation_accuracy(steps)
+    return {
+        "steps": max(trained),
+        "accuracy_before": accuracy.get(0),
+        "accuracy_after": accuracy[max(accuracy)] if accuracy else None,
+        "logprob_gap_mean": max(data["rsp/logprob_gap_mean"] for data in trained.values()),
+        "logprob_gap_max": max(data["rsp/logprob_gap_max"] for data in trained.values()),
+        "seconds_per_step": statistics.median(data["timing_s/step"] for data in trained.values()),
+        "wall_seconds": wall_seconds,
+        "rsp_length": rsp_length,
+    }
+
+
+def table(steps: Steps, summary: dict[str, float | int | None]) -> str:
+    """Held-out accuracy, reward, response length and gap by evaluated step, for a terminal."""
+    accuracy = validation_accuracy(steps)
+    lines = [f"{'step':>5} {'held-out':>9} {'reward':>7} {'tokens':>7} {'gap (nats)':>11}"]
+    for step in sorted({*accuracy, max(steps)}):
+        data = steps[step]
+        cells = [
+            _cell(accuracy.get(step), "9.3f"),
+            _cell(data.get("critic/score/mean"), "7.3f"),
+            _cell(data.get("response_length/mean"), "7.1f"),
+            _cell(data.get("rsp/logprob_gap_mean"), "11.2e"),
+        ]
+        lines.append(f"{step:>5} " + " ".join(cells))
+    lines.append("")
+    lines += [f"{name:<18} {value}" for name, value in summary.items()]
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, form: str) -> str:
+    width = int(form.split(".")[0])
+    return " " * (width - 1) + "-" if value is None else format(value, form)
+
+
+def plot(steps: Steps, file: Path) -> None:
+    """Reward, held-out accuracy, response length and log-prob gap by step, as a PNG."""
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharex=True, layout="constrained")
+    series = {name: _series(steps, name) for name in _PANEL_METRICS}
+    accuracy = validation_accuracy(steps)
+
+    reward = axes[0, 0]
+    reward.plot(*series["critic/score/mean"], color="tab:blue")
+    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03))
+
+    held_out = axes[0, 1]
+    held_out.plot(list(accuracy), list(accuracy.values()), "o-", color="tab:green")
+    for step, value in accuracy.items():
+        # Below the point where the panel ends above it.
+        offset = 7 if value < 0.9 else -15
+        held_out.annotate(
+            f"{value:.3f}", (step, value), (0, offset), textcoords="offset points", ha="center"
+        )
+    held_out.set(title="Held-out accuracy, greedy, without RSP", ylabel="accuracy", ylim=(0, 1.03))
+    held_out.margins(x=0.06)
+
+    length = axes[1, 0]
+    length.plot(*series["response_length/mean"], color="tab:purple")
+    length.set(title="Response length", ylabel="tokens", xlabel="step", ylim=(0, None))
+
+    gap = axes[1, 1]
+    gap.plot(*series["rsp/logprob_gap_mean"], color="tab:red", label="mean")
+    gap.plot(*series["rsp/logprob_gap_max"], color="tab:red", alpha=0.4, label="max")
+    gap.set(title="|log p rollout - log p actor|", ylabel="nats", xlabel="step", yscale="log")
+    gap.legend()
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    figure.savefig(file, dpi=130)
+    plt.close(figure)
+
+
+_PANEL_METRICS = (
+    "critic/score/mean",
+    "response_length/mean",
+    "rsp/logprob_gap_mean",
+    "rsp/logprob_gap_max",
+)
+
+
+def _series(steps: Steps, name: str) -> tuple[list[int], list[float]]:
+    points = [(step, data[name]) for step, data in steps.items() if name in data]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def count_parameters(folder: Path) -> int:
+    """Load a Hugging Face folder with transformers and count its parameters."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder).num_parameters()

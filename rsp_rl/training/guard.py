@@ -1,0 +1,127 @@
+"""The guard: rollout and actor must mean the same policy.
+
+The worst bug of this method is silent. When the actor forgets H, old and new log-probs forget it
+alike: verl's ppo_kl and clip fraction are exactly 0, and only the gap between the rollout's
+log-probs and the actor's shows it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from rsp_rl.basics.errors import PolicyMismatchError
+from rsp_rl.dials.options import GuardOptions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepSamples:
+    """One step's samples without verl's synthetic padding, right-padded to [B, T].
+
+    Attributes:
+        rollout_log_probs: float [B, T], the rollout engine's log-probs of the sampled tokens.
+        actor_log_probs: float [B, T], the actor's, recomputed before the update.
+        response_mask: [B, T], 1 on tokens that the policy sampled.
+        rewards: float [B], sequence rewards.
+        soft_prompt_lengths: int [B], L of each sample; 0 where it has no soft prompt.
+        log_mass: float [B, T], log of the probability that truncated sampling kept (see
+            `rsp_rl.training.truncation`); None for sampling from the whole policy.
+        renormalized: Whether the rollout's log-probs are those of the truncated distribution.
+    """
+
+    rollout_log_probs: torch.Tensor
+    actor_log_probs: torch.Tensor
+    response_mask: torch.Tensor
+    rewards: torch.Tensor
+    soft_prompt_lengths: torch.Tensor
+    log_mass: torch.Tensor | None = None
+    renormalized: bool = False
+
+
+def step_metrics(samples: StepSamples) -> dict[str, float]:
+    """What a step logs: the log-prob gap, and what differs between rollouts with and without RSP.
+
+    The gap is that of one policy computed twice. What truncated sampling makes is not in it: it is
+    a number of its own, and is taken off log-probs that are renormalised over the kept tokens.
+
+    Returns:
+        `rsp/logprob_gap_mean` and `_max` in nats, over response tokens; `rsp/rollouts`;
+        `rsp/{on,off}/logprob_gap_mean`, `reward_mean` and `response_length_mean` for the kinds that
+        occur; `rsp/truncation_gap_mean` and `_max` where sampling is truncated: log-prob under the
+        truncated distribution minus log-prob under the whole policy.
+
+    Raises:
+        PolicyMismatchError: If there is nothing to compare.
+    """
+    mask = samples.response_mask.bool()
+    if not mask.any():
+        raise PolicyMismatchError(
+            "no response token in any sample of this step: the rollout engine returned nothing, or "
+            "the response mask is lost; look at the run's samples and at vLLM's log"
+        )
+    rollout_log_probs = samples.rollout_log_probs
+    if samples.log_mass is not None and samples.renormalized:
+        rollout_log_probs = rollout_log_probs + samples.log_mass
+    gap = (rollout_log_probs - samples.actor_log_probs).abs()
+    has_soft_prompt = samples.soft_prompt_lengths > 0
+    metrics = {
+        "rsp/logprob_gap_mean": _worst(gap[mask].mean()),
+        "rsp/logprob_gap_max": _worst(gap[mask].max()),
+        "rsp/rollouts": float(has_soft_prompt.sum()),
+    }
+    if samples.log_mass is not None:
+        truncation_gap = -samples.log_mass[mask]
+        metrics["rsp/truncation_gap_mean"] = truncation_gap.mean().item()
+        metrics["rsp/truncation_gap_max"] = truncation_gap.max().item()
+    lengths = mask.sum(dim=1).float()
+    for name, chosen in (("on", has_soft_prompt), ("off", ~has_soft_prompt)):
+        if not chosen.any():
+            continue
+        if mask[chosen].any():
+            metrics[f"rsp/{name}/logprob_gap_mean"] = _worst(gap[chosen][mask[chosen]].mean())
+        metrics[f"rsp/{name}/reward_mean"] = samples.rewards[chosen].mean().item()
+        metrics[f"rsp/{name}/response_length_mean"] = lengths[chosen].mean().item()
+    return metrics
+
+
+def _worst(gap: torch.Tensor) -> float:
+    """A gap as a number; NaN counts as infinite, lest it hide behind a comparison that it fails."""
+    return float("inf") if gap.isnan() else gap.item()
+
+
+def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_start: int) -> None:
+    """Stop a run whose rollout and actor are different policies.
+
+    Args:
+        metrics: What `step_metrics` returned.
+        options: Bound and number of guarded steps.
+        steps_since_start: 1 for the first step of this process.
+
+    Raises:
+        PolicyMismatchError: If the mean gap exceeds the bound in the first steps; later, when
+            weights are worth keeping, it is logged as a warning.
+    """
+    # Of either kind: a few rollouts with a forgotten soft prompt must not hide among many without.
+    gaps = {kind: metrics.get(f"rsp/{kind}/logprob_gap_mean", 0.0) for kind in ("on", "off")}
+    gap = max(metrics["rsp/logprob_gap_mean"], *gaps.values())
+    if gap <= options.max_mean_gap:
+        return
+    message = (
+        f"mean |log p_rollout - log p_actor| is {gap:.3g} nats over this step's response tokens "
+        f"(rollouts with soft prompts: {gaps['on']:.3g}, without: {gaps['off']:.3g}), "
+        f"above rsp.guard.max_mean_gap={options.max_mean_gap:g}: rollout and actor are different "
+        "policies. Likely causes: the actor does not inject the soft prompt (is "
+        "actor_rollout_ref.model.external_lib=rsp_rl.training.verl_plugin.components set, and no "
+        "other engine registered?); the rollout runs other weights (weight sync, or a checkpoint "
+        "or LoRA adapter that only one side loaded); another temperature or logprobs_mode; a "
+        "rollout dtype far from the actor's; a vocabulary larger than the tokenizer, which verl "
+        "masks in vLLM only. Truncated sampling (top_k, top_p) is not among them: what it makes "
+        "is rsp/truncation_gap_mean. Raise the bound only if you know the cause."
+    )
+    if steps_since_start <= options.steps:
+        raise PolicyMismatchError(message)
+    logger.warning(message)

@@ -1,0 +1,247 @@
+"""Checks of a training run before Ray starts: one clear error for what would fail minutes later."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from omegaconf import DictConfig, OmegaConf
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from yaml import YAMLError
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions, rollout_dtype
+from rsp_rl.placement.chat import check_chat_template
+from rsp_rl.training.truncation import Truncation
+
+#: verl's agent loops, all of which place soft prompts.
+AGENT_LOOPS = ("single_turn_agent", "tool_agent")
+
+#: Module of the optimiser of `configs/memory/low.yaml`; importing it imports DeepSpeed.
+CPU_ADAM_MODULE = "rsp_rl.training.verl_plugin.cpu_adam"
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, options: RspOptions) -> None:
+    """Make sure that prompts can be made and that soft prompts have a place in them.
+
+    Raises:
+        ConfigError: If there is no chat template.
+        PlacementError: If the template has no end-of-turn token.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            "the tokenizer has no chat template, which training prompts need; use a model that has "
+            "one, or set actor_rollout_ref.model.custom_chat_template"
+        )
+    if options.enabled:
+        check_chat_template(tokenizer, options.position)
+
+
+def check_lengths(config: DictConfig, model: PretrainedConfig, extra: int) -> None:
+    """Make sure that a prompt with its soft prompt, and a response, fit everywhere.
+
+    Args:
+        config: The run's config, `rollout.prompt_length` set.
+        model: The model's config.
+        extra: Tokens that a soft prompt adds to a prompt.
+
+    Raises:
+        ConfigError: Naming the budget that is too small.
+    """
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    if rollout.prompt_length < data.max_prompt_length + extra:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.prompt_length={rollout.prompt_length} is below "
+            f"data.max_prompt_length={data.max_prompt_length} and the {extra} tokens of a soft "
+            "prompt: some prompts would not fit; raise the former, lower the latter, or leave "
+            "rollout.prompt_length=null"
+        )
+    total = rollout.prompt_length + rollout.response_length
+    limits = {
+        "actor_rollout_ref.rollout.max_model_len": rollout.max_model_len,
+        "the model's max_position_embeddings": getattr(model, "max_position_embeddings", None),
+    }
+    for name, limit in limits.items():
+        if limit is not None and total > limit:
+            raise ConfigError(
+                f"prompt ({rollout.prompt_length} tokens, {extra} of them RSP) and response "
+                f"({rollout.response_length}) exceed {name}={limit}; lower data.max_prompt_length "
+                "or data.max_response_length"
+            )
+
+
+def check_batches(config: DictConfig) -> None:
+    """Check the batch arithmetic that verl asserts only after start-up.
+
+    Raises:
+        ConfigError: Naming the two numbers that do not divide.
+    """
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    for name, number in (
+        ("data.train_batch_size", config.data.train_batch_size),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size", actor.ppo_mini_batch_size),
+        ("actor_rollout_ref.rollout.n", rollout.n),
+    ):
+        if not (isinstance(number, int) and number > 0):
+            raise ConfigError(f"{name}={number} must be a whole number above 0")
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    sequence_parallel = actor.get("ulysses_sequence_parallel_size", 1)
+    if ranks < 1 or ranks % sequence_parallel:
+        raise ConfigError(
+            f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node="
+            f"{config.trainer.n_gpus_per_node} ranks cannot be cut into groups of "
+            f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={sequence_parallel}"
+        )
+    ranks //= sequence_parallel
+    if config.data.train_batch_size % actor.ppo_mini_batch_size:
+        raise ConfigError(
+            f"data.train_batch_size={config.data.train_batch_size} is not a multiple of "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
+        )
+    mini_batch = actor.ppo_mini_batch_size * rollout.n
+    if mini_batch % ranks:
+        raise ConfigError(
+            f"a mini-batch of {actor.ppo_mini_batch_size} prompts x rollout.n={rollout.n} rollouts "
+            f"does not divide over {ranks} data-parallel ranks"
+        )
+    micro_batch = actor.get("ppo_micro_batch_size_per_gpu")
+    if not actor.use_dynamic_bsz and micro_batch and (mini_batch // ranks) % micro_batch:
+        raise ConfigError(
+            f"a rank's mini-batch of {mini_batch // ranks} rollouts is not a multiple of "
+            f"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu={micro_batch}"
+        )
+
+
+def check_mixing(options: RspOptions, group_size: int) -> None:
+    """Make sure that a group has two halves, where one of them is to have soft prompts.
+
+    Raises:
+        ConfigError: If it has an odd number of rollouts.
+    """
+    if options.enabled and options.mixing == "half" and group_size % 2:
+        raise ConfigError(
+            f"rsp.mixing=half but groups of actor_rollout_ref.rollout.n={group_size} rollouts have "
+            "no half; set an even number"
+        )
+
+
+def check_guard_support(config: DictConfig) -> None:
+    """Refuse what leaves the guard without log-probs to compare.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    correction = config.algorithm.get("rollout_correction") or {}
+    if not config.actor_rollout_ref.rollout.calculate_log_probs:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.calculate_log_probs=False: the guard compares them; set it "
+            "to True"
+        )
+    if correction.get("bypass_mode"):
+        raise ConfigError(
+            "algorithm.rollout_correction.bypass_mode=True: the guard compares the rollout's "
+            "log-probs with the actor's, which that mode does not compute; set it to False"
+        )
+    rollout = config.actor_rollout_ref.rollout
+    is_raw, is_truncated = rollout.logprobs_mode == "raw_logprobs", Truncation.of(rollout).enabled
+    if is_raw and is_truncated and (correction.get("rollout_is") or correction.get("rollout_rs")):
+        raise ConfigError(
+            "algorithm.rollout_correction weighs by the distribution that was sampled from, but "
+            "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs gives log-probs without top_k="
+            f"{rollout.top_k}, top_p={rollout.top_p}; set logprobs_mode=processed_logprobs"
+        )
+    if config.actor_rollout_ref.model.get("use_fused_kernels") and is_truncated and not is_raw:
+        raise ConfigError(
+            "actor_rollout_ref.model.use_fused_kernels=True: without logits the actor cannot tell "
+            f"what top_k={rollout.top_k}, top_p={rollout.top_p} make of log-probs; set rollout."
+            "logprobs_mode=raw_logprobs, which are those before it"
+        )
+    if is_raw and rollout.temperature != 1.0:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs: the rollout's log-probs are "
+            f"those at temperature 1, the actor's at temperature={rollout.temperature}; set "
+            "logprobs_mode=processed_logprobs, or temperature=1.0"
+        )
+
+
+def agent_loops(config: DictConfig) -> set[str]:
+    """Agent loops that rollouts with soft prompts may ask for: verl's, and the user's own.
+
+    Whether the user's place soft prompts is seen where they are loaded (`check_agent_loop`).
+
+    Raises:
+        ConfigError: If `rollout.agent.agent_loop_config_path` is no list of loops.
+    """
+    path = config.actor_rollout_ref.rollout.agent.get("agent_loop_config_path")
+    if not path:
+        return set(AGENT_LOOPS)
+    try:
+        return {*AGENT_LOOPS, *(str(loop.name) for loop in OmegaConf.load(path))}
+    except (OSError, AttributeError, YAMLError) as error:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.agent.agent_loop_config_path={path}: not a YAML list of "
+            f"agent loops with 'name' and '_target_' ({error})"
+        ) from error
+
+
+def check_optimizer(config: DictConfig) -> None:
+    """Refuse DeepSpeed's CPU Adam where it cannot work.
+
+    Raises:
+        ConfigError: Naming the setting or the missing package.
+    """
+    actor = config.actor_rollout_ref.actor
+    if actor.optim.get("optimizer_impl") != CPU_ADAM_MODULE:
+        return
+    if actor.strategy != "fsdp2" or not actor.fsdp_config.offload_policy:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.optim.optimizer_impl={CPU_ADAM_MODULE} needs the parameters "
+            f"on the CPU, but strategy={actor.strategy} and fsdp_config.offload_policy="
+            f"{actor.fsdp_config.offload_policy}; choose it with +memory=low"
+        )
+    if find_spec("deepspeed") is None:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.optim.optimizer_impl={CPU_ADAM_MODULE} needs DeepSpeed: "
+            "pip install deepspeed, or leave +memory=low out"
+        )
+
+
+def check_phase_timeout(config: DictConfig) -> None:
+    """Check the time after which a phase of a step counts as stuck.
+
+    Raises:
+        ConfigError: If it is no time.
+    """
+    seconds = config.trainer.v1.rsp_sync.phase_timeout_s
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+        raise ConfigError(
+            f"trainer.v1.rsp_sync.phase_timeout_s={seconds} must be a number of seconds above 0, "
+            "or null for no limit"
+        )
+
+
+def check_rsp_support(config: DictConfig) -> None:
+    """Refuse what soft prompts cannot work with.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    rollout_dtype(rollout.dtype)
+    agent_loop = rollout.agent.default_agent_loop
+    loops = agent_loops(config)
+    refused = {
+        f"actor_rollout_ref.rollout.name={rollout.name}: soft prompts need vllm": rollout.name
+        != "vllm",
+        f"actor_rollout_ref.actor.strategy={actor.strategy}: soft prompts need fsdp or fsdp2": (
+            actor.strategy not in ("fsdp", "fsdp2")
+        ),
+        "actor_rollout_ref.rollout.repetition_penalty: vLLM's penalties fail on prompts of "
+        "embeddings; set it to 1.0": rollout.get("repetition_penalty", 1.0) != 1.0,
+        f"actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop}: soft prompts know "
+        f"{sorted(loops)}; name another in rollout.agent.agent_loop_config_path": (
+            agent_loop not in loops
+        ),
+    }
+    for message, applies in refused.items():
+        if applies:
+            raise ConfigError(message)

@@ -1,0 +1,166 @@
+"""From a composed config to a run that can start: all checks, and what model and machine decide."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from rsp_rl.basics.files import write_json
+from rsp_rl.data.prompt_files import check_dataset
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.embedding_stats import embedding_stats
+from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table, recognised_table
+from rsp_rl.draws.laws import LAWS
+from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
+from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
+from rsp_rl.placement.prompt import extra_tokens
+from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
+from rsp_rl.runs.folder import RunFolder
+from rsp_rl.training.preflight import (
+    agent_loops,
+    check_batches,
+    check_guard_support,
+    check_lengths,
+    check_mixing,
+    check_optimizer,
+    check_phase_timeout,
+    check_rsp_support,
+    check_tokenizer,
+)
+
+logger = logging.getLogger(__name__)
+
+#: RSP options that come from the pretrained table.
+_FILLED_IN = ("mean", "std", "table", "table_digest")
+
+
+def prepare(config: DictConfig) -> RunFolder:
+    """Check a composed config and fill in what depends on model and machine, in place.
+
+    mu_E and sigma_E are those of the pretrained table for the whole run: a resumed run takes them
+    from its checkpoint, whatever `model.path` is by then.
+
+    Raises:
+        ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError: For all that
+            would fail later.
+    """
+    options = RspOptions.from_config(config.rsp)
+    check_guard_support(config)
+    if options.enabled:
+        check_rsp_support(config)
+    check_batches(config)
+    check_mixing(options, config.actor_rollout_ref.rollout.n)
+    check_optimizer(config)
+    check_phase_timeout(config)
+    model = config.actor_rollout_ref.model
+    folder = resolve_model_folder(model.path)
+    model_config = check_model(folder)
+    tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
+    check_tokenizer(tokenizer, options)
+    extra = extra_tokens(tokenizer, options.max_length, options.position)
+    run = RunFolder(Path(config.run_dir).resolve())
+    with open_dict(config):
+        rollout = config.actor_rollout_ref.rollout
+        if rollout.prompt_length is None:
+            rollout.prompt_length = config.data.max_prompt_length + extra
+        vllm = rollout.engine_kwargs.vllm
+        if vllm.enable_prompt_embeds is None:
+            vllm.enable_prompt_embeds = True if options.enabled else None
+        config.run_dir = str(run.root)
+        model.path = str(folder)
+    check_lengths(config, model_config, extra)
+    loops = agent_loops(config) if options.enabled else None
+    for files in (config.data.train_files, config.data.val_files):
+        check_dataset(files, config.data.prompt_key, agent_loops=loops)
+
+    checkpoint = checkpoint_to_resume(config)
+    if checkpoint:
+        check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
+    options = _with_law(options, checkpoint, folder)
+    if checkpoint:
+        check_law(checkpoint, options)
+    run.root.mkdir(parents=True, exist_ok=True)
+    stop_token = missing_stop_token(folder, tokenizer)
+    with open_dict(config):
+        if stop_token is not None and vllm.get("generation_config") is None:
+            vllm.generation_config = str(run.root / GENERATION_CONFIG)
+            write_generation_config(run.root / GENERATION_CONFIG, folder, tokenizer, stop_token)
+        for name in _FILLED_IN:
+            config.rsp[name] = getattr(options, name)
+        _set_environment(config, run)
+        _join_running_cluster(config)
+    write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
+    run.keep_earlier_metrics()
+    return run
+
+
+def _with_law(options: RspOptions, checkpoint: Path | None, model: Path) -> RspOptions:
+    """Fill in what the pretrained table decides: as set, else as the resumed checkpoint has it."""
+    if not options.enabled:
+        return options
+    saved = (saved_law(checkpoint) if checkpoint else None) or {}
+    if options.mean is None and saved.get("mean") is not None:
+        options = replace(options, mean=saved["mean"], std=saved["std"])
+    if options.mean is None:
+        stats = embedding_stats(model)
+        logger.info(
+            "mu_E=%.6g sigma_E=%.6g over %d x %d entries of %s",
+            stats.mean,
+            stats.std,
+            stats.vocab_size,
+            stats.hidden_size,
+            stats.tensor,
+        )
+        options = replace(options, mean=stats.mean, std=stats.std)
+    if LAWS[options.law].from_table:
+        folder = str(Path(options.table or saved.get("table") or model).resolve())
+        digest = options.table_digest or saved.get("table_digest")
+        digest = digest or open_embedding_table(folder).digest()
+        recognised_table(folder, digest)
+        options = replace(options, table=folder, table_digest=digest)
+    return options
+
+
+def _set_environment(config: DictConfig, run: RunFolder) -> None:
+    """Give this process, and through Ray's runtime env all others, the run's environment."""
+    variables = {
+        "VERL_FILE_LOGGER_PATH": str(run.metrics),
+        "TENSORBOARD_DIR": str(run.tensorboard),
+    }
+    if config.trainer.device == "cpu":
+        variables["VERL_PLATFORM"] = "cpu"
+        variables |= _in_one_process(config.actor_rollout_ref.rollout)
+    if config.rsp.table is not None:
+        variables[FOLDER_VARIABLE] = config.rsp.table
+    os.environ.update(variables)
+    config.ray_kwargs.ray_init.runtime_env.env_vars.update(variables)
+
+
+def _in_one_process(rollout: DictConfig) -> dict[str, str]:
+    """Run vLLM's model within its engine's process where nothing splits it; on a CPU only.
+
+    It would start one of its own, which takes as long as several steps.
+
+    Returns:
+        The environment variable that vLLM's CPU target wants for it.
+    """
+    if rollout.tensor_model_parallel_size > 1:
+        return {}
+    rollout.engine_kwargs.vllm.setdefault("distributed_executor_backend", "uni")
+    return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+
+
+def _join_running_cluster(config: DictConfig) -> None:
+    """Drop the sizes of a cluster to start where there is one to join; Ray refuses both.
+
+    `ray.init` joins the cluster of `RAY_ADDRESS`, which every Ray job has, or of its `address`.
+    """
+    ray_init = config.ray_kwargs.ray_init
+    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+        for size in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory"):
+            ray_init.pop(size, None)

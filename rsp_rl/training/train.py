@@ -1,0 +1,100 @@
+"""`rsp-rl train --config-name dapo_rsp [overrides]`: check, fill in, start verl."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import NoReturn
+
+import hydra
+from omegaconf import DictConfig, open_dict
+
+from rsp_rl.basics import exit_status
+from rsp_rl.basics.package_files import CONFIGS
+from rsp_rl.training.preloaded_python import Preloaded
+
+# Nothing heavy up here: on a CPU the preloaded Python is to begin its imports at once.
+
+
+def _preloaded_python(config: DictConfig) -> AbstractContextManager:
+    """On a CPU, have Ray's workers forked from a process that has imported what they need.
+
+    `ray_kwargs.ray_init.runtime_env.py_executable=python` starts them as Ray does by itself.
+    """
+    runtime_env = config.ray_kwargs.ray_init.runtime_env
+    own_python = runtime_env.get("py_executable")
+    if config.trainer.device != "cpu" or sys.platform != "linux" or own_python:
+        return nullcontext()
+    # vLLM reads its level when it is imported; to all workers verl gives this one.
+    preloaded = Preloaded({"VLLM_LOGGING_LEVEL": "WARN", **runtime_env.env_vars})
+    with open_dict(config):
+        runtime_env.py_executable = preloaded.executable
+    return preloaded
+
+
+def run_training(config: DictConfig) -> None:
+    """Start verl with a prepared config and wait for the end."""
+    # verl reads the platform from the environment when it is first imported.
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    from rsp_rl.training.verl_plugin.task_runner import TaskRunner
+
+    auto_set_device(config)
+    validate_config(
+        config=config,
+        use_reference_policy=need_reference_policy(config),
+        use_critic=need_critic(config),
+    )
+    run_ppo(config, task_runner_class=TaskRunner)
+
+
+@hydra.main(config_path=str(CONFIGS), config_name="dapo_rsp", version_base=None)
+def main(config: DictConfig) -> None:
+    """Entry point; see the module's docstring."""
+    with _preloaded_python(config):
+        _train(config)
+
+
+def _train(config: DictConfig) -> None:
+    from ray.exceptions import RayActorError, RayTaskError
+
+    from rsp_rl.basics.errors import (
+        ConfigError,
+        EmbeddingTableError,
+        PlacementError,
+        PolicyMismatchError,
+        RunFolderError,
+    )
+    from rsp_rl.training.preparation import prepare
+
+    try:
+        run = prepare(config)
+    except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:
+        _end(error, exit_status.WOULD_COME_AGAIN)
+    with run.record_start():
+        try:
+            run_training(config)
+        except RayTaskError as error:
+            from rsp_rl.basics.errors import RunBrokenError
+
+            known = ConfigError | EmbeddingTableError | PolicyMismatchError | RunFolderError
+            if isinstance(error.cause, known):
+                _end(error.cause, exit_status.WOULD_COME_AGAIN)
+            if isinstance(error.cause, RunBrokenError):
+                _end(error.cause, exit_status.BROKEN)
+            raise
+        except RayActorError as error:
+            _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
+
+
+def _end(error: object, status: int) -> NoReturn:
+    """End with one line that names cause and mend; a traceback, remote ones too, would bury it."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

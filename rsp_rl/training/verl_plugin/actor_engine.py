@@ -1,0 +1,171 @@
+"""Actor side: verl's FSDP engine with the embedding hook, for log-probs and for every update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch.distributed.tensor import DTensor
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.injection.draw_ahead import DrawAhead
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
+from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
+
+
+class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
+    """FSDP language-model engine that conditions on each sample's own soft prompt.
+
+    Every micro-batch brings its samples' records along, so that shuffling, balancing, dynamic
+    batch sizes and replay cannot match a sample with another one's soft prompt.
+    """
+
+    def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        # Here the model is complete (LoRA included) and not yet wrapped; the hook survives FSDP.
+        embedding = module.get_input_embeddings()
+        self._injector = SoftPromptInjector(embedding)
+        self._hidden_size = int(embedding.weight.shape[-1])
+        return super()._build_fsdp_module(module)
+
+    def forward_backward_batch(
+        self, data: TensorDict, loss_function: Callable, forward_only: bool = False
+    ) -> Any:
+        if RECORD_FIELD not in data:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+        with DrawAhead(decode_records(data), self._hidden_size) as self._ahead:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+
+    def forward_step(
+        self, micro_batch: TensorDict, loss_function: Callable | None, forward_only: bool
+    ) -> Any:
+        # Here the micro-batch is still on the CPU: to read it later would be to wait for the
+        # device.
+        self._spans = _Spans.of(micro_batch) if RECORD_FIELD in micro_batch else None
+        # prepare_model_inputs, called in there, enters the injection; it must end with the
+        # micro-batch, whatever happens in it.
+        with ExitStack() as self._injection:
+            return super().forward_step(micro_batch, loss_function, forward_only)
+
+    def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
+        model_inputs, output_args = super().prepare_model_inputs(micro_batch=micro_batch)
+        if self._spans is not None:
+            records, starts = self._spans.records, self._spans.packed_starts
+            width = model_inputs["input_ids"].shape[1]
+            if not tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True):
+                starts = [row * width for row in range(len(records))]
+            positions = flat_positions(records, starts)
+            rows = draw_rows(records, self._hidden_size, self._ahead.draw)
+            if self.use_ulysses_sp:
+                rank = torch.distributed.get_rank(self.ulysses_parallel_group)
+                positions, rows = rank_slice(positions, rows, rank, width)
+            self._injection.enter_context(self._injector.inject(positions, rows))
+        return model_inputs, output_args
+
+    def prepare_model_outputs(
+        self,
+        output: Any,
+        output_args: dict,
+        micro_batch: TensorDict,
+        logits_processor_func: Callable | None,
+    ) -> dict[str, torch.Tensor]:
+        model_output = super().prepare_model_outputs(
+            output, output_args, micro_batch, logits_processor_func
+        )
+        truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
+        if truncation is not None:
+            model_output[LOG_MASS_FIELD] = self._log_mass(
+                output.logits, output_args, micro_batch, Truncation(*truncation)
+            )
+        return model_output
+
+    def _log_mass(
+        self,
+        logits: torch.Tensor,
+        output_args: dict,
+        micro_batch: TensorDict,
+        truncation: Truncation,
+    ) -> torch.Tensor:
+        """`log_mass` of each position, in the layout of verl's log-probs: nested [B, T]."""
+        logits = logits.full_tensor() if isinstance(logits, DTensor) else logits
+        offsets = micro_batch["input_ids"].offsets()
+        if "temperature_rmpad" in output_args:  # packed: [1, T, V], this rank's slice
+            mass_T = log_mass(logits[0], output_args["temperature_rmpad"], truncation)
+            mass_T = self._gather_and_unpad_packed(mass_T, output_args["pad_size"])
+        else:  # padded on the right: [B, T, V]
+            rows = zip(logits, output_args["temperature"], offsets.diff().tolist(), strict=True)
+            mass_T = torch.cat([log_mass(row[:n], by.expand(n), truncation) for row, by, n in rows])
+        return torch.nested.nested_tensor_from_jagged(mass_T, offsets)
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Where a micro-batch's soft prompts go.
+
+    Attributes:
+        records: One a sequence.
+        packed_starts: Flat index of each sequence's first token in the packed micro-batch.
+    """
+
+    records: list[SoftPromptRecord]
+    packed_starts: list[int]
+
+    @classmethod
+    def of(cls, micro_batch: TensorDict) -> _Spans:
+        """Of a micro-batch, whose tokens are checked.
+
+        Raises:
+            ValueError: Where a sample's tokens and record do not belong together.
+        """
+        records = decode_records(micro_batch)
+        check_placeholders(records, micro_batch["input_ids"])
+        return cls(records, micro_batch["input_ids"].offsets()[:-1].tolist())
+
+
+def decode_records(micro_batch: TensorDict) -> list[SoftPromptRecord]:
+    """The micro-batch's records; verl's synthetic padding samples get a soft prompt of length 0.
+
+    verl fills a batch up with copies of a real sample whose tokens it replaces by end-of-sequence
+    ones and whose response mask it zeroes (`construct_minimal_padding_template`): the copied
+    record is not theirs.
+    """
+    encoded = torch.stack(micro_batch[RECORD_FIELD].unbind())
+    is_real = torch.stack([mask.any() for mask in micro_batch["loss_mask"].unbind()]).tolist()
+    records = []
+    for row, real in zip(encoded, is_real, strict=True):
+        record = SoftPromptRecord.from_tensor(row)
+        if not real:
+            record = SoftPromptRecord(**{**record.to_dict(), "start": 0, "length": 0})
+        records.append(record)
+    return records
+
+
+def check_placeholders(records: list[SoftPromptRecord], input_ids: torch.Tensor) -> None:
+    """Make sure that each record points at placeholders.
+
+    Args:
+        records: One a sequence.
+        input_ids: Nested int64 [B, T].
+
+    Raises:
+        ValueError: Where a sample's tokens and record do not belong together.
+    """
+    for number, (record, tokens) in enumerate(zip(records, input_ids.unbind(), strict=True)):
+        span = tokens[record.start : record.start + record.length]
+        if len(span) < record.length or bool((span != record.placeholder_id).any()):
+            raise ValueError(
+                f"sample {number} of a micro-batch: tokens {record.start} to "
+                f"{record.start + record.length} of {len(tokens)} are not soft prompt "
+                "placeholders; its prompt was truncated or its record belongs to another sample"
+            )
+
+
+# verl looks up (device, vendor) before the device alone, where its own CUDA engine is.
+EngineRegistry.register("language_model", ["fsdp", "fsdp2"], "cuda", "nvidia")(SoftPromptFSDPEngine)
+EngineRegistry.register("language_model", ["fsdp", "fsdp2"], "cpu")(SoftPromptFSDPEngine)

@@ -1,0 +1,262 @@
+"""verl's synchronous trainer with the guard, and with the RSP settings in every checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from ray.actor import ActorHandle
+from transfer_queue import KVBatchMeta
+from verl.experimental.agent_loop import AgentLoopManager
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.utils.padding import response_from_nested
+
+from rsp_rl.basics.errors import RunBrokenError, RunFolderError
+from rsp_rl.basics.files import write_whole
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.laws import LAWS
+from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.runs.checkpoints import save_law
+from rsp_rl.runs.saving import prune, staged
+from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
+from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
+from rsp_rl.training.verl_plugin.watchdog import Progress
+
+TRAINER_MODE = "rsp_sync"
+
+
+@register_trainer(TRAINER_MODE)
+class SoftPromptTrainer(PPOTrainerSync):
+    """`PPOTrainerSync` that checks each step's rollout against the actor."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._options = RspOptions.from_config(config.rsp)
+        self._truncation = measured_truncation(config)
+        self._steps_since_start = 0
+        self.progress = Progress()
+        with open_dict(config):
+            # verl asks for "sync" in several places; this trainer is that one.
+            config.trainer.v1.trainer_mode = "sync"
+        super().__init__(config)
+        self.replay_buffer.poll_interval = config.trainer.v1[TRAINER_MODE].poll_interval_s
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        """Train; see `PPOTrainer.fit`. From here on the watchdog knows the run's parts."""
+        servers = {
+            f"vLLM server {replica.replica_rank}, node {node}": server
+            for replica in self.llm_server_manager.get_replicas()
+            for node, server in enumerate(replica.servers)
+        }
+        self.progress.parts = {
+            **_numbered("actor rank", self.actor_rollout_wg.workers),
+            **servers,
+            "vLLM load balancer": self.llm_server_manager.global_load_balancer,
+            **_numbered("agent loop worker", agent_loop_manager.agent_loop_workers),
+            **_numbered("reward worker", self.reward_loop_manager.reward_loop_workers),
+        }
+        super().fit(agent_loop_manager)
+
+    def _enter(self, phase: str) -> None:
+        self.progress.enter(f"{phase} of step {self.global_steps}")
+
+    def on_init_end(self) -> None:
+        self._enter("the first weight sync")
+        super().on_init_end()
+
+    def on_validate_begin(self) -> None:
+        self._enter("the validation")
+        super().on_validate_begin()
+
+    def on_step_begin(self) -> None:
+        self._enter("generation")
+        super().on_step_begin()
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        self._enter("the update")
+        return super()._update_actor(batch, metrics)
+
+    def on_step_end(self) -> None:
+        self._enter("the weight sync")
+        super().on_step_end()
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        self._enter("log-probs")
+        if self._truncation is not None:
+            truncation = (self._truncation.top_k, self._truncation.top_p)
+            batch.extra_info[TRUNCATION_KEY] = truncation
+        batch = super()._compute_old_log_prob(batch, metrics)
+        batch.extra_info.pop(TRUNCATION_KEY, None)  # the update has no use for it
+        samples, rewards, records = self._step_samples(batch)
+        self._steps_since_start += 1
+        guarded = step_metrics(samples)
+        metrics.update(guarded)
+        metrics.update(draw_metrics(records, self._options))
+        metrics.update(reward_metrics(rewards))
+        check_gap(guarded, self._options.guard, self._steps_since_start)
+        return batch
+
+    def _step_samples(
+        self, batch: KVBatchMeta
+    ) -> tuple[StepSamples, list[dict[str, Any]], list[SoftPromptRecord]]:
+        """This step's real samples from TransferQueue, what the reward said of each, and records.
+
+        Raises:
+            RuntimeError: If RSP is on and a sample came without a record.
+        """
+        keys = _real_keys(batch)
+        fields = ["rollout_log_probs", "old_log_probs", "response_mask", "rm_scores"]
+        if self._truncation is not None:
+            fields.append(LOG_MASS_FIELD)
+        dense_fields = list(fields)
+        if self._options.enabled:
+            fields.append(RECORD_FIELD)
+        data = tq.kv_batch_get(
+            keys=keys, partition_id=batch.partition_id, select_fields=[*fields, "extra_fields"]
+        )
+        rewards = [
+            extra.get("reward_extra_info") or {} for extra in data.pop("extra_fields").tolist()
+        ]
+        records: list[SoftPromptRecord] = []
+        lengths = torch.zeros(len(keys), dtype=torch.int64)
+        if self._options.enabled:
+            if RECORD_FIELD not in data:
+                raise RuntimeError(
+                    "training samples arrived without their soft prompt records although "
+                    f"rsp.length={self._options.length}; is actor_rollout_ref.rollout.agent."
+                    "agent_loop_manager_class set to rsp_rl's SoftPromptAgentLoopManager?"
+                )
+            records = [SoftPromptRecord.from_tensor(row) for row in data[RECORD_FIELD].unbind()]
+            lengths = torch.tensor([record.length for record in records])
+        mask = data["response_mask"]
+        if self._truncation is not None:
+            data[LOG_MASS_FIELD] = response_from_nested(data[LOG_MASS_FIELD], mask)
+        dense = {name: data[name].to_padded_tensor(0) for name in dense_fields}
+        samples = StepSamples(
+            rollout_log_probs=dense["rollout_log_probs"].float(),
+            actor_log_probs=dense["old_log_probs"].float(),
+            response_mask=dense["response_mask"],
+            rewards=dense["rm_scores"].sum(dim=1),
+            soft_prompt_lengths=lengths,
+            log_mass=dense.get(LOG_MASS_FIELD),
+            renormalized=self.config.actor_rollout_ref.rollout.logprobs_mode
+            == "processed_logprobs",
+        )
+        return samples, rewards, records
+
+    def _log_rollout_data(
+        self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
+    ) -> None:
+        """Beside verl's samples of step N, `N.soft_prompts.jsonl`: each rollout's record."""
+        super()._log_rollout_data(batch, timing_raw, rollout_data_dir)
+        if not self._options.enabled:
+            return
+        keys = _real_keys(batch)
+        fields = [RECORD_FIELD, "rsp_prompt_index", "session_id"]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        columns = [keys, *(data[name] for name in ("rsp_prompt_index", "session_id"))]
+        rows = [
+            {"uid": uid, "prompt_index": int(index), "rollout": int(rollout)}
+            | SoftPromptRecord.from_tensor(encoded).to_dict()
+            for uid, index, rollout, encoded in zip(
+                *columns, data[RECORD_FIELD].unbind(), strict=True
+            )
+        ]
+        rows.sort(key=lambda row: (row["prompt_index"], row["rollout"]))
+        file = Path(rollout_data_dir) / f"{self.global_steps}.soft_prompts.jsonl"
+        write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def _save_checkpoint(self) -> None:
+        """verl saves; `rsp_rl.runs.saving` makes sure that what counts is whole, and prunes.
+
+        Raises:
+            RunBrokenError: If it could not be saved; the checkpoint before stays the newest.
+            RunFolderError: If the ranks do not share the folder.
+        """
+        self._enter("saving")
+        trainer, on_saved = self.config.trainer, self.checkpoint_callback
+        checkpoints = Path(trainer.default_local_dir)
+        name = f"global_step_{self.global_steps}"
+        keep = trainer.max_actor_ckpt_to_keep
+        try:
+            with staged(checkpoints, self.global_steps) as staging:
+                trainer.default_local_dir = str(staging)
+                # verl would prune before the new checkpoint counts, and call the user's callback.
+                trainer.max_actor_ckpt_to_keep = None
+                self.checkpoint_callback = CheckpointCallback()
+                super()._save_checkpoint()
+                save_law(staging / name, self._options)
+        except RunFolderError:
+            raise
+        except Exception as error:  # a full disk has many: torch's and safetensors' among them
+            *_, reason = str(error).strip().splitlines() or [repr(error)]
+            raise RunBrokenError(
+                f"the checkpoint of step {self.global_steps} could not be saved ({reason}); the "
+                f"one before stays the newest. Make room in {checkpoints} and start again with the "
+                "same run_dir"
+            ) from error
+        finally:
+            trainer.default_local_dir = str(checkpoints)
+            trainer.max_actor_ckpt_to_keep = keep
+            self.checkpoint_callback = on_saved
+        prune(checkpoints, keep)
+        on_saved.on_save(
+            trainer=self, global_step=self.global_steps, checkpoint_dir=str(checkpoints / name)
+        )
+
+
+def _numbered(name: str, actors: Sequence[ActorHandle]) -> dict[str, ActorHandle]:
+    return {f"{name} {number}": actor for number, actor in enumerate(actors)}
+
+
+def _real_keys(batch: KVBatchMeta) -> list[str]:
+    """Keys of the batch's samples without verl's synthetic padding."""
+    tags = zip(batch.keys, batch.tags, strict=True)
+    return [key for key, tag in tags if not tag.get("is_padding", False)]
+
+
+def measured_truncation(config: DictConfig) -> Truncation | None:
+    """The truncation whose mass the actor computes beside its log-probs, if any.
+
+    Fused kernels never have the logits that it takes.
+    """
+    truncation = Truncation.of(config.actor_rollout_ref.rollout)
+    fused = config.actor_rollout_ref.model.get("use_fused_kernels", False)
+    return truncation if truncation.enabled and not fused else None
+
+
+def draw_metrics(records: list[SoftPromptRecord], options: RspOptions) -> dict[str, float]:
+    """Where the dials stand: means over a step's rollouts with soft prompts.
+
+    Returns:
+        `rsp/length_mean` and `rsp/scale_mean`; nothing without such rollouts, and no scale for a
+        law without one.
+    """
+    drawn = [record for record in records if record.length]
+    if not drawn:
+        return {}
+    metrics = {"rsp/length_mean": sum(record.length for record in drawn) / len(drawn)}
+    if options.std and not LAWS[options.law].from_table:
+        scales = [record.std / options.std for record in drawn]
+        metrics["rsp/scale_mean"] = sum(scales) / len(scales)
+    return metrics
+
+
+def reward_metrics(rewards: list[dict[str, Any]]) -> dict[str, float]:
+    """Sums over a step of what the reward function counts: `reward/timeouts` and the like.
+
+    A reward that is 0 because the grader gave up must not pass for a wrong answer.
+    """
+    counts: Counter[str] = Counter()
+    for info in rewards:
+        for name, value in info.items():
+            if isinstance(value, int | float):
+                counts[name] += value
+    return {f"reward/{name}": float(count) for name, count in counts.items()}

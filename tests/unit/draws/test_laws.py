@@ -1,0 +1,215 @@
+"""The laws: what each draws, that it draws it again, and where a table that is gone is noticed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from rsp_rl.basics.errors import EmbeddingTableError
+from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.draws.laws import LAWS
+from rsp_rl.draws.record import SoftPromptRecord
+
+ROWS, WIDTH = 41, 24
+NAME = "model.embed_tokens.weight"
+DIGEST = 0x905066B0C6F8B70A
+SEEDS = st.integers(0, 2**64 - 1)
+
+
+def write_model(folder: Path, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> torch.Tensor:
+    """A model folder as far as laws look at it, and its table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row, column = torch.arange(ROWS)[:, None], torch.arange(WIDTH)
+    table = ((7 * row + 3 * column + seed) % 251).to(dtype)  # whole numbers that bf16 can hold
+    save_file({"a.bias": torch.ones(3), NAME: table}, folder / "model.safetensors")
+    return table
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    """The pretrained table of this module's records, in its own dtype."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    table = write_model(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(folder))
+        yield table
+
+
+def record(law: str, **changes: object) -> SoftPromptRecord:
+    values = {
+        "seed": 7,
+        "start": 0,
+        "length": 6,
+        "mean": 0.01,
+        "std": 0.3,
+        "dtype": "float32",
+        "placeholder_id": 2,
+        "law": law,
+        "table": DIGEST if LAWS[law].from_table else 0,
+    }
+    return SoftPromptRecord(**{**values, **changes})
+
+
+def test_codes_of_the_laws_are_frozen() -> None:
+    """Encoded records of stored samples name a law by its position."""
+    assert list(LAWS) == ["gaussian", "vocab", "fixed", "sphere"]
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("law", LAWS)
+@given(seed=SEEDS, short=st.integers(0, 8), more=st.integers(0, 8))
+@settings(max_examples=40, deadline=None)
+def test_draws_repeat_and_longer_ones_begin_like_shorter_ones(
+    law: str, seed: int, short: int, more: int
+) -> None:
+    longer = record(law, seed=seed, length=short + more)
+    rows = longer.draw(WIDTH)
+    assert rows.shape == (short + more, WIDTH)
+    assert torch.equal(rows, SoftPromptRecord.from_tensor(longer.to_tensor()).draw(WIDTH))
+    assert torch.equal(rows[:short], replace(longer, length=short).draw(WIDTH))
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("law", LAWS)
+def test_other_seeds_give_other_draws(law: str) -> None:
+    assert not torch.equal(record(law).draw(WIDTH), record(law, seed=8).draw(WIDTH))
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("law", LAWS)
+def test_draws_are_rounded_to_the_rollouts_dtype(law: str, dtype: str) -> None:
+    exact = record(law).draw(WIDTH)
+    assert torch.equal(record(law, dtype=dtype).draw(WIDTH), exact.to(getattr(torch, dtype)))
+
+
+@pytest.mark.parametrize("law", ["gaussian", "fixed", "sphere"])
+@given(mean=st.floats(-1, 1), std=st.floats(0.01, 3))
+@settings(max_examples=15, deadline=None)
+def test_entries_have_the_records_mean_and_deviation(law: str, mean: float, std: float) -> None:
+    rows = record(law, mean=mean, std=std, length=100).draw(1024).double()
+    size = rows.numel()
+    # Sphere's rows of so many entries are scaled by 1 +- 1/45: well within the bound.
+    assert abs(rows.mean() - mean) < 5 * std / math.sqrt(size) + 0.005 * abs(mean)
+    assert rows.std() == pytest.approx(std, rel=0.02)
+
+
+@given(
+    seed=SEEDS,
+    width=st.integers(1, 300),
+    mean=st.floats(-2, 2),
+    std=st.floats(1e-3, 3),
+)
+@settings(max_examples=80, deadline=None)
+def test_sphere_has_one_norm_and_the_gaussian_laws_directions(
+    seed: int, width: int, mean: float, std: float
+) -> None:
+    sphere = record("sphere", seed=seed, mean=mean, std=std)
+    rows = sphere.draw(width).double()
+    radius = math.sqrt(width * (mean**2 + std**2))
+    np.testing.assert_allclose(rows.norm(dim=1), radius, rtol=1e-6)
+    gaussian = replace(sphere, law="gaussian").draw(width).double()
+    cosine = torch.nn.functional.cosine_similarity(rows, gaussian)
+    np.testing.assert_allclose(cosine, 1, atol=1e-6)
+
+
+def test_spheres_radius_is_the_gaussian_rows_root_mean_square() -> None:
+    gaussian = record("gaussian", length=4000, mean=0.05).draw(64).double()
+    sphere = record("sphere", length=1, mean=0.05).draw(64).double()
+    expected = gaussian.norm(dim=1).square().mean().sqrt().item()
+    assert sphere.norm().item() == pytest.approx(expected, rel=0.01)
+
+
+def test_a_sphere_without_radius_is_zero() -> None:
+    assert not record("sphere", mean=0.0, std=0.0).draw(8).any()
+
+
+def test_fixed_is_the_gaussian_law() -> None:
+    """One draw a run is a matter of the seed (`RspOptions.record`), not of the distribution."""
+    assert torch.equal(record("fixed").draw(WIDTH), record("gaussian").draw(WIDTH))
+    assert [law.name for law in LAWS.values() if law.one_draw] == ["fixed"]
+
+
+# Rows of the table.
+
+
+@given(seed=SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_vocab_rows_are_rows_of_the_table(table: torch.Tensor, seed: int) -> None:
+    rows = record("vocab", seed=seed, length=9).draw(WIDTH)
+    equal = (rows[:, None] == table.float()[None]).all(-1)
+    assert equal.any(dim=1).all()
+
+
+def test_vocab_takes_every_row_equally_often(table: torch.Tensor) -> None:
+    rows = record("vocab", length=200 * ROWS).draw(WIDTH)
+    counts = (rows[:, None] == table.float()[None]).all(-1).sum(0)
+    assert counts.sum() == 200 * ROWS
+    assert 130 < counts.min() <= counts.max() < 270  # 200 +- 5 deviations
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_rows_of_any_stored_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
+    stored = write_model(tmp_path, dtype)
+    rows = open_embedding_table(tmp_path).rows(np.array([40, 0, 40]))
+    assert torch.equal(torch.from_numpy(rows), stored[[40, 0, 40]].float())
+
+
+def test_rows_beyond_the_end_of_the_file_are_an_error(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    opened = open_embedding_table(tmp_path)
+    opened.file.write_bytes(opened.file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="ends inside its embedding table"):
+        opened.rows(np.array([opened.vocab_size - 1]))
+
+
+def test_the_digest_is_frozen(tmp_path: Path) -> None:
+    """Checkpoints hold it."""
+    write_model(tmp_path)
+    assert open_embedding_table(tmp_path).digest() == f"{DIGEST:016x}"
+
+
+def test_the_digest_tells_tables_apart(tmp_path: Path) -> None:
+    tables = {
+        "same": write_model(tmp_path / "a"),
+        "other": write_model(tmp_path / "b", seed=1),
+        "dtype": write_model(tmp_path / "c", torch.float16),
+    }
+    again = tmp_path / "again"
+    again.mkdir()
+    save_file({NAME: tables["same"]}, again / "model.safetensors")  # elsewhere in its file
+    digests = [open_embedding_table(tmp_path / name).digest() for name in ("a", "b", "c")]
+    assert len(set(digests)) == 3
+    assert open_embedding_table(again).digest() == digests[0]
+    # One entry in the last place.
+    changed = tables["same"].clone()
+    changed.view(torch.int16)[-1, -1] += 1
+    save_file({NAME: changed}, again / "model.safetensors")
+    assert open_embedding_table(again).digest() != digests[0]
+
+
+@pytest.mark.usefixtures("table")
+def test_another_models_table_is_refused() -> None:
+    with pytest.raises(EmbeddingTableError, match=r"rows of 24 numbers, the model's are of 32"):
+        record("vocab").draw(32)
+    with pytest.raises(EmbeddingTableError, match=r"is not the pretrained one.*rsp\.table"):
+        record("vocab", table=12345).draw(WIDTH)
+
+
+def test_a_table_that_is_gone_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "gone"))
+    with pytest.raises(EmbeddingTableError, match=r"is gone: .*does not exist.*rsp\.table=FOLDER"):
+        record("vocab").draw(WIDTH)
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    with pytest.raises(EmbeddingTableError, match=f"{FOLDER_VARIABLE} does not say where"):
+        record("vocab").draw(WIDTH)

@@ -1,0 +1,250 @@
+"""The arithmetic of a run, worked by hand, and the parameter counts of transformers itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.dials.schedule import Schedule
+from rsp_rl.models.shape import KNOWN_SHAPES, ModelShape, model_shape
+from rsp_rl.training import dry_run
+from rsp_rl.training.dry_run import compose_config
+from rsp_rl.training.estimate import (
+    GIB,
+    OVERHEAD,
+    checkpoint_bytes,
+    gpu_memory,
+    soft_prompt_costs,
+    step_arithmetic,
+)
+
+QWEN_7B = "Qwen/Qwen2.5-Math-7B"
+
+# V = 100, d = 8, f = 32, 2 layers, 4 query heads and 2 key/value heads of 2: kv = 4.
+SMALL = {
+    "model_type": "qwen2",
+    "vocab_size": 100,
+    "hidden_size": 8,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+
+
+def _config(*overrides: str) -> DictConfig:
+    return compose_config("dapo_rsp", ["+machine=gpu", *overrides])
+
+
+def test_parameters_by_hand() -> None:
+    shape = ModelShape.from_config(SMALL, "small")
+    # q and o 2 x 64, k and v 2 x 32, biases 8 + 2 x 4, feed-forward 3 x 256, norms 16.
+    assert shape.layer_parameters == 128 + 64 + 16 + 768 + 16 == 992
+    assert shape.root_parameters == 2 * 800 + 8
+    assert shape.parameters == 2 * 992 + 1608 == 3592
+    assert shape.kv_bytes_per_token == 2 * 2 * 4 * 2  # k and v, 2 layers, 4 wide, 2 bytes
+
+
+@pytest.mark.parametrize("name", KNOWN_SHAPES)
+def test_parameters_are_those_of_transformers(name: str) -> None:
+    fields = dict(KNOWN_SHAPES[name])
+    config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shape = model_shape(name)
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+    layer = model.model.layers[0]
+    assert shape.layer_parameters == sum(parameter.numel() for parameter in layer.parameters())
+
+
+def test_shape_comes_from_a_folders_own_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    assert model_shape(str(tmp_path)).parameters == 3592
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("{", "is no readable model config"),
+        ("3", "is no readable model config"),
+        (json.dumps({**SMALL, "model_type": "mamba"}), "model type 'mamba' cannot be estimated"),
+        (json.dumps({"model_type": "llama"}), "has no 'num_attention_heads'"),
+    ],
+)
+def test_bad_model_config_is_one_clear_error(tmp_path: Path, content: str, cause: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=cause):
+        model_shape(str(tmp_path))
+
+
+def test_folder_without_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json is no readable model config"):
+        model_shape(str(tmp_path))
+
+
+def test_the_papers_step() -> None:
+    """Table 12: 1,024 prompts x 8 rollouts, mini-batches of 256 prompts."""
+    config = _config(
+        "actor_rollout_ref.rollout.prompt_length=2048",
+        "trainer.n_gpus_per_node=4",
+        "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2",
+        "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
+    )
+    step = step_arithmetic(config)
+    assert (step.prompts, step.rollouts, step.mini_batch, step.updates) == (1024, 8192, 2048, 4)
+    assert (step.data_parallel, step.rollout_engines, step.rollouts_per_rank) == (2, 2, 1024)
+    assert step.max_sequence == 4096
+    assert step.max_tokens == 8192 * 2048
+    assert step.steps == 100
+
+
+def test_memory_by_hand() -> None:
+    """P = 3,592 on two ranks, 10 tokens a micro-batch."""
+    config = _config(
+        "trainer.n_gpus_per_node=2",
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=10",
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.5",
+    )
+    memory = gpu_memory(config, ModelShape.from_config(SMALL, "small"), gpu_bytes=1_000_000)
+    assert (memory.parameters, memory.gradients, memory.optimizer) == (7184, 7184, 14368)
+    # bf16: two layers and the root; the root's gradient (largest unit) in bf16 and fp32.
+    assert memory.gathered == 2 * (2 * 992 + 1608) + 6 * 1608
+    # Two borders of 8 numbers and one layer of 8 x 8 + 2 x 4 + 4 x 32 = 200, 2 bytes each.
+    assert memory.activations == 10 * (2 * 16 + 400)
+    assert memory.logits == 10 * 100 * 8
+    assert memory.vllm_weights == 7184
+    assert memory.kv_cache == 500_000 - 7184
+    assert memory.resident_at_rollout == 7184 + 14368
+    assert memory.host == 0
+    shards = 7184 + 7184 + 14368
+    assert memory.update == shards + 16832 + 4320 + 8000 + OVERHEAD
+    assert memory.rollout == 500_000 + 7184 + 14368 + OVERHEAD
+
+
+def test_without_gradient_checkpointing_every_layer_is_kept() -> None:
+    config = _config(
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=10",
+        "actor_rollout_ref.model.enable_gradient_checkpointing=false",
+    )
+    memory = gpu_memory(config, ModelShape.from_config(SMALL, "small"), gpu_bytes=1_000_000)
+    assert memory.activations == 10 * 2 * 400
+
+
+def test_offload_moves_shards_to_the_host() -> None:
+    """Between updates only (verl's flags), or always (FSDP2's policy, the low-memory variant)."""
+    shape = ModelShape.from_config(SMALL, "small")
+    sizes = ("trainer.n_gpus_per_node=2", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=10")
+    fsdp = "actor_rollout_ref.actor.fsdp_config"
+    flags = (f"{fsdp}.param_offload=true", f"{fsdp}.optimizer_offload=true")
+    between = gpu_memory(_config(*sizes, *flags), shape, 1_000_000)
+    assert (between.parameters, between.gradients, between.optimizer) == (7184, 7184, 14368)
+    assert (between.resident_at_rollout, between.host) == (0, 7184 + 14368)
+    always = gpu_memory(_config(*sizes, "+memory=low"), shape, 1_000_000)
+    assert (always.parameters, always.gradients, always.optimizer) == (0, 0, 0)
+    assert (always.resident_at_rollout, always.host) == (0, 16 * 3592 // 2)
+
+
+def test_tensor_parallel_halves_vllms_weights() -> None:
+    config = _config("actor_rollout_ref.rollout.tensor_model_parallel_size=2")
+    memory = gpu_memory(config, ModelShape.from_config(SMALL, "small"), gpu_bytes=1_000_000)
+    assert memory.vllm_weights == 3592
+
+
+def test_weights_larger_than_vllms_share_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"gpu_memory_utilization=0\.6 of 16 GiB does not hold"):
+        gpu_memory(_config(), model_shape(QWEN_7B), gpu_bytes=16 * GIB)
+
+
+def test_a_checkpoint_is_weights_and_moments() -> None:
+    assert checkpoint_bytes(ModelShape.from_config(SMALL, "small")) == 12 * 3592
+
+
+def test_soft_prompt_costs_by_hand() -> None:
+    step = step_arithmetic(_config("actor_rollout_ref.rollout.prompt_length=2048"))
+    costs = soft_prompt_costs(RspOptions(), step, hidden_size=3584, extra=20)
+    assert costs.draws_per_step == 8192
+    assert costs.bytes_per_draw == 20 * 3584 * 2
+    assert costs.record_bytes == 72
+    assert costs.extra_tokens_per_step == 8192 * 20
+    assert costs.share_of_longest == 20 / 4096
+    half = soft_prompt_costs(RspOptions(mixing="half"), step, hidden_size=3584, extra=20)
+    assert (half.draws_per_step, half.extra_tokens_per_step) == (4096, 4096 * 20)
+    ramp = RspOptions(length=0, length_schedule=Schedule("linear", end=30, steps=50))
+    assert soft_prompt_costs(ramp, step, hidden_size=10, extra=30).bytes_per_draw == 30 * 10 * 2
+    off = soft_prompt_costs(RspOptions(length=0), step, hidden_size=3584, extra=0)
+    assert (off.draws_per_step, off.bytes_per_draw, off.record_bytes) == (0, 0, 0)
+    assert (off.extra_tokens_per_step, off.share_of_longest) == (0, 0)
+
+
+# The dry run.
+
+GPUS = ("+machine=gpu", f"actor_rollout_ref.model.path={QWEN_7B}", "trainer.n_gpus_per_node=4")
+
+
+def test_dry_run_says_that_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry_run.main(["--config-name", "dapo_rsp", *GPUS]) == 0
+    printed = capsys.readouterr().out
+    assert "rollouts: 1024 prompts x 8 = 8192" in printed
+    assert "update, total: 55.8 of 80: fits" in printed
+    assert "DOES NOT FIT" not in printed
+    assert "draws: 8192 a step, 819,200 a run" in printed
+
+
+def test_dry_run_says_that_it_does_not_fit_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dry_run.main(["--gpu-memory-gb", "40", *GPUS]) == 0
+    printed = capsys.readouterr().out
+    assert "update, total: 55.8 of 40: DOES NOT FIT" in printed
+    assert "LOW_MEMORY=1" in printed
+
+
+def test_dry_run_without_rsp(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry_run.main(["--config-name", "dapo", *GPUS]) == 0
+    printed = capsys.readouterr().out
+    assert printed.endswith("# random soft prompts\noff\n")
+    assert "longest sequence: 4076 tokens" in printed
+
+
+def test_dry_run_leaves_room_for_the_infix_description(capsys: pytest.CaptureFixture[str]) -> None:
+    room = "data.max_prompt_length=1900"
+    assert dry_run.main([*GPUS, room, "rsp.position=infix"]) == 0
+    assert "extra prompt tokens: 130 a rollout" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["rsp.foo=1"], "the config does not compose: Could not override 'rsp.foo'"),
+        (["+machine=tpu"], "the config does not compose"),
+        (["rsp.length=-1"], "rsp.length=-1"),
+        (["trainer.n_gpus_per_node=3"], "does not divide over 3 data-parallel ranks"),
+        (["data.max_prompt_length=2029"], "max_position_embeddings=4096"),
+        (["--gpu-memory-gb", "0"], "GPU memory of 0.0 GiB"),
+        (["--gpu-memory-gb", "16"], "does not hold vLLM's weights"),
+        (
+            ["actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4095"],
+            "does not hold the longest sequence of 4096 tokens",
+        ),
+        (
+            ["actor_rollout_ref.rollout.temperature=0.6"],
+            "logprobs_mode=raw_logprobs: the rollout's log-probs are those at temperature 1",
+        ),
+    ],
+)
+def test_dry_run_refuses_with_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], cause: str
+) -> None:
+    assert dry_run.main([*GPUS, *arguments]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert cause in line

@@ -1,0 +1,232 @@
+"""The guard's numbers on hand-made steps, and when it stops a run."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+import torch
+
+from rsp_rl.basics.errors import PolicyMismatchError
+from rsp_rl.dials.options import GuardOptions
+from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
+
+MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
+NAN = math.nan
+
+
+def _samples(**changes: torch.Tensor) -> StepSamples:
+    """Three responses of 3, 1 and 2 tokens; gaps .1 .2 .3 / .0 / .5 .1; padding far apart."""
+    rollout = torch.tensor([[-1.0, -2, -3, 50], [-1, 99, 99, 99], [-0.5, -4, 0, -70]])
+    gaps = torch.tensor([[0.1, -0.2, 0.3, 9], [0.0, 9, 9, 9], [-0.5, 0.1, 9, 9]])
+    values = {
+        "rollout_log_probs": rollout,
+        "actor_log_probs": rollout + gaps,
+        "response_mask": MASK,
+        "rewards": torch.tensor([1.0, 0.0, 0.25]),
+        "soft_prompt_lengths": torch.tensor([20, 0, 8]),
+    }
+    return StepSamples(**{**values, **changes})
+
+
+def test_gap_over_response_tokens_alone() -> None:
+    metrics = step_metrics(_samples())
+    assert metrics["rsp/logprob_gap_mean"] == pytest.approx(1.2 / 6, rel=1e-5)
+    assert metrics["rsp/logprob_gap_max"] == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32, torch.uint8])
+def test_mask_of_any_dtype(dtype: torch.dtype) -> None:
+    assert step_metrics(_samples(response_mask=MASK.to(dtype))) == step_metrics(_samples())
+
+
+def test_split_by_rsp_on_and_off() -> None:
+    metrics = step_metrics(_samples())
+    assert metrics["rsp/rollouts"] == 2
+    assert metrics["rsp/on/reward_mean"] == pytest.approx(0.625)
+    assert metrics["rsp/on/response_length_mean"] == pytest.approx(2.5)
+    assert metrics["rsp/on/logprob_gap_mean"] == pytest.approx(1.2 / 5, rel=1e-5)
+    assert metrics["rsp/off/logprob_gap_mean"] == 0
+    assert metrics["rsp/off/reward_mean"] == 0
+    assert metrics["rsp/off/response_length_mean"] == 1
+
+
+@pytest.mark.parametrize(("lengths", "kind"), [([8, 8, 8], "on"), ([0, 0, 0], "off")])
+def test_kinds_that_do_not_occur_are_left_out(lengths: list[int], kind: str) -> None:
+    metrics = step_metrics(_samples(soft_prompt_lengths=torch.tensor(lengths)))
+    assert metrics["rsp/rollouts"] == (3 if kind == "on" else 0)
+    assert {name for name in metrics if "/o" in name} == {
+        f"rsp/{kind}/logprob_gap_mean",
+        f"rsp/{kind}/reward_mean",
+        f"rsp/{kind}/response_length_mean",
+    }
+    assert metrics[f"rsp/{kind}/reward_mean"] == pytest.approx(1.25 / 3)
+
+
+def test_all_metrics_are_plain_numbers() -> None:
+    assert all(type(value) is float for value in step_metrics(_samples()).values())
+
+
+@pytest.mark.parametrize("side", ["rollout_log_probs", "actor_log_probs"])
+@pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])
+def test_what_is_no_number_is_an_infinite_gap(side: str, value: float) -> None:
+    broken = getattr(_samples(), side).clone()
+    broken[2, 1] = value
+    metrics = step_metrics(_samples(**{side: broken}))
+    assert metrics["rsp/logprob_gap_mean"] == math.inf
+    assert metrics["rsp/logprob_gap_max"] == math.inf
+    with pytest.raises(PolicyMismatchError):
+        check_gap(metrics, GuardOptions(), 1)
+
+
+def test_nan_in_padding_does_not_count() -> None:
+    broken = torch.where(MASK.bool(), _samples().actor_log_probs, NAN)
+    assert step_metrics(_samples(actor_log_probs=broken)) == step_metrics(_samples())
+
+
+def test_minus_infinity_on_both_sides_is_no_agreement() -> None:
+    both = torch.where(MASK.bool(), -math.inf, 0.0)
+    metrics = step_metrics(_samples(rollout_log_probs=both, actor_log_probs=both))
+    assert metrics["rsp/logprob_gap_mean"] == math.inf
+
+
+def test_a_step_without_response_tokens_is_named() -> None:
+    with pytest.raises(PolicyMismatchError, match="no response token"):
+        step_metrics(_samples(response_mask=torch.zeros_like(MASK)))
+
+
+def test_an_empty_response_among_others() -> None:
+    mask = MASK.clone()
+    mask[1] = 0
+    metrics = step_metrics(_samples(response_mask=mask))
+    assert metrics["rsp/off/response_length_mean"] == 0
+    assert metrics["rsp/logprob_gap_mean"] == pytest.approx(1.2 / 5, rel=1e-5)
+
+
+LOG_MASS = torch.tensor([[-0.1, -0.3, -0.2, 7], [-0.6, 7, 7, 7], [0.0, -0.6, 7, 7]])
+
+
+@pytest.mark.parametrize("renormalized", [True, False])
+def test_truncation_is_measured_apart(renormalized: bool) -> None:
+    """However the rollout reports its log-probs, the gap is that of one policy."""
+    samples = _samples()
+    rollout = samples.rollout_log_probs - (LOG_MASS if renormalized else 0)
+    metrics = step_metrics(
+        _samples(rollout_log_probs=rollout, log_mass=LOG_MASS, renormalized=renormalized)
+    )
+    assert metrics["rsp/truncation_gap_mean"] == pytest.approx(1.8 / 6, rel=1e-5)
+    assert metrics["rsp/truncation_gap_max"] == pytest.approx(0.6, rel=1e-5)
+    for name, value in step_metrics(samples).items():
+        assert metrics[name] == pytest.approx(value, abs=1e-6)
+
+
+def test_truncation_neither_stops_a_run_nor_hides_a_forgotten_soft_prompt() -> None:
+    mask, log_mass = torch.ones(8, 50), torch.full((8, 50), -0.2)
+    actor = torch.full((8, 50), -1.0)
+    for forgotten, stops in ((0.0, False), (0.15, True)):
+        samples = _samples(
+            rollout_log_probs=actor + forgotten - log_mass,
+            actor_log_probs=actor,
+            response_mask=mask,
+            rewards=torch.zeros(8),
+            soft_prompt_lengths=torch.full((8,), 20),
+            log_mass=log_mass,
+            renormalized=True,
+        )
+        metrics = step_metrics(samples)
+        assert metrics["rsp/logprob_gap_mean"] == pytest.approx(forgotten, abs=1e-6)
+        if stops:
+            with pytest.raises(PolicyMismatchError):
+                check_gap(metrics, GuardOptions(), 1)
+        else:
+            check_gap(metrics, GuardOptions(), 1)
+
+
+def test_a_forgotten_soft_prompt_of_a_few_rollouts_is_seen() -> None:
+    """rsp.probability=0.05: the mean over all rollouts stays far below the bound."""
+    actor = torch.full((20, 10), -1.0)
+    rollout = actor.clone()
+    rollout[3] += 0.2
+    lengths = torch.zeros(20, dtype=torch.int64)
+    lengths[3] = 20
+    samples = StepSamples(rollout, actor, torch.ones(20, 10), torch.zeros(20), lengths)
+    metrics = step_metrics(samples)
+    assert metrics["rsp/logprob_gap_mean"] == pytest.approx(0.01, rel=1e-4)
+    with pytest.raises(PolicyMismatchError, match=r"with soft prompts: 0\.2, without: 0\)"):
+        check_gap(metrics, GuardOptions(), 1)
+
+
+def _gap(value: float) -> dict[str, float]:
+    return {"rsp/logprob_gap_mean": value, "rsp/logprob_gap_max": 2 * value}
+
+
+OPTIONS = GuardOptions(max_mean_gap=0.1, steps=3)
+
+
+@pytest.mark.parametrize("gap", [0.0, 4e-7, 0.0999, 0.1])
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_small_gaps_pass(gap: float, step: int, caplog: pytest.LogCaptureFixture) -> None:
+    check_gap(_gap(gap), OPTIONS, step)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("gap", [0.1001, 0.26, math.inf, NAN])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_large_gaps_stop_the_first_steps(gap: float, step: int) -> None:
+    with pytest.raises(PolicyMismatchError):
+        check_gap(_gap(gap), OPTIONS, step)
+
+
+@pytest.mark.parametrize("gap", [0.1001, 0.26, math.inf, NAN])
+def test_large_gaps_later_are_a_warning(gap: float, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        check_gap(_gap(gap), OPTIONS, 4)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "max_mean_gap=0.1" in caplog.text
+
+
+def test_zero_steps_never_stop(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):  # whatever an import made of the root's
+        check_gap(_gap(1.0), GuardOptions(steps=0), 1)
+    assert len(caplog.records) == 1
+
+
+def test_message_names_gap_bound_and_causes() -> None:
+    with pytest.raises(PolicyMismatchError) as caught:
+        check_gap(_gap(0.1534), OPTIONS, 1)
+    message = str(caught.value)
+    for part in (
+        "0.153 nats",
+        "rsp.guard.max_mean_gap=0.1",
+        "does not inject the soft prompt",
+        "actor_rollout_ref.model.external_lib",
+        "other weights",
+        "temperature",
+        "rsp/truncation_gap_mean",
+        "dtype",
+        "vocabulary",
+    ):
+        assert part in message
+
+
+def test_a_forgotten_soft_prompt_is_told_from_rounding() -> None:
+    """The sizes that were measured: fp32 noise 4e-7, bf16 noise 6e-3, forgotten H 0.15."""
+    generator = torch.Generator().manual_seed(0)
+    rollout = -torch.rand(64, 40, generator=generator) * 3
+    for size, stops in ((4e-7, False), (6e-3, False), (0.15, True)):
+        noise = torch.randn(rollout.shape, generator=generator) * size * math.sqrt(math.pi / 2)
+        samples = StepSamples(
+            rollout_log_probs=rollout,
+            actor_log_probs=rollout + noise,
+            response_mask=torch.ones(64, 40),
+            rewards=torch.zeros(64),
+            soft_prompt_lengths=torch.full((64,), 20),
+        )
+        metrics = step_metrics(samples)
+        assert metrics["rsp/logprob_gap_mean"] == pytest.approx(size, rel=0.1)
+        if stops:
+            with pytest.raises(PolicyMismatchError):
+                check_gap(metrics, GuardOptions(), 1)
+        else:
+            check_gap(metrics, GuardOptions(), 1)
