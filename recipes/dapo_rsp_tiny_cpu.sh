@@ -29,7 +29,7 @@ python=${VENV:-.venv}/bin/python
 "$python" -m rsp_rl.tiny --output "$MODEL_DIR"
 "$python" -m rsp_rl.data.arithmetic --output "$DATA_DIR"
 
-"$python" -m rsp_rl.training.train --config-name tiny_cpu \
+"$python" -m rsp_rl.cli train --config-name tiny_cpu \
   run_dir="$RUN_DIR" \
   actor_rollout_ref.model.path="$MODEL_DIR" \
   data.train_files="$DATA_DIR/train.parquet" \

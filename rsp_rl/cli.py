@@ -13,7 +13,7 @@ from rsp_rl.basics.errors import KnownError
 #: By command: its module, whose `add_parser` registers it, and its line in `rsp-rl --help`.
 #: A module is imported when its command is called: torch and matplotlib take seconds to load.
 COMMANDS = {
-    "train": ("rsp_rl.training.train", "train: --config-name dapo_rsp [Hydra overrides]"),
+    "train": ("rsp_rl.commands.train", "train: --config-name dapo_rsp [Hydra overrides]"),
     "report": ("rsp_rl.commands.report", "summary, table and plot of a training run"),
     "eval": ("rsp_rl.commands.evaluate", "evaluate a model, or every checkpoint of a run"),
     "compare": (
@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the command comes first")
     module = import_module(COMMANDS[command][0])
     if command == "train":  # Hydra parses its own command line, --help included
-        sys.argv = ["rsp-rl train", *arguments[1:]]
-        module.main()
-        return 0
+        return module.main(arguments[1:])
     module.add_parser(commands)
     args = parser.parse_args(arguments)
     return _run(args)

@@ -36,6 +36,6 @@ launch() {
   if [[ ! -f $DATA_DIR/train.parquet ]]; then
     "$python" scripts/prepare_data.py --output "$DATA_DIR" --template "$TEMPLATE"
   fi
-  "$python" -m rsp_rl.training.train --config-name "$config" "${overrides[@]}"
+  "$python" -m rsp_rl.cli train --config-name "$config" "${overrides[@]}"
   "$python" -m rsp_rl.cli report "$RUN_DIR"
 }

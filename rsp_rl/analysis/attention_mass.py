@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
 from rsp_rl.analysis.conditions import FOLDERS_HELP, Condition, open_conditions, position_name
@@ -39,6 +38,7 @@ from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.analysis.spans import BOX, question_positions, reasoning_length
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import write_json
+from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_row
 
@@ -199,7 +199,7 @@ def measure(
     found: dict[str, list[np.ndarray]] = {}
     bound, left_out, without_box = BoundCheck(), 0, 0
     trajectories = model.trajectories(benchmark, problems=problems, samples=samples)
-    for trajectory in tqdm(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
+    for trajectory in bar(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
         recorder = record(model, trajectory)
         where = {"problem": trajectory.problem.id, "sample": trajectory.sample["sample"]}
         for layer, mass in recorder.layers.items():

@@ -9,7 +9,6 @@ What is finished is kept, what was cut off is taken up again.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.methods import METHODS
+from rsp_rl.console.screen import say
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
 from rsp_rl.inference.options import add_engine_options, engine_options
 
@@ -95,7 +95,6 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if a benchmark failed; the others are written all the same.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Imported here: `rsp-rl --help` need not wait for transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
     from rsp_rl.evaluation.outputs import outcome_line, write_outputs
@@ -122,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
                 engines=engines,
                 data_dir=args.data_dir,
             )
-            print(f"{name}: {outcome_line(outcome)}", file=sys.stderr)
+            say(f"{name}: {outcome_line(outcome)}")
             write_outputs(folder)
             for benchmark, why in outcome.failed.items():
                 print(f"error: {name}, {benchmark}: {why}", file=sys.stderr)

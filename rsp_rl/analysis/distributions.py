@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
 from rsp_rl.analysis.conditions import (
@@ -44,6 +43,7 @@ from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import write_json
+from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_row
 
@@ -196,7 +196,7 @@ def profile(
     answers: dict[str, list[np.ndarray]] = {}
     inexact = 0
     trajectories = model.trajectories(benchmark, problems=problems, samples=samples)
-    for trajectory in tqdm(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
+    for trajectory in bar(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
         inexact += not trajectory.is_exact
         if trajectory.generated:
             metrics = token_metrics(model.generated_logits(trajectory))

@@ -12,14 +12,12 @@ The paper embeds 300 outputs of each of 64 problems with BGE-M3; DBSCAN's settin
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from rsp_rl.analysis.conditions import (
     FOLDERS_HELP,
@@ -34,6 +32,7 @@ from rsp_rl.analysis.options import add_analysis, chosen_benchmarks
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
@@ -186,7 +185,7 @@ def diversity(
     measured_P3 = np.array(
         [
             distances(embed([sample["output"] for sample in group]), clustering)
-            for group in tqdm(groups, desc=label, unit="problem", file=sys.stderr)
+            for group in bar(groups, label, unit="problem")
         ]
     )
     drawn = bootstrap_means(measured_P3.T, np.random.default_rng(seed))

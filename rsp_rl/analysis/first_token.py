@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from rsp_rl.analysis.conditions import (
     FOLDERS_HELP,
@@ -41,6 +40,7 @@ from rsp_rl.analysis.options import (
 )
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_row
 from rsp_rl.evaluation.comparison import Estimate
@@ -171,9 +171,9 @@ def measure(
     draws: dict[str, list[TopLogits]] = {question.problem.id: [] for question in plain}
     baselines = {
         question.problem.id: TopLogits.of(model.forward(question.request, [], 1)[0])
-        for question in tqdm(plain, f"baseline, {benchmark}", unit="prompt")
+        for question in bar(plain, f"baseline, {benchmark}", unit="prompt")
     }
-    for question in tqdm(model.questions(benchmark), f"{name}, {benchmark}", unit="prompt"):
+    for question in bar(model.questions(benchmark), f"{name}, {benchmark}", unit="prompt"):
         found = draws.get(question.problem.id)
         if found is not None and (samples is None or question.sample < samples):
             found.append(TopLogits.of(model.forward(question.request, [], 1)[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -85,8 +84,6 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if anything failed; what did not fail is written all the same.
     """
-    # Of vLLM the errors alone: its log would tear the progress bar apart.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     if args.rescore:
         return _rescore(args.rescore)
     if not args.path:
@@ -135,7 +132,9 @@ def run(args: argparse.Namespace) -> int:
         write_outputs(folder)
     if folder.summary_markdown.is_file():
         print(folder.summary_markdown.read_text())
-    print(f"evaluation  {folder.root}\nreport      {folder.report}")
+    print(
+        f"evaluation  {folder.root}\nreport      {folder.report}\nlog         {folder.engine_log}"
+    )
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -85,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if a benchmark failed; the others are written all the same.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Imported here: `rsp-rl --help` need not wait for torch and transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
     from rsp_rl.evaluation.outputs import outcome_line, write_outputs

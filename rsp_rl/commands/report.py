@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from rsp_rl.basics.files import write_json
+from rsp_rl.console.screen import quiet
 from rsp_rl.runs.checkpoints import latest_checkpoint, merge_checkpoint
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.report import count_parameters, plot, summarize, table
@@ -30,5 +31,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"samples     {folder.root / 'samples'}\ntensorboard {folder.tensorboard}")
     print(f"merging {latest_checkpoint(folder.checkpoints)} ...", flush=True)
     merged = merge_checkpoint(latest_checkpoint(folder.checkpoints))
-    print(f"model       {merged} ({count_parameters(merged):,} parameters, loads in transformers)")
+    with quiet(folder.logs / "report.log"):
+        parameters = count_parameters(merged)
+    print(f"model       {merged} ({parameters:,} parameters, loads in transformers)")
+    print(f"logs        {folder.logs}")
     return 0

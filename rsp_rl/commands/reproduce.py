@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if a part failed; the others are on the page all the same.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Imported here: `rsp-rl --help` need not wait for transformers.
     from rsp_rl.basics.files import locked
     from rsp_rl.models.folder import resolve_model_folder

@@ -15,6 +15,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.softcot import SoftCot, SoftCotTraining
 from rsp_rl.comparators.training import TrainingSettings
 from rsp_rl.comparators.ttsv import PREFIX, Ttsv, TtsvTraining
+from rsp_rl.console.screen import bar
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.data.templates import TEMPLATES, get_template
 from rsp_rl.dials.options import RspOptions
@@ -251,9 +252,7 @@ class _Progress:
     """A bar with the last mini-batch's loss."""
 
     def __init__(self, steps: int) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=steps, unit="step")
+        self._bar = bar(total=steps, unit="step")
 
     def add(self, loss: float) -> None:
         self._bar.set_postfix_str(f"{loss:.4f} nats a token", refresh=False)

@@ -91,6 +91,11 @@ class EvaluationFolder:
         return self.root / f"{benchmark}.problems.jsonl"
 
     @property
+    def engine_log(self) -> Path:
+        """What engines and libraries printed."""
+        return self.root / "logs" / "engine.log"
+
+    @property
     def summary_csv(self) -> Path:
         """One row a step and benchmark."""
         return self.root / "summary.csv"

@@ -12,10 +12,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from rsp_rl.basics.errors import ConfigError, PlacementError, RunFolderError
 from rsp_rl.basics.files import locked, read_json, write_json, write_whole
+from rsp_rl.console.screen import bar, quiet
 from rsp_rl.data.benchmarks import Problem, load_benchmark
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.metrics import benchmark_metrics
@@ -104,7 +103,8 @@ def evaluate(
             )
         except (ConfigError, PlacementError) as error:
             outcome.failed[plan.benchmark] = str(error)
-    with locked(folder.root), ExitStack() as stack:
+    log = EvaluationFolder(folder.root.parent).engine_log
+    with locked(folder.root), quiet(log), ExitStack() as stack:
         _write_manifest(folder, model, protocol, engine, context, trained)
         books = []
         for name, wanted in asked.items():
@@ -346,7 +346,7 @@ class _Progress:
     """A bar with samples done, tokens a second, running accuracy and time left."""
 
     def __init__(self, total: int, *, show: bool) -> None:
-        self._bar = tqdm(total=total, unit="sample", disable=not show, smoothing=0.1)
+        self._bar = bar(total=total, unit="sample", show=show)
         self._lock = threading.Lock()
         self._tokens = self._correct = 0
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.console.screen import quiet, say
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.outputs import outcome_line, write_outputs
 from rsp_rl.evaluation.protocol import Protocol
@@ -86,13 +86,13 @@ class Sweep:
     def _step(self, step: int) -> list[str]:
         """Evaluate one step, show it, log it; what failed in it."""
         if self._is_done(step):
-            _say(f"step {step}: done before")
+            say(f"step {step}: done before")
             return []
         try:
             outcome = self._evaluate(step)
         except (ConfigError, RunFolderError) as error:
             return [f"step {step}: {error}"]
-        _say(f"step {step}: " + outcome_line(outcome))
+        say(f"step {step}: " + outcome_line(outcome))
         self._track(step, outcome)
         return [f"step {step}, {name}: {why}" for name, why in outcome.failed.items()]
 
@@ -128,8 +128,5 @@ class Sweep:
         if headline and None not in headline:
             values[f"eval/{self.protocol.name}/headline"] = sum(headline) / len(headline)
         if outcome.generated:
-            self.run.track(values, step)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+            with quiet(self.folder.engine_log):
+                self.run.track(values, step)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from rsp_rl.console.screen import bar
 from rsp_rl.grading import pool
 from rsp_rl.grading.grader import grade
 from rsp_rl.grading.verdict import Verdict
@@ -33,10 +33,4 @@ def grade_many(
     pool.shared().resize(processes)
     with ThreadPoolExecutor(processes) as threads:
         verdicts = threads.map(lambda item: grade(*item), items)
-        yield from _with_progress(verdicts, len(items)) if progress else verdicts
-
-
-def _with_progress(verdicts: Iterable[Verdict], total: int) -> Iterable[Verdict]:
-    from tqdm import tqdm
-
-    return tqdm(verdicts, total=total, unit=" answers", file=sys.stderr)
+        yield from bar(verdicts, total=len(items), unit="answer", show=progress)

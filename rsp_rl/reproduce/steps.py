@@ -6,7 +6,6 @@ What is finished is kept. What fails is named and does not keep the rest from be
 from __future__ import annotations
 
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError, GenerationError, PlacementError, RunFolderError
 from rsp_rl.basics.files import read_json, write_json
+from rsp_rl.console.screen import say
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.inference.requests import EngineOptions
@@ -99,7 +99,7 @@ def carry_out(
         failures |= _evaluate(needed, model, layout, engine, data_dir)
     analyses = [analysis for group in plan.values() for analysis in group]
     for number, analysis in enumerate(analyses, 1):
-        _say(f"[analysis {number}/{len(analyses)}] {analysis.title}")
+        say(f"[analysis {number}/{len(analyses)}] {analysis.title}")
         if why := _attempt(lambda analysis=analysis: _analyse(analysis, layout)):
             failures[analysis.title] = why
     return failures
@@ -123,7 +123,7 @@ def _evaluate(
         def make(evaluation: Evaluation) -> None:
             folder = layout.evaluation(evaluation)
             if is_complete(folder.step(0), evaluation.protocol):
-                _say("done before")
+                say("done before")
                 return
             trained = evaluation.protocol.comparator is not None
             outcome = evaluate(
@@ -132,14 +132,14 @@ def _evaluate(
                 engines=engines,
                 data_dir=data_dir,
             )
-            _say(outcome_line(outcome))
+            say(outcome_line(outcome))
             for benchmark, why in outcome.failed.items():
-                _say(f"error: {benchmark}: {why}")
+                say(f"error: {benchmark}: {why}")
                 failures[f"evaluation {evaluation.label}, {benchmark}"] = why
             write_outputs(folder)
 
         for number, evaluation in enumerate(needed, 1):
-            _say(f"[evaluation {number}/{len(needed)}] {evaluation.label}")
+            say(f"[evaluation {number}/{len(needed)}] {evaluation.label}")
             if why := _attempt(lambda evaluation=evaluation: make(evaluation)):
                 failures[f"evaluation {evaluation.label}"] = why
     return failures
@@ -156,7 +156,7 @@ def _analyse(analysis: Analysis, layout: Layout) -> None:
     done = layout.made_from(analysis)
     # Runs may have gone on since; and to compare them takes seconds.
     if not analysis.runs and done.is_file() and read_json(done) == made_from:
-        _say("done before")
+        say("done before")
         return
     shutil.rmtree(folder, ignore_errors=True)
     folders = [str(layout.evaluation(e).root) for e in analysis.reads] or analysis.runs
@@ -181,9 +181,5 @@ def _attempt(step: Callable[[], None]) -> str | None:
         why = f"{type(error).__name__}: {error}"
     else:
         return None
-    _say(f"error: {why}")
+    say(f"error: {why}")
     return why
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -39,6 +39,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def logs(self) -> Path:
+        """What the run's processes printed, `NAME-PID.log` each, and `driver.log`."""
+        return self.root / "logs"
+
+    @property
     def metrics(self) -> Path:
         """One JSON line a logged step: `{"step": int, "data": {name: number}}`."""
         return self.root / "metrics.jsonl"

@@ -12,22 +12,22 @@ matplotlib.use("Agg")  # no display on a cluster
 import matplotlib.pyplot as plt
 
 from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.runs.metrics import (
+    GAP_MAX,
+    GAP_MEAN,
+    RESPONSE_LENGTH,
+    REWARD,
+    STEP_SECONDS,
+    held_out_accuracy,
+)
 
 Steps = dict[int, dict[str, float]]
 
 
 def validation_accuracy(steps: Steps) -> dict[int, float]:
-    """Held-out accuracy by step: the mean of verl's `val-core/<source>/acc/mean@n` (n = 1: acc)."""
-    accuracy = {}
-    for step, data in steps.items():
-        values = [
-            value
-            for name, value in data.items()
-            if name.startswith("val-core/") and "/acc/mean@" in name
-        ]
-        if values:
-            accuracy[step] = statistics.fmean(values)
-    return accuracy
+    """Held-out accuracy by step, of the steps that have one."""
+    by_step = {step: held_out_accuracy(data) for step, data in steps.items()}
+    return {step: accuracy for step, accuracy in by_step.items() if accuracy is not None}
 
 
 def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, float | int | None]:
@@ -36,7 +36,7 @@ def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, f
     Raises:
         RunFolderError: If no training step was logged.
     """
-    trained = {step: data for step, data in steps.items() if "rsp/logprob_gap_mean" in data}
+    trained = {step: data for step, data in steps.items() if GAP_MEAN in data}
     if not trained:
         raise RunFolderError("the metrics hold no training step; did training start?")
     accuracy = validation_accuracy(steps)
@@ -44,9 +44,9 @@ def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, f
         "steps": max(trained),
         "accuracy_before": accuracy.get(0),
         "accuracy_after": accuracy[max(accuracy)] if accuracy else None,
-        "logprob_gap_mean": max(data["rsp/logprob_gap_mean"] for data in trained.values()),
-        "logprob_gap_max": max(data["rsp/logprob_gap_max"] for data in trained.values()),
-        "seconds_per_step": statistics.median(data["timing_s/step"] for data in trained.values()),
+        "logprob_gap_mean": max(data[GAP_MEAN] for data in trained.values()),
+        "logprob_gap_max": max(data[GAP_MAX] for data in trained.values()),
+        "seconds_per_step": statistics.median(data[STEP_SECONDS] for data in trained.values()),
         "wall_seconds": wall_seconds,
         "rsp_length": rsp_length,
     }
@@ -60,9 +60,9 @@ def table(steps: Steps, summary: dict[str, float | int | None]) -> str:
         data = steps[step]
         cells = [
             _cell(accuracy.get(step), "9.3f"),
-            _cell(data.get("critic/score/mean"), "7.3f"),
-            _cell(data.get("response_length/mean"), "7.1f"),
-            _cell(data.get("rsp/logprob_gap_mean"), "11.2e"),
+            _cell(data.get(REWARD), "7.3f"),
+            _cell(data.get(RESPONSE_LENGTH), "7.1f"),
+            _cell(data.get(GAP_MEAN), "11.2e"),
         ]
         lines.append(f"{step:>5} " + " ".join(cells))
     lines.append("")
@@ -82,7 +82,7 @@ def plot(steps: Steps, file: Path) -> None:
     accuracy = validation_accuracy(steps)
 
     reward = axes[0, 0]
-    reward.plot(*series["critic/score/mean"], color="tab:blue")
+    reward.plot(*series[REWARD], color="tab:blue")
     reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03))
 
     held_out = axes[0, 1]
@@ -97,12 +97,12 @@ def plot(steps: Steps, file: Path) -> None:
     held_out.margins(x=0.06)
 
     length = axes[1, 0]
-    length.plot(*series["response_length/mean"], color="tab:purple")
+    length.plot(*series[RESPONSE_LENGTH], color="tab:purple")
     length.set(title="Response length", ylabel="tokens", xlabel="step", ylim=(0, None))
 
     gap = axes[1, 1]
-    gap.plot(*series["rsp/logprob_gap_mean"], color="tab:red", label="mean")
-    gap.plot(*series["rsp/logprob_gap_max"], color="tab:red", alpha=0.4, label="max")
+    gap.plot(*series[GAP_MEAN], color="tab:red", label="mean")
+    gap.plot(*series[GAP_MAX], color="tab:red", alpha=0.4, label="max")
     gap.set(title="|log p rollout - log p actor|", ylabel="nats", xlabel="step", yscale="log")
     gap.legend()
     for axis in axes.flat:
@@ -112,10 +112,10 @@ def plot(steps: Steps, file: Path) -> None:
 
 
 _PANEL_METRICS = (
-    "critic/score/mean",
-    "response_length/mean",
-    "rsp/logprob_gap_mean",
-    "rsp/logprob_gap_max",
+    REWARD,
+    RESPONSE_LENGTH,
+    GAP_MEAN,
+    GAP_MAX,
 )
 
 

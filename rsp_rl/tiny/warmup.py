@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
+from rsp_rl.console.screen import bar, screen
 from rsp_rl.data import arithmetic
 from rsp_rl.tiny.decoding import is_right, prompt_ids, respond
 from rsp_rl.tiny.muon import Muon
@@ -133,7 +133,7 @@ def warm_up(
         for o in optimizers
     ]
     losses = []
-    progress = tqdm(range(1, steps + 1), desc="warm-up", unit="step", mininterval=2.0)
+    progress = bar(range(1, steps + 1), "warm-up", unit="step")
     for step in progress:
         loss = response_loss(model, *next(batches))
         loss.backward()
@@ -145,7 +145,9 @@ def warm_up(
         progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
         if step % CHECK_EVERY == 0 and step < steps:
             greedy = _accuracy(respond(model, tokenizer, heldout), heldout)
-            progress.write(f"step {step}: loss {losses[-1]:.3f}, held-out greedy {greedy:.3f}")
+            progress.write(
+                f"step {step}: loss {losses[-1]:.3f}, held-out greedy {greedy:.3f}", file=screen()
+            )
 
     sampled = respond(model, tokenizer, heldout, generator=torch.Generator().manual_seed(seed))
     reasoned = [(r, p) for r, p in zip(sampled, heldout, strict=True) if "=" in r]

@@ -16,6 +16,9 @@ from rsp_rl.training.truncation import Truncation
 #: verl's agent loops, all of which place soft prompts.
 AGENT_LOOPS = ("single_turn_agent", "tool_agent")
 
+#: What `rsp-rl train` can show.
+CONSOLES = ("progress", "full")
+
 #: Module of the optimiser of `configs/memory/low.yaml`; importing it imports DeepSpeed.
 CPU_ADAM_MODULE = "rsp_rl.training.verl_plugin.cpu_adam"
 
@@ -203,6 +206,16 @@ def check_optimizer(config: DictConfig) -> None:
             f"actor_rollout_ref.actor.optim.optimizer_impl={CPU_ADAM_MODULE} needs DeepSpeed: "
             "pip install deepspeed, or leave +memory=low out"
         )
+
+
+def check_console(config: DictConfig) -> None:
+    """Check what the screen is to show.
+
+    Raises:
+        ConfigError: If `console` is unknown.
+    """
+    if config.console not in CONSOLES:
+        raise ConfigError(f"console={config.console} is unknown; use one of {CONSOLES}")
 
 
 def check_phase_timeout(config: DictConfig) -> None:

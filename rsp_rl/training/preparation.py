@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics.files import write_json
+from rsp_rl.console import events
 from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import embedding_stats
@@ -24,6 +25,7 @@ from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.preflight import (
     agent_loops,
     check_batches,
+    check_console,
     check_guard_support,
     check_lengths,
     check_mixing,
@@ -50,6 +52,7 @@ def prepare(config: DictConfig) -> RunFolder:
             would fail later.
     """
     options = RspOptions.from_config(config.rsp)
+    check_console(config)
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
@@ -131,6 +134,7 @@ def _set_environment(config: DictConfig, run: RunFolder) -> None:
     variables = {
         "VERL_FILE_LOGGER_PATH": str(run.metrics),
         "TENSORBOARD_DIR": str(run.tensorboard),
+        **events.environment(),
     }
     if config.trainer.device == "cpu":
         variables["VERL_PLATFORM"] = "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, open_dict
 
 from rsp_rl.basics import exit_status
 from rsp_rl.basics.package_files import CONFIGS
+from rsp_rl.console import events
 from rsp_rl.training.preloaded_python import Preloaded
 
 # Nothing heavy up here: on a CPU the preloaded Python is to begin its imports at once.
@@ -42,6 +44,7 @@ def run_training(config: DictConfig) -> None:
 
     from rsp_rl.training.verl_plugin.task_runner import TaskRunner
 
+    events.tell("stage", name="Ray")
     auto_set_device(config)
     validate_config(
         config=config,
@@ -54,6 +57,11 @@ def run_training(config: DictConfig) -> None:
 @hydra.main(config_path=str(CONFIGS), config_name="dapo_rsp", version_base=None)
 def main(config: DictConfig) -> None:
     """Entry point; see the module's docstring."""
+    if config.console == "full":
+        os.environ.pop(events.VARIABLE, None)
+    elif events.VARIABLE in os.environ:
+        # What several processes print is each one's. Ray reads it when it is imported.
+        os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     with _preloaded_python(config):
         _train(config)
 
@@ -74,6 +82,8 @@ def _train(config: DictConfig) -> None:
         run = prepare(config)
     except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
+    events.tell("begin", logs=str(run.logs))
+    events.tell_warnings()
     with run.record_start():
         try:
             run_training(config)
@@ -92,6 +102,7 @@ def _train(config: DictConfig) -> None:
 
 def _end(error: object, status: int) -> NoReturn:
     """End with one line that names cause and mend; a traceback, remote ones too, would bury it."""
+    events.tell("error", text=str(error))
     print(f"error: {error}", file=sys.stderr, flush=True)
     sys.exit(status)
 

@@ -8,7 +8,7 @@ MODEL_DIR=${MODEL_DIR:-runs/tiny_model}
 DATA_DIR=${DATA_DIR:-runs/tiny_data}
 VENV=${VENV:-.venv}
 
-exec "$VENV/bin/python" -m rsp_rl.training.train --config-name tiny_cpu \
+exec "$VENV/bin/python" -m rsp_rl.cli train --config-name tiny_cpu \
   run_dir="$RUN_DIR" \
   actor_rollout_ref.model.path="$MODEL_DIR" \
   data.train_files="$DATA_DIR/train.parquet" \

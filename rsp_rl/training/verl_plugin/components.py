@@ -7,6 +7,7 @@ needed: without a soft prompt record in a sample, all of them behave as verl's o
 
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
+from rsp_rl.console import events
 from rsp_rl.training.verl_plugin import actor_engine, agent_loop, trainer
 
 __all__ = ["actor_engine", "agent_loop", "trainer"]
@@ -21,3 +22,5 @@ def _load_replica() -> type:
 
 # Under verl's own name: other parts of verl compare it with "vllm".
 RolloutReplicaRegistry.register("vllm", _load_replica)
+
+events.tell_warnings()

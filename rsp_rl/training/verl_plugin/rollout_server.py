@@ -14,6 +14,7 @@ from verl.utils.device import get_device_name
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from vllm import SamplingParams
 
+from rsp_rl.console import events
 from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
 from rsp_rl.injection.vllm_prompt import WORKER, PromptMaker, prompt_maker
 
@@ -57,6 +58,7 @@ class SoftPromptVLLMReplica(vLLMReplica):
     """verl's vLLM replica with `SoftPromptVLLMServer` as its Ray actor."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        events.tell("stage", name="vLLM: engine, agent loops")
         super().__init__(*args, **kwargs)
         self.server_class = ray.remote(SoftPromptVLLMServer)
 

@@ -6,6 +6,7 @@ import ray
 from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1
 
+from rsp_rl.console import events
 from rsp_rl.training.verl_plugin.cluster import wait_for_cluster
 from rsp_rl.training.verl_plugin.watchdog import Progress, watch
 
@@ -26,6 +27,7 @@ class TaskRunner:
         """
         from rsp_rl.training.verl_plugin import components  # noqa: F401  (registers)
 
+        events.tell("stage", name="data")
         wait_for_cluster(config.trainer.nnodes * config.trainer.n_gpus_per_node)
         runner = TaskRunnerV1.__ray_actor_class__()
         start = Progress()

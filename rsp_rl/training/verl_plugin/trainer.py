@@ -21,10 +21,12 @@ from verl.workers.utils.padding import response_from_nested
 
 from rsp_rl.basics.errors import RunBrokenError, RunFolderError
 from rsp_rl.basics.files import write_whole
+from rsp_rl.console import events
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.runs.checkpoints import save_law
+from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
 from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
@@ -62,12 +64,36 @@ class SoftPromptTrainer(PPOTrainerSync):
             **_numbered("agent loop worker", agent_loop_manager.agent_loop_workers),
             **_numbered("reward worker", self.reward_loop_manager.reward_loop_workers),
         }
+        events.tell("steps", total=self.total_training_steps, done=self.global_steps)
         super().fit(agent_loop_manager)
+
+    def _validate(self) -> dict[str, float]:
+        metrics = super()._validate()
+        events.tell("validation", step=self.global_steps, accuracy=held_out_accuracy(metrics))
+        return metrics
+
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        super()._compute_metrics(batch, metrics, *args, **kwargs)
+        shown = {
+            "reward": REWARD,
+            "tokens": RESPONSE_LENGTH,
+            "gap": GAP_MEAN,
+            "seconds": STEP_SECONDS,
+        }
+        numbers = {field: float(metrics[name]) for field, name in shown.items()}
+        events.tell("step", step=self.global_steps, **numbers)
 
     def _enter(self, phase: str) -> None:
         self.progress.enter(f"{phase} of step {self.global_steps}")
 
+    def _init_resource_pool_mgr(self) -> None:
+        events.tell("stage", name="actor: processes, model, FSDP")
+        super()._init_resource_pool_mgr()
+
     def on_init_end(self) -> None:
+        events.tell("stage", name="first weight sync")
         self._enter("the first weight sync")
         super().on_init_end()
 
@@ -207,6 +233,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             trainer.max_actor_ckpt_to_keep = keep
             self.checkpoint_callback = on_saved
         prune(checkpoints, keep)
+        events.tell("checkpoint", step=self.global_steps, path=str(checkpoints / name))
         on_saved.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(checkpoints / name)
         )

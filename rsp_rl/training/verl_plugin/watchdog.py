@@ -20,6 +20,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
 from rsp_rl.basics.errors import RunBrokenError
+from rsp_rl.console import events
 
 POLL_S = 1.0
 
@@ -43,6 +44,7 @@ class Progress:
     def enter(self, phase: str) -> None:
         """Begin the next phase."""
         self._phase = (phase, time.monotonic())
+        events.tell("phase", name=phase)
 
     @property
     def phase(self) -> str:

@@ -1,0 +1,178 @@
+"""Runs a training in a process of its own and shows it.
+
+The child's output comes through pipes. Until it says `begin` everything is passed on as it is:
+Hydra's own answers, errors before the start, the whole stream of `console=full`. From then on the
+screen shows events alone, and all lines go to files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+
+from rsp_rl.console.events import VARIABLE, read
+from rsp_rl.console.log_files import DRIVER, LogFiles, whose
+from rsp_rl.console.training import TrainingView
+
+#: A line that is longer comes in pieces, lest one without an end fills the memory.
+_LONGEST_LINE = 1 << 20
+
+#: For how long no line comes before the child is asked whether it has ended.
+_QUIET_S = 0.3
+
+_PDEATHSIG = 1  # prctl's option, see prctl(2)
+
+#: Process ids in what Ray says of a death, or of where an error was raised.
+_PID = re.compile(r"\bpid[:=] ?(\d+)")
+
+
+def supervise(command: Sequence[str]) -> int:
+    """Run a training to its end.
+
+    Args:
+        command: What to start; it tells events (`rsp_rl.console.events`).
+
+    Returns:
+        Its exit status; 128 and the signal's number if a signal ended it.
+    """
+    word = secrets.token_hex(8)
+    child = subprocess.Popen(
+        command,
+        env={**os.environ, VARIABLE: word},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_end_with_parent,
+    )
+    interrupted = _hand_signals_on(child)
+    shown = _Shown(word)
+    lines: queue.SimpleQueue[tuple[BinaryIO, bytes]] = queue.SimpleQueue()
+    for pipe, screen in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+        threading.Thread(target=_read_lines, args=(pipe, screen.buffer, lines), daemon=True).start()
+    try:
+        # Not to the pipes' end: what the child started may hold them longer than it lives.
+        status = None
+        while status is None:
+            status = child.poll()
+            _drain(lines, shown)
+    finally:
+        shown.close()
+    status = status if status >= 0 else 128 - status
+    if status:
+        shown.explain(status, interrupted=interrupted.is_set())
+    return status
+
+
+class _Shown:
+    """What became of the child's lines so far."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+        self._view = TrainingView(Console(file=sys.stdout))
+        self._logs: LogFiles | None = None
+        self._error: str | None = None
+
+    def line(self, screen: BinaryIO, raw: bytes) -> None:
+        text = raw.decode(errors="replace").rstrip("\r\n")
+        event = read(text, self._word)
+        if event is None:
+            if self._logs is None:
+                screen.write(raw)
+                screen.flush()
+            else:
+                self._logs.write(whose(text))
+            return
+        if event["kind"] == "begin":
+            self._logs = LogFiles(Path(event["logs"]))
+        elif event["kind"] == "error":
+            self._error = str(event.get("text"))
+            return
+        self._view.show(event)
+
+    def close(self) -> None:
+        self._view.close()
+        if self._logs is not None:
+            self._logs.close()
+
+    def explain(self, status: int, *, interrupted: bool) -> None:
+        """Why the run ended, and the last words of the process that died."""
+        if self._logs is None:  # everything is on the screen already
+            return
+        if interrupted:
+            _say("stopped; the same command goes on from the last checkpoint")
+            _say(f"logs of all processes: {self._logs.folder}")
+            return
+        last = self._logs.last_lines(DRIVER)
+        if status > 128:
+            cause = f"the run's own process was ended by {_signal_name(status - 128)}"
+        else:
+            cause = self._error or (last[-1] if last else f"exit status {status}")
+        _say(f"error: {cause}")
+        pids = _PID.findall("\n".join([self._error] if self._error else last))
+        named = (self._logs.with_pid(pid) for pid in dict.fromkeys(pids))
+        dead = [process for process in named if process] or [DRIVER]
+        if self._error and not pids:
+            dead = []  # a check that stopped the run: nobody died, and the error says it all
+        for process in dead:
+            _say(f"last lines of {process}, {self._logs.path(process)}:")
+            for text in self._logs.last_lines(process):
+                _say(f"  {text}")
+        _say(f"logs of all processes: {self._logs.folder}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _read_lines(
+    pipe: BinaryIO, screen: BinaryIO, lines: queue.SimpleQueue[tuple[BinaryIO, bytes]]
+) -> None:
+    while line := pipe.readline(_LONGEST_LINE):
+        lines.put((screen, line))
+
+
+def _drain(lines: queue.SimpleQueue[tuple[BinaryIO, bytes]], shown: _Shown) -> None:
+    """Show lines until none has come for a moment."""
+    with suppress(queue.Empty):
+        while True:
+            shown.line(*lines.get(timeout=_QUIET_S))
+
+
+def _hand_signals_on(child: subprocess.Popen) -> threading.Event:
+    """Let the child end as it sees fit, and its end be ours.
+
+    Ctrl-C in a terminal reaches both; other signals reach this process alone.
+
+    Returns:
+        Set once Ctrl-C came.
+    """
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: child.send_signal(number))
+    return interrupted
+
+
+def _end_with_parent() -> None:
+    """In the child: be killed when this process is; nobody would show it, or stop it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
