@@ -19,6 +19,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 #: Lines of each process that are kept to be shown if it dies.
 _LAST = 15
+_WIDEST = 300
 
 
 class Line(NamedTuple):
@@ -67,8 +68,8 @@ class LogFiles:
             self._files[line.process] = file
             self._last[line.process] = deque(maxlen=_LAST)
         file.write(line.text + "\n")
-        if line.text.strip():
-            self._last[line.process].append(line.text)
+        if shown := line.text.rpartition("\r")[2].strip():  # of a bar, where it stands
+            self._last[line.process].append(shown[:_WIDEST])
 
     def path(self, process: str) -> Path:
         """The file of a process."""

@@ -68,7 +68,7 @@ def supervise(command: Sequence[str]) -> int:
             status = child.poll()
             _drain(lines, shown)
     finally:
-        shown.close()
+        shown.close(finished=child.returncode == 0)
     status = status if status >= 0 else 128 - status
     if status:
         shown.explain(status, interrupted=interrupted.is_set())
@@ -101,8 +101,10 @@ class _Shown:
             return
         self._view.show(event)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool) -> None:
         self._view.close()
+        if finished:
+            self._view.finish()
         if self._logs is not None:
             self._logs.close()
 

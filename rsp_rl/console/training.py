@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 #: Steps whose median says how long the others will take.
 _RECENT = 20
@@ -21,8 +21,10 @@ _RECENT = 20
 
 def duration(seconds: float) -> str:
     """Seconds for a reader: `8.1 s`, `2 min 5 s`, `3 h 7 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
@@ -50,10 +52,11 @@ class TrainingView:
         self._warned: set[str] = set()
         self._seconds: deque[float] = deque(maxlen=_RECENT)
         self._total = 0
+        self._logs = ""
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=console,
             transient=True,
@@ -70,9 +73,16 @@ class TrainingView:
         except (TypeError, ValueError) as error:
             self._line(f"(an event could not be shown: {error})")
 
+    def finish(self) -> None:
+        """Say that the training has ended as it should."""
+        if self._seconds:
+            last = f"{duration(statistics.median(self._seconds))} a step"
+            self._line(f"trained   {self._total} steps, {last}; logs in {self._logs}")
+
     def close(self) -> None:
-        """Leave the screen as a file would be: no bar."""
-        self._progress.stop()
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._progress.stop()
 
     def _line(self, text: str, style: str | None = None) -> None:
         # soft_wrap: in a file, a line is a line however long.
@@ -83,9 +93,10 @@ class TrainingView:
             self._progress.update(self._bar, **changes)
 
     def _on_begin(self, logs: str) -> None:
-        if self._live:
+        if self._live and self._bar is None:
             self._bar = self._progress.add_task("start-up", total=None, numbers="")
             self._progress.start()
+        self._logs = logs
         self._end_stage()
         self._line(f"logs      {logs}, a file a process")
 
@@ -115,17 +126,18 @@ class TrainingView:
         self._draw(description=escape(name))
 
     def _on_step(self, step: int, reward: float, tokens: float, gap: float, seconds: float) -> None:
-        self._seconds.append(seconds)
-        left = (self._total - step) * statistics.median(self._seconds)
+        left = (self._total - step) * statistics.median([*self._seconds, seconds])
         numbers = (
             f"reward {reward:.3f}  tokens {tokens:.1f}  gap {gap:.1e}  {duration(seconds)} a step"
         )
         if step < self._total:
             numbers += f"  {duration(left)} left"
+        self._seconds.append(seconds)  # all of the event was in order
+        numbers = f"step {step:>{len(str(self._total))}}/{self._total}  {numbers}"
         if self._live:
             self._draw(completed=step, numbers=numbers)
         else:
-            self._line(f"step {step:>{len(str(self._total))}}/{self._total}  {numbers}")
+            self._line(numbers)
 
     def _on_validation(self, step: int, accuracy: float | None) -> None:
         value = "no accuracy" if accuracy is None else f"accuracy {accuracy:.3f}"
