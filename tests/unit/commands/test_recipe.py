@@ -51,6 +51,15 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_it_waits_for_no_library() -> None:
+    code = (
+        "import sys\nfrom rsp_rl.cli import main\nmain(['recipe', '--list'])\n"
+        "print(sorted({'torch', 'numpy', 'ray', 'omegaconf', 'matplotlib'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_copy_and_what_to_run_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
