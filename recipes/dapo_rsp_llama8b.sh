@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# DAPO + RSP on Llama-3.1-8B-Instruct, MATH levels 3 to 5: the settings of the Qwen run, the
-# prompts of Llama's own chat template with its date pinned.
+# DAPO + RSP on Llama-3.1-8B-Instruct, MATH levels 3 to 5: the settings of the Qwen run.
+# The prompts are of Llama's own chat template with its date pinned.
 #
 # Needs: 4 GPUs of 80 GB, 100 GB of host memory, 0.9 TB of disk (10 checkpoints of 90 GiB; see
 # KEEP_CHECKPOINTS), access to the model on the hub. Hours: not known. We have not run it on GPUs.
@@ -10,26 +10,14 @@
 #   DRY_RUN=1 bash recipes/dapo_rsp_llama8b.sh     settings, steps, memory, costs; needs no GPU
 #   bash recipes/dapo_rsp_llama8b.sh               train; again to resume
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Its own settings; lib/gpu.sh has the others, and a line here wins over its.
 MODEL=${MODEL:-meta-llama/Llama-3.1-8B-Instruct}
 RUN_DIR=${RUN_DIR:-runs/dapo_rsp_llama8b}
 TEMPLATE=${TEMPLATE:-llama-chat}
 DATA_DIR=${DATA_DIR:-runs/math35_llama}
-STEPS=${STEPS:-100}
-KEEP_CHECKPOINTS=${KEEP_CHECKPOINTS:-null}
-NNODES=${NNODES:-1}
-GPUS_PER_NODE=${GPUS_PER_NODE:-4}
-GPU_MEMORY_GB=${GPU_MEMORY_GB:-80}
-GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-0.5}
-MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}
-ROLLOUT_TP=${ROLLOUT_TP:-1}
-ULYSSES=${ULYSSES:-1}
-OFFLOAD=${OFFLOAD:-false}
-LOW_MEMORY=${LOW_MEMORY:-0}
-DRY_RUN=${DRY_RUN:-0}
 
-source recipes/lib/gpu.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/gpu.sh"
 launch dapo_rsp \
   trainer.experiment_name=dapo_rsp_llama8b \
   '+data.apply_chat_template_kwargs.date_string="26 Jul 2024"' \

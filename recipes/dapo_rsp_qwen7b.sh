@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# DAPO + RSP on Qwen2.5-Math-7B, MATH levels 3 to 5: the paper's main run (section 4.5, Table 12),
+# DAPO + RSP on Qwen2.5-Math-7B, MATH levels 3 to 5: the paper's main run (section 4.5, Table 12).
 # L = 20 soft prompt vectors before the end of the user's turn, a fresh draw for every rollout.
 #
 # Needs: 4 GPUs of 80 GB, 100 GB of host memory, 0.9 TB of disk (10 checkpoints of 85 GiB; see
@@ -11,26 +11,12 @@
 #   DRY_RUN=1 bash recipes/dapo_rsp_qwen7b.sh     settings, steps, memory, costs; needs no GPU
 #   bash recipes/dapo_rsp_qwen7b.sh               train; again to resume
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Its own settings; lib/gpu.sh has the others, and a line here wins over its.
 MODEL=${MODEL:-Qwen/Qwen2.5-Math-7B}
 RUN_DIR=${RUN_DIR:-runs/dapo_rsp_qwen7b}
-TEMPLATE=${TEMPLATE:-qwen-boxed}
-DATA_DIR=${DATA_DIR:-runs/math35}
-STEPS=${STEPS:-100}
-KEEP_CHECKPOINTS=${KEEP_CHECKPOINTS:-null}
-NNODES=${NNODES:-1}
-GPUS_PER_NODE=${GPUS_PER_NODE:-4}
-GPU_MEMORY_GB=${GPU_MEMORY_GB:-80}
-GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-0.5}
-MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}
-ROLLOUT_TP=${ROLLOUT_TP:-1}
-ULYSSES=${ULYSSES:-1}
-OFFLOAD=${OFFLOAD:-false}
-LOW_MEMORY=${LOW_MEMORY:-0}
-DRY_RUN=${DRY_RUN:-0}
 
-source recipes/lib/gpu.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/gpu.sh"
 launch dapo_rsp \
   trainer.experiment_name=dapo_rsp_qwen7b \
   "$@"

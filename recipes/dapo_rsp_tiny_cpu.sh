@@ -9,7 +9,7 @@
 #   RUN_DIR=runs/dapo_tiny_cpu bash recipes/dapo_rsp_tiny_cpu.sh rsp.length=0     plain DAPO
 #   RUN_DIR=/tmp/run STEPS=40 bash recipes/dapo_rsp_tiny_cpu.sh actor_rollout_ref.actor.optim.lr=2e-4
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
 
 RUN_DIR=${RUN_DIR:-runs/dapo_rsp_tiny_cpu}
 MODEL_DIR=${MODEL_DIR:-runs/tiny_model}
@@ -23,8 +23,7 @@ MINI_BATCH=${MINI_BATCH:-8}
 ROLLOUTS=${ROLLOUTS:-8}
 LR=${LR:-2e-4}
 
-bash scripts/setup.sh cpu
-python=${VENV:-.venv}/bin/python
+set_up cpu
 
 "$python" -m rsp_rl.tiny --output "$MODEL_DIR"
 "$python" -m rsp_rl.data.arithmetic --output "$DATA_DIR"

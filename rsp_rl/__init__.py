@@ -1,3 +1,3 @@
 """RL training of LLM reasoners with Random Soft Prompts (RSP), as an extension of verl."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

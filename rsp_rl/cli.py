@@ -30,6 +30,7 @@ COMMANDS = {
         "rsp_rl.commands.train_comparator",
         "train a soft prompt to compare random ones with",
     ),
+    "recipe": ("rsp_rl.commands.recipe", "the recipes: --list, or NAME --copy DIR"),
     "grade": ("rsp_rl.commands.grade", "grade a jsonl file of model outputs"),
 }
 

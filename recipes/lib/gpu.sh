@@ -1,12 +1,29 @@
-# What the GPU recipes share; sourced by them at the repository's root, their variables set.
+# What the GPU recipes share: their settings, and how they start. A recipe sets what is its own and
+# sources this, which sets the rest.
 #
 #   launch CONFIG [overrides]   set up, make the data, train, report; with DRY_RUN=1 only say what
 #                               it would be (settings, steps, memory, RSP's costs), without a GPU
+source "$(dirname "${BASH_SOURCE[0]}")/start.sh"
+
+TEMPLATE=${TEMPLATE:-qwen-boxed}
+DATA_DIR=${DATA_DIR:-runs/math35}
+STEPS=${STEPS:-100}
+KEEP_CHECKPOINTS=${KEEP_CHECKPOINTS:-null}
+NNODES=${NNODES:-1}
+GPUS_PER_NODE=${GPUS_PER_NODE:-4}
+GPU_MEMORY_GB=${GPU_MEMORY_GB:-80}
+GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-0.5}
+MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}
+ROLLOUT_TP=${ROLLOUT_TP:-1}
+ULYSSES=${ULYSSES:-1}
+OFFLOAD=${OFFLOAD:-false}
+LOW_MEMORY=${LOW_MEMORY:-0}
+DRY_RUN=${DRY_RUN:-0}
 
 launch() {
   local config=$1
   shift
-  local python=${VENV:-.venv}/bin/python groups=(+machine=gpu)
+  local groups=(+machine=gpu)
   [[ $LOW_MEMORY == 1 ]] && groups+=(+memory=low)
   local overrides=(
     "${groups[@]}"
@@ -27,14 +44,14 @@ launch() {
     "$@"
   )
   if [[ $DRY_RUN == 1 ]]; then
-    [[ -x $python ]] || bash scripts/setup.sh
+    [[ -x $python ]] || set_up
     "$python" -m rsp_rl.training.dry_run --config-name "$config" --gpu-memory-gb "$GPU_MEMORY_GB" \
       "${overrides[@]}"
     return
   fi
-  bash scripts/setup.sh gpu
+  set_up gpu
   if [[ ! -f $DATA_DIR/train.parquet ]]; then
-    "$python" scripts/prepare_data.py --output "$DATA_DIR" --template "$TEMPLATE"
+    "$python" -m rsp_rl.data.prepare --output "$DATA_DIR" --template "$TEMPLATE"
   fi
   "$python" -m rsp_rl.cli train --config-name "$config" "${overrides[@]}"
   "$python" -m rsp_rl.cli report "$RUN_DIR"

@@ -5,7 +5,7 @@ from a local file of MATH problems. What MATH-500 holds too, exactly or nearly, 
 `rsp_rl.data.near_duplicates`), so that evaluation stays held out. Prompts are chat messages whose
 rendering is the evaluation's template, token for token.
 
-``scripts/prepare_data.py`` is the command line.
+``python -m rsp_rl.data.prepare`` is the command line.
 """
 
 from __future__ import annotations

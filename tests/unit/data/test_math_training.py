@@ -1,7 +1,6 @@
 """The training set of the real recipes: what stays out, prompts as in evaluation, clear errors."""
 
 import json
-import runpy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data import prepare
 from rsp_rl.data.benchmarks import Problem, load_benchmark
 from rsp_rl.data.math_training import (
     LOCAL_FILE,
@@ -28,7 +28,7 @@ from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.data.templates import ChatTemplate, get_template
 from rsp_rl.placement.chat import place_in_chat
 from tests.unit import templates
-from tests.unit.benchmark_files import REAL_FILES, REPO
+from tests.unit.benchmark_files import REAL_FILES
 
 needs_real_files = pytest.mark.skipif(
     not (REAL_FILES / LOCAL_FILE).is_file(),
@@ -242,16 +242,11 @@ def test_written_files_are_ones_that_training_takes(tmp_path: Path) -> None:
     }
 
 
-def _run_script(*arguments: str) -> int:
-    script = runpy.run_path(str(REPO / "scripts" / "prepare_data.py"))
-    return script["main"](arguments)
-
-
 @needs_real_files
 def test_the_real_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "math35"
     arguments = ("--data-dir", str(REAL_FILES), "--validation-size", "100")
-    assert _run_script("--output", str(output), *arguments) == 0
+    assert prepare.main(["--output", str(output), *arguments]) == 0
     counts = json.loads((output / "counts.json").read_text())
     assert counts == {
         "template": "qwen-boxed",
@@ -291,10 +286,10 @@ def _question(row: dict) -> str:
         (("--data-dir", "/nowhere"), "cannot be read"),
     ],
 )
-def test_the_script_ends_with_one_line(
+def test_the_command_ends_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], cause: str
 ) -> None:
-    assert _run_script("--output", str(tmp_path / "out"), *arguments) == 1
+    assert prepare.main(["--output", str(tmp_path / "out"), *arguments]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert cause in line
     assert not (tmp_path / "out").exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
+from rsp_rl.runs import jobs
 from rsp_rl.runs.jobs import (
-    REPOSITORY,
     JobError,
     build_parser,
     exit_code,
@@ -18,6 +18,7 @@ from rsp_rl.runs.jobs import (
     should_retry,
 )
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 RECIPE = "recipes/dapo_rsp_qwen7b.sh"
 
 
@@ -39,6 +40,19 @@ def test_every_recipe_has_settings_to_forward(recipe: str, monkeypatch: pytest.M
     for name in ("RUN_DIR", "DATA_DIR", "STEPS"):
         monkeypatch.setenv(name, "1")
     assert set(recipe_settings(REPOSITORY / "recipes" / recipe)) >= {"RUN_DIR", "DATA_DIR", "STEPS"}
+
+
+def test_settings_that_the_gpu_recipes_share_are_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their defaults stand in the script that the recipe sources."""
+    shared = {
+        *("TEMPLATE", "DATA_DIR", "STEPS", "KEEP_CHECKPOINTS", "NNODES", "GPUS_PER_NODE"),
+        *("GPU_MEMORY_GB", "GPU_MEMORY_UTILIZATION", "MAX_TOKENS_PER_GPU", "ROLLOUT_TP", "ULYSSES"),
+        *("OFFLOAD", "LOW_MEMORY", "DRY_RUN"),
+    }
+    for name in {"MODEL", "RUN_DIR", *shared}:
+        monkeypatch.setenv(name, f"/{name}")
+    expected = {name: f"/{name}" for name in {"MODEL", "RUN_DIR", *shared}}
+    assert recipe_settings(REPOSITORY / RECIPE) == expected
 
 
 def test_an_uploaded_recipe_brings_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +81,23 @@ def test_only_files_of_the_repository_are_uploaded(tmp_path: Path) -> None:
     script.write_text("echo")
     with pytest.raises(JobError, match=r"mine\.sh is not in"):
         job_request(str(script), [], upload=True)
+
+
+def test_a_copied_recipe_runs_from_a_wheel_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "CHECKOUT", None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEPS", "3")
+    Path("mine.sh").write_text("STEPS=${STEPS:-100}\n")
+    request = job_request("mine.sh", ["a=b"], upload=False)
+    words = shlex.split(request["entrypoint"])
+    assert words == ["cd", str(tmp_path), "&&", "bash", str(tmp_path / "mine.sh"), "a=b"]
+    assert request["runtime_env"] == {"env_vars": {"STEPS": "3"}}
+    with pytest.raises(JobError, match=r"no recipe recipes/a\.sh here; `rsp-rl recipe NAME --copy"):
+        job_request("recipes/a.sh", [], upload=False)
+    with pytest.raises(JobError, match="installed from a wheel; install it on the cluster"):
+        job_request("mine.sh", [], upload=True)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rsp_rl.runs.recipes import setting_names
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 SCRIPTS = REPOSITORY / "scripts"
 START = SCRIPTS / "start_ray_cluster.sh"
@@ -173,8 +175,7 @@ def test_rayjob_manifest() -> None:
         assert {volume["name"] for volume in pod["volumes"]} == set(mounted)
     assert len({container["image"] for container in containers}) == 1
     variables = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
-    settings = re.findall(r"^([A-Z_]+)=\$\{", (REPOSITORY / recipe).read_text(), re.MULTILINE)
-    assert set(variables) <= set(settings)
+    assert set(variables) <= set(setting_names(REPOSITORY / recipe))
     assert all(isinstance(value, str) for value in variables.values())
     assert int(variables["NNODES"]) == workers["replicas"]
     assert variables["GPUS_PER_NODE"] == containers[1]["resources"]["limits"]["nvidia.com/gpu"]

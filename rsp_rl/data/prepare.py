@@ -1,8 +1,8 @@
 r"""Make the training and validation sets of the real recipes (the recipes call this themselves).
 
-    python scripts/prepare_data.py --output runs/math35
-    python scripts/prepare_data.py --output runs/math35 --data-dir FOLDER   # no hub
-    python scripts/prepare_data.py --output runs/math35_llama --template llama-chat
+    python -m rsp_rl.data.prepare --output runs/math35
+    python -m rsp_rl.data.prepare --output runs/math35 --data-dir FOLDER   # no hub
+    python -m rsp_rl.data.prepare --output runs/math35_llama --template llama-chat
 
 `FOLDER` (or the environment variable RSP_RL_DATA_DIR) holds `math_train/train.json` and
 `math500/test.jsonl`; without it SimpleRL-Zoo's MATH levels 3 to 5 and MATH-500 come from the hub.
@@ -33,7 +33,8 @@ HELD_OUT = "math500"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a known error ends with one line and exit status 1."""
     parser = argparse.ArgumentParser(
-        description="Write train.parquet and validation.parquet for the recipes."
+        prog="python -m rsp_rl.data.prepare",
+        description="Write train.parquet and validation.parquet for the recipes.",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     parser.add_argument("--data-dir", type=Path, help=f"local files; default ${DATA_DIR_VARIABLE}")
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"prepare_data: {text}", file=sys.stderr)
+    print(f"prepare: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":
