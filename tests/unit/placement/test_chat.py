@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import PlacementError
@@ -242,6 +242,7 @@ def test_infix_in_every_family(family: str) -> None:
 
 @pytest.mark.parametrize("family", BYTE_LEVEL)
 @given(content=USER_TEXT, closing=st.sampled_from(["", INSTRUCTION, f"\n{INSTRUCTION}", "\n \n"]))
+@example(content=INSTRUCTION, closing="\n \n")
 @settings(max_examples=60, deadline=None)
 def test_infix_adds_its_description_and_nothing_else(
     family: str, content: str, closing: str
@@ -253,7 +254,7 @@ def test_infix_adds_its_description_and_nothing_else(
     assert before.endswith(f"\n{DESCRIPTION}")
     plain = tokenizer.decode(plain_ids(tokenizer, messages), skip_special_tokens=False)
     shortened = before.removesuffix(f"\n{DESCRIPTION}")
-    if (content + closing).removesuffix(INSTRUCTION).strip():
+    if (content + closing).strip().removesuffix(INSTRUCTION).strip():
         assert shortened + after == plain
     else:  # a template may strip the description's own line break
         assert (shortened + after).split() == plain.split()
