@@ -26,13 +26,12 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
-from rsp_rl.analysis.conditions import FOLDERS_HELP, Condition, open_conditions, position_name
+from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.analysis.options import (
+    FOLDERS_HELP,
     ModelOptions,
     add_analysis,
     add_model_options,
-    check_samples,
-    chosen_benchmarks,
     model_options,
 )
 from rsp_rl.analysis.outputs import write_analysis
@@ -40,7 +39,7 @@ from rsp_rl.analysis.spans import BOX, question_positions, reasoning_length
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import write_json
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.attention import AttentionRecorder, LayerMass
@@ -147,18 +146,16 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
         BoundError: If the bound was exceeded anywhere; the files are written all the same.
     """
     from rsp_rl.analysis.attention import MEASURED, check_rotary
-    from rsp_rl.analysis.teacher_forcing import ForcedModel
     from rsp_rl.models.folder import check_model, resolve_model_folder
 
     options = options or ModelOptions()
     (condition,) = open_conditions(folders, position_name)
     if not condition.protocol.rsp.enabled:
         raise ConfigError(f"{condition.root} has no soft prompts whose attention could be measured")
-    benchmarks = chosen_benchmarks(options.benchmarks, condition.benchmarks)
-    check_samples(options.samples, [condition], benchmarks)
+    benchmarks = options.chosen([condition])
     # Before transformers refuses the attention of a model that has none of the kind.
     check_rotary(check_model(resolve_model_folder(options.model or condition.manifest["model"])))
-    model = ForcedModel(condition, model=options.model, dtype=options.dtype, attention=MEASURED)
+    model = options.load(condition, attention=MEASURED)
     maps = {
         name: measure(model, condition, name, options.problems, options.samples)
         for name in benchmarks
@@ -276,7 +273,7 @@ def to_markdown(maps: dict[str, Heatmaps]) -> str:
     kinds = [f"mass per {kind.replace('_', ' ')} token (%)" for kind in KINDS]
     head = [*kinds, "answers", "too short", "checked", "above the bound", "worst slack"]
     lines = ["# Attention on the soft prompt and on the question, and Theorem 1's bound", ""]
-    lines += [markdown_row(["benchmark", *head]), markdown_row(["---", *("--:" for _ in head)])]
+    lines += markdown_head(["benchmark", *head])
     for benchmark, found in maps.items():
         bound = found.bound
         cells = [f"{100 * found.mean[k].mean():.4f}" for k in range(len(KINDS))]
