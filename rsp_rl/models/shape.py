@@ -10,6 +10,9 @@ from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
 
+#: Bytes of a bf16 number: what models compute in, and what keys and values are kept in.
+BF16_BYTES = 2
+
 #: Shapes (`config.json`) of the recipes' models, so that a dry run needs no network.
 KNOWN_SHAPES: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-Math-7B": {
@@ -140,7 +143,7 @@ class ModelShape:
     @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token in all layers, bf16."""
-        return 2 * self.layers * self.kv_size * 2
+        return 2 * self.layers * self.kv_size * BF16_BYTES
 
 
 def model_shape(path: str) -> ModelShape:
