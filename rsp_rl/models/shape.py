@@ -1,4 +1,4 @@
-"""Shapes of a model from its `config.json`, without weights."""
+"""Shapes of a model from its `config.json`, without weights, and how large it is by them."""
 
 from __future__ import annotations
 
