@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
+from rsp_rl.analysis.bound_check import BoundCheck, BoundError
 from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.analysis.options import (
     FOLDERS_HELP,
@@ -42,54 +43,13 @@ from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 
 if TYPE_CHECKING:
-    from rsp_rl.analysis.attention import AttentionRecorder, LayerMass
+    from rsp_rl.analysis.attention import AttentionRecorder
     from rsp_rl.analysis.teacher_forcing import ForcedModel, Trajectory
 
 BINS = 5
 _LAST_LAYERS = 2
-_TOLERANCE = 1e-9
-"""Of the comparison with the bound: rounding of float64."""
 
 KINDS = ("soft_prompt", "question")
-
-
-class BoundError(RunFolderError):
-    """Theorem 1's bound was exceeded, which cannot be where attention was measured rightly."""
-
-
-@dataclass
-class BoundCheck:
-    """Theorem 1 on everything that was measured.
-
-    Attributes:
-        checked: Layers x heads x queries.
-        violations: Of these, how many exceed the bound.
-        worst_slack: The least bound less mass.
-        worst_at: Problem, sample, layer, head and position of it.
-    """
-
-    checked: int = 0
-    violations: int = 0
-    worst_slack: float = np.inf
-    worst_at: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, layer: int, mass: LayerMass, first_query: int, where: dict[str, Any]) -> None:
-        """Check a layer of one answer.
-
-        Args:
-            layer: Its number.
-            mass: What was measured.
-            first_query: Position of the first measured query.
-            where: Problem and sample.
-        """
-        slack_HQ = (mass.bound - mass.soft_prompt).numpy()
-        self.checked += slack_HQ.size
-        self.violations += int((slack_HQ < -_TOLERANCE).sum())
-        head, query = np.unravel_index(slack_HQ.argmin(), slack_HQ.shape)
-        if slack_HQ[head, query] < self.worst_slack:
-            self.worst_slack = float(slack_HQ[head, query])
-            position = first_query + int(query)
-            self.worst_at = {**where, "layer": layer, "head": int(head), "position": position}
 
 
 @dataclass(frozen=True)
