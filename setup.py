@@ -22,9 +22,10 @@ setup(
     include_package_data=False,  # not whatever lies there: what is named here
     package_data={
         "rsp_rl": ["py.typed"],
-        "rsp_rl.analysis": ["*.html"],
-        "rsp_rl.evaluation": ["page.*"],
-        "rsp_rl.reproduce": ["*.html"],
+        "rsp_rl.analysis": ["*.html", "*.css"],
+        "rsp_rl.display": ["*.html", "*.css"],
+        "rsp_rl.evaluation": ["*.html", "*.js"],
+        "rsp_rl.reproduce": ["*.css"],
         "rsp_rl._files.configs": ["**/*.yaml"],
         "rsp_rl._files.eval.protocols": ["*.yaml"],
         "rsp_rl._files.recipes": ["**/*.sh"],

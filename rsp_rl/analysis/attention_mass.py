@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +25,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
-from rsp_rl.analysis.conditions import FOLDERS_HELP, Condition, open_conditions, position_name
+from rsp_rl.analysis.bound_check import BoundCheck, BoundError
+from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.analysis.options import (
+    FOLDERS_HELP,
     ModelOptions,
     add_analysis,
     add_model_options,
-    check_samples,
-    chosen_benchmarks,
     model_options,
 )
 from rsp_rl.analysis.outputs import write_analysis
@@ -40,57 +40,16 @@ from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import write_json
 from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 
 if TYPE_CHECKING:
-    from rsp_rl.analysis.attention import AttentionRecorder, LayerMass
+    from rsp_rl.analysis.attention import AttentionRecorder
     from rsp_rl.analysis.teacher_forcing import ForcedModel, Trajectory
 
 BINS = 5
 _LAST_LAYERS = 2
-_TOLERANCE = 1e-9
-"""Of the comparison with the bound: rounding of float64."""
 
 KINDS = ("soft_prompt", "question")
-
-
-class BoundError(RunFolderError):
-    """Theorem 1's bound was exceeded, which cannot be where attention was measured rightly."""
-
-
-@dataclass
-class BoundCheck:
-    """Theorem 1 on everything that was measured.
-
-    Attributes:
-        checked: Layers x heads x queries.
-        violations: Of these, how many exceed the bound.
-        worst_slack: The least bound less mass.
-        worst_at: Problem, sample, layer, head and position of it.
-    """
-
-    checked: int = 0
-    violations: int = 0
-    worst_slack: float = np.inf
-    worst_at: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, layer: int, mass: LayerMass, first_query: int, where: dict[str, Any]) -> None:
-        """Check a layer of one answer.
-
-        Args:
-            layer: Its number.
-            mass: What was measured.
-            first_query: Position of the first measured query.
-            where: Problem and sample.
-        """
-        slack_HQ = (mass.bound - mass.soft_prompt).numpy()
-        self.checked += slack_HQ.size
-        self.violations += int((slack_HQ < -_TOLERANCE).sum())
-        head, query = np.unravel_index(slack_HQ.argmin(), slack_HQ.shape)
-        if slack_HQ[head, query] < self.worst_slack:
-            self.worst_slack = float(slack_HQ[head, query])
-            position = first_query + int(query)
-            self.worst_at = {**where, "layer": layer, "head": int(head), "position": position}
 
 
 @dataclass(frozen=True)
@@ -147,18 +106,16 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
         BoundError: If the bound was exceeded anywhere; the files are written all the same.
     """
     from rsp_rl.analysis.attention import MEASURED, check_rotary
-    from rsp_rl.analysis.teacher_forcing import ForcedModel
     from rsp_rl.models.folder import check_model, resolve_model_folder
 
     options = options or ModelOptions()
     (condition,) = open_conditions(folders, position_name)
     if not condition.protocol.rsp.enabled:
         raise ConfigError(f"{condition.root} has no soft prompts whose attention could be measured")
-    benchmarks = chosen_benchmarks(options.benchmarks, condition.benchmarks)
-    check_samples(options.samples, [condition], benchmarks)
+    benchmarks = options.chosen([condition])
     # Before transformers refuses the attention of a model that has none of the kind.
     check_rotary(check_model(resolve_model_folder(options.model or condition.manifest["model"])))
-    model = ForcedModel(condition, model=options.model, dtype=options.dtype, attention=MEASURED)
+    model = options.load(condition, attention=MEASURED)
     maps = {
         name: measure(model, condition, name, options.problems, options.samples)
         for name in benchmarks
@@ -276,7 +233,7 @@ def to_markdown(maps: dict[str, Heatmaps]) -> str:
     kinds = [f"mass per {kind.replace('_', ' ')} token (%)" for kind in KINDS]
     head = [*kinds, "answers", "too short", "checked", "above the bound", "worst slack"]
     lines = ["# Attention on the soft prompt and on the question, and Theorem 1's bound", ""]
-    lines += [markdown_row(["benchmark", *head]), markdown_row(["---", *("--:" for _ in head)])]
+    lines += markdown_head(["benchmark", *head])
     for benchmark, found in maps.items():
         bound = found.bound
         cells = [f"{100 * found.mean[k].mean():.4f}" for k in range(len(KINDS))]

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if a benchmark failed; the others are written all the same.
     """
-    # Imported here: `rsp-rl --help` need not wait for transformers.
+    # Imported here: `rsp-rl analyze --help` need not wait for transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
     from rsp_rl.evaluation.outputs import outcome_line, write_outputs
     from rsp_rl.evaluation.runner import check_comparator, evaluate

@@ -20,11 +20,6 @@ from rsp_rl.evaluation.reading import (
 
 BASELINE = "baseline"
 
-FOLDERS_HELP = (
-    "[NAME=]DIR: folder that `rsp-rl generate`, `rsp-rl eval` or `rsp-rl analyze evaluate` wrote, "
-    "or one step_N of it"
-)
-
 
 @dataclass(frozen=True)
 class Condition:

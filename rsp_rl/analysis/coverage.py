@@ -12,7 +12,6 @@ import html
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from string import Template
 
@@ -20,17 +19,17 @@ from matplotlib.figure import Figure
 
 from rsp_rl.analysis.conditions import (
     BASELINE,
-    FOLDERS_HELP,
     Condition,
     check_names,
     open_conditions,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.options import FOLDERS_HELP, add_analysis
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.files import write_whole
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.pages import asset, page
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.reading import AskedProblem
 from rsp_rl.evaluation.viewer_data import shown_sample
@@ -146,8 +145,7 @@ def _labels(first: str, second: str) -> list[str]:
 def to_markdown(problems: Sequence[ProblemCoverage], first: str, second: str) -> str:
     """The counts by benchmark."""
     head = [*_labels(first, second), "problems"]
-    lines = [f"# Problems solved by {first} and {second}", "", markdown_row(["benchmark", *head])]
-    lines.append(markdown_row(["---", *("--:" for _ in head)]))
+    lines = [f"# Problems solved by {first} and {second}", "", *markdown_head(["benchmark", *head])]
     for benchmark, outcomes in count(problems).items():
         numbers = [*outcomes.values(), sum(outcomes.values())]
         lines.append(markdown_row([benchmark, *map(str, numbers)]))
@@ -185,7 +183,7 @@ def draw(problems: Sequence[ProblemCoverage], first: str, second: str) -> Figure
     axis.grid(visible=False)
     axis.set_xlim(0, 100)
     axis.set_xlabel("share of problems (%)")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figures.legend_below(figure, axis, 4)
     return figure
 
 
@@ -201,16 +199,13 @@ def to_html(problems: Sequence[ProblemCoverage], first: str, second: str) -> str
         for b, outcomes in counted.items()
     )
     differing = [p for o in ("only second", "only first") for p in problems if p.outcome == o]
-    return Template(_asset("rsp_rl.analysis", "coverage.html")).substitute(
-        title=html.escape(f"{first} and {second}: problems that only one of them solves"),
-        style=_asset("rsp_rl.evaluation", "page.css"),
+    title = f"{first} and {second}: problems that only one of them solves"
+    body = Template(asset("rsp_rl.analysis", "coverage.html")).substitute(
+        title=html.escape(title),
         table=f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>",
         problems="\n".join(_entry(problem, first, second) for problem in differing),
     )
-
-
-def _asset(package: str, name: str) -> str:
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    return page(title, body, style=asset("rsp_rl.analysis", "coverage.css"))
 
 
 def _entry(problem: ProblemCoverage, first: str, second: str) -> str:

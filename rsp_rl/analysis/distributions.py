@@ -23,20 +23,12 @@ import torch
 from matplotlib.figure import Figure
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
-from rsp_rl.analysis.conditions import (
-    FOLDERS_HELP,
-    Condition,
-    check_names,
-    open_conditions,
-    position_name,
-    shared_benchmarks,
-)
+from rsp_rl.analysis.conditions import Condition, check_names, open_conditions, position_name
 from rsp_rl.analysis.options import (
     ModelOptions,
     add_analysis,
+    add_folders,
     add_model_options,
-    check_samples,
-    chosen_benchmarks,
     model_options,
 )
 from rsp_rl.analysis.outputs import write_analysis
@@ -45,7 +37,7 @@ from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import write_json
 from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.teacher_forcing import ForcedModel
@@ -94,7 +86,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="entropy, top-1, varentropy along the answer (Figures 3 and 6, Table 9)",
         description=__doc__,
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+    add_folders(parser)
     parser.add_argument("--bins", type=count, default=BINS, help="positions shown (%(default)s)")
     add_model_options(parser, Path("analysis/distributions"))
 
@@ -120,18 +112,14 @@ def analyse(
         ConfigError: If the model cannot be used.
         RunFolderError: If the folders cannot be compared or hold other answers than the model's.
     """
-    from rsp_rl.analysis.teacher_forcing import ForcedModel
-
     options = options or ModelOptions()
     conditions = open_conditions(folders, position_name)
     check_names(conditions)
     sampling = ("samples", "temperature", "top_p", "top_k")
-    finished = shared_benchmarks(conditions, may_differ=sampling)
-    benchmarks = chosen_benchmarks(options.benchmarks, finished)
-    check_samples(options.samples, conditions, benchmarks)
+    benchmarks = options.chosen(conditions, may_differ=sampling)
     profiles: dict[str, dict[str, Profile]] = {name: {} for name in benchmarks}
     for condition in conditions:
-        model = ForcedModel(condition, model=options.model, dtype=options.dtype)
+        model = options.load(condition)
         for benchmark in benchmarks:
             profiles[benchmark][condition.name] = profile(
                 model, condition, benchmark, bins, options.problems, options.samples
@@ -279,8 +267,7 @@ def to_markdown(profiles: dict[str, dict[str, Profile]]) -> str:
     head = ["condition", *(f"{m}, first 5%" for m in METRICS), *(f"{m}, overall" for m in METRICS)]
     lines = ["# Distributions along the answer (mean ± 1 standard error over problems)"]
     for benchmark, by_condition in profiles.items():
-        lines += ["", f"## {benchmark}", "", markdown_row([*head, "tokens"])]
-        lines.append(markdown_row(["---", *("--:" for _ in head)]))
+        lines += ["", f"## {benchmark}", "", *markdown_head([*head, "tokens"])]
         for name, p in by_condition.items():
             values = np.concatenate([p.first, p.overall], axis=1).T
             cells = [f"{mean:.4f} ± {sem:.4f}" for mean, sem in values]
@@ -299,7 +286,7 @@ def draw(profiles: dict[str, dict[str, Profile]]) -> Figure:
         for i, title in enumerate(_TITLES):
             axis = axes[row * len(METRICS) + i]
             for number, (name, p) in enumerate(by_condition.items()):
-                colour = figures.COLOURS[number % len(figures.COLOURS)]
+                colour = figures.colour(number)
                 mean, sem = p.curves[:, i]
                 there = ~np.isnan(mean)
                 positions = (100 * (np.arange(mean.size) + 0.5) / mean.size)[there]
@@ -311,6 +298,5 @@ def draw(profiles: dict[str, dict[str, Profile]]) -> Figure:
             axis.set_title(f"{benchmark}: {title}", fontsize=10)
             axis.set_xlim(0, 100)
             axis.set_xlabel("position in the answer (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figures.legend_below(figure, axes[0], 4)
     return figure

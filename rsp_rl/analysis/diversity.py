@@ -20,7 +20,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rsp_rl.analysis.conditions import (
-    FOLDERS_HELP,
     Condition,
     check_names,
     draw_name,
@@ -28,13 +27,13 @@ from rsp_rl.analysis.conditions import (
     shared_benchmarks,
 )
 from rsp_rl.analysis.embedders import DEFAULT, NGRAMS, Embedder, get_embedder
-from rsp_rl.analysis.options import add_analysis, chosen_benchmarks
+from rsp_rl.analysis.options import add_analysis, add_folders, chosen_benchmarks
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
 
 MEASURES = ("pairwise", "inter-cluster", "intra-cluster")
@@ -81,7 +80,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="semantic distances between a problem's answers (Table 4)",
         description=__doc__,
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+    add_folders(parser)
     parser.add_argument(
         "--embedder",
         default=DEFAULT,
@@ -232,8 +231,7 @@ def to_markdown(table: Table, embedder: str, clustering: Clustering) -> str:
         f"min_samples {clustering.min_samples}.",
     ]
     for benchmark, conditions in table.items():
-        lines += ["", f"## {benchmark}", "", markdown_row(["condition", *MEASURES])]
-        lines.append(markdown_row(["---", *("--:" for _ in MEASURES)]))
+        lines += ["", f"## {benchmark}", "", *markdown_head(["condition", *MEASURES])]
         for name, measured in conditions.items():
             cells = [f"{d.mean:.4f} [{d.low:.4f}, {d.high:.4f}]" for d in measured.values()]
             lines.append(markdown_row([name, *cells]))
@@ -266,13 +264,12 @@ def draw(table: Table) -> Figure:
                 values[:, 0],
                 width * 0.9,
                 yerr=np.abs(values[:, 1:].T - values[:, 0]),
-                color=figures.COLOURS[number % len(figures.COLOURS)],
+                color=figures.colour(number),
                 ecolor="#444",
                 label=name,
             )
         axis.set_xticks(range(len(MEASURES)), MEASURES)
         axis.set_title(benchmark, fontsize=10)
         axis.set_ylabel("cosine distance, 95% interval")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figures.legend_below(figure, axes[0], 2)
     return figure

@@ -23,26 +23,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from rsp_rl.analysis.conditions import (
-    FOLDERS_HELP,
-    check_names,
-    open_conditions,
-    position_name,
-    shared_benchmarks,
-)
+from rsp_rl.analysis.conditions import check_names, open_conditions, position_name
 from rsp_rl.analysis.options import (
     ModelOptions,
     add_analysis,
+    add_folders,
     add_model_options,
-    check_samples,
-    chosen_benchmarks,
     model_options,
 )
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.comparison import Estimate
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
 
@@ -95,7 +88,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="what soft prompts and temperatures do to the first token (Table 3)",
         description=__doc__,
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+    add_folders(parser)
     add_model_options(parser, Path("analysis/first_token"))
 
 
@@ -117,8 +110,6 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
         ConfigError: If the model cannot be used, or a folder has no soft prompts.
         RunFolderError: If the folders cannot be compared or were asked otherwise than now.
     """
-    from rsp_rl.analysis.teacher_forcing import ForcedModel
-
     options = options or ModelOptions()
     conditions = open_conditions(folders, position_name)
     check_names(conditions)
@@ -129,12 +120,10 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
                 "has, name that one alone"
             )
     answers = ("samples", "temperature", "top_p", "top_k", "max_tokens", "stop")
-    finished = shared_benchmarks(conditions, may_differ=answers)
-    benchmarks = chosen_benchmarks(options.benchmarks, finished)
-    check_samples(options.samples, conditions, benchmarks)
+    benchmarks = options.chosen(conditions, may_differ=answers)
     table: Table = {benchmark: {} for benchmark in benchmarks}
     for condition in conditions:
-        model = ForcedModel(condition, model=options.model, dtype=options.dtype)
+        model = options.load(condition)
         for benchmark in benchmarks:
             rows = measure(model, benchmark, condition.name, options.problems, options.samples)
             table[benchmark] |= estimates(rows)
@@ -255,8 +244,7 @@ def to_markdown(table: Table) -> str:
     """The paper's Table 3 for these folders."""
     lines = ["# The first token, against the baseline's"]
     for benchmark, rows in table.items():
-        lines += ["", f"## {benchmark}", "", markdown_row(["", *_TITLES])]
-        lines.append(markdown_row(["---", *("--:" for _ in METRICS)]))
+        lines += ["", f"## {benchmark}", "", *markdown_head(["", *_TITLES])]
         for name, row in rows.items():
             cells = [f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in row.values()]
             lines.append(markdown_row([name, *cells]))

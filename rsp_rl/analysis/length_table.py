@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from rsp_rl.analysis.conditions import (
-    FOLDERS_HELP,
     Condition,
     open_conditions,
     position_name,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.options import add_folders_analysis
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.comparison import Estimate, percent
 from rsp_rl.evaluation.reading import read_finished_samples
 
@@ -38,25 +37,20 @@ Choices = dict[str, "LengthChoice"]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze lengths`."""
-    parser = add_analysis(
+    add_folders_analysis(
         commands,
         "lengths",
-        run,
+        analyse,
         help="the best L by benchmark, chosen and reported on different problems (Table 7)",
         description=__doc__,
+        output=Path("analysis/lengths"),
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
-    parser.add_argument("--output", type=Path, default=Path("analysis/lengths"))
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write `lengths.md`, `lengths.csv` and `lengths.png`; print the table."""
-    analyse(args.folders, args.output)
-    return 0
 
 
 def analyse(folders: Sequence[str], output: Path) -> None:
-    """Write the files of `run`; as `length_choices` raises.
+    """Write `lengths.md`, `lengths.csv` and `lengths.png`; print the table.
+
+    Raises as `length_choices` does.
 
     Args:
         folders: `[NAME=]DIR` each.
@@ -117,8 +111,8 @@ def to_markdown(choices: Choices) -> str:
     lengths = list(next(iter(choices.values()))["choosing"])
     head = [*(f"L = {length}, choosing half" for length in lengths), "chosen L"]
     head += ["accuracy on the other half", "problems there"]
-    lines = ["# Accuracy by length of the soft prompt (%)", "", markdown_row(["benchmark", *head])]
-    lines.append(markdown_row(["---", *("--:" for _ in head)]))
+    lines = ["# Accuracy by length of the soft prompt (%)", ""]
+    lines += markdown_head(["benchmark", *head])
     for benchmark, choice in choices.items():
         accuracy = Estimate(choice["accuracy"], choice["accuracy_low"], choice["accuracy_high"])
         cells = [f"{100 * value:.2f}" for value in choice["choosing"].values()]
@@ -151,14 +145,13 @@ def draw(choices: Choices) -> Figure:
             axis.plot(
                 [int(length) for length in accuracy],
                 [100 * value for value in accuracy.values()],
-                color=figures.COLOURS[number],
-                marker=figures.MARKERS[number],
+                color=figures.colour(number),
+                marker=figures.marker(number),
                 label=label,
             )
         axis.axvline(choice["length"], color="#888888", linestyle=":")
         axis.set_xticks([int(length) for length in choice["choosing"]])
         axis.set_title(benchmark, fontsize=10)
         axis.set(xlabel="L (dotted: chosen)", ylabel="accuracy (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figures.legend_below(figure, axes[0], 2)
     return figure

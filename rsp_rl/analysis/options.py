@@ -1,19 +1,25 @@
-"""Options of the analyses that run a model."""
+"""The analyses' command lines: folders to read, and a model to run over their answers."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsp_rl.analysis.conditions import Condition, shared_benchmarks
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.record import DTYPES
 
 if TYPE_CHECKING:
-    from rsp_rl.analysis.conditions import Condition
+    from rsp_rl.analysis.teacher_forcing import ForcedModel
+
+FOLDERS_HELP = (
+    "[NAME=]DIR: folder that `rsp-rl generate`, `rsp-rl eval` or `rsp-rl analyze evaluate` wrote, "
+    "or one step_N of it"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,36 @@ class ModelOptions:
     benchmarks: Sequence[str] | None = None
     problems: int | None = None
     samples: int | None = None
+
+    def chosen(
+        self, conditions: Sequence[Condition], *, may_differ: Collection[str] = ()
+    ) -> list[str]:
+        """The benchmarks to run over.
+
+        Args:
+            conditions: One at least.
+            may_differ: See `shared_benchmarks`.
+
+        Raises:
+            ConfigError: If a benchmark is not finished in all conditions, or one has fewer answers
+                a problem, each with its seed and draw, than are wanted.
+            RunFolderError: If the conditions cannot be compared.
+        """
+        finished = shared_benchmarks(conditions, may_differ=may_differ)
+        chosen = chosen_benchmarks(self.benchmarks, finished)
+        _check_samples(self.samples, conditions, chosen)
+        return chosen
+
+    def load(self, condition: Condition, *, attention: str = "sdpa") -> ForcedModel:
+        """The model of a condition; as `ForcedModel` raises.
+
+        Args:
+            condition: Whose answers it is to read.
+            attention: transformers' name of an attention implementation.
+        """
+        from rsp_rl.analysis.teacher_forcing import ForcedModel
+
+        return ForcedModel(condition, model=self.model, dtype=self.dtype, attention=attention)
 
 
 def add_analysis(
@@ -54,6 +90,40 @@ def add_analysis(
     return parser
 
 
+def add_folders_analysis(
+    commands: argparse._SubParsersAction,
+    name: str,
+    analyse: Callable[[Sequence[str], Path], None],
+    *,
+    help: str,
+    description: str | None,
+    output: Path,
+) -> None:
+    """Register `analyze NAME DIR ...`, which does what its function does, and has no more options.
+
+    Args:
+        commands: Sub-commands of `analyze`.
+        name: Of the analysis.
+        analyse: Takes the folders and where to write.
+        help: Its line.
+        description: Its module's docstring.
+        output: Where to write by default.
+    """
+
+    def run(args: argparse.Namespace) -> int:
+        analyse(args.folders, args.output)
+        return 0
+
+    parser = add_analysis(commands, name, run, help=help, description=description)
+    add_folders(parser)
+    parser.add_argument("--output", type=Path, default=output)
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Which evaluations, one or several."""
+    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
+
+
 def add_model_options(parser: argparse.ArgumentParser, output: Path) -> None:
     """Which model, which of its answers, where to write."""
     parser.add_argument("--model", help="default: the one that answered, as how.json names it")
@@ -69,14 +139,9 @@ def model_options(args: argparse.Namespace) -> ModelOptions:
     return ModelOptions(args.model, args.dtype, args.benchmark, args.problems, args.samples)
 
 
-def check_samples(
+def _check_samples(
     wanted: int | None, conditions: Sequence[Condition], benchmarks: Sequence[str]
 ) -> None:
-    """Make sure that every problem has as many answers, each with its seed and draw, as wanted.
-
-    Raises:
-        ConfigError: Naming the folder that has fewer.
-    """
     for condition in conditions:
         for benchmark in benchmarks:
             there = condition.plan(benchmark).samples

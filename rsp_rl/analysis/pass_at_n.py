@@ -16,17 +16,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rsp_rl.analysis.conditions import (
-    FOLDERS_HELP,
     Condition,
     check_names,
     draw_name,
     open_conditions,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.options import add_folders_analysis
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.comparison import Cell, Estimate, percent
 from rsp_rl.evaluation.metrics import bootstrap_means, interval, pass_at_k
 
@@ -36,25 +35,20 @@ Curves = dict[str, dict[str, list[Cell]]]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze pass-at-n`."""
-    parser = add_analysis(
+    add_folders_analysis(
         commands,
         "pass-at-n",
-        run,
+        analyse,
         help="pass@N of several conditions (Figure 4)",
         description=__doc__,
+        output=Path("analysis/pass_at_n"),
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
-    parser.add_argument("--output", type=Path, default=Path("analysis/pass_at_n"))
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write `pass_at_n.csv`, `pass_at_n.md` and `pass_at_n.png`; print the table."""
-    analyse(args.folders, args.output)
-    return 0
 
 
 def analyse(folders: Sequence[str], output: Path) -> None:
-    """Write the files of `run`; as `pass_curves` raises.
+    """Write `pass_at_n.csv`, `pass_at_n.md` and `pass_at_n.png`; print the table.
+
+    Raises as `pass_curves` does.
 
     Args:
         folders: `[NAME=]DIR` each, the reference first.
@@ -128,8 +122,7 @@ def to_markdown(curves: Curves) -> str:
     for benchmark, by_condition in curves.items():
         shown = _shown(len(next(iter(by_condition.values()))))
         lines += ["", f"## {benchmark}", ""]
-        lines.append(markdown_row(["condition", *(f"N = {n}" for n in shown)]))
-        lines.append(markdown_row(["---", *("--:" for _ in shown)]))
+        lines += markdown_head(["condition", *(f"N = {n}" for n in shown)])
         first = next(iter(by_condition))
         for name, cells in by_condition.items():
             lines.append(markdown_row([name, *(percent(cells[n - 1].accuracy) for n in shown)]))
@@ -162,12 +155,9 @@ def draw(curves: Curves) -> Figure:
     for axis, (benchmark, by_condition) in zip(axes, curves.items(), strict=True):
         for number, (name, cells) in enumerate(by_condition.items()):
             points = {n: astuple(cell.accuracy) for n, cell in enumerate(cells, 1)}
-            colour = figures.COLOURS[number % len(figures.COLOURS)]
-            figures.curve(
-                axis, points, colour, figures.MARKERS[number % len(figures.MARKERS)], name
-            )
+            colour = figures.colour(number)
+            figures.curve(axis, points, colour, figures.marker(number), name)
         axis.set_title(benchmark, fontsize=10)
         axis.set(xlabel="N (samples)", ylabel="pass@N (%), 95% interval")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figures.legend_below(figure, axes[0], 2)
     return figure

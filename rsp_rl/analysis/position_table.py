@@ -19,17 +19,16 @@ from matplotlib.figure import Figure
 
 from rsp_rl.analysis.conditions import (
     BASELINE,
-    FOLDERS_HELP,
     Condition,
     open_conditions,
     position_name,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.options import add_folders_analysis
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.comparison import HEADLINE, Cell, estimate, percent
 
 MEAN = "mean"
@@ -43,25 +42,20 @@ Table = dict[str, dict[str, dict[str, Cell]]]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze positions`."""
-    parser = add_analysis(
+    add_folders_analysis(
         commands,
         "positions",
-        run,
+        analyse,
         help="accuracy by model, position and benchmark (Tables 2 and 6)",
         description=__doc__,
+        output=Path("analysis/positions"),
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
-    parser.add_argument("--output", type=Path, default=Path("analysis/positions"))
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write `positions.md`, `positions.csv` and `positions.png`; print the table."""
-    analyse(args.folders, args.output)
-    return 0
 
 
 def analyse(folders: Sequence[str], output: Path) -> None:
-    """Write the files of `run`; as `position_table` raises.
+    """Write `positions.md`, `positions.csv` and `positions.png`; print the table.
+
+    Raises as `position_table` does.
 
     Args:
         folders: `[NAME=]DIR` each.
@@ -159,8 +153,7 @@ def to_markdown(table: Table, title: str, row_name: str) -> str:
     lines = [f"# {title}"]
     for model, rows in table.items():
         benchmarks = list(rows[BASELINE])
-        lines += ["", f"## {model}", "", markdown_row([row_name, *benchmarks])]
-        lines.append(markdown_row(["---", *("--:" for _ in benchmarks)]))
+        lines += ["", f"## {model}", "", *markdown_head([row_name, *benchmarks])]
         for name, row in rows.items():
             lines.append(markdown_row([name, *(percent(row[b].accuracy) for b in benchmarks)]))
             if name != BASELINE:
@@ -211,8 +204,8 @@ def draw(table: Table) -> Figure:
                     [100 * (cell.value - cell.low) for cell in cells],
                     [100 * (cell.high - cell.value) for cell in cells],
                 ],
-                fmt=figures.MARKERS[number % len(figures.MARKERS)],
-                color=figures.COLOURS[number % len(figures.COLOURS)],
+                fmt=figures.marker(number),
+                color=figures.colour(number),
                 capsize=3,
                 label=name,
             )
@@ -220,6 +213,5 @@ def draw(table: Table) -> Figure:
         axis.set_xlim(-0.5, len(benchmarks) - 0.5)
         axis.set_title(model, fontsize=10)
         axis.set_ylabel("accuracy − baseline (points), 95% interval")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figures.legend_below(figure, axes[0], 4)
     return figure

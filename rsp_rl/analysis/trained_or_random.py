@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsp_rl.analysis.conditions import BASELINE, FOLDERS_HELP, open_conditions
-from rsp_rl.analysis.options import add_analysis
+from rsp_rl.analysis.conditions import BASELINE, open_conditions
+from rsp_rl.analysis.options import add_folders_analysis
 from rsp_rl.analysis.position_table import write_table
 from rsp_rl.evaluation.protocol import Protocol
 
@@ -21,25 +21,20 @@ RANDOM = "random"
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze trained-or-random`."""
-    parser = add_analysis(
+    add_folders_analysis(
         commands,
         "trained-or-random",
-        run,
+        analyse,
         help="accuracy by method: random, LTPO, TTSV, SoftCoT (Table 1)",
         description=__doc__,
+        output=Path("analysis/trained-or-random"),
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help=FOLDERS_HELP)
-    parser.add_argument("--output", type=Path, default=Path("analysis/trained-or-random"))
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write `trained_or_random.md`, `.csv` and `.png`; print the table."""
-    analyse(args.folders, args.output)
-    return 0
 
 
 def analyse(folders: Sequence[str], output: Path) -> None:
-    """Write the files of `run`; as `rsp_rl.analysis.position_table.position_table` raises.
+    """Write `trained_or_random.md`, `.csv` and `.png`; print the table.
+
+    Raises as `rsp_rl.analysis.position_table.position_table` does.
 
     Args:
         folders: `[NAME=]DIR` each.

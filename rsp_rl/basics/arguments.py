@@ -6,7 +6,11 @@ import argparse
 
 
 def count(text: str) -> int:
-    """A whole number above 0 from a command line."""
+    """A whole number above 0 from a command line.
+
+    Raises:
+        ArgumentTypeError: If the text is none.
+    """
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)

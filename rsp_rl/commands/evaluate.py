@@ -83,12 +83,16 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         Exit status: 1 if anything failed; what did not fail is written all the same.
+
+    Raises:
+        ConfigError: If nothing is named, or model, protocol or engine cannot be used.
+        RunFolderError: If a folder is not what the options take it for, or cannot be used.
     """
     if args.rescore:
         return _rescore(args.rescore)
     if not args.path:
         raise ConfigError("name a model, a checkpoint or a run folder; see rsp-rl eval --help")
-    # Imported here: `rsp-rl --help` need not wait for torch and transformers.
+    # Imported here: `rsp-rl eval --help` need not wait for torch and transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
     from rsp_rl.evaluation.outputs import outcome_line, write_outputs
     from rsp_rl.evaluation.protocol import load_protocol

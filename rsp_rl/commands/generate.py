@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if a benchmark failed; the others are written all the same.
     """
-    # Imported here: `rsp-rl --help` need not wait for torch and transformers.
+    # Imported here: `rsp-rl generate --help` need not wait for torch and transformers.
     from rsp_rl.evaluation.folder import EvaluationFolder
     from rsp_rl.evaluation.outputs import outcome_line, write_outputs
     from rsp_rl.evaluation.runner import evaluate

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 1 if a part failed; the others are on the page all the same.
     """
-    # Imported here: `rsp-rl --help` need not wait for transformers.
+    # Imported here: `rsp-rl reproduce --help` need not wait for transformers.
     from rsp_rl.basics.files import locked
     from rsp_rl.models.folder import resolve_model_folder
     from rsp_rl.reproduce.page import write_page

@@ -114,7 +114,7 @@ def _context(engine: HuggingFaceEngine) -> int | None:
 
 def train_ttsv(args: argparse.Namespace) -> int:
     """Train a prefix on a benchmark's questions."""
-    # Imported here: `rsp-rl --help` need not wait for transformers.
+    # Imported here: `rsp-rl train-comparator --help` need not wait for transformers.
     from rsp_rl.comparators.ttsv import train
     from rsp_rl.data.benchmarks import load_benchmark
     from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol, choose_problems

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rsp_rl.basics.errors import GenerationError, KnownError
 
 #: Seconds between two lines of a bar that is written to a file.
-_LINE_EVERY_S = 15.0
+_LINE_EVERY_S = 30.0
 
 #: Lines of a log that are shown when what wrote it has failed.
 _LAST = 15
@@ -78,7 +78,9 @@ def bar(
     options = {"desc": label or None, "unit": unit, "total": total, "disable": not show}
     if file.isatty():
         return tqdm(iterable, file=file, smoothing=0.1, **options)
+    # Nothing at all of what is done sooner.
     lines = {"mininterval": _LINE_EVERY_S, "maxinterval": 2 * _LINE_EVERY_S, "ncols": 79}
+    lines["delay"] = _LINE_EVERY_S
     return tqdm(iterable, file=_Lines(file), smoothing=0.1, **lines, **options)
 
 

@@ -239,13 +239,17 @@ class RspOptions:
         Args:
             step: Global step; validation draws ignore it, so that all validations of a run see
                 the same soft prompts.
-            prompt_index: Dataset index of the prompt as an integer (see `prompt_index_of`).
+            prompt_index: Dataset index of the prompt as an integer (see `rsp_rl.draws.seeds`).
             rollout: Number of the rollout among those of this prompt in this step.
             group_start: Number of the group's first rollout: what `shared` mode draws with.
             start: First soft prompt position in the prompt's tokens.
             dtype: Rollout dtype, as verl or vLLM write it.
             placeholder_id: Token id at the soft prompt positions.
             validation: Whether this is a validation rollout.
+
+        Raises:
+            ConfigError: If what `rsp-rl train` fills in is not set, or the dtype is unknown.
+            ValueError: If the rollout's place or the soft prompt's is out of range.
         """
         if self.mean is None or self.std is None:
             raise ConfigError(

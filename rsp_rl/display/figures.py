@@ -55,6 +55,27 @@ def mark_peak(axis: Axes, points: Mapping[int, Point], colour: str) -> None:
     )
 
 
+def colour(number: int) -> str:
+    """Colour of a figure's curve, by its number from 0; after the last they begin again."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """Marker of a figure's curve, likewise."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
+    """A legend of what one panel shows, as all do, under the figure."""
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+    )
+
+
 def save(figure: Figure, file: Path) -> None:
     """Write a PNG whole or not at all."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")

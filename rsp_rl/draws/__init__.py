@@ -1,1 +1,1 @@
-"""What is drawn: the record of a rollout's soft prompt, its seed, and the laws."""
+"""What is drawn: the record of a rollout's soft prompt, its seed, the laws, the table they read."""

@@ -154,6 +154,9 @@ def draw_soft_prompt(
 
     Returns:
         float32 [L, d] on the CPU.
+
+    Raises:
+        ValueError: If length, hidden size or standard deviation is out of its range.
     """
     if length < 0 or hidden_size < 1 or not std >= 0:
         raise ValueError(f"cannot draw length={length}, hidden_size={hidden_size}, std={std}")

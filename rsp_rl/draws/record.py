@@ -1,8 +1,8 @@
 """The record of a rollout's soft prompt: who draws what, with which seed, where it goes.
 
-Pure functions of their arguments: no process state, no global random state, no verl, no vLLM.
-Whoever holds a rollout's `SoftPromptRecord` re-derives its soft prompt bit for bit. The
-distributions are in `rsp_rl.draws.laws`.
+Whoever holds a rollout's `SoftPromptRecord` re-derives its soft prompt bit for bit, in any process:
+no global random state, no verl, no vLLM. The seed comes from `rsp_rl.draws.seeds`, distributions
+from `rsp_rl.draws.laws`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SoftPromptRecord:
     """All that is needed to re-derive one rollout's soft prompt H and to put it in place.
 
     Attributes:
-        seed: Rollout seed, an unsigned 64-bit integer (see `rollout_seed`).
+        seed: Rollout seed, an unsigned 64-bit integer (see `rsp_rl.draws.seeds`).
         start: Index in the unpadded token sequence of the first of the L soft prompt positions.
         length: L, the number of soft prompt vectors; 0 for a rollout without one.
         mean: mu_E of the pretrained embedding table (paper, Eq. 1).

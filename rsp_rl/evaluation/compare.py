@@ -8,7 +8,7 @@ from pathlib import Path
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import write_whole
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_row
+from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import Comparison, Estimate, Run, Table, compare, percent
 from rsp_rl.evaluation.folder import EvaluationFolder
@@ -122,7 +122,7 @@ def _table_lines(table: Table) -> list[str]:
     first, *others = table.cells
     head = [f"{name} (step {step})" for name, step in table.steps.items()]
     head += [f"{name} − {first}" for name in others]
-    lines = [markdown_row(["benchmark", *head]), markdown_row(["---", *("--:" for _ in head)])]
+    lines = markdown_head(["benchmark", *head])
     for benchmark in table.cells[first]:
         row = [cells[benchmark] for cells in table.cells.values()]
         values = [percent(cell.accuracy) for cell in row]

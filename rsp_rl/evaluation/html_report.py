@@ -14,12 +14,12 @@ import base64
 import hashlib
 import html
 import json
-from importlib import resources
 from pathlib import Path
 from string import Template
 
 from rsp_rl.basics.files import write_whole
 from rsp_rl.display import figures
+from rsp_rl.display.pages import asset, page
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.summary import Summary, notes, read_summary, table_rows
@@ -55,17 +55,15 @@ def write_report(folder: EvaluationFolder, output_bytes: int = OUTPUT_BYTES) -> 
 
 
 def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
-    script = _asset("page.js")
+    script = asset("rsp_rl.evaluation", "page.js")
     protocol = summary.manifest["protocol"]
     root = folder.root.resolve()
     run_name = root.parent.parent.name if root.parent.name == "evaluation" else root.name
-    return Template(_asset("page.html")).substitute(
-        title=html.escape(f"{run_name}: evaluation by {protocol.get('name')}"),
+    title = f"{run_name}: evaluation by {protocol.get('name')}"
+    body = Template(asset("rsp_rl.evaluation", "page.html")).substitute(
+        title=html.escape(title),
         subtitle=html.escape(_subtitle(summary, protocol.get("template"))),
         script=script,
-        # The policy admits the page's own script by its hash, and nothing that got in otherwise.
-        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        style=_asset("page.css"),
         figures="\n".join(_figure(name, summary) for name in plots.BY_STEP),
         table=_table(summary),
         notes="\n".join(f"<li>{html.escape(note)}</li>" for note in notes(summary)),
@@ -77,10 +75,9 @@ def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
             for key, packed in data.outputs.items()
         ),
     )
-
-
-def _asset(name: str) -> str:
-    return resources.files("rsp_rl.evaluation").joinpath(name).read_text(encoding="utf-8")
+    # The policy admits the page's own script by its hash, and nothing that got in otherwise.
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return page(title, body, admitted=[f"script-src 'sha256-{script_hash}'"])
 
 
 def _subtitle(summary: Summary, template: str | None) -> str:

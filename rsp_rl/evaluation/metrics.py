@@ -9,7 +9,8 @@ from typing import TypedDict
 import numpy as np
 
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.evaluation.folder import Sample
+from rsp_rl.basics.files import write_json
+from rsp_rl.evaluation.folder import Sample, StepFolder
 from rsp_rl.grading.leaves import canonical
 from rsp_rl.grading.normalize import normalize
 
@@ -94,6 +95,13 @@ def benchmark_metrics(samples: Sequence[Sample], *, seed: int = 0) -> BenchmarkM
         "crashes": sum(sample["crashed"] for sample in samples),
         "unparsable": sum(sample["unparsable"] for sample in samples),
     }
+
+
+def write_metrics(folder: StepFolder, benchmark: str, samples: list[Sample]) -> float:
+    """Count a finished benchmark; returns its accuracy."""
+    metrics = benchmark_metrics(samples)
+    write_json(folder.metrics(benchmark), {"benchmark": benchmark, **metrics})
+    return metrics["accuracy"]
 
 
 def paired_difference(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from rsp_rl.display.figures import COLOURS, MARKERS, Point, curve, mark_peak, panels
+from rsp_rl.display import figures
+from rsp_rl.display.figures import Point, curve, mark_peak, panels
 
 if TYPE_CHECKING:
     from rsp_rl.evaluation.summary import Summary
@@ -21,9 +22,9 @@ def headline(summary: Summary) -> Figure:
     """Headline by step with its 95% interval; the peak is marked."""
     figure, axes = panels(1, 1, (7.5, 4.2))
     points = {step: (h.accuracy, h.low, h.high) for step, h in summary.headline.items()}
-    curve(axes[0], points, COLOURS[0])
+    curve(axes[0], points, figures.colour(0))
     if summary.peak_step is not None:
-        mark_peak(axes[0], points, COLOURS[0])
+        mark_peak(axes[0], points, figures.colour(0))
     axes[0].set_title(f"Headline: mean of {', '.join(summary.headline_benchmarks)}", fontsize=10)
     axes[0].set(xlabel="training step", ylabel=_ACCURACY)
     return figure
@@ -40,7 +41,7 @@ def benchmarks(summary: Summary) -> Figure:
             for step, m in summary.metrics.items()
             if name in m
         }
-        curve(axis, points, COLOURS[0])
+        curve(axis, points, figures.colour(0))
         axis.set_title(name, fontsize=10)
     for axis in axes[len(summary.benchmarks) :]:
         axis.remove()
@@ -55,8 +56,8 @@ def response_length(summary: Summary) -> Figure:
     for number, name in enumerate(summary.benchmarks):
         done = {step: m[name] for step, m in summary.metrics.items() if name in m}
         style = {
-            "color": COLOURS[number % len(COLOURS)],
-            "marker": MARKERS[number % len(MARKERS)],
+            "color": figures.colour(number),
+            "marker": figures.marker(number),
             "markersize": 4,
             "label": name,
         }
@@ -68,8 +69,7 @@ def response_length(summary: Summary) -> Figure:
     cut_off.set_title("Outputs cut off at the token limit", fontsize=10)
     cut_off.set(xlabel="training step", ylabel="share (%)")
     cut_off.set_ylim(bottom=0)
-    handles, labels = length.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figures.legend_below(figure, length, 4)
     return figure
 
 
@@ -85,8 +85,8 @@ def runs(curves: Mapping[str, Mapping[int, Point]]) -> Figure:
     """The paper's Figure 5: headline by step for each run, with bands, peaks marked."""
     figure, axes = panels(1, 1, (7.5, 4.5))
     for number, (name, points) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        curve(axes[0], points, colour, MARKERS[number % len(MARKERS)], name)
+        colour = figures.colour(number)
+        curve(axes[0], points, colour, figures.marker(number), name)
         mark_peak(axes[0], points, colour)
     axes[0].set(xlabel="training step", ylabel=f"headline {_ACCURACY}")
     axes[0].legend(frameon=False)

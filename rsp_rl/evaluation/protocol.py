@@ -35,8 +35,6 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.inference.soft_prompts import Comparator
 
-#: Where protocols are found by name.
-
 #: RSP options that an evaluation has; mu_E and sigma_E are the model's, the others training's.
 _RSP_OPTIONS = ("length", "position", "scale", "mode", "seed")
 

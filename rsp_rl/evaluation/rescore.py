@@ -8,7 +8,7 @@ from pathlib import Path
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import locked
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
-from rsp_rl.evaluation.runner import write_metrics
+from rsp_rl.evaluation.metrics import write_metrics
 from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
 from rsp_rl.grading import pool
 from rsp_rl.grading.batch import grade_many

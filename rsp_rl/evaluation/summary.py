@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.display.tables import markdown_row
+from rsp_rl.display.tables import markdown_head, markdown_row
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
 from rsp_rl.evaluation.reading import read_manifest, read_metrics
@@ -167,8 +167,7 @@ def to_markdown(summary: Summary) -> str:
         f"Protocol {protocol.get('name')}, template {protocol.get('template')}, fingerprint "
         f"{summary.manifest['fingerprint']}.",
         "",
-        markdown_row(["benchmark", *(f"step {step}" for step in steps)]),
-        markdown_row(["---", *("--:" for _ in steps)]),
+        *markdown_head(["benchmark", *(f"step {step}" for step in steps)]),
     ]
     for label, accuracy in table_rows(summary):
         best = max(accuracy.values(), default=None)

@@ -11,9 +11,10 @@ from pathlib import Path
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.manifest import is_complete
 from rsp_rl.evaluation.outputs import outcome_line, write_outputs
 from rsp_rl.evaluation.protocol import Protocol
-from rsp_rl.evaluation.runner import Outcome, evaluate, is_complete
+from rsp_rl.evaluation.runner import Outcome, evaluate
 from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.folder import resolve_model_folder

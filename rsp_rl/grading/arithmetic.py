@@ -12,14 +12,15 @@ compares the two on all gold answers.
 
 from __future__ import annotations
 
-import cmath
 import math
+import operator
 import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from rsp_rl.grading.operations import FUNCTIONS, ROUNDING, binomial, factorial, ln, power, root
 from rsp_rl.grading.points import Expression, Precision, Unknown, symbol_value
 
 PRECISION = Precision(same=1e-11, different=1e-7, zero=1e-6, sure_of_zero=False)
@@ -27,8 +28,6 @@ PRECISION = Precision(same=1e-11, different=1e-7, zero=1e-6, sure_of_zero=False)
 
 _LONGEST = 400
 _DEEPEST = 30
-_MOST_BITS = 40_000
-_LARGEST_ARGUMENT = 1e6  # of functions whose double precision value is then mere noise
 _TOKEN = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+|\\[a-zA-Z]+|\\.|.)", re.DOTALL | re.ASCII)
 _GREEK = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta kappa lambda mu nu xi rho sigma tau "
@@ -95,7 +94,7 @@ class _Reader:
         total = self._signed()
         while self.peek() in ("+", "-"):
             sign = self._next()
-            total = _combine(_add if sign == "+" else _subtract, total, self._product())
+            total = _combine(operator.add if sign == "+" else operator.sub, total, self._product())
         self._depth -= 1
         return total
 
@@ -112,7 +111,7 @@ class _Reader:
         if self.peek() in ("+", "-"):
             if self._next() == "+":
                 return self._signed()
-            return _combine(_subtract, _constant(Fraction(0)), self._product())
+            return _combine(operator.sub, _constant(Fraction(0)), self._product())
         return self._product()
 
     def _product(self) -> Value:
@@ -122,23 +121,23 @@ class _Reader:
             token = self.peek()
             if token in ("*", "\\cdot", "\\times"):
                 self._next()
-                value = _combine(_multiply, value, self._operand())
+                value = _combine(operator.mul, value, self._operand())
                 divided = False
             elif token in ("/", "\\div"):
                 self._next()
-                value = _combine(_divide, value, self._operand())
+                value = _combine(operator.truediv, value, self._operand())
                 divided = True
             elif self._starts_factor(token):
                 if divided or _is_number(token):
                     raise Unreadable  # 1/2x and 2 3 mean different things to different people
-                value = _combine(_multiply, value, self._power())
+                value = _combine(operator.mul, value, self._power())
             else:
                 return value
 
     def _operand(self) -> Value:
         if self.peek() == "-":
             self._next()
-            return _combine(_subtract, _constant(Fraction(0)), self._power())
+            return _combine(operator.sub, _constant(Fraction(0)), self._power())
         return self._power()
 
     def _starts_factor(self, token: str) -> bool:
@@ -150,7 +149,7 @@ class _Reader:
         base = self._primary()
         if self.peek() == "!":
             self._next()
-            base = _apply(_factorial, base)
+            base = _apply(factorial, base)
         if self.peek() == "!":
             raise Unreadable
         if self.peek() != "^":
@@ -164,7 +163,7 @@ class _Reader:
             raise Unreadable
         if self.peek() in ("^", "!"):
             raise Unreadable
-        return _combine(_raise, base, exponent)
+        return _combine(power, base, exponent)
 
     def _primary(self) -> Value:
         token = self._next()
@@ -183,21 +182,21 @@ class _Reader:
             return _constant(math.pi)
         if token == "\\frac":
             top, bottom = self._braced(), self._braced()
-            return _combine(_divide, top, bottom)
+            return _combine(operator.truediv, top, bottom)
         if token == "\\sqrt":
             degree = _constant(Fraction(2))
             if self.peek() == "[":
                 degree = self._group()
-            return _combine(_root, self._braced(), degree)
-        if token in _FUNCTIONS:
-            return self._function(_FUNCTIONS[token])
+            return _combine(root, self._braced(), degree)
+        if token in FUNCTIONS:
+            return self._function(FUNCTIONS[token])
         if token == "\\log":
             return self._logarithm()
         if token == "\\binom":
-            return _combine(_binomial, self._braced(), self._braced())
-        if token in _ROUNDING:
+            return _combine(binomial, self._braced(), self._braced())
+        if token in ROUNDING:
             self.stepped = True
-            closing, function = _ROUNDING[token]
+            closing, function = ROUNDING[token]
             inner = self.sum()
             self._expect(closing)
             return _apply(function, inner)
@@ -217,7 +216,7 @@ class _Reader:
                 raise Unreadable  # \sin^{-1} is another function
             exponent = _constant(Fraction(int(token)))
         value = _apply(function, self._argument())
-        return value if exponent is None else _combine(_raise, value, exponent)
+        return value if exponent is None else _combine(power, value, exponent)
 
     def _argument(self) -> Value:
         """A bracket, or one letter with nothing behind it that could belong to it."""
@@ -229,7 +228,7 @@ class _Reader:
                 raise Unreadable
             argument = self._letter(token)
             following = self.peek()
-            if following and following not in "+-)]}" and following not in _FUNCTIONS:
+            if following and following not in "+-)]}" and following not in FUNCTIONS:
                 raise Unreadable
         if self.peek() in ("^", "!"):
             raise Unreadable
@@ -240,7 +239,7 @@ class _Reader:
         if self.peek() == "_":
             self._next()
             base = self._group() if self.peek() == "{" else self._number(self._digit())
-        return _combine(_divide, self._function(_ln), _apply(_ln, base))
+        return _combine(operator.truediv, self._function(ln), _apply(ln, base))
 
     def _digit(self) -> str:
         token = self._next()
@@ -331,130 +330,3 @@ def _guarded(operation: Callable[..., Any], *values: Any) -> Any:
         return operation(*values)
     except (OverflowError, ValueError) as error:
         raise Unknown(str(error)) from error
-
-
-def _add(x: Any, y: Any) -> Any:
-    return x + y
-
-
-def _subtract(x: Any, y: Any) -> Any:
-    return x - y
-
-
-def _multiply(x: Any, y: Any) -> Any:
-    return x * y
-
-
-def _divide(x: Any, y: Any) -> Any:
-    return x / y
-
-
-def _bits(value: Fraction) -> int:
-    return max(value.numerator.bit_length(), value.denominator.bit_length())
-
-
-def _raise(base: Any, exponent: Any) -> Any:
-    if isinstance(exponent, Fraction) and exponent.denominator == 1:
-        n = int(exponent)
-        if isinstance(base, Fraction):
-            if abs(n) * _bits(base) > _MOST_BITS:
-                raise Unknown("power")
-            return base**n
-        return base**n
-    if isinstance(base, Fraction) and isinstance(exponent, Fraction) and exponent.denominator <= 12:
-        if abs(exponent.numerator) > 60:
-            raise Unknown("power")
-        return _root(base, Fraction(exponent.denominator)) ** exponent.numerator
-    if isinstance(base, complex) or isinstance(exponent, complex):
-        return cmath.exp(complex(exponent) * cmath.log(complex(base)))
-    if base < 0:
-        raise Unknown("branch")
-    return float(base) ** float(exponent)
-
-
-def _root(value: Any, degree: Any) -> Any:
-    if not isinstance(degree, Fraction) or degree.denominator != 1 or not 1 <= degree <= 60:
-        return _raise(value, 1 / degree)
-    n = int(degree)
-    if isinstance(value, complex):
-        return value ** (1 / n)
-    if value < 0:
-        if n % 2:
-            return -_root(-value, degree)
-        if n > 2:
-            raise Unknown("branch")
-        return 1j * _root(-value, degree)
-    if isinstance(value, Fraction):
-        exact = [_integer_root(part, n) for part in (value.numerator, value.denominator)]
-        if None not in exact:
-            return Fraction(*exact)
-    return float(value) ** (1 / n)
-
-
-def _integer_root(value: int, n: int) -> int | None:
-    if value.bit_length() > 900:
-        return None
-    root = round(value ** (1 / n)) if n > 2 else math.isqrt(value)
-    return root if root**n == value else None
-
-
-def _ln(value: Any) -> Any:
-    if value == 0:
-        raise ZeroDivisionError
-    if isinstance(value, complex) or value < 0:
-        return cmath.log(complex(value))
-    return Fraction(0) if value == 1 else math.log(value)
-
-
-def _real(function: Callable[[float], float]) -> Callable[[Any], Any]:
-    """A function of the standard library, for real values where it is defined."""
-
-    def apply(value: Any) -> Any:
-        if isinstance(value, complex) or abs(value) > _LARGEST_ARGUMENT:
-            raise Unknown("argument")
-        return function(float(value))
-
-    return apply
-
-
-def _inverse(function: Callable[[float], float]) -> Callable[[Any], Any]:
-    """One over a function."""
-    return _real(lambda value: 1 / function(value))
-
-
-def _exp(value: Any) -> Any:
-    return cmath.exp(value) if isinstance(value, complex) else math.exp(value)
-
-
-def _floor(value: Any) -> Fraction:
-    if not isinstance(value, Fraction):
-        raise Unknown("floor")  # a rounding error may cross an integer
-    return Fraction(math.floor(value))
-
-
-def _ceiling(value: Any) -> Fraction:
-    return -_floor(-value)
-
-
-def _binomial(n: Any, k: Any) -> Fraction:
-    if not (isinstance(n, Fraction) and isinstance(k, Fraction)):
-        raise Unknown("binomial")
-    if n.denominator != 1 or k.denominator != 1 or not 0 <= k <= n <= 2000:
-        raise Unknown("binomial")
-    return Fraction(math.comb(int(n), int(k)))
-
-
-def _factorial(value: Any) -> Fraction:
-    if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value <= 1500:
-        raise Unknown("factorial")
-    return Fraction(math.factorial(int(value)))
-
-
-_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "\\sin": _real(math.sin), "\\cos": _real(math.cos), "\\tan": _real(math.tan),
-    "\\csc": _inverse(math.sin), "\\sec": _inverse(math.cos), "\\cot": _inverse(math.tan),
-    "\\arcsin": _real(math.asin), "\\arccos": _real(math.acos), "\\arctan": _real(math.atan),
-    "\\sinh": _real(math.sinh), "\\cosh": _real(math.cosh), "\\tanh": _real(math.tanh),
-    "\\exp": _exp, "\\ln": _ln,
-}  # fmt: skip
-_ROUNDING = {"\\lfloor": ("\\rfloor", _floor), "\\lceil": ("\\rceil", _ceiling)}

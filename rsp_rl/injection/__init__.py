@@ -1,1 +1,1 @@
-"""How soft prompts get in: the hook on the actor's input embedding; vLLM's prompt and worker."""
+"""How soft prompts get in: the actor's hook, draws made ahead for it; vLLM's prompt and worker."""

@@ -41,6 +41,10 @@ class SoftPromptInjector:
             positions_K: int64 [K] on the CPU, indices into the embedding's output with batch and
                 sequence flattened.
             rows_KD: [K, d], cast to the output's dtype and device.
+
+        Raises:
+            ValueError: If there are not as many rows as positions.
+            IndexError: In the forward, if a position lies behind its batch.
         """
         if positions_K.shape[0] != rows_KD.shape[0]:
             raise ValueError(f"{positions_K.shape[0]} positions for {rows_KD.shape[0]} rows")

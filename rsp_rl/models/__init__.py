@@ -1,1 +1,1 @@
-"""A model's folder: where it is, what it must hold, its shapes, its stop tokens."""
+"""A model's folder: where it is, what it must hold; its shapes, weights and stop tokens."""

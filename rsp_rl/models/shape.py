@@ -1,4 +1,4 @@
-"""Shapes of a model from its `config.json`, without weights."""
+"""Shapes of a model from its `config.json`, without weights, and how large it is by them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
+
+#: Bytes of a bf16 number: what models compute in, and what keys and values are kept in.
+BF16_BYTES = 2
 
 #: Shapes (`config.json`) of the recipes' models, so that a dry run needs no network.
 KNOWN_SHAPES: dict[str, dict[str, Any]] = {
@@ -140,7 +143,7 @@ class ModelShape:
     @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token in all layers, bf16."""
-        return 2 * self.layers * self.kv_size * 2
+        return 2 * self.layers * self.kv_size * BF16_BYTES
 
 
 def model_shape(path: str) -> ModelShape:

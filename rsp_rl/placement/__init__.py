@@ -1,1 +1,1 @@
-"""Where a soft prompt goes in a prompt: chat, raw text, tokens."""
+"""Where a soft prompt goes in a prompt: chat, raw text or literal template, tokens."""

@@ -96,7 +96,11 @@ def place_in_chat(
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase, position: Position) -> None:
-    """Fail early, on a one-word question, where no prompt of this tokenizer could be placed."""
+    """Fail early, on a one-word question, where no prompt of this tokenizer could be placed.
+
+    Raises:
+        PlacementError: See `place_in_chat` and `placeholder_id`.
+    """
     place_in_chat(tokenizer, [{"role": "user", "content": "Question"}], 1, position)
     placeholder_id(tokenizer)
 

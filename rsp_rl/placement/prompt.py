@@ -43,6 +43,9 @@ def placeholder_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Token that stands at the soft prompt positions: the padding token, else end-of-sequence.
 
     Its embedding is never used. A special token, so that decoding for logs leaves it out.
+
+    Raises:
+        PlacementError: If the tokenizer has neither.
     """
     for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if candidate is not None:
@@ -54,7 +57,11 @@ def placeholder_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def extra_tokens(tokenizer: PreTrainedTokenizerBase, length: int, position: Position) -> int:
-    """Tokens that a soft prompt adds to a prompt at most: L, and for infix its description."""
+    """Tokens that a soft prompt adds to a prompt at most: L, and for infix its description.
+
+    Raises:
+        PlacementError: See `check_request`.
+    """
     check_request(length, position)
     if length == 0 or position != "infix":
         return length
@@ -113,6 +120,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def around(
     tokenizer: PreTrainedTokenizerBase, before: list[int], after: list[int], length: int
 ) -> PlacedPrompt:
-    """Two runs of token ids with L placeholders between them."""
+    """Two runs of token ids with L placeholders between them.
+
+    Raises:
+        PlacementError: See `placeholder_id`.
+    """
     soft_prompt = [placeholder_id(tokenizer)] * length if length else []
     return PlacedPrompt(before + soft_prompt + after, len(before))

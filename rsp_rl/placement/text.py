@@ -36,6 +36,9 @@ def place_in_text(
         position: `suffix`, at the prompt's end; `prefix`, before everything, BOS included;
             `infix`, between the question and a closing `INSTRUCTION`, else at the end, in front
             of closing blanks.
+
+    Raises:
+        PlacementError: If length or position is none, or the tokenizer has no placeholder.
     """
     question, instruction = split_instruction(text)
     return place_in_turn(tokenizer, "", question, instruction, "", length, position)

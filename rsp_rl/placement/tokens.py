@@ -35,7 +35,7 @@ def place_in_tokens(
         tokenizer: The prompt's tokenizer.
         token_ids: Tokens of the prompt, [T].
         length: L.
-        position: See `place_in_turn`.
+        position: See `rsp_rl.placement.text.place_in_turn`.
 
     Raises:
         PlacementError: If an infix has no place because the tokens' text would be tokenised

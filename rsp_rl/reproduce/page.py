@@ -14,9 +14,7 @@ import html
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -24,6 +22,7 @@ from markdown_it.token import Token
 from rsp_rl.analysis.embedders import DEFAULT
 from rsp_rl.basics.files import read_json, write_whole
 from rsp_rl.data.benchmarks import BENCHMARKS
+from rsp_rl.display.pages import asset, page
 from rsp_rl.display.tables import markdown_row
 from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.protocol import Protocol
@@ -247,12 +246,7 @@ def to_html(parts: Iterable[str], root: Path) -> str:
         renderer.add_render_rule(kind, lambda *_, tag=tag: tag)
     parts = list(parts)
     title = parts[0].partition("\n")[0].removeprefix("# ")
-    return Template(_asset("rsp_rl.reproduce", "report.html")).substitute(
-        title=html.escape(title),
-        style=_asset("rsp_rl.evaluation", "page.css"),
-        sections="\n".join(f"<section>\n{renderer.render(part)}</section>" for part in parts),
-    )
-
-
-def _asset(package: str, name: str) -> str:
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    sections = "\n".join(f"<section>\n{renderer.render(part)}</section>" for part in parts)
+    style = asset("rsp_rl.reproduce", "report.css")
+    body = f"<main>\n{sections}\n</main>\n"
+    return page(title, body, style=style, admitted=["img-src data:"])

@@ -112,8 +112,9 @@ def _evaluate(
     engine: EngineOptions,
     data_dir: Path | None,
 ) -> Failures:
+    from rsp_rl.evaluation.manifest import is_complete
     from rsp_rl.evaluation.outputs import outcome_line, write_outputs
-    from rsp_rl.evaluation.runner import evaluate, is_complete
+    from rsp_rl.evaluation.runner import evaluate
     from rsp_rl.inference.engines import SharedEngines
 
     failures: Failures = {}

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from transformers.utils.logging import disable_progress_bar
+
 from rsp_rl.tiny.folder import DEFAULT_STEPS, make_tiny_model, read_record
 
 
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # So small a model gains nothing from a second thread, and on a busy machine loses much to it.
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     args = parser.parse_args(argv)
+    disable_progress_bar()  # of writing a model that is written at once
     try:
         folder = make_tiny_model(
             args.output,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from rsp_rl.console.screen import bar, screen
+from rsp_rl.console.screen import bar
 from rsp_rl.data import arithmetic
 from rsp_rl.tiny.decoding import is_right, prompt_ids, respond
 from rsp_rl.tiny.muon import Muon
@@ -133,6 +133,7 @@ def warm_up(
         for o in optimizers
     ]
     losses = []
+    shown: dict[str, str] = {}
     progress = bar(range(1, steps + 1), "warm-up", unit="step")
     for step in progress:
         loss = response_loss(model, *next(batches))
@@ -142,12 +143,11 @@ def warm_up(
             stepper.step()
         model.zero_grad()
         losses.append(loss.item())
-        progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+        shown["loss"] = f"{losses[-1]:.3f}"
         if step % CHECK_EVERY == 0 and step < steps:
             greedy = _accuracy(respond(model, tokenizer, heldout), heldout)
-            progress.write(
-                f"step {step}: loss {losses[-1]:.3f}, held-out greedy {greedy:.3f}", file=screen()
-            )
+            shown["greedy"] = f"{greedy:.3f}"
+        progress.set_postfix(shown, refresh=False)
 
     sampled = respond(model, tokenizer, heldout, generator=torch.Generator().manual_seed(seed))
     reasoned = [(r, p) for r, p in zip(sampled, heldout, strict=True) if "=" in r]

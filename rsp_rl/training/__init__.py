@@ -1,1 +1,1 @@
-"""A training run: its checks, its start, the guard, and verl's side of it."""
+"""A training run: its dry run, its checks, its start, the guard, and verl's side of it."""

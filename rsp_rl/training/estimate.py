@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.record import RECORD_SIZE
-from rsp_rl.models.shape import ModelShape
+from rsp_rl.models.shape import BF16_BYTES, ModelShape
 
 GIB = 1 << 30
 
@@ -27,7 +27,7 @@ OVERHEAD = 6 * GIB
 
 #: Bytes a parameter: fp32 master weight, fp32 gradient, AdamW's two fp32 moments.
 _MASTER, _GRADIENT, _MOMENTS = 4, 4, 8
-_BF16, _FP32 = 2, 4
+_FP32_BYTES = 4
 
 #: `SoftPromptRecord` as a tensor of int64.
 _RECORD_BYTES = RECORD_SIZE * 8
@@ -155,16 +155,16 @@ def gpu_memory(config: DictConfig, shape: ModelShape, gpu_bytes: int) -> GpuMemo
     gradients = shape.parameters * _GRADIENT // ranks
 
     largest = max(shape.layer_parameters, shape.root_parameters)
-    gathered = _BF16 * (2 * shape.layer_parameters + shape.root_parameters)
-    gathered += (_BF16 + _FP32) * largest
-    within = _BF16 * (8 * shape.hidden_size + 2 * shape.kv_size + 4 * shape.intermediate_size)
-    border = _BF16 * shape.hidden_size
+    gathered = BF16_BYTES * (2 * shape.layer_parameters + shape.root_parameters)
+    gathered += (BF16_BYTES + _FP32_BYTES) * largest
+    within = BF16_BYTES * (8 * shape.hidden_size + 2 * shape.kv_size + 4 * shape.intermediate_size)
+    border = BF16_BYTES * shape.hidden_size
     if config.actor_rollout_ref.model.enable_gradient_checkpointing:
         activations = tokens * (shape.layers * border + within)
     else:
         activations = tokens * shape.layers * within
 
-    weights = _BF16 * shape.parameters // rollout.tensor_model_parallel_size
+    weights = BF16_BYTES * shape.parameters // rollout.tensor_model_parallel_size
     share = int(rollout.gpu_memory_utilization * gpu_bytes)
     if share <= weights:
         raise ConfigError(
@@ -182,7 +182,7 @@ def gpu_memory(config: DictConfig, shape: ModelShape, gpu_bytes: int) -> GpuMemo
         optimizer=0 if on_host else moments,
         gathered=gathered,
         activations=activations,
-        logits=tokens * shape.vocab_size * (2 * _BF16 + _FP32),
+        logits=tokens * shape.vocab_size * (2 * BF16_BYTES + _FP32_BYTES),
         vllm_weights=weights,
         kv_cache=share - weights,
         resident_at_rollout=master + moments - sum(offloaded),
@@ -229,7 +229,7 @@ def soft_prompt_costs(
     draws = round(arithmetic.rollouts * options.share)
     return SoftPromptCosts(
         draws_per_step=draws,
-        bytes_per_draw=options.max_length * hidden_size * _BF16,
+        bytes_per_draw=options.max_length * hidden_size * BF16_BYTES,
         record_bytes=_RECORD_BYTES if options.enabled else 0,
         extra_tokens_per_step=extra * draws,
         share_of_longest=extra / arithmetic.max_sequence,

@@ -154,6 +154,9 @@ class SoftPromptMixin(AgentLoopBase):
             sampling_params: vLLM's; shared by the group, hence copied before the record goes in.
             **kwargs: The dataset row's fields, `global_steps`, `session_id` and, where the rollout
                 is to have a soft prompt, `PLACE_FIELDS`.
+
+        Raises:
+            ConfigError: If the loop returns several outputs for a rollout with a soft prompt.
         """
         self._place_in_run = kwargs if PLACE_FIELDS[0] in kwargs else None
         self._sampling_params = dict(sampling_params)

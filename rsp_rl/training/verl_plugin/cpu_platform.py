@@ -178,6 +178,9 @@ def use_gloo_alone() -> None:
     With device "cpu" that names one device twice, which torch refuses ("Duplicate device type
     cpu"). verl has no setting for it; `initialize_global_process_group_ray` takes a backend but
     its callers pass none. Patched before `verl.workers` imports the function by name.
+
+    Raises:
+        RuntimeError: If that import is done already.
     """
     from verl.utils import distributed
 

@@ -28,7 +28,8 @@ from rsp_rl.analysis.attention import (
     layer_mass,
     mass_bound,
 )
-from rsp_rl.analysis.attention_mass import BoundCheck, heatmap, per_token_mass, record
+from rsp_rl.analysis.attention_mass import heatmap, per_token_mass, record
+from rsp_rl.analysis.bound_check import BoundCheck
 from rsp_rl.analysis.conditions import Condition
 from rsp_rl.analysis.teacher_forcing import ForcedModel
 from rsp_rl.basics.errors import ConfigError

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import OPTConfig, OPTForCausalLM
 
 from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.analysis.spans import question_positions, reasoning_length
@@ -20,6 +19,7 @@ from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.models.weights import weights_digest
 from rsp_rl.placement.prompt import POSITIONS
 from rsp_rl.tiny import make_tiny_model
+from tests.projected_model import make_projected_model
 
 
 def copied(condition: Condition, target: Path) -> Condition:
@@ -138,20 +138,7 @@ def test_a_folder_without_the_law_of_its_draws(
 def test_embeddings_of_another_width_are_refused(
     answered: dict[str, Condition], tmp_path: Path, model: Path
 ) -> None:
-    """OPT-350m's kind: a narrow embedding table, projected to the hidden size."""
-    folder = tmp_path / "opt"
-    tokenizer = load_tokenizer(model)
-    config = OPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        word_embed_proj_dim=16,
-        ffn_dim=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-    )
-    OPTForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = make_projected_model(tmp_path / "opt", load_tokenizer(model))
     condition = copied(answered["suffix"], tmp_path / "copy")
     manifest = read_json(condition.step.manifest)
     manifest |= {"model": str(folder), "weights": weights_digest(folder)}

@@ -98,6 +98,9 @@ def test_a_bar_in_a_file_is_lines(tmp_path: Path) -> None:
             pass
         for _ in bar(range(3), unit="step", show=False):
             pass
+        screen._LINE_EVERY_S = 30.0
+        for _ in bar(range(3), "soon done", unit="step"):
+            pass
         """,
         tmp_path / "log",
     )

@@ -1,13 +1,11 @@
 """The arithmetic task: right answers, splits that never overlap, files that verl reads."""
 
-import subprocess
-import sys
-
 import pyarrow.parquet as pq
 import pytest
 
 from rsp_rl.data import arithmetic
 from rsp_rl.data.arithmetic import Problem, generate, verl_rows, write_dataset
+from tests.unit.other_process import printed
 
 SAMPLE = [p for split in arithmetic.SPLIT_SHARES for p in generate(split, 300, seed=5)]
 
@@ -57,14 +55,7 @@ def test_generation_is_repeatable_in_another_process():
         "from rsp_rl.data.arithmetic import generate;"
         "print([p.expression for p in generate('train', 20, seed=3)])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONHASHSEED": "77", "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert eval(result.stdout) == [p.expression for p in generate("train", 20, seed=3)]
+    assert eval(printed(code)) == [p.expression for p in generate("train", 20, seed=3)]
 
 
 def test_a_larger_set_only_appends_and_another_seed_differs():

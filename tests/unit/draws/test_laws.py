@@ -11,26 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
 from rsp_rl.basics.errors import EmbeddingTableError
-from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.draws.embedding_table import FOLDER_VARIABLE
 from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import SoftPromptRecord
+from tests.unit.draws.made_tables import DIGEST, ROWS, WIDTH, write_model
 
-ROWS, WIDTH = 41, 24
-NAME = "model.embed_tokens.weight"
-DIGEST = 0x905066B0C6F8B70A
 SEEDS = st.integers(0, 2**64 - 1)
-
-
-def write_model(folder: Path, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> torch.Tensor:
-    """A model folder as far as laws look at it, and its table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    row, column = torch.arange(ROWS)[:, None], torch.arange(WIDTH)
-    table = ((7 * row + 3 * column + seed) % 251).to(dtype)  # whole numbers that bf16 can hold
-    save_file({"a.bias": torch.ones(3), NAME: table}, folder / "model.safetensors")
-    return table
 
 
 @pytest.fixture(scope="module")
@@ -154,46 +142,6 @@ def test_vocab_takes_every_row_equally_often(table: torch.Tensor) -> None:
     counts = (rows[:, None] == table.float()[None]).all(-1).sum(0)
     assert counts.sum() == 200 * ROWS
     assert 130 < counts.min() <= counts.max() < 270  # 200 +- 5 deviations
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_rows_of_any_stored_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
-    stored = write_model(tmp_path, dtype)
-    rows = open_embedding_table(tmp_path).rows(np.array([40, 0, 40]))
-    assert torch.equal(torch.from_numpy(rows), stored[[40, 0, 40]].float())
-
-
-def test_rows_beyond_the_end_of_the_file_are_an_error(tmp_path: Path) -> None:
-    write_model(tmp_path)
-    opened = open_embedding_table(tmp_path)
-    opened.file.write_bytes(opened.file.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="ends inside its embedding table"):
-        opened.rows(np.array([opened.vocab_size - 1]))
-
-
-def test_the_digest_is_frozen(tmp_path: Path) -> None:
-    """Checkpoints hold it."""
-    write_model(tmp_path)
-    assert open_embedding_table(tmp_path).digest() == f"{DIGEST:016x}"
-
-
-def test_the_digest_tells_tables_apart(tmp_path: Path) -> None:
-    tables = {
-        "same": write_model(tmp_path / "a"),
-        "other": write_model(tmp_path / "b", seed=1),
-        "dtype": write_model(tmp_path / "c", torch.float16),
-    }
-    again = tmp_path / "again"
-    again.mkdir()
-    save_file({NAME: tables["same"]}, again / "model.safetensors")  # elsewhere in its file
-    digests = [open_embedding_table(tmp_path / name).digest() for name in ("a", "b", "c")]
-    assert len(set(digests)) == 3
-    assert open_embedding_table(again).digest() == digests[0]
-    # One entry in the last place.
-    changed = tables["same"].clone()
-    changed.view(torch.int16)[-1, -1] += 1
-    save_file({NAME: changed}, again / "model.safetensors")
-    assert open_embedding_table(again).digest() != digests[0]
 
 
 @pytest.mark.usefixtures("table")

@@ -1,8 +1,6 @@
 """Protocols: the shipped files are the papers', overrides, seeds and subsets that never change."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from rsp_rl.evaluation.protocol import (
 )
 from rsp_rl.inference.prompts import sample_seed
 from rsp_rl.placement.prompt import INSTRUCTION
+from tests.unit.other_process import printed
 
 SHIPPED = ("quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "tiny")
 
@@ -330,14 +329,7 @@ def test_seeds_are_the_same_in_another_process() -> None:
         "from rsp_rl.inference.prompts import sample_seed;"
         "print(sample_seed(3, 'math500', 'test/a.json', 7), load_protocol('quick').fingerprint())"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONHASHSEED": "77", "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    seed, fingerprint = result.stdout.split()
+    seed, fingerprint = printed(code).split()
     assert int(seed) == sample_seed(3, "math500", "test/a.json", 7)
     assert fingerprint == load_protocol("quick").fingerprint()
 

@@ -11,10 +11,11 @@ import pytest
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
+from rsp_rl.evaluation.manifest import is_complete
 from rsp_rl.evaluation.protocol import Protocol, choose_problems, load_protocol
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.rescore import rescore, sample_files
-from rsp_rl.evaluation.runner import evaluate, is_complete
+from rsp_rl.evaluation.runner import evaluate
 from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
 from rsp_rl.grading import grade
 from rsp_rl.inference.requests import EngineOptions

@@ -3,13 +3,14 @@
 import re
 
 import pytest
-from gold_answers import BENCHMARKS, golds, needs_data
+from gold_answers import golds, needs_data
 
 from rsp_rl.grading import units
 from rsp_rl.grading.arithmetic import read_expression
 from rsp_rl.grading.leaves import unwrap
 from rsp_rl.grading.normalize import normalize
 from rsp_rl.grading.points import POINTS, Unknown
+from tests.unit.benchmark_files import EIGHT
 
 
 def _value(text, index=0):
@@ -73,7 +74,7 @@ def test_what_has_no_value_within_the_limits(text):
 
 
 @needs_data
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("benchmark", EIGHT)
 def test_agrees_with_the_library_on_the_golds(benchmark):
     from rsp_rl.grading import symbolic
 

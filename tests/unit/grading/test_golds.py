@@ -4,10 +4,11 @@ import re
 from itertools import pairwise
 
 import pytest
-from gold_answers import BENCHMARKS, gold_of_row, golds, needs_data
+from gold_answers import gold_of_row, golds, needs_data
 from math_verify_disagreements import DISAGREEMENTS
 
 from rsp_rl.grading import grade, is_correct
+from tests.unit.benchmark_files import EIGHT
 
 pytestmark = needs_data
 
@@ -20,7 +21,7 @@ FORMS = {
 NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?(e-?\d+)?", re.ASCII)
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("benchmark", EIGHT)
 def test_each_form_of_each_gold_is_right(benchmark):
     wrong = []
     for gold in golds(benchmark):

@@ -1,12 +1,6 @@
 import pytest
 
-from rsp_rl.grading.normalize import RULES, THOUSANDS, normalize, readings
-
-
-@pytest.mark.parametrize("rule", [*RULES, THOUSANDS], ids=lambda rule: rule.name)
-def test_each_rule_does_what_its_example_says(rule):
-    assert not rule.needles or any(needle in rule.example for needle in rule.needles)
-    assert rule.pattern.sub(rule.replacement, rule.example) == rule.expected
+from rsp_rl.grading.normalize import normalize, readings
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import threading
 import time
 
 import pytest
-from gold_answers import REPO
 
 from rsp_rl.grading import pool as pool_module
 from rsp_rl.grading.pool import Pool
+from tests.unit.benchmark_files import REPO
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 import time
 
 import pytest
-from gold_answers import BENCHMARKS, golds, needs_data
+from gold_answers import golds, needs_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsp_rl.grading import extract_answer, grade, grader, is_correct
 from rsp_rl.grading.normalize import normalize
+from tests.unit.benchmark_files import EIGHT
 
 PIECES = st.sampled_from(
     [
@@ -142,7 +143,7 @@ def test_sets_have_no_order_and_tuples_have(items, data):
 
 
 @needs_data
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("benchmark", EIGHT)
 def test_golds_do_not_mind_their_dress(benchmark):
     """White space, \\left and \\right, boxes and dollars around a gold change nothing."""
     for gold in golds(benchmark)[:150]:

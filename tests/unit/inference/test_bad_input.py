@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import AutoModelForCausalLM
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import main
@@ -15,6 +15,7 @@ from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.folder import load_tokenizer
 from tests.digit_model import make_digit_model
+from tests.projected_model import make_projected_model
 
 HUGGING_FACE = EngineOptions("huggingface", "float32", max_num_seqs=8)
 
@@ -32,20 +33,7 @@ def generate(model: Path, tmp_path: Path, *arguments: str) -> int:
 def test_an_embedding_table_of_another_width_than_the_draw(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """OPT-350m's kind: a narrow table, projected to the hidden size."""
-    folder = tmp_path / "opt"
-    tokenizer = load_tokenizer(model)
-    config = OPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        word_embed_proj_dim=16,
-        ffn_dim=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-    )
-    OPTForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = make_projected_model(tmp_path / "opt", load_tokenizer(model))
     assert generate(folder, tmp_path, "--benchmark", "arithmetic", "--template", "raw") == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"error: {folder}: its embedding table is 16 wide, the hidden states")

@@ -1,0 +1,101 @@
+"""How an evaluation's numbers are made, kept beside them, so that no others get among them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.files import read_json, write_json, write_whole
+from rsp_rl.data.benchmarks import Problem
+from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
+from rsp_rl.evaluation.protocol import Protocol
+from rsp_rl.evaluation.provenance import provenance
+from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.models.weights import weights_digest
+
+#: What a folder's samples have in common, by its name in the manifest, as an error calls it.
+_SAME = {
+    "fingerprint": "protocol",
+    "weights": "model",
+    "sampler": "engine",
+    "trained": "trained comparator",
+}
+
+
+def write_manifest(
+    folder: StepFolder,
+    model: Path,
+    protocol: Protocol,
+    engine: EngineOptions,
+    context: int | None,
+    trained: str | None,
+) -> None:
+    """Say how the numbers are made; refuse to mix them with others'.
+
+    Raises:
+        RunFolderError: If the folder was begun with another protocol, model, kind of engine, or
+            training of a comparator.
+    """
+    what = {
+        "fingerprint": protocol.fingerprint(),
+        "weights": weights_digest(model),
+        "sampler": engine.kind,
+        "trained": trained,
+    }
+    made_with = []
+    if folder.manifest.is_file():
+        begun = read_json(folder.manifest)
+        for name, value in what.items():
+            if begun.get(name) != value:
+                raise RunFolderError(
+                    f"{folder.root} holds samples of another {_SAME[name]} "
+                    f"(see {folder.manifest.name}); remove the folder, or choose another one with "
+                    "--output"
+                )
+        made_with = begun.get("made_with", [])
+    # Everything that samples were generated with, once each: a resumed run may have moved.
+    if (now := provenance()) not in made_with:
+        made_with.append(now)
+    manifest = {
+        "protocol": protocol.to_dict(),
+        **what,
+        # With it and the protocol, every draw can be made again.
+        "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std},
+        "model": str(model),
+        "engine": {**asdict(engine), "dtype": engine.resolved_dtype()},
+        "context": context,
+        "made_with": made_with,
+    }
+    write_json(folder.manifest, manifest)
+
+
+def write_problems(folder: StepFolder, benchmark: str, problems: list[Problem]) -> None:
+    """Keep the problems beside the steps.
+
+    Raises:
+        RunFolderError: If other problems were asked under that name before.
+    """
+    file = EvaluationFolder(folder.root.parent).problems(benchmark)
+    rows = [
+        {"id": problem.id, "question": problem.question, "gold": problem.gold}
+        for problem in dict.fromkeys(problems)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if file.is_file():
+        if file.read_text() != text:
+            raise RunFolderError(
+                f"{file} holds other problems than {benchmark} has now: the benchmark's file was "
+                "changed between two evaluations; restore it, or choose another --output"
+            )
+        return
+    write_whole(file, text)
+
+
+def is_complete(folder: StepFolder, protocol: Protocol) -> bool:
+    """Whether a model's evaluation is all there, by its files alone."""
+    if not folder.manifest.is_file():
+        return False
+    same = read_json(folder.manifest).get("fingerprint") == protocol.fingerprint()
+    return same and all(folder.metrics(plan.benchmark).is_file() for plan in protocol.benchmarks)

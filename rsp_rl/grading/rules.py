@@ -1,0 +1,508 @@
+r"""The rules that bring an answer to one way of writing it: one table, in the order they apply.
+
+Each `Rule` carries an example and what becomes of it; ``tests/unit/grading/test_rules.py`` checks
+every row. The rules change the notation only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rewriting: ``pattern`` becomes ``replacement`` wherever one of ``needles`` occurs.
+
+    Attributes:
+        name: What the rule is about.
+        needles: Substrings without which the pattern cannot match (empty: always try).
+        pattern: A regular expression that runs in linear time.
+        replacement: As for `re.sub`.
+        example: A text to which the rule applies.
+        expected: What this rule alone makes of it.
+    """
+
+    name: str
+    needles: tuple[str, ...]
+    pattern: re.Pattern[str]
+    replacement: str | Callable[[re.Match[str]], str]
+    example: str
+    expected: str
+
+
+_UNICODE = {
+    "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "‐": "-", "‑": "-",
+    "＋": "+", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
+    "，": ",", "、": ",", "；": ";", "：": ":", "（": "(", "）": ")", "［": "[", "］": "]",
+    "｛": "{", "｝": "}", "＝": "=", "．": ".", "。": ".", "％": "%",
+    "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
+    "∞": r"\infty ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "π": r"\pi ", "°": r"^\circ ",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "′": "'", "’": "'", "‘": "'", "″": "''", "“": '"', "”": '"',
+    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}",
+    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
+    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u3000": " ", "\u200b": "",
+    "℃": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|",
+}  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_UNICODE_PATTERN = re.compile("|".join(map(re.escape, _UNICODE)))
+
+_WORDS_OF_BASE = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
+    "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+_MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MAGNITUDE = "|".join(_MAGNITUDES)
+_FUNCTIONS = (
+    "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|"
+    "lcm|gcd|det"
+)
+_PLAIN_FUNCTIONS = "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log|exp"
+_ARGUMENT = r"(\{[^{}]*\}|[0-9]|[a-zA-Z]|\\[a-zA-Z]+)"
+
+
+def _rule(
+    name: str,
+    needles: str,
+    pattern: str,
+    replacement: str | Callable[[re.Match[str]], str],
+    example: str,
+    expected: str,
+    flags: int = 0,
+) -> Rule:
+    return Rule(
+        name, tuple(needles.split()), re.compile(pattern, flags), replacement, example, expected
+    )
+
+
+def _braced(argument: str) -> str:
+    return argument if argument.startswith("{") else "{" + argument + "}"
+
+
+_BASE = r"\(?\s*(?:base[\s~-]*)?(" + "|".join(_WORDS_OF_BASE) + r"|\d{1,2})\s*\)?"
+_DEGREES = r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z]))"
+_WORD = r"\\(?:text|mathrm)\s*\{[^{}]*\}"
+_TEXT = r"\\(?:text|mathrm|textrm|textbf)\s*\{\s*"
+
+_BASE_BELOW = (
+    rf"(?<=[\dA-F)}}])\s*_\s*(?:{_TEXT}{_BASE}\s*\}}"
+    rf"|\{{\s*(?:{_TEXT}(?:{_BASE}\s*\}}|base\s*\}}\s*(\d+))|{_BASE})\s*\}}"
+    rf"|({'|'.join(_WORDS_OF_BASE)})(?![a-zA-Z]))"
+)
+
+
+def _base(match: re.Match[str]) -> str:
+    base = next(filter(None, match.groups())).lower()
+    return "_{" + _WORDS_OF_BASE.get(base, base) + "}"
+
+
+RULES: tuple[Rule, ...] = (
+    _rule(
+        "unicode root",
+        "√",
+        r"√\s*(?:(\d+(?:\.\d+)?|[a-zA-Z])|\(([^()]*)\))",
+        lambda m: r"\sqrt{" + (m[1] or m[2] or "") + "}",
+        "√130",
+        r"\sqrt{130}",
+    ),
+    _rule(
+        "unicode symbols",
+        "",
+        _UNICODE_PATTERN.pattern,
+        lambda m: _UNICODE[m.group()],
+        "−3√2",
+        r"-3\sqrt 2",
+    ),
+    _rule(
+        "square metres",
+        "² ³",
+        r"(?<=\d)\s*([ckdm]?m)([²³])",
+        lambda m: rf"\text{{ {m[1]}}}^{2 if m[2] == '²' else 3}",
+        "5m²",
+        r"5\text{ m}^2",
+    ),
+    _rule(
+        "unicode powers",
+        "",
+        "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+",
+        lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}",
+        "x²",
+        "x^{2}",
+    ),
+    _rule(
+        "unicode indices",
+        "",
+        "[₀₁₂₃₄₅₆₇₈₉]+",
+        lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}",
+        "52₈",
+        "52_{8}",
+    ),
+    _rule("quotation marks", '"', '"', "", 'is "east"', "is east"),
+    _rule("box inside the answer", "box", r"\\?\b(?:boxed|fbox)\s*(?=\{)", "", r"\boxed{5}", "{5}"),
+    _rule(
+        "doubled backslash",
+        "\\\\",
+        r"(?<!\\)\\\\(?=(?:frac|dfrac|sqrt|pi|text|left|right|cup|infty)(?![a-zA-Z]))",
+        r"\\",
+        r"\\frac{1}{2}",
+        r"\frac{1}{2}",
+    ),
+    _rule(
+        "thousands with thin space",
+        "\\ {",
+        r"(?<=\d)(?<!\d{4})(?:\\[!,:;]|\s*\{\s*,\s*\}(?:\\[!, ])?|,\\[! ])\s*(?=\d{3}(?!\d))",
+        "",
+        r"10,\!080",
+        "10080",
+    ),
+    _rule(
+        "spacing macros",
+        "\\ ~",
+        r"(?<!\\)\\[!,;:> ]|~"
+        r"|\\(?:q?quad|enspace|thinspace|displaystyle|textstyle|(?:no)?limits)(?![a-zA-Z])"
+        r"|\\[hv]space\*?\{[^{}]*\}|\\newline(?![a-zA-Z])|\\phantom\{[^{}]*\}|\\(?:no)?break(?![a-zA-Z])",
+        " ",
+        r"5\,\quad x",
+        "5   x",
+    ),
+    _rule("maths delimiters", "\\", r"(?<!\\)\\[()\[\]]", " ", r"\(5\)", " 5 "),
+    _rule(
+        "dollars as currency",
+        "\\$",
+        r"\\\$|\\text(?:dollar|sterling)(?![a-zA-Z])",
+        "",
+        r"\$18.90",
+        "18.90",
+    ),
+    _rule("dollars as delimiters", "$", r"\$+", " ", "$48$, $384$", " 48 ,  384 "),
+    _rule("other currencies", "", r"[€£¥₹]|\\(?:pounds|euro|yen)(?![a-zA-Z])", "", "€5", "5"),
+    _rule(
+        "left and right",
+        "\\left \\right \\middle",
+        r"\\(?:left|right|middle)\s*(?![a-zA-Z])\.?",
+        "",
+        r"\left(1,2\right]",
+        "(1,2]",
+    ),
+    _rule(
+        "left and right before a macro",
+        "\\left \\right \\middle",
+        r"\\(?:left|right|middle)\s*(?=\\[{}|a-zA-Z])",
+        "",
+        r"\left\{1\right\}",
+        r"\{1\}",
+    ),
+    _rule(
+        "sizes of brackets", "\\b \\B", r"\\[bB]igg?[lrm]?(?![a-zA-Z])", "", r"\bigl(1\bigr)", "(1)"
+    ),
+    _rule(
+        "braces as macros",
+        "brace",
+        r"\\([lr])brace(?![a-zA-Z])",
+        lambda m: r"\{" if m[1] == "l" else r"\}",
+        r"\lbrace 1\rbrace",
+        r"\{ 1\}",
+    ),
+    _rule(
+        "brackets as macros",
+        "\\l \\r",
+        r"\\([lr])(?:brack|angle|paren)(?![a-zA-Z])",
+        lambda m: {"b": "[]", "a": "()", "p": "()"}[m.group()[2]]["lr".index(m[1])],
+        r"\langle 1,2\rangle",
+        "( 1,2)",
+    ),
+    _rule(
+        "bars",
+        "vert \\mid \\|",
+        r"\\(?:[lr]?[vV]ert|mid)(?![a-zA-Z])|\\\|",
+        "|",
+        r"\lvert x\rvert",
+        "| x|",
+    ),
+    _rule(
+        "arrays in brackets",
+        "\\begin",
+        r"[\[(]\s*\\begin\s*\{array\}\s*\{[^{}]*\}(.*?)\\end\s*\{array\}\s*[\])]",
+        r"\\begin{pmatrix}\1\\end{pmatrix}",
+        r"[\begin{array}{c}1\\2\end{array}]",
+        r"\begin{pmatrix}1\\2\end{pmatrix}",
+        re.DOTALL,
+    ),
+    _rule(
+        "matrices in brackets",
+        "bmatrix",
+        r"\\(begin|end)\s*\{bmatrix\}",
+        r"\\\1{pmatrix}",
+        r"\begin{bmatrix}1\end{bmatrix}",
+        r"\begin{pmatrix}1\end{pmatrix}",
+    ),
+    _rule(
+        "fractions", "frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"
+    ),
+    _rule(
+        "binomials",
+        "binom",
+        r"\\[dt]binom(?![a-zA-Z])",
+        r"\\binom",
+        r"\dbinom{4}{2}",
+        r"\binom{4}{2}",
+    ),
+    _rule(
+        "operator names",
+        "operatorname mathrm text",
+        r"\\(?:operatorname\*?|mathrm|text)\s*\{\s*(" + _FUNCTIONS + r")\s*\}",
+        r"\\\1 ",
+        r"\operatorname{arccot}(5)",
+        r"\arccot (5)",
+    ),
+    _rule(
+        "base below the line",
+        "_",
+        _BASE_BELOW,
+        _base,
+        r"52_{\text{eight}}",
+        "52_{8}",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "base in text",
+        "base",
+        r"\s*" + _TEXT + r"\(?\s*(?:in\s+)?base(?:[\s~-]*(\d+)\s*\)?\s*\}|\s*\}\s*(\d+))"
+        r"|\s*\(\s*(?:in\s+)?base[\s-]+(\d+)\s*\)|(?<=\d)\s+(?:in\s+)?base[\s-]+(\d+)",
+        _base,
+        r"52 \text{ (base 8)}",
+        "52_{8}",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "percent in words",
+        "percent pct %",
+        r"\\?%|\s*\\text\s*\{\s*(?:percent|pct)\s*\}|\s*\b(?:percent(?:age)?|pct)\b",
+        "%",
+        r"12.5 percent",
+        "12.5%",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "large numbers in words",
+        "hundred thousand illion",
+        r"(?<=\d)\s*(?:\\text\s*\{\s*(" + _MAGNITUDE + r")s?(?:(\s[^{}]*)|\s*)\}"
+        r"|(" + _MAGNITUDE + r")s?(?![a-zA-Z]))",
+        lambda m: (
+            rf"\times 10^{{{_MAGNITUDES[(m[1] or m[3]).lower()]}}}"
+            + (rf"\text{{{m[2]}}}" if m[2] else "")
+        ),
+        r"1.5 \text{ million dollars}",
+        r"1.5\times 10^{6}\text{ dollars}",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "degrees in a function",
+        "circ degree",
+        r"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])(?:\s*\^\s*(?:\{\d\}|\d))?)\s*"
+        r"(?:(\d+(?:\.\d+)?)\s*" + _DEGREES + r"|\(\s*(\d+(?:\.\d+)?)\s*" + _DEGREES + r"\s*\))",
+        lambda m: rf"{m[1]}(\frac{{{m[2] or m[3]}}}{{180}}\pi)",
+        r"\sin 60^\circ",
+        r"\sin(\frac{60}{180}\pi)",
+    ),
+    _rule(
+        "degrees",
+        "circ degree °",
+        r"\s*(?:" + _DEGREES + r"(?:\s*[CF](?![a-zA-Z]))?"
+        r"|\\text\s*\{\s*degrees?\s*\}|\bdegrees?(?![a-zA-Z]))",
+        " ",
+        r"90^{\circ}",
+        "90 ",
+    ),
+    _rule(
+        "primes",
+        "prime",
+        r"\^\s*(?:\{\s*(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))",
+        lambda m: "'" * m.group().count("prime"),
+        r"y^{\prime}",
+        "y'",
+    ),
+    _rule(
+        "infinity",
+        "inf",
+        r"\\?\binfinity\b|\\infin\b|(?<![\w\\])inf\b|\+\s*\\infty\b",
+        r"\\infty ",
+        r"[2,+\infty)",
+        r"[2,\infty )",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "at most, at least",
+        "\\l \\g <= >=",
+        r"\\(l|g)(?:eqslant|eqq|eq|e)(?![a-zA-Z])|([<>])=",
+        lambda m: "\\" + (m[1] or ("l" if m[2] == "<" else "g")) + "e ",
+        r"k \geqslant 2",
+        r"k \ge  2",
+    ),
+    _rule(
+        "less, greater",
+        "\\lt \\gt",
+        r"\\([lg])t(?![a-zA-Z])",
+        lambda m: "<" if m[1] == "l" else ">",
+        r"x\lt 3",
+        "x< 3",
+    ),
+    _rule(
+        "unequal", "\\n !=", r"\\(?:neq?|not\s*=)(?![a-zA-Z])|!=", r"\\neq ", r"x\ne 3", r"x\neq  3"
+    ),
+    _rule(
+        "empty set",
+        "varnothing",
+        r"\\varnothing(?![a-zA-Z])",
+        r"\\emptyset ",
+        r"\varnothing",
+        r"\emptyset ",
+    ),
+    _rule(
+        "dots",
+        "dots ... …",
+        r"\\[lcd]?dots[cb]?(?![a-zA-Z])|…|\.{3,}",
+        r"\\dots ",
+        "1,...,5",
+        r"1,\dots ,5",
+    ),
+    _rule("bold in Markdown", "**", r"(?<![\w)}\]])\*\*|\*\*(?![\w({\\-])", "", "**B**: 5", "B: 5"),
+    _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
+    _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
+    _rule(
+        "function in plain text",
+        "sin cos tan cot sec csc ln log exp",
+        r"(?<![\\a-zA-Z])(" + _PLAIN_FUNCTIONS + r")(?=\s*[(^{\\]|\s*\d|\s+[a-zA-Z](?![a-zA-Z]))",
+        r"\\\1",
+        "2sin(x)",
+        r"2\sin(x)",
+    ),
+    _rule(
+        "pi in plain text", "pi", r"(?<![\\a-zA-Z])pi(?![a-zA-Z])", r"\\pi ", "3pi/4", r"3\pi /4"
+    ),
+    _rule(
+        "short root",
+        "sqrt",
+        r"\\sqrt\s*(?![\s{\[a-zA-Z])([0-9]|\\[a-zA-Z]+)",
+        r"\\sqrt{\1}",
+        r"\sqrt2",
+        r"\sqrt{2}",
+    ),
+    _rule(
+        "short root of a letter",
+        "sqrt",
+        r"\\sqrt\s+([0-9a-zA-Z])",
+        r"\\sqrt{\1}",
+        r"\sqrt x",
+        r"\sqrt{x}",
+    ),
+    _rule(
+        "root in plain text",
+        "sqrt",
+        r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+))",
+        lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}",
+        "2sqrt(3)",
+        r"2\sqrt{3}",
+    ),
+    _rule(
+        "short fraction, two digits",
+        "frac",
+        r"\\frac\s*" + _ARGUMENT + r"\s*" + _ARGUMENT,
+        lambda m: r"\frac" + _braced(m[1]) + _braced(m[2]),
+        r"\frac12",
+        r"\frac{1}{2}",
+    ),
+    _rule(
+        "short fraction, first digit",
+        "frac",
+        r"\\frac\s*([0-9a-zA-Z])\s*(?=\{)",
+        r"\\frac{\1}",
+        r"\frac9{\sqrt{19}}",
+        r"\frac{9}{\sqrt{19}}",
+    ),
+    _rule(
+        "thousands with space",
+        "",
+        r"(?<![\d.,])(?<!\d\s)[1-9]\d{0,2}(?:\s\d{3})+(?!\s?[\d/]|\.\d)",
+        lambda m: "".join(m.group().split()),
+        "1 000",
+        "1000",
+    ),
+    _rule(
+        "approximately",
+        "approx sim doteq about roughly",
+        r"^\s*(?:\\(?:approx|simeq|sim|doteq)(?![a-zA-Z])|(?:approximately|about|roughly)\s"
+        r"|\\text\s*\{\s*(?:approximately|about|roughly)\s*\})",
+        "",
+        r"\approx 5",
+        " 5",
+    ),
+    _rule(
+        "sentence before the value",
+        "\\text",
+        r"^\s*\\text\s*\{[^{}]*\s(?:is|are|equals)\s*:?\s*\}",
+        "",
+        r"\text{The area is } 5",
+        " 5",
+    ),
+    _rule(
+        "decimal logarithm", "\\lg", r"\\lg(?![a-zA-Z])", r"\\log_{10}", r"\lg 2", r"\log_{10} 2"
+    ),
+    _rule(
+        "units as a fraction",
+        "frac",
+        r"\\frac\s*\{\s*(" + _WORD + r")\s*\}\s*\{\s*(" + _WORD + r"(?:\^\{?\d\}?)?)\s*\}",
+        r"\1/\2",
+        r"5\frac{\text{m}}{\text{s}^2}",
+        r"5\text{m}/\text{s}^2",
+    ),
+    _rule(
+        "binomial as TeX",
+        "choose",
+        r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}",
+        r"\\binom{\1}{\2}",
+        r"{5 \choose 2}",
+        r"\binom{5 }{ 2}",
+    ),
+    _rule("colour", "color", r"\\(?:text)?color\s*\{[^{}]*\}", "", r"\color{red}{5}", "{5}"),
+    _rule("power in brackets", "^", r"\^\(([^(){}]*)\)", r"^{(\1)}", "x^(1/2)", "x^{(1/2)}"),
+    _rule("power of several digits", "^", r"\^(\d{2,})", r"^{\1}", "10^33", "10^{33}"),
+    _rule("negative power", "^-", r"\^-(\d+|[a-zA-Z])", r"^{-\1}", "10^-3", "10^{-3}"),
+    _rule("set without members", "\\{", r"\\\{\s*\\\}", r"\\emptyset ", r"\{ \}", r"\emptyset "),
+    _rule(
+        "trailing punctuation",
+        "",
+        r"(?<![\s.,;:\\])[\s,;:]*(?:\.[\s,;:]*){0,2}\\*\s*$",
+        "",
+        "5.",
+        "5",
+    ),
+    _rule(
+        "all reals",
+        "R real",
+        r"^\s*(?:[a-zA-Z]\s*\\in(?![a-zA-Z])\s*)?(?:\\text\s*\{)?\s*"
+        r"(?:all real(?:s| numbers)|\\mathbb\s*\{?R\}?)\s*\}?\s*$",
+        r"(-\\infty,\\infty)",
+        r"\mathbb{R}",
+        r"(-\infty,\infty)",
+        re.IGNORECASE,
+    ),
+    _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
+)
+
+
+THOUSANDS = _rule(
+    "thousands",
+    ",",
+    r"(?<![\d.,(\[{])(?<!,\s)(\d{1,3}(?:,\d{3})+)(?![\d]|,\s?\d)",
+    lambda m: m[1].replace(",", ""),
+    "58,500",
+    "58500",
+)
+"""Apart from `RULES` because ``325,950`` may be one number or a list of two; see `readings`."""
