@@ -1,7 +1,7 @@
 """Soft prompts that are trained or optimised, to hold random ones against (paper, Table 1).
 
-`interface` is what all of them, and RSP's own draw, have in common. One module a method: `ltpo`
-optimises the vectors of each problem at test time, `ttsv` trains one prefix for all problems,
-`softcot` trains a projection of an assistant model's hidden states. Evaluation is the project's
-own, with `comparator.method=...` in the protocol.
+`rsp_rl.inference.soft_prompts` is what they and RSP's own draw have in common. One module a method:
+`ltpo` optimises the vectors of each problem at test time, `ttsv` trains one prefix for all
+problems, `softcot` trains a projection of an assistant model's hidden states. Evaluation is the
+project's own, with `comparator.method=...` in the protocol.
 """

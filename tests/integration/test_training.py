@@ -121,7 +121,7 @@ def test_kill_and_resume(uninterrupted: Run, task: Task, tmp_path: Path) -> None
         ours, expected = (run.responses(step) for run in (resumed, uninterrupted))
         assert [prompt for prompt, _ in ours] == [prompt for prompt, _ in expected]
         # To rounding, which may turn a token's draw once in some hundred runs; that a step is
-        # repeated bit for bit is the engine's test (verl_plugin/test_actor_engine.py).
+        # repeated bit for bit is the engine's test (tests/unit/configs/test_objective.py).
         assert (Counter(ours) & Counter(expected)).total() >= 15
     states = [
         torch.load(
