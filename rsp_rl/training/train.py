@@ -11,6 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from rsp_rl.basics import exit_status
 from rsp_rl.basics.package_files import CONFIGS
+from rsp_rl.training.configs import name_verl_configs
 from rsp_rl.training.preloaded_python import Preloaded
 
 # Nothing heavy up here: on a CPU the preloaded Python is to begin its imports at once.
@@ -34,7 +35,6 @@ def _preloaded_python(config: DictConfig) -> AbstractContextManager:
 
 def run_training(config: DictConfig) -> None:
     """Start verl with a prepared config and wait for the end."""
-    # verl reads the platform from the environment when it is first imported.
     from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
@@ -51,6 +51,9 @@ def run_training(config: DictConfig) -> None:
     run_ppo(config, task_runner_class=TaskRunner)
 
 
+name_verl_configs()
+
+
 @hydra.main(config_path=str(CONFIGS), config_name="dapo_rsp", version_base=None)
 def main(config: DictConfig) -> None:
     """Entry point; see the module's docstring."""
@@ -59,8 +62,6 @@ def main(config: DictConfig) -> None:
 
 
 def _train(config: DictConfig) -> None:
-    from ray.exceptions import RayActorError, RayTaskError
-
     from rsp_rl.basics.errors import (
         ConfigError,
         EmbeddingTableError,
@@ -74,6 +75,11 @@ def _train(config: DictConfig) -> None:
         run = prepare(config)
     except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
+    # Now: verl reads the platform from the environment when it is first imported, and before Ray's
+    # first import it sets what that reads.
+    import verl  # noqa: F401
+    from ray.exceptions import RayActorError, RayTaskError
+
     with run.record_start():
         try:
             run_training(config)
