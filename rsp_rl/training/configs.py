@@ -43,5 +43,6 @@ def compose_config(config_name: str, overrides: Sequence[str] = ()) -> DictConfi
         with initialize_config_dir(str(CONFIGS), version_base=None):
             return compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        cause = " ".join(str(error).split())
+        # Hydra passes what OmegaConf found on under an exception without words.
+        cause = " ".join((str(error) or str(error.__cause__)).split())
         raise ConfigError(f"the config does not compose: {cause}") from error
