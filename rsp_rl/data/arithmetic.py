@@ -22,9 +22,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 DATA_SOURCE = "arithmetic"
 MAX_TERM = 9
 MAX_RESULT = 9
@@ -40,16 +37,6 @@ SPLIT_SHARES = {"warmup": 50, "train": 40, "heldout": 10}
 # One candidate in ten belongs to the smallest split: this many rejections in a row can only mean
 # that a split is nearly used up.
 _MAX_REJECTIONS = 20_000
-
-_PARQUET_SCHEMA = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("ability", pa.string()),
-        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
-        ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64())])),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -210,12 +197,28 @@ def write_dataset(
         path = output / f"{split}.parquet"
         partial = output / f".{split}.{os.getpid()}.tmp"
         try:
-            pq.write_table(pa.Table.from_pylist(split_rows, schema=_PARQUET_SCHEMA), partial)
+            _write_parquet(partial, split_rows)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
         paths[split] = path
     return paths
+
+
+def _write_parquet(file: Path, rows: list[dict]) -> None:
+    import pyarrow as pa  # here: the benchmark of the same problems reads no file
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("data_source", pa.string()),
+            ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+            ("ability", pa.string()),
+            ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
+            ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64())])),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,14 +14,17 @@ first rows of a longer soft prompt are the rows of a shorter one, on every machi
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-import torch
 
 from rsp_rl.basics.errors import EmbeddingTableError
 from rsp_rl.draws.embedding_table import pretrained_table
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Draw(Protocol):
@@ -103,7 +106,7 @@ class Vocabulary(Law):
             )
         generator = np.random.Generator(np.random.Philox(key=record.seed))
         ids = generator.integers(table.vocab_size, size=record.length)
-        return torch.from_numpy(table.rows(ids))
+        return _tensor(table.rows(ids))
 
 
 class Fixed(Gaussian):
@@ -128,7 +131,7 @@ class Sphere(Gaussian):
         rows_LD = super().draw(record, hidden_size).double()
         norm = math.sqrt(hidden_size * (record.mean**2 + record.std**2))
         # Rows of zeros (mean and std 0) have the norm 0 already, and no direction to keep.
-        norms_L1 = rows_LD.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        norms_L1 = rows_LD.norm(dim=1, keepdim=True).clamp(min=sys.float_info.min)
         return (rows_LD * (norm / norms_L1)).float()
 
 
@@ -164,4 +167,10 @@ def draw_soft_prompt(
     rows_LD = generator.standard_normal((length, hidden_size))
     rows_LD *= std  # in place: a draw is mostly its normals, and then memory
     rows_LD += mean
-    return torch.from_numpy(rows_LD.astype(np.float32))
+    return _tensor(rows_LD.astype(np.float32))
+
+
+def _tensor(rows_LD: np.ndarray) -> torch.Tensor:
+    import torch  # here: settings name laws, and draw nothing
+
+    return torch.from_numpy(rows_LD)

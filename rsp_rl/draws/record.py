@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from rsp_rl.draws.laws import LAWS
+
+if TYPE_CHECKING:  # torch is imported where a tensor is made: settings need a record's names alone
+    import torch
 
 #: Rollout dtypes a record can name. A record travels as int64, hence codes and not names.
 DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
@@ -75,6 +78,8 @@ class SoftPromptRecord:
 
     def to_tensor(self) -> torch.Tensor:
         """Encode as int64 [RECORD_SIZE], the floats bit for bit: it travels as a tensor."""
+        import torch
+
         values = np.zeros(RECORD_SIZE, dtype=np.int64)
         values[[0, 8]] = np.array([self.seed, self.table], dtype=np.uint64).view(np.int64)
         values[1:3] = self.start, self.length
@@ -92,6 +97,8 @@ class SoftPromptRecord:
         Raises:
             ValueError: If the tensor is no encoded record.
         """
+        import torch
+
         if encoded.dtype != torch.int64 or encoded.shape != (RECORD_SIZE,):
             raise ValueError(
                 f"a soft prompt record is int64 [{RECORD_SIZE}], got {encoded.dtype} "
@@ -127,5 +134,7 @@ class SoftPromptRecord:
         Raises:
             EmbeddingTableError: If the law draws from the pretrained table and that is not there.
         """
+        import torch
+
         rows = LAWS[self.law].draw(self, hidden_size)
         return rows.to(getattr(torch, self.dtype))

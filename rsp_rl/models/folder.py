@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
@@ -48,6 +50,8 @@ def check_model(folder: Path) -> PretrainedConfig:
     Raises:
         ConfigError: If the folder holds no config that loads, or no safetensors weights.
     """
+    from transformers import AutoConfig
+
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"model folder {folder} holds no config.json; is it a Hugging Face model folder? "
@@ -67,6 +71,8 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
     Raises:
         ConfigError: If the folder holds none that loads.
     """
+    from transformers import AutoTokenizer
+
     if not any(next(folder.glob(pattern), None) for pattern in _VOCABULARY_PATTERNS):
         # transformers would make an empty tokenizer of the model's type.
         raise ConfigError(

@@ -9,10 +9,12 @@ full. verl 0.9.1 passes no stop tokens to vLLM, training or validating. vLLM tak
 from __future__ import annotations
 
 from pathlib import Path
-
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from rsp_rl.data.templates import ChatTemplate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: Folder of the run that holds the generation config for vLLM.
 FOLDER = "generation_config"
@@ -37,12 +39,16 @@ def write_generation_config(
         tokenizer: Its tokenizer.
         token: The additional stop token.
     """
+    from transformers import GenerationConfig
+
     stop_tokens = sorted({*known_stop_tokens(model, tokenizer), token})
     GenerationConfig(eos_token_id=stop_tokens).save_pretrained(folder)
 
 
 def known_stop_tokens(model: Path, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Tokens that vLLM, and `transformers`, stop at by themselves."""
+    from transformers import GenerationConfig
+
     named = None
     if (model / "generation_config.json").is_file():
         named = GenerationConfig.from_pretrained(model).eos_token_id

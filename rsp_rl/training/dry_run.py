@@ -12,16 +12,13 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.models.shape import ModelShape, model_shape
 from rsp_rl.placement.prompt import INFIX_DESCRIPTION
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.estimate import (
     GIB,
     OVERHEAD,
@@ -95,20 +92,6 @@ SHOWN = (
     "trainer.max_actor_ckpt_to_keep",
     "rsp",
 )
-
-
-def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """The config that `rsp_rl.training.train` would get.
-
-    Raises:
-        ConfigError: If Hydra does not accept it.
-    """
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base=None):
-            return compose(config_name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        cause = " ".join(str(error).split())
-        raise ConfigError(f"the config does not compose: {cause}") from error
 
 
 def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:

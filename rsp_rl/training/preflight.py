@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from yaml import YAMLError
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions, rollout_dtype
 from rsp_rl.placement.chat import check_chat_template
 from rsp_rl.training.truncation import Truncation
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 #: verl's agent loops, all of which place soft prompts.
 AGENT_LOOPS = ("single_turn_agent", "tool_agent")

@@ -11,8 +11,10 @@ import hydra
 from omegaconf import DictConfig, open_dict
 
 from rsp_rl.basics import exit_status
+from rsp_rl.basics.errors import KnownError, RunBrokenError
 from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.console import events
+from rsp_rl.training.configs import name_verl_configs
 from rsp_rl.training.preloaded_python import Preloaded
 
 # Nothing heavy up here: on a CPU the preloaded Python is to begin its imports at once.
@@ -36,7 +38,6 @@ def _preloaded_python(config: DictConfig) -> AbstractContextManager:
 
 def run_training(config: DictConfig) -> None:
     """Start verl with a prepared config and wait for the end."""
-    # verl reads the platform from the environment when it is first imported.
     from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
@@ -44,7 +45,6 @@ def run_training(config: DictConfig) -> None:
 
     from rsp_rl.training.verl_plugin.task_runner import TaskRunner
 
-    events.tell("stage", name="Ray")
     auto_set_device(config)
     validate_config(
         config=config,
@@ -52,6 +52,9 @@ def run_training(config: DictConfig) -> None:
         use_critic=need_critic(config),
     )
     run_ppo(config, task_runner_class=TaskRunner)
+
+
+name_verl_configs()
 
 
 @hydra.main(config_path=str(CONFIGS), config_name="dapo_rsp", version_base=None)
@@ -67,34 +70,28 @@ def main(config: DictConfig) -> None:
 
 
 def _train(config: DictConfig) -> None:
-    from ray.exceptions import RayActorError, RayTaskError
-
-    from rsp_rl.basics.errors import (
-        ConfigError,
-        EmbeddingTableError,
-        PlacementError,
-        PolicyMismatchError,
-        RunFolderError,
-    )
     from rsp_rl.training.preparation import prepare
 
     try:
         run = prepare(config)
-    except (ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError) as error:
+    except (KnownError, FileNotFoundError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
     events.tell("begin", logs=str(run.logs))
     events.tell_warnings()
+    events.tell("stage", name="verl, Ray")
+    # Now: verl reads the platform from the environment when it is first imported, and before Ray's
+    # first import it sets what that reads.
+    import verl  # noqa: F401
+    from ray.exceptions import RayActorError, RayTaskError
+
     with run.record_start():
         try:
             run_training(config)
         except RayTaskError as error:
-            from rsp_rl.basics.errors import RunBrokenError
-
-            known = ConfigError | EmbeddingTableError | PolicyMismatchError | RunFolderError
-            if isinstance(error.cause, known):
-                _end(error.cause, exit_status.WOULD_COME_AGAIN)
             if isinstance(error.cause, RunBrokenError):
                 _end(error.cause, exit_status.BROKEN)
+            if isinstance(error.cause, KnownError):
+                _end(error.cause, exit_status.WOULD_COME_AGAIN)
             raise
         except RayActorError as error:
             _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)

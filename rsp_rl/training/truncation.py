@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 #: Field of a training sample: log of the mass at each token's position, float [T].
 LOG_MASS_FIELD = "rsp_log_mass"
@@ -63,6 +64,8 @@ def log_mass(
     Returns:
         float32 [T], at most 0.
     """
+    import torch  # here: the settings alone need no torch
+
     chunks = zip(logits_TV.split(_CHUNK_TOKENS), temperature_T.split(_CHUNK_TOKENS), strict=True)
     return torch.cat(
         [_log_mass(logits.float() / by[:, None].float(), truncation) for logits, by in chunks]

@@ -47,12 +47,9 @@ class Sample:
 @cache
 def compose(name: str = "dapo_rsp", *overrides: str) -> DictConfig:
     """A config of `configs/`, composed as `rsp-rl train` composes it; not to be changed."""
-    import hydra
+    from rsp_rl.training.configs import compose_config
 
-    from rsp_rl.basics.package_files import CONFIGS
-
-    with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
-        return hydra.compose(name, overrides=list(overrides))
+    return compose_config(name, overrides)
 
 
 def plain_torch_log_probs(

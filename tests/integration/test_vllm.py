@@ -190,28 +190,26 @@ class InProcessServer:
 
 def run_tool_agent(engine, model: Path, *overrides: str, **place: int):
     """One rollout of verl's tool agent; its output, and the prompts of its requests."""
-    import hydra
     from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
     from verl.tools.tool_registry import load_all_tools
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
-    from rsp_rl.basics.package_files import CONFIGS
+    from rsp_rl.training.configs import compose_config
     from rsp_rl.training.verl_plugin.agent_loop import SoftPromptToolLoop
 
     stats = embedding_stats(model)
     rollout = "actor_rollout_ref.rollout"
-    with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
-        config = hydra.compose(
-            "tiny_cpu",
-            overrides=[
-                f"rsp.mean={stats.mean}",
-                f"rsp.std={stats.std}",
-                f"{rollout}.prompt_length=256",
-                f"{rollout}.response_length=64",
-                f"{rollout}.multi_turn.format=first_answer_calls",
-                *overrides,
-            ],
-        )
+    config = compose_config(
+        "tiny_cpu",
+        [
+            f"rsp.mean={stats.mean}",
+            f"rsp.std={stats.std}",
+            f"{rollout}.prompt_length=256",
+            f"{rollout}.response_length=64",
+            f"{rollout}.multi_turn.format=first_answer_calls",
+            *overrides,
+        ],
+    )
     server = InProcessServer(engine)
     tools = load_all_tools(None, str(REPOSITORY / "tests/integration/tool_use.py"))
 

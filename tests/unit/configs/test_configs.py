@@ -13,19 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 from transformers import Qwen2Config
 
 from rsp_rl.basics.errors import ConfigError, EmbeddingTableError, PlacementError, RunFolderError
-from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.dials.options import GuardOptions, RspOptions
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import save_law
 from rsp_rl.runs.saving import staged
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preflight import check_guard_support
 from rsp_rl.training.preparation import prepare
 from tests.unit import templates
@@ -35,8 +33,7 @@ NAMES = ("dapo", "dapo_rsp", "tiny_cpu")
 
 @cache
 def _composed(name: str) -> DictConfig:
-    with initialize_config_dir(str(CONFIGS), version_base=None):
-        return compose(name)
+    return compose_config(name)
 
 
 def _config(name: str, **changes: object) -> DictConfig:
@@ -159,8 +156,7 @@ def test_configs_resolve_and_run_our_parts(name: str) -> None:
 
 def test_correction_turns_on_log_probs_of_what_was_sampled() -> None:
     """On GPUs too, whose config asks for raw ones."""
-    with initialize_config_dir(str(CONFIGS), version_base=None):
-        config = compose("dapo_rsp", overrides=["+machine=gpu", "+correction=tis"])
+    config = compose_config("dapo_rsp", ["+machine=gpu", "+correction=tis"])
     assert config.algorithm.rollout_correction.rollout_is == "token"
     assert config.algorithm.rollout_correction.rollout_is_threshold == 2.0
     assert config.actor_rollout_ref.rollout.logprobs_mode == "processed_logprobs"
@@ -174,18 +170,16 @@ def test_correction_turns_on_log_probs_of_what_was_sampled() -> None:
 
 
 def test_unknown_override_is_an_error() -> None:
-    with initialize_config_dir(str(CONFIGS), version_base=None):
-        with pytest.raises(ConfigCompositionException, match=r"rsp\.foo"):
-            compose("dapo_rsp", overrides=["rsp.foo=1"])
-        forced = compose("dapo_rsp", overrides=["+rsp.foo=1"])
+    with pytest.raises(ConfigError, match=r"does not compose: .* 'rsp\.foo'"):
+        compose_config("dapo_rsp", ["rsp.foo=1"])
+    forced = compose_config("dapo_rsp", ["+rsp.foo=1"])
     with pytest.raises(ConfigError, match=r"unknown option rsp\.foo"):
         RspOptions.from_config(forced.rsp)
 
 
 def test_overrides_reach_the_options() -> None:
     overrides = ["rsp.length=8", "rsp.position=infix", "rsp.guard.max_mean_gap=1e-4", "rsp.seed=7"]
-    with initialize_config_dir(str(CONFIGS), version_base=None):
-        config = compose("tiny_cpu", overrides=[*overrides, "rsp.mode=shared", "rsp.scale=0.5"])
+    config = compose_config("tiny_cpu", [*overrides, "rsp.mode=shared", "rsp.scale=0.5"])
     options = RspOptions.from_config(config.rsp)
     assert (options.length, options.position, options.seed) == (8, "infix", 7)
     assert (options.mode, options.scale, options.guard.max_mean_gap) == ("shared", 0.5, 1e-4)

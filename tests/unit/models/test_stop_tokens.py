@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
-from rsp_rl.training.dry_run import compose_config
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preparation import prepare
 from tests.unit import templates
 

@@ -19,7 +19,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.templates import ChatTemplate, get_template
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.training import dry_run
-from rsp_rl.training.dry_run import compose_config
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preflight import check_optimizer
 
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"

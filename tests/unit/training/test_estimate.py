@@ -15,7 +15,7 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.dials.schedule import Schedule
 from rsp_rl.models.shape import KNOWN_SHAPES, ModelShape, model_shape
 from rsp_rl.training import dry_run
-from rsp_rl.training.dry_run import compose_config
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.estimate import (
     GIB,
     OVERHEAD,

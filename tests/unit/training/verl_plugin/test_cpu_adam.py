@@ -37,7 +37,7 @@ def _as_verl_builds_it(parameters: list[torch.nn.Parameter]) -> torch.optim.Opti
     from hydra.utils import instantiate
     from verl.workers.config.optimizer import build_optimizer
 
-    from rsp_rl.training.dry_run import compose_config
+    from rsp_rl.training.configs import compose_config
 
     optim = compose_config("dapo_rsp", ["+memory=low"]).actor_rollout_ref.actor.optim
     optim.lr, optim.weight_decay, optim.betas = OPTIONS.values()

@@ -1,0 +1,263 @@
+"""What lies in the files that others read, as tables of keys: a change shows in review.
+
+Keys are compared as sets where the order is JSON's own business. No engine is started.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from rsp_rl.cli import main
+from rsp_rl.data.arithmetic import write_dataset
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.evaluation.compare import analyse
+from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.outputs import write_outputs
+from rsp_rl.evaluation.protocol import load_protocol
+from rsp_rl.evaluation.runner import evaluate
+from rsp_rl.grading.reward import compute_score
+from rsp_rl.inference.requests import Completion, Request
+from rsp_rl.runs.checkpoints import save_law
+from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.report import summarize
+from rsp_rl.tiny import make_tiny_model
+from rsp_rl.training.configs import compose_config
+from rsp_rl.training.preparation import prepare
+from tests.unit.evaluation.made_runs import make_evaluation
+
+VERDICT = {"extracted", "extraction_step", "correct", "stage", "timed_out", "crashed", "unparsable"}
+
+RECORD = {
+    *("seed", "start", "length", "mean", "std", "dtype", "placeholder_id", "law", "table"),
+}
+
+#: `samples/train/STEP.soft_prompts.jsonl` of a run.
+SOFT_PROMPT = {"uid", "prompt_index", "rollout"} | RECORD
+
+#: `summary.json` of a run.
+RUN_SUMMARY = {
+    *("steps", "accuracy_before", "accuracy_after", "logprob_gap_mean", "logprob_gap_max"),
+    *("seconds_per_step", "wall_seconds", "rsp_length"),
+}
+
+#: `rsp.json` of a checkpoint: what a run that resumes from it must agree with.
+LAW = {
+    *("length", "position", "scale", "mode", "law", "length_schedule", "scale_schedule"),
+    *("probability", "mixing", "seed", "mean", "std", "table", "table_digest"),
+}
+
+#: `<benchmark>.samples.jsonl` of an evaluation.
+SAMPLE = {
+    *("problem", "sample", "seed", "prompt_hash", "gold", "output", "finish_reason", "tokens"),
+} | VERDICT
+
+#: `<benchmark>.metrics.json`.
+METRICS = {
+    *("benchmark", "problems", "samples_per_problem"),
+    *("accuracy", "accuracy_low", "accuracy_high", "accuracy_standard_error"),
+    *("pass_at_k", "majority_accuracy", "tokens_mean", "tokens_p95"),
+    *("truncation_rate", "extraction_failure_rate", "timeouts", "crashes", "unparsable"),
+}
+
+#: `how.json` of an evaluated model, and of its parts the ones that others look into.
+MANIFEST = {
+    *("protocol", "fingerprint", "weights", "sampler", "trained", "law", "model", "engine"),
+    *("context", "made_with"),
+}
+MANIFEST_PARTS = {
+    "protocol": {
+        *("name", "template", "max_tokens", "seed", "stop", "rsp", "comparator", "benchmarks"),
+        "headline",
+    },
+    "law": {"mean", "std"},
+    "engine": {
+        *("kind", "dtype", "tensor_parallel", "data_parallel", "max_num_seqs", "max_model_len"),
+        *("gpu_memory_utilization", "ray_address"),
+    },
+}
+MADE_WITH = {"versions", "commit", "hardware"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny", steps=0, threads=1)
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+# A training run.
+
+
+def test_where_a_runs_files_lie(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    files = (run.settings, run.metrics, run.summary, run.plot, run.checkpoints, run.tensorboard)
+    assert [str(file.relative_to(tmp_path)) for file in files] == [
+        *("rsp.json", "metrics.jsonl", "summary.json", "training.png"),
+        *("checkpoints", "tensorboard"),
+    ]
+
+
+def test_metrics_starts_and_summary_of_a_run(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    logged = {"rsp/logprob_gap_mean": 1e-7, "rsp/logprob_gap_max": 1e-6, "timing_s/step": 2.0}
+    lines = [{"step": 0, "data": {"val-core/a/acc/mean@1": 0.5}}, {"step": 1, "data": logged}]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with run.record_start():
+        pass
+    steps = run.merge_metrics()
+    assert rows(run.metrics) == lines
+    assert [set(start) for start in rows(tmp_path / "starts.jsonl")] == [{"begun", "ended"}]
+    assert summarize(steps, 8, run.wall_seconds()).keys() == RUN_SUMMARY
+
+
+def test_settings_of_a_run_and_of_a_checkpoint(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's are the whole config group, mu_E and sigma_E filled in."""
+    monkeypatch.setattr(
+        os, "environ", os.environ.copy()
+    )  # where `prepare` puts the run's variables
+    data = write_dataset(tmp_path, train_size=16, heldout_size=4)
+    files = [f"data.train_files={data['train']}", f"data.val_files={data['heldout']}"]
+    paths = [f"actor_rollout_ref.model.path={model}", f"run_dir={tmp_path / 'run'}", *files]
+    run = prepare(compose_config("tiny_cpu", paths))
+    settings = json.loads(run.settings.read_text())
+    assert settings.keys() == LAW | {"seeded_sampling", "validation", "guard"}
+    assert settings["guard"].keys() == {"max_mean_gap", "steps"}
+    assert settings["scale_schedule"].keys() == {"shape", "end", "steps"}
+    save_law(tmp_path, RspOptions.from_config(settings))
+    assert json.loads((tmp_path / "rsp.json").read_text()).keys() == LAW
+
+
+def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row a rollout, by prompt and rollout; verl's padding is none."""
+    from rsp_rl.training.verl_plugin import trainer
+
+    records = [SoftPromptRecord(seed, 3, 8, 0.0, 0.5, "float32", 1) for seed in (7, 9)]
+    columns = {
+        RECORD_FIELD: torch.stack([record.to_tensor() for record in records]),
+        "rsp_prompt_index": [5, 2],
+        "session_id": [0, 1],
+    }
+    asked: list[list[str]] = []
+
+    def kv_batch_get(keys: list[str], **_: object) -> dict[str, Any]:
+        asked.append(keys)
+        return columns
+
+    monkeypatch.setattr(trainer.tq, "kv_batch_get", kv_batch_get)
+    monkeypatch.setattr(trainer.PPOTrainerSync, "_log_rollout_data", lambda *_: None)
+    made = trainer.SoftPromptTrainer.__new__(trainer.SoftPromptTrainer)
+    made._options, made.global_steps = RspOptions(mean=0.0, std=0.5), 4
+    batch = SimpleNamespace(
+        keys=["a", "b", "c"], tags=[{}, {}, {"is_padding": True}], partition_id="train"
+    )
+    made._log_rollout_data(batch, {}, str(tmp_path))
+    assert asked == [["a", "b"]]
+    written = rows(tmp_path / "4.soft_prompts.jsonl")
+    assert [row.keys() for row in written] == [SOFT_PROMPT] * 2
+    assert [(row["uid"], row["prompt_index"], row["rollout"]) for row in written] == [
+        ("b", 2, 1),
+        ("a", 5, 0),
+    ]
+    names = {name: written[0][name] for name in RECORD}
+    assert SoftPromptRecord(**names) == records[1]
+
+
+def test_what_the_reward_gives_verl() -> None:
+    numbers = {"score", "acc", "timeouts", "crashes", "unparsable", "no_answer", "boxed"}
+    score = compute_score("arithmetic", r"\boxed{4}", "4")
+    assert score.keys() == numbers | {"pred", "extraction_step", "stage"}
+    assert {name for name, value in score.items() if isinstance(value, float)} == numbers
+
+
+# An evaluation.
+
+
+class Parrot:
+    """Engines that answer everything at once, the same."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        yield [Completion(request.number, r"\boxed{4}", 4, "stop") for request in requests]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_files_of_an_evaluated_model(model: Path, tmp_path: Path) -> None:
+    protocol = load_protocol(
+        "tiny", ["benchmarks.arithmetic.limit=2", "sampling.samples=2", "rsp.length=4"]
+    )
+    evaluation = EvaluationFolder(tmp_path / "evaluation")
+    step = evaluation.step(0)
+    outcome = evaluate(model, protocol, step, engines=Parrot(), progress=False)
+    assert outcome.generated == 4
+    write_outputs(evaluation)
+    assert {str(file.relative_to(evaluation.root)) for file in evaluation.root.rglob("[!.]*")} == {
+        *("step_0", "step_0/how.json"),
+        *("step_0/arithmetic.samples.jsonl", "step_0/arithmetic.metrics.json"),
+        *("arithmetic.problems.jsonl", "summary.csv", "summary.md", "report.html"),
+        *("headline.png", "benchmarks.png", "response_length.png"),
+    }
+    assert [set(row) for row in rows(step.samples("arithmetic"))] == [SAMPLE] * 4
+    assert [set(row) for row in rows(evaluation.problems("arithmetic"))] == [
+        {"id", "question", "gold"}
+    ] * 2
+    metrics = json.loads(step.metrics("arithmetic").read_text())
+    assert metrics.keys() == METRICS
+    assert list(metrics["pass_at_k"]) == ["1", "2"]
+    manifest = json.loads(step.manifest.read_text())
+    assert manifest.keys() == MANIFEST
+    assert {name: set(manifest[name]) for name in MANIFEST_PARTS} == MANIFEST_PARTS
+    assert [set(one) for one in manifest["made_with"]] == [MADE_WITH]
+
+
+#: Of a comma-separated file, its first line.
+SUMMARY_CSV = (
+    "step,benchmark,problems,samples_per_problem,accuracy,accuracy_low,accuracy_high,"
+    "accuracy_standard_error,majority_accuracy,tokens_mean,tokens_p95,truncation_rate,"
+    "extraction_failure_rate,timeouts,crashes,unparsable,pass_at_n"
+)
+COMPARISON_CSV = (
+    "choice,run,step,benchmark,accuracy,low,high,difference,difference_low,difference_high"
+)
+CURVES_CSV = "run,step,seeds,headline,accuracy,low,high"
+
+
+def head(file: Path) -> str:
+    with file.open() as stream:
+        return ",".join(next(csv.reader(stream)))
+
+
+def test_tables_of_runs(tmp_path: Path) -> None:
+    made = [make_evaluation(tmp_path / name, {0: 0.3, 10: 0.6}) for name in ("a", "b")]
+    write_outputs(made[0])
+    assert head(made[0].summary_csv) == SUMMARY_CSV
+    output = tmp_path / "comparison"
+    analyse([str(tmp_path / name) for name in ("a", "b")], output)
+    assert {file.name for file in output.iterdir()} == {
+        *("comparison.md", "comparison.csv", "curves.csv", "curves.png", "curves.svg"),
+    }
+    assert head(output / "comparison.csv") == COMPARISON_CSV
+    assert head(output / "curves.csv") == CURVES_CSV
+
+
+def test_verdicts_of_graded_outputs(tmp_path: Path) -> None:
+    file = tmp_path / "outputs.jsonl"
+    file.write_text(json.dumps({"output": r"\boxed{4}", "gold": "4"}) + "\n")
+    assert main(["grade", str(file), "--quiet", "--processes", "1"]) == 0
+    assert [set(row) for row in rows(tmp_path / "outputs.verdicts.jsonl")] == [
+        {"index", "gold"} | VERDICT
+    ]
