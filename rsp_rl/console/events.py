@@ -16,7 +16,7 @@ from typing import Any
 
 VARIABLE = "RSP_RL_CONSOLE"
 
-_MARKER = "rsp_rl.event"
+_MARKER = "rsp_rl:event"
 
 
 def environment() -> dict[str, str]:

@@ -22,9 +22,9 @@ HEAVY = (
     *("matplotlib", "safetensors", "sentence_transformers"),
 )
 
-#: By command, what `rsp-rl COMMAND --help` loads; nothing where it is not listed.
+#: By command, what `rsp-rl COMMAND --help` loads; nothing where it is not listed. That of
+#: `train` is Hydra's, from a process of its own.
 HELP = {
-    "train": {"hydra", "omegaconf"},  # Hydra's help shows the composed config
     "report": {"matplotlib", "numpy", "omegaconf"},
     "eval": {"numpy"},
     "compare": {"matplotlib", "numpy"},

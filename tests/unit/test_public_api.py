@@ -328,6 +328,7 @@ FLAGS = {
     "train-comparator ttsv": "--final-share --weight-decay --epsilon --max-tokens --temperature "
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
     "train-comparator softcot": f"--max-grad-norm --assistant --solutions {TRAINED}",
+    "recipe": "NAME --list --copy",
     "grade": "FILE --output-field --gold-field --benchmark-field --verdicts --processes --restart "
     "--show --quiet",
 }

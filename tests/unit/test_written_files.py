@@ -206,6 +206,7 @@ def test_files_of_an_evaluated_model(model: Path, tmp_path: Path) -> None:
     assert outcome.generated == 4
     write_outputs(evaluation)
     assert {str(file.relative_to(evaluation.root)) for file in evaluation.root.rglob("[!.]*")} == {
+        *("logs", "logs/engine.log"),
         *("step_0", "step_0/how.json"),
         *("step_0/arithmetic.samples.jsonl", "step_0/arithmetic.metrics.json"),
         *("arithmetic.problems.jsonl", "summary.csv", "summary.md", "report.html"),

@@ -121,7 +121,7 @@ def test_a_copied_recipe_runs_in_the_current_folder(tmp_path: Path, venv: Path) 
     modules = [
         "rsp_rl.tiny",
         "rsp_rl.data.arithmetic",
-        "rsp_rl.training.train",
+        "rsp_rl.cli",
         *["rsp_rl.cli"] * 2,
     ]
     assert [line.split()[:3] for line in lines] == [[str(here), "-m", module] for module in modules]
@@ -140,7 +140,7 @@ def test_a_copied_gpu_recipe_makes_its_data_and_trains(tmp_path: Path, venv: Pat
     lines = _run(tmp_path / "recipes" / "dapo_rsp_llama8b.sh", here, VENV=str(venv))
     prepare = "rsp_rl.data.prepare --output runs/math35_llama --template llama-chat"
     assert lines[0] == f"{here} -m {prepare}"
-    assert lines[1].startswith(f"{here} -m rsp_rl.training.train --config-name dapo_rsp +machine")
+    assert lines[1].startswith(f"{here} -m rsp_rl.cli train --config-name dapo_rsp +machine")
     assert lines[2] == f"{here} -m rsp_rl.cli report runs/dapo_rsp_llama8b"
 
 

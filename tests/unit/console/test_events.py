@@ -34,12 +34,12 @@ def test_an_event_is_read_back_behind_whatever_stands_in_front(
     "line",
     [
         "",
-        "rsp_rl.event",
-        'rsp_rl.event 0ther {"kind": "error", "text": "of a model"}',
-        "rsp_rl.event w0rd ",
-        "rsp_rl.event w0rd [1]",
-        'rsp_rl.event w0rd {"kind": 1}',
-        'rsp_rl.event w0rd {"kind": "step"',
+        "rsp_rl:event",
+        'rsp_rl:event 0ther {"kind": "error", "text": "of a model"}',
+        "rsp_rl:event w0rd ",
+        "rsp_rl:event w0rd [1]",
+        'rsp_rl:event w0rd {"kind": 1}',
+        'rsp_rl:event w0rd {"kind": "step"',
     ],
 )
 def test_other_lines_are_no_events(line: str) -> None:

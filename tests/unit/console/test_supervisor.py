@@ -60,7 +60,7 @@ def test_then_the_screen_has_events_and_the_files_the_rest(tmp_path: Path) -> No
         begin()
         print("driver's chatter")
         ray("Worker", 12, "chatter of a worker", sys.stderr)
-        ray("TaskRunner", 7, 'rsp_rl.event 0123 {"kind": "error", "text": "of a model"}')
+        ray("TaskRunner", 7, 'rsp_rl:event 0123 {"kind": "error", "text": "of a model"}')
         tell("validation", step=0, accuracy=0.5)
         sys.stdout.write("no line break at the end")
         """,
