@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import (
     AutoModelForCausalLM,
@@ -34,6 +34,7 @@ from rsp_rl.analysis.teacher_forcing import ForcedModel
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import main
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
+from tests.properties import examples
 
 SMALL = {
     "vocab_size": 16,
@@ -77,7 +78,7 @@ def test_equality_where_keys_score_alike(start: int) -> None:
     assert (mass.bound - mass.soft_prompt).abs().max() < 1e-14
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     seed=st.integers(0, 2**32 - 1),
     scale=st.floats(0.01, 30),

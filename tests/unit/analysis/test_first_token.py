@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import spearmanr
@@ -18,6 +18,7 @@ from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.analysis.first_token import TopLogits, compare, estimates, jensen_shannon, spearman
 from rsp_rl.analysis.teacher_forcing import ForcedModel
 from rsp_rl.cli import main
+from tests.properties import examples
 
 
 def top(*logits: tuple[int, float]) -> TopLogits:
@@ -64,7 +65,7 @@ def test_temperature_by_hand() -> None:
     assert divergence == pytest.approx(jensenshannon(p, q, base=2) ** 2)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=30))
 def test_spearman_and_jensen_shannon_are_scipys(pairs: list[tuple[int, int]]) -> None:
     a, b = np.array(pairs, dtype=float).T

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from rsp_rl.draws import embedding_table as module
 from rsp_rl.draws.embedding_stats import embedding_stats
+from tests.properties import examples
 
 QWEN = "model.embed_tokens.weight"
 # Of real checkpoints: Qwen2/3, Llama, Gemma and Mistral share the first.
@@ -129,7 +130,7 @@ def test_of_several_tables_the_outermost_counts(tmp_path: Path) -> None:
     chunk=st.integers(1, 97),
     offset=st.sampled_from([0.0, 1e-3, 1.0, -1e4]),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_chunks_of_any_size_merge_to_the_same(
     tmp_path_factory: pytest.TempPathFactory, rows: int, width: int, chunk: int, offset: float
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -17,6 +17,7 @@ from rsp_rl.basics.errors import EmbeddingTableError
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
 from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import SoftPromptRecord
+from tests.properties import examples
 
 ROWS, WIDTH = 41, 24
 NAME = "model.embed_tokens.weight"
@@ -66,7 +67,7 @@ def test_codes_of_the_laws_are_frozen() -> None:
 @pytest.mark.usefixtures("table")
 @pytest.mark.parametrize("law", LAWS)
 @given(seed=SEEDS, short=st.integers(0, 8), more=st.integers(0, 8))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_draws_repeat_and_longer_ones_begin_like_shorter_ones(
     law: str, seed: int, short: int, more: int
 ) -> None:
@@ -93,7 +94,7 @@ def test_draws_are_rounded_to_the_rollouts_dtype(law: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("law", ["gaussian", "fixed", "sphere"])
 @given(mean=st.floats(-1, 1), std=st.floats(0.01, 3))
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_entries_have_the_records_mean_and_deviation(law: str, mean: float, std: float) -> None:
     rows = record(law, mean=mean, std=std, length=100).draw(1024).double()
     size = rows.numel()
@@ -108,7 +109,7 @@ def test_entries_have_the_records_mean_and_deviation(law: str, mean: float, std:
     mean=st.floats(-2, 2),
     std=st.floats(1e-3, 3),
 )
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_sphere_has_one_norm_and_the_gaussian_laws_directions(
     seed: int, width: int, mean: float, std: float
 ) -> None:
@@ -142,7 +143,7 @@ def test_fixed_is_the_gaussian_law() -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_vocab_rows_are_rows_of_the_table(table: torch.Tensor, seed: int) -> None:
     rows = record("vocab", seed=seed, length=9).draw(WIDTH)
     equal = (rows[:, None] == table.float()[None]).all(-1)

@@ -12,13 +12,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from rsp_rl.draws.laws import LAWS, draw_soft_prompt
 from rsp_rl.draws.record import DTYPES, RECORD_SIZE, SoftPromptRecord
 from rsp_rl.draws.seeds import prompt_index_of, rollout_seed
+from tests.properties import examples
 
 UINT64 = st.integers(0, 2**64 - 1)
 DIGEST = {
@@ -111,7 +112,7 @@ def test_draw_neither_reads_nor_moves_global_random_state() -> None:
 
 
 @given(seed=UINT64, short=st.integers(0, 12), more=st.integers(0, 12), width=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_rows_of_a_shorter_soft_prompt_begin_a_longer_one(
     seed: int, short: int, more: int, width: int
 ) -> None:
@@ -226,7 +227,7 @@ def test_impossible_draws_are_refused(arguments: tuple) -> None:
     law=st.sampled_from(sorted(LAWS)),
     table=UINT64,
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_record_round_trip(**values: object) -> None:
     record = SoftPromptRecord(**values)
     encoded = record.to_tensor()
@@ -357,7 +358,7 @@ def test_a_million_rollouts_have_a_million_seeds() -> None:
     ),
     run_seed=st.integers(),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_seeds_are_equal_only_for_equal_places(place: tuple, other: tuple, run_seed: int) -> None:
     seed = rollout_seed(run_seed, *place)
     assert 0 <= seed < 2**64
@@ -429,7 +430,7 @@ def test_other_indices_are_hashed_stably(index: object, expected: int) -> None:
 
 
 @given(st.one_of(st.integers(), st.text(), st.floats(), st.none(), st.booleans(), st.binary()))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_any_index_fits_a_rollout_seed(index: object) -> None:
     assert 0 <= rollout_seed(42, 1, prompt_index_of(index), 0) < 2**64
 

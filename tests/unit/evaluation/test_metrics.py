@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import RunFolderError
@@ -15,6 +15,7 @@ from rsp_rl.evaluation.metrics import (
     paired_difference,
     pass_at_k,
 )
+from tests.properties import examples
 from tests.unit.evaluation.made_runs import sample
 
 
@@ -143,7 +144,7 @@ def tables(draw):
     return {str(i): draw(marks) for i in range(problems)}
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(tables(), st.randoms())
 def test_laws(table, random):
     samples = samples_of(table)

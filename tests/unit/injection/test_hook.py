@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,6 +21,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from parity.ranks import run_on_ranks
 from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
+from tests.properties import examples
 
 HIDDEN = 32
 PLACEHOLDER = 3
@@ -519,7 +520,7 @@ SEQUENCES = st.lists(
 
 
 @given(shapes=SEQUENCES, layout=st.sampled_from(sorted(LAYOUTS)))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_positions_are_where_the_placeholders_are(shapes, layout):
     rows, records = make_batch(shapes, elsewhere=False)
     positions = flat_positions(records, sequence_starts(rows, layout))
@@ -528,7 +529,7 @@ def test_positions_are_where_the_placeholders_are(shapes, layout):
 
 
 @given(shapes=SEQUENCES, ranks=st.integers(1, 8), static_padding=st.integers(0, 5))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_the_ranks_slices_are_the_whole(shapes, ranks, static_padding):
     """Moved back, they are all rows in their order: none lost, none twice, none on padding."""
     rows, records = make_batch(shapes, elsewhere=False)

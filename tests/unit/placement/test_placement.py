@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
@@ -12,6 +12,7 @@ from rsp_rl.placement.chat import check_chat_template, place_in_chat
 from rsp_rl.placement.prompt import POSITIONS, PlacedPrompt, extra_tokens, placeholder_id
 from rsp_rl.placement.text import place_in_text, place_in_turn
 from rsp_rl.placement.tokens import place_in_tokens
+from tests.properties import examples
 from tests.unit import templates
 from tests.unit.templates import END_OF_TURN, FAMILIES, tokenizer_of
 
@@ -106,7 +107,7 @@ def test_prefix_stands_before_everything(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(content=USER_TEXT, length=st.sampled_from([1, 3, 20]))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_no_user_text_moves_the_placement(family: str, content: str, length: int) -> None:
     tokenizer = tokenizer_of(family)
     plain = _plain(tokenizer, _user(content))
@@ -288,7 +289,7 @@ def test_infix_in_every_family(family: str) -> None:
 
 @pytest.mark.parametrize("family", BYTE_LEVEL)
 @given(content=USER_TEXT, closing=st.sampled_from(["", INSTRUCTION, f"\n{INSTRUCTION}", "\n \n"]))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_infix_adds_its_description_and_nothing_else(
     family: str, content: str, closing: str
 ) -> None:
@@ -335,7 +336,7 @@ def test_length_zero_needs_no_end_of_turn_for_prefix() -> None:
     length=st.sampled_from([0, 1, 7, 20, 128]),
     position=st.sampled_from(POSITIONS),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_extra_tokens_bounds_the_growth(
     family: str, content: str, closing: str, length: int, position: str
 ) -> None:
@@ -366,7 +367,7 @@ def test_infix_does_not_shield_blanks_that_a_template_strips(family: str, conten
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(text=USER_TEXT, length=st.sampled_from([1, 3, 20]))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_raw_text_keeps_the_tokenizers_own_tokens(family: str, text: str, length: int) -> None:
     tokenizer = tokenizer_of(family)
     plain = tokenizer(text).input_ids
@@ -397,7 +398,7 @@ CHATML_TURN = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(question=USER_TEXT, position=st.sampled_from(POSITIONS))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_turn_without_a_soft_prompt_is_the_plain_text(
     family: str, question: str, position: str
 ) -> None:
@@ -410,7 +411,7 @@ def test_turn_without_a_soft_prompt_is_the_plain_text(
 
 
 @given(question=USER_TEXT, length=st.sampled_from([1, 20]))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_places_in_a_turn(question: str, length: int) -> None:
     tokenizer = tokenizer_of("chatml")
     opening, closing = CHATML_TURN
@@ -433,7 +434,7 @@ def test_places_in_a_turn(question: str, length: int) -> None:
 @pytest.mark.parametrize("position", ["suffix", "prefix"])
 @pytest.mark.parametrize("family", FAMILIES)
 @given(content=USER_TEXT, length=st.sampled_from([0, 1, 20]))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_tokens_of_a_chat_are_placed_as_its_messages(
     family: str, position: str, content: str, length: int
 ) -> None:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,6 +18,7 @@ from rsp_rl.tiny.decoding import is_right, prompt_ids, respond
 from rsp_rl.tiny.model import CONTEXT_LENGTH, build_model
 from rsp_rl.tiny.tokenizer import build_tokenizer
 from rsp_rl.tiny.warmup import IGNORED, WarmupSamples, response_loss
+from tests.properties import examples
 
 SIZES = {"hidden_size": 32, "num_heads": 2, "num_layers": 1}
 CHAT = [
@@ -47,7 +48,7 @@ def reloaded(model_folder):
 # ---- tokenizer ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(text=st.text(max_size=60))
 def test_any_text_tokenises_the_same_after_reload(tokenizer, reloaded, text):
     assert reloaded(text).input_ids == tokenizer(text).input_ids
