@@ -22,10 +22,14 @@ from parity.ranks import run_on_ranks
 from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
 from tests.properties import examples
+from tests.tolerances import rounding
 
 HIDDEN = 32
 PLACEHOLDER = 3
-EXACT = {"rtol": 0, "atol": 1e-12}
+
+#: Of float64 logits of up to 20, and of gradients of up to 100, through two layers' sums.
+EXACT = {"rtol": 0, "atol": rounding(200, 20, torch.float64)}
+SAME_GRADIENT = rounding(200, 100, torch.float64)
 
 # (length, first soft prompt position, L): suffix, prefix, none, and one that ends the sequence.
 SHAPES = ((9, 4, 3), (6, 0, 2), (11, 5, 0), (7, 5, 2), (1, 0, 1))
@@ -179,11 +183,15 @@ def gradients(model: nn.Module, logits: torch.Tensor) -> dict[str, torch.Tensor]
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def assert_same_gradients(got: dict, wanted: dict, atol: float = 1e-10) -> None:
+def assert_same_gradients(got: dict, wanted: dict) -> None:
     assert got.keys() == wanted.keys()
     for name, gradient in got.items():
         torch.testing.assert_close(
-            gradient, wanted[name], rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+            gradient,
+            wanted[name],
+            rtol=0,
+            atol=SAME_GRADIENT,
+            msg=lambda m, n=name: f"{n}: {m}",
         )
 
 
