@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests: style, the fast unit tests, then the slow ones on the real stack (verl, Ray, vLLM).
+# All tests: style, the unit tests on two cores, then the slow ones on the real stack (verl, Ray,
+# vLLM). A stage that fails does not keep the others from running; all are told at the end.
 #
 #   scripts/test.sh            everything (what CI runs)
 #   scripts/test.sh fast       without the slow ones
@@ -8,10 +9,21 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bash scripts/setup.sh
 python=.venv/bin/python
+report="" failed=0
 
-"$python" -m ruff check .
-"$python" -m ruff format --check .
-"$python" -m pytest -m "not slow"
+stage() { # stage NAME COMMAND...
+  local name=$1 began=$SECONDS result=passed
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" || { result="FAILED ($?)" failed=1; }
+  report+=$(printf '%-12s %5d s  %s' "$name" $((SECONDS - began)) "$result")$'\n'
+}
+
+stage "ruff check" "$python" -m ruff check .
+stage "ruff format" "$python" -m ruff format --check .
+stage unit "$python" -m pytest -m "not slow" -n 2 --dist loadfile
 if [[ ${1:-} != fast ]]; then
-  "$python" -m pytest -m slow
+  stage slow "$python" -m pytest -m slow
 fi
+printf '\n== stages\n%s' "$report"
+exit "$failed"

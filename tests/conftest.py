@@ -1,7 +1,12 @@
-"""What all tests share."""
+"""What all tests share: how hypothesis draws.
+
+The draws are the same every time, so that a suite that was green stays green. What fresh draws
+find (`--hypothesis-profile=long`) becomes an `@example` at its test. No example has a deadline: a
+busy machine is no reason to fail, time is measured in scripts/bench.
+"""
 
 from hypothesis import settings
 
-# A busy machine is no reason to fail: time is measured in scripts/bench, not in tests.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("same", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("long", deadline=None, print_blob=True, max_examples=2000)
+settings.load_profile("same")  # pytest loads another afterwards, if asked to

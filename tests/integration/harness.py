@@ -136,5 +136,5 @@ def kill_tree(process: subprocess.Popen) -> None:
         with suppress(psutil.NoSuchProcess):
             member.send_signal(signal.SIGKILL)
     # The root is left to Popen, which must be the one to learn its exit status.
-    psutil.wait_procs(family, timeout=20)
-    process.wait(timeout=20)
+    psutil.wait_procs(family, timeout=120)
+    process.wait(timeout=120)

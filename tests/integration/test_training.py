@@ -257,7 +257,7 @@ def test_dials_and_truncation_correction_with_a_tool(task: Task, tmp_path: Path)
 def test_bad_settings_end_before_ray_starts(
     override: str, message: str, task: Task, tmp_path: Path
 ) -> None:
-    run = train(tmp_path / "run", task, override, timeout_s=120)
+    run = train(tmp_path / "run", task, override)
     assert run.returncode == exit_status.WOULD_COME_AGAIN
     assert run.output.count("error: ") == 1
     assert message in run.output

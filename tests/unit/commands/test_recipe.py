@@ -118,15 +118,10 @@ def test_a_copied_recipe_runs_in_the_current_folder(tmp_path: Path, venv: Path) 
     copy = tmp_path / "recipes" / "dapo_rsp_tiny_cpu.sh"
     here = tmp_path / "here"
     lines = _run(copy, here, "a=b", VENV=str(venv), STEPS="3")
-    modules = [
-        "rsp_rl.tiny",
-        "rsp_rl.data.arithmetic",
-        "rsp_rl.cli",
-        *["rsp_rl.cli"] * 2,
-    ]
+    modules = ["rsp_rl.tiny", "rsp_rl.data.arithmetic", *["rsp_rl.cli"] * 3]
     assert [line.split()[:3] for line in lines] == [[str(here), "-m", module] for module in modules]
     train = lines[2].split()
-    assert train[3:5] == ["--config-name", "tiny_cpu"]
+    assert train[3:6] == ["train", "--config-name", "tiny_cpu"]
     assert "run_dir=runs/dapo_rsp_tiny_cpu" in train
     assert train[-1] == "a=b"
     assert lines[4].endswith("eval runs/dapo_rsp_tiny_cpu --protocol tiny --steps 0,3")

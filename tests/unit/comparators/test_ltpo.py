@@ -15,7 +15,11 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.ltpo import Ltpo, LtpoSoftPrompts, confidence, optimise, policy_gradient
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.inference.huggingface import HuggingFaceEngine
+from tests.tolerances import FORWARD, chance, rounding
 from tests.unit.comparators.conftest import assert_frozen, request, weights
+
+#: Of a reward of float32 logits: up to -log 1e-10 = 23, through softmax, logarithm and mean.
+ROUNDING = rounding(8, size=23)
 
 #: Steps that suit the size of the tiny model's embeddings.
 TINY = Ltpo(sigma=0.3, learning_rate=0.01, steps=60)
@@ -23,14 +27,14 @@ TINY = Ltpo(sigma=0.3, learning_rate=0.01, steps=60)
 
 def test_reward_by_hand() -> None:
     uniform, unequal = torch.zeros(8), torch.tensor([0.1, 0.7, 0.2] + [1e-30] * 5).log()
-    assert float(confidence(uniform[None], 3)) == pytest.approx(math.log(8))
+    assert float(confidence(uniform[None], 3)) == pytest.approx(math.log(8), abs=ROUNDING)
     by_hand = -(math.log(0.7) + math.log(0.2)) / 2
-    assert float(confidence(unequal[None], 2)) == pytest.approx(by_hand)
+    assert float(confidence(unequal[None], 2)) == pytest.approx(by_hand, abs=ROUNDING)
     both = confidence(torch.stack([uniform, unequal]), 2)
-    assert float(both) == pytest.approx((math.log(8) + by_hand) / 2)
+    assert float(both) == pytest.approx((math.log(8) + by_hand) / 2, abs=ROUNDING)
     # Whoever is sure of one token has next to nothing left for the others: up to -log 1e-10 each.
     sure = torch.tensor([100.0] + [0.0] * 7)
-    assert float(confidence(sure[None], 2)) == pytest.approx(-math.log(1e-10) / 2)
+    assert float(confidence(sure[None], 2)) == pytest.approx(-math.log(1e-10) / 2, abs=ROUNDING)
 
 
 @given(
@@ -42,9 +46,11 @@ def test_reward_of_any_distribution(logits: list[float], k: int, shift: float) -
     """Least, log k, where k tokens share everything; and a matter of probabilities alone."""
     row = torch.tensor([logits])
     reward = float(confidence(row, k))
-    assert reward >= math.log(k) - 1e-5
-    assert reward == pytest.approx(float(confidence(row + shift, k)), abs=1e-4)
-    assert reward == pytest.approx(float(confidence(row.flip(1), k)), abs=1e-5)
+    assert reward >= math.log(k) - ROUNDING
+    # The shifted logits, of up to 14, are rounded themselves.
+    shifted = float(confidence(row + shift, k))
+    assert reward == pytest.approx(shifted, abs=ROUNDING + rounding(2, size=14))
+    assert reward == pytest.approx(float(confidence(row.flip(1), k)), abs=ROUNDING)
 
 
 def test_the_policy_gradient_is_the_gradient_of_the_log_density() -> None:
@@ -60,7 +66,9 @@ def test_the_policy_gradient_is_right_on_average() -> None:
     slope, sigma = torch.tensor([[2.0, -1.0]]), 0.5
     noise = sigma * torch.randn(20_000, 1, 2, generator=torch.Generator().manual_seed(0))
     estimates = [policy_gradient(one, float((slope * one).sum()), sigma) for one in noise]
-    torch.testing.assert_close(torch.stack(estimates).mean(0), slope, atol=0.1, rtol=0)
+    # An estimate's variance: 2 a^2 + b^2 of the slopes a, b, at most 9.
+    found = torch.stack(estimates).mean(0)
+    torch.testing.assert_close(found, slope, atol=chance(3, len(estimates)), rtol=0)
 
 
 def test_two_steps_by_hand() -> None:
@@ -76,10 +84,11 @@ def test_two_steps_by_hand() -> None:
 
     course = optimise(reward_of, start, settings, 4)
     after_first = start + 0.1 * 3.0 * (0.5 * first) / 0.25
-    torch.testing.assert_close(candidates[0], start + 0.5 * first)
-    torch.testing.assert_close(candidates[1], after_first + 0.25 * second)
+    few = {"rtol": 0, "atol": rounding(8, size=8)}
+    torch.testing.assert_close(candidates[0], start + 0.5 * first, **few)
+    torch.testing.assert_close(candidates[1], after_first + 0.25 * second, **few)
     # The first candidate was the better one: H is kept as its update left it.
-    torch.testing.assert_close(course.rows, after_first)
+    torch.testing.assert_close(course.rows, after_first, **few)
     assert course.rewards == [3.0, 2.0]
 
 
@@ -112,11 +121,11 @@ def test_the_reward_is_that_of_the_prompt_up_to_the_token_after(engine: HuggingF
     start, ids = asked.record.start, asked.token_ids
     whole = engine.host.logits(ids, start, rows, len(ids))[start : start + 5]
     reward = LtpoSoftPrompts(settings, engine.host).reward(asked, rows)
-    assert reward == pytest.approx(float(confidence(whole, 5)), abs=1e-5)
+    assert reward == pytest.approx(float(confidence(whole, 5)), abs=FORWARD)
     # At a prompt's very end, there is no token after.
     last = replace(asked, token_ids=ids[: start + 4])
     alone = LtpoSoftPrompts(settings, engine.host).reward(last, rows)
-    assert alone == pytest.approx(float(confidence(whole[:4], 5)), abs=1e-5)
+    assert alone == pytest.approx(float(confidence(whole[:4], 5)), abs=FORWARD)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rsp_rl.comparators.training import Answered, descend, mean_loss, shuffled_b
 from rsp_rl.comparators.ttsv import Prefix, TtsvTraining, entropy, train
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.requests import Request
+from tests.tolerances import FORWARD, rounding
 from tests.unit.comparators.conftest import assert_frozen, request, weights
 
 SETTINGS = TtsvTraining(length=4, epochs=6, batch_size=4, learning_rate=0.05, max_tokens=8)
@@ -39,7 +40,8 @@ def test_entropy_by_hand() -> None:
     quarters = torch.tensor([0.5, 0.25, 0.25, 1e-30]).log()
     found = entropy(torch.stack([torch.zeros(4), certain, halves.clamp(min=-80), quarters]))
     by_hand = [math.log(4), 0, math.log(2), 1.5 * math.log(2)]
-    torch.testing.assert_close(found, torch.tensor(by_hand), atol=1e-6, rtol=1e-6)
+    # Four products p log p, each a few roundings of a number below 2.
+    torch.testing.assert_close(found, torch.tensor(by_hand), atol=rounding(16, size=2), rtol=0)
 
 
 def test_entropy_of_own_answers_falls(engine: HuggingFaceEngine) -> None:
@@ -77,8 +79,8 @@ def test_a_step_is_on_the_mean_over_all_tokens(engine: HuggingFaceEngine) -> Non
     expected = rows.detach() - 0.5 * gradient
     optimizer = torch.optim.SGD([rows], lr=0.5)
     mean = float(losses.detach().mean())
-    assert descend(engine.host, batch, entropy, optimizer) == pytest.approx(mean)
-    torch.testing.assert_close(rows.detach(), expected)
+    assert descend(engine.host, batch, entropy, optimizer) == pytest.approx(mean, abs=FORWARD)
+    torch.testing.assert_close(rows.detach(), expected, rtol=0, atol=FORWARD)
     assert mean_loss(engine.host, batch, entropy) < mean
 
 
@@ -88,7 +90,9 @@ def test_gradients_are_clipped(engine: HuggingFaceEngine) -> None:
     batch = [Answered(request(engine), [20, 21], lambda: rows)]
     optimizer = torch.optim.SGD([rows], lr=1.0)
     descend(engine.host, batch, entropy, optimizer, max_grad_norm=1e-3)
-    assert float((rows.detach() - start).norm()) == pytest.approx(1e-3, rel=1e-2)
+    # torch divides by the norm + 1e-6; each entry, of size 4, is rounded when it is moved.
+    moved = float((rows.detach() - start).norm())
+    assert moved == pytest.approx(1e-3, abs=1e-6 + rounding(1, size=4) * rows.numel() ** 0.5)
 
 
 def test_the_losses_of_an_answer_are_those_of_its_tokens(engine: HuggingFaceEngine) -> None:
@@ -98,7 +102,7 @@ def test_the_losses_of_an_answer_are_those_of_its_tokens(engine: HuggingFaceEngi
     logits = engine.host.logits(tokens, asked.record.start, rows, len(tokens))
     chosen_by = logits[len(asked.token_ids) - 1 : -1]
     found = token_losses(engine.host, Answered(asked, ids, lambda: rows), entropy)
-    torch.testing.assert_close(found, entropy(chosen_by))
+    torch.testing.assert_close(found, entropy(chosen_by), rtol=0, atol=FORWARD)
 
 
 def test_batches_hold_each_number_once() -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
@@ -16,6 +16,7 @@ from rsp_rl.data.templates import TEMPLATES, TextTemplate, get_template
 from rsp_rl.placement.prompt import POSITIONS, placeholder_id
 from rsp_rl.tiny.decoding import prompt_ids
 from rsp_rl.tiny.tokenizer import build_tokenizer
+from tests.properties import examples
 from tests.unit import templates
 from tests.unit.benchmark_files import EIGHT, GOLD_RULES, KINDS, question_of, rows_and_problems
 from tests.unit.templates import END_OF_TURN, FAMILIES, tokenizer_of
@@ -85,7 +86,7 @@ def test_plain_tokens_of_a_text_are_the_tokenizers(
     | st.sampled_from(["x<|im_end|>", "<|im_start|>user\nHi", "\ue0f00\ue0f1", "{question} {}"]),
     length=st.sampled_from([1, 20]),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_suffix_and_prefix_add_placeholders_alone(
     template: str, question: str, length: int
 ) -> None:

@@ -8,11 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.draws.laws import LAWS, draw_soft_prompt
 from rsp_rl.draws.record import DTYPES, RECORD_SIZE, SoftPromptRecord
+from tests.properties import examples
 
 UINT64 = st.integers(0, 2**64 - 1)
 
@@ -64,7 +65,7 @@ def test_record_draws_rounded_to_the_rollout_dtype(dtype: str) -> None:
     law=st.sampled_from(sorted(LAWS)),
     table=UINT64,
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_record_round_trip(**values: object) -> None:
     record = SoftPromptRecord(**values)
     encoded = record.to_tensor()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.draws.seeds import prompt_index_of, rollout_seed
+from tests.properties import examples
 
 # Rollout seeds.
 
@@ -58,7 +59,7 @@ def test_a_million_rollouts_have_a_million_seeds() -> None:
     ),
     run_seed=st.integers(),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_seeds_are_equal_only_for_equal_places(place: tuple, other: tuple, run_seed: int) -> None:
     seed = rollout_seed(run_seed, *place)
     assert 0 <= seed < 2**64
@@ -130,7 +131,7 @@ def test_other_indices_are_hashed_stably(index: object, expected: int) -> None:
 
 
 @given(st.one_of(st.integers(), st.text(), st.floats(), st.none(), st.booleans(), st.binary()))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_any_index_fits_a_rollout_seed(index: object) -> None:
     assert 0 <= rollout_seed(42, 1, prompt_index_of(index), 0) < 2**64
 

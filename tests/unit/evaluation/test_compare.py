@@ -83,6 +83,7 @@ def test_intervals_agree_with_paired_difference(tmp_path):
     cell = compare(opened(str(tmp_path / "a"), str(tmp_path / "b"))).peaks.cells["b"]["gsm8k"]
     paired = paired_difference(*(read_samples(f.step(0).samples("gsm8k")) for f in folders))
     assert cell.difference.value == pytest.approx(paired["difference"])
+    # Ends of other drawings may land two steps of 1/400 away.
     assert cell.difference.low == pytest.approx(paired["low"], abs=0.006)
     assert cell.difference.high == pytest.approx(paired["high"], abs=0.006)
 

@@ -111,11 +111,14 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing() -> None:
 
 def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path) -> None:
     hold = (
-        "import sys, time; from pathlib import Path; from rsp_rl.basics.files import locked\n"
-        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys; from pathlib import Path; from rsp_rl.basics.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", hold, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert other.stdout.readline() == "held\n"

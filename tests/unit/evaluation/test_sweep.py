@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,22 +57,25 @@ def test_a_step_that_fails_leaves_the_others(
 def test_watching_takes_each_checkpoint_as_it_lands_and_ends_with_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.05)
     # Training ends with step 30, which is not there yet.
     chosen = make_sweep(tmp_path / "run", (0, 10, 30), 10)
-    watcher = threading.Thread(target=chosen.watch, daemon=True)
-    watcher.start()
-    watcher.join(timeout=2)
-    assert watcher.is_alive()
-    actor = tmp_path / "run" / "checkpoints" / "global_step_30" / "actor"
-    actor.mkdir(parents=True)
-    (actor / "model_world_size_1_rank_0.pt").touch()
-    watcher.join(timeout=0.5)
-    assert watcher.is_alive()  # verl's tracker does not name it yet
-    tracker = tmp_path / "run" / "checkpoints" / "latest_checkpointed_iteration.txt"
-    tracker.write_text("30")
-    watcher.join(timeout=30)
-    assert not watcher.is_alive()
+    checkpoints = tmp_path / "run" / "checkpoints"
+
+    def train(_: float) -> None:
+        """What happens while the watcher sleeps, one thing at a time."""
+        actor = checkpoints / "global_step_30" / "actor"
+        if not actor.exists():
+            actor.mkdir(parents=True)
+        elif not any(actor.iterdir()):
+            (actor / "model_world_size_1_rank_0.pt").touch()
+        else:  # it waited for verl's tracker to name it
+            (checkpoints / "latest_checkpointed_iteration.txt").write_text("30")
+        sleeps.append(1)
+
+    sleeps: list[int] = []
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=train))
+    assert chosen.watch() == []
+    assert len(sleeps) == 3
     said = capsys.readouterr().err
     assert [line for line in said.splitlines() if line.startswith("step")] == [
         "step 0: done before",

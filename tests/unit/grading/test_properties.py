@@ -4,11 +4,12 @@ import time
 
 import pytest
 from gold_answers import golds, needs_data
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.grading import extract_answer, grade, grader, is_correct
 from rsp_rl.grading.normalize import normalize
+from tests.properties import examples
 from tests.unit.benchmark_files import EIGHT
 
 PIECES = st.sampled_from(
@@ -83,7 +84,7 @@ INTEGERS = st.integers(-(10**6), 10**6)
 
 
 @given(output=ANY_TEXT, gold=ANY_TEXT)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_never_raises_and_always_says_something(output, gold):
     started = time.process_time()
     verdict = grade(output, gold)
@@ -93,48 +94,48 @@ def test_never_raises_and_always_says_something(output, gold):
 
 
 @given(prediction=ANY_TEXT, gold=ANY_TEXT)
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_nothing_raises_beneath_the_guard(prediction, gold):
     """`is_correct` catches what should never happen; this must not be what makes it total."""
     grader._judge(prediction, gold)
 
 
 @given(text=ANY_TEXT)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_every_answer_equals_itself(text):
     assert bool(is_correct(text, text)) is bool(text.strip())
 
 
 @given(a=ANY_TEXT, b=ANY_TEXT)
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_normalisation_does_not_change_a_verdict(a, b):
     if normalize(a) and normalize(b) and is_correct(a, b):
         assert is_correct(normalize(a), normalize(b))
 
 
 @given(a=INTEGERS, b=INTEGERS)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_integers_are_equal_exactly_and_symmetrically(a, b):
     assert bool(is_correct(str(a), str(b))) is (a == b)
     assert bool(is_correct(f"{a:,}", f"{b}.0")) is (a == b)
 
 
 @given(p=INTEGERS, q=st.integers(1, 999), r=INTEGERS, s=st.integers(1, 999))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_fractions_are_equal_exactly_and_symmetrically(p, q, r, s):
     left, right = f"\\frac{{{p}}}{{{q}}}", f"{r}/{s}"
     assert bool(is_correct(left, right)) is bool(is_correct(right, left)) is (p * s == r * q)
 
 
 @given(a=st.floats(-1e6, 1e6), b=st.floats(-1e6, 1e6))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_decimals_are_symmetric(a, b):
     left, right = f"{a:.6f}", f"{b:.6f}"
     assert bool(is_correct(left, right)) is bool(is_correct(right, left))
 
 
 @given(items=st.lists(st.integers(-99, 99), min_size=2, max_size=5), data=st.data())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_sets_have_no_order_and_tuples_have(items, data):
     shuffled = data.draw(st.permutations(items))
     text, other = ", ".join(map(str, items)), ", ".join(map(str, shuffled))

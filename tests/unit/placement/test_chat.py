@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import PlacementError
 from rsp_rl.placement.chat import check_chat_template, place_in_chat
 from rsp_rl.placement.prompt import POSITIONS, placeholder_id
 from rsp_rl.placement.text import place_in_text
+from tests.properties import examples
 from tests.unit import templates
 from tests.unit.placement.prompts import (
     BYTE_LEVEL,
@@ -53,7 +54,7 @@ def test_prefix_stands_before_everything(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(content=USER_TEXT, length=st.sampled_from([1, 3, 20]))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_no_user_text_moves_the_placement(family: str, content: str, length: int) -> None:
     tokenizer = tokenizer_of(family)
     plain = plain_ids(tokenizer, asked(content))
@@ -243,7 +244,7 @@ def test_infix_in_every_family(family: str) -> None:
 @pytest.mark.parametrize("family", BYTE_LEVEL)
 @given(content=USER_TEXT, closing=st.sampled_from(["", INSTRUCTION, f"\n{INSTRUCTION}", "\n \n"]))
 @example(content=INSTRUCTION, closing="\n \n")
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_infix_adds_its_description_and_nothing_else(
     family: str, content: str, closing: str
 ) -> None:

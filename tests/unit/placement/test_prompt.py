@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import PlacementError
 from rsp_rl.placement.chat import check_chat_template, place_in_chat
 from rsp_rl.placement.prompt import POSITIONS, extra_tokens, placeholder_id
 from rsp_rl.placement.text import place_in_text, place_in_turn
+from tests.properties import examples
 from tests.unit import templates
 from tests.unit.placement.prompts import (
     INSTRUCTION,
@@ -44,7 +45,7 @@ def test_length_zero_is_the_plain_prompt(family: str, position: str) -> None:
     length=st.sampled_from([0, 1, 7, 20, 128]),
     position=st.sampled_from(POSITIONS),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_extra_tokens_bounds_the_growth(
     family: str, content: str, closing: str, length: int, position: str
 ) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import PlacementError
 from rsp_rl.placement.prompt import POSITIONS
 from rsp_rl.placement.text import place_in_text, place_in_turn
+from tests.properties import examples
 from tests.unit.placement.prompts import (
     BYTE_LEVEL,
     DESCRIPTION,
@@ -27,7 +28,7 @@ from tests.unit.templates import FAMILIES, tokenizer_of
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(text=USER_TEXT, length=st.sampled_from([1, 3, 20]))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_raw_text_keeps_the_tokenizers_own_tokens(family: str, text: str, length: int) -> None:
     tokenizer = tokenizer_of(family)
     plain = tokenizer(text).input_ids
@@ -58,7 +59,7 @@ CHATML_TURN = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(question=USER_TEXT, position=st.sampled_from(POSITIONS))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_turn_without_a_soft_prompt_is_the_plain_text(
     family: str, question: str, position: str
 ) -> None:
@@ -71,7 +72,7 @@ def test_turn_without_a_soft_prompt_is_the_plain_text(
 
 
 @given(question=USER_TEXT, length=st.sampled_from([1, 20]))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_places_in_a_turn(question: str, length: int) -> None:
     tokenizer = tokenizer_of("chatml")
     opening, closing = CHATML_TURN

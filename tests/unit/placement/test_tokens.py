@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import PlacementError
@@ -11,6 +11,7 @@ from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.placement.prompt import POSITIONS
 from rsp_rl.placement.text import place_in_text
 from rsp_rl.placement.tokens import place_in_tokens
+from tests.properties import examples
 from tests.unit.placement.prompts import (
     BYTE_LEVEL,
     DESCRIPTION,
@@ -27,7 +28,7 @@ from tests.unit.templates import FAMILIES, tokenizer_of
 @pytest.mark.parametrize("position", ["suffix", "prefix"])
 @pytest.mark.parametrize("family", FAMILIES)
 @given(content=USER_TEXT, length=st.sampled_from([0, 1, 20]))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_tokens_of_a_chat_are_placed_as_its_messages(
     family: str, position: str, content: str, length: int
 ) -> None:

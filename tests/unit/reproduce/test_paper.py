@@ -30,6 +30,7 @@ def test_peaks_of_table_5_are_those_of_table_13(run: str, peak: int) -> None:
     }
     benchmarks = [n.value for n in numbers if n.quantity.metric == "accuracy at the peak"]
     assert max(curve, key=curve.__getitem__) == f"headline at step {peak}"
+    # Numbers of one decimal that add up: exact but for float64.
     assert sum(benchmarks) / 5 == pytest.approx(max(curve.values()), abs=1e-9)
 
 

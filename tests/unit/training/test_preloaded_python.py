@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from rsp_rl.training.preloaded_python import Preloaded
+from tests.waiting import LIMIT, until
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def python() -> Iterator[Preloaded]:
 
 def run(python: Preloaded, *arguments: str, **options) -> subprocess.CompletedProcess:
     command = [python.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, **options)
 
 
 def code(python: Preloaded, code: str, *arguments: str, **options) -> str:
@@ -84,25 +85,22 @@ def test_a_killed_fork(python: Preloaded) -> None:
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
 def test_ending_the_asking_process_ends_the_fork(python: Preloaded, by: signal.Signals) -> None:
-    work = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    work = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     command = [python.executable, "-c", work]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         fork = int(process.stdout.readline())
         process.send_signal(by)
-        assert process.wait(20) == -by
+        assert process.wait(LIMIT) == -by
         process.stdout.read()  # the fork holds its other end
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(fork):  # until its parent has heard of it
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not psutil.pid_exists(fork))  # its parent has heard of it
 
 
 def test_an_asking_process_that_is_gone_leaves_the_server_alone() -> None:
     """Killed while the server imports, or connected and silent."""
     with Preloaded(modules=["numpy", "torch"]) as preloaded:
-        command = [preloaded.executable, "-c", "import time; time.sleep(60)"]
+        command = [preloaded.executable, "-c", "import time; time.sleep(600)"]
         killed = [subprocess.Popen(command) for _ in range(2)]
-        time.sleep(0.5)
+        time.sleep(0.5)  # connected by then, most often; earlier or later must be survived too
         for process in killed:
             process.kill()
             process.wait()
@@ -207,4 +205,4 @@ def test_ends_with_its_forks() -> None:
         preloaded._server.wait(1)
     fork.communicate(b"\n")
     assert fork.returncode == 0
-    assert preloaded._server.wait(20) == 0
+    assert preloaded._server.wait(LIMIT) == 0

@@ -17,6 +17,7 @@ from parity.models import make_random_model
 from parity.ranks import run_on_ranks
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY
+from tests.tolerances import FORWARD, rounding
 
 PLACEHOLDER = 3
 EOS = 4
@@ -187,19 +188,23 @@ def engine_cases(rank: int, model, overrides: list[str]) -> dict[str, list[np.nd
     return results
 
 
+#: Of log-probs by a forward pass whose layers round to bfloat16: logits, of size 1, a dozen times.
+BF16 = rounding(12, dtype=torch.bfloat16)
+
+
 @pytest.mark.parametrize(
     ("overrides", "tolerance"),
     [
-        ([], 1e-5),
+        ([], FORWARD),
         # Adapters begin as zero: the same policy, through peft's wrappers.
         (
             [
                 "actor_rollout_ref.model.lora_rank=4",
                 "actor_rollout_ref.model.enable_gradient_checkpointing=true",
             ],
-            1e-5,
+            FORWARD,
         ),
-        (["actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16"], 0.1),
+        (["actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16"], BF16),
     ],
     ids=["full", "lora", "bf16"],
 )
@@ -259,7 +264,7 @@ def test_the_engine_says_what_truncated_sampling_keeps(tiny_model):
     (results,) = run_on_ranks(log_masses_by_engine, 1, tiny_model, [True, False])
     for rows in results:
         for row, right in zip(rows, wanted, strict=True):
-            np.testing.assert_allclose(row, right, atol=1e-5, rtol=0)
+            np.testing.assert_allclose(row, right, atol=FORWARD, rtol=0)
     assert max(abs(row).max() for row in wanted) > 0.1
 
 
@@ -381,8 +386,12 @@ layer, weight = processed()
 assert torch.equal(layer.weight, weight)
 x = torch.randn(3, 64)
 for _ in range(2):
+    # Sums of 64 products: their roundings add up as sqrt(64) of numbers of at most 32.
     torch.testing.assert_close(
-        UnquantizedLinearMethod().apply(layer, x), x @ layer.weight.T, rtol=1e-5, atol=1e-5
+        UnquantizedLinearMethod().apply(layer, x),
+        x @ layer.weight.T,
+        rtol=0,
+        atol=8 * 32 * torch.finfo(torch.float32).eps,
     )
     # A weight sync: new values into the kept weight, packed anew.
     layer.weight.copy_(torch.randn(96, 64))
