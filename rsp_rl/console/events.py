@@ -69,7 +69,11 @@ class _WarningEvents(logging.Handler):
 
 
 def tell_warnings() -> None:
-    """From here on this process's warnings by `rsp_rl` loggers are events, too."""
+    """From here on this process's warnings by `rsp_rl` loggers are events, too.
+
+    Libraries raise the root logger's level when they are imported; they shall not silence these.
+    """
     logger = logging.getLogger("rsp_rl")
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.WARNING))
     if not any(isinstance(handler, _WarningEvents) for handler in logger.handlers):
         logger.addHandler(_WarningEvents())

@@ -50,9 +50,10 @@ def test_warnings_of_this_package_are_told_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(events.VARIABLE, "w0rd")
-    package = logging.getLogger("rsp_rl")
-    before = list(package.handlers)
+    package, root = logging.getLogger("rsp_rl"), logging.getLogger()
+    before = list(package.handlers), package.level, root.level
     try:
+        root.setLevel(logging.ERROR)  # as a library does that is imported
         events.tell_warnings()
         events.tell_warnings()
         for _ in range(2):
@@ -60,6 +61,8 @@ def test_warnings_of_this_package_are_told_once(
         logging.getLogger("rsp_rl.training.guard").info("nothing")
         logging.getLogger("verl").warning("verl's own")
     finally:
-        package.handlers = before
+        package.handlers = before[0]
+        package.setLevel(before[1])
+        root.setLevel(before[2])
     lines = [events.read(line, "w0rd") for line in capsys.readouterr().out.splitlines()]
     assert lines == [{"kind": "warning", "text": "the gap is 0.5"}]

@@ -22,10 +22,10 @@ from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.evaluation.compare import analyse
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.html_report import write_report
+from rsp_rl.evaluation.manifest import is_complete
 from rsp_rl.evaluation.protocol import load_protocol
 from rsp_rl.evaluation.reading import read_groups, read_manifest, read_problems
 from rsp_rl.evaluation.rescore import rescore, sample_files
-from rsp_rl.evaluation.runner import is_complete
 from rsp_rl.evaluation.summary import read_summary
 from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.runs import checkpoints
