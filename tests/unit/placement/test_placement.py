@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
@@ -289,6 +289,7 @@ def test_infix_in_every_family(family: str) -> None:
 
 @pytest.mark.parametrize("family", BYTE_LEVEL)
 @given(content=USER_TEXT, closing=st.sampled_from(["", INSTRUCTION, f"\n{INSTRUCTION}", "\n \n"]))
+@example(content=f"{INSTRUCTION} ", closing="")  # no question either: the blank is stripped
 @examples(60)
 def test_infix_adds_its_description_and_nothing_else(
     family: str, content: str, closing: str
@@ -300,7 +301,7 @@ def test_infix_adds_its_description_and_nothing_else(
     assert before.endswith(f"\n{DESCRIPTION}")
     plain = tokenizer.decode(_plain(tokenizer, messages), skip_special_tokens=False)
     shortened = before.removesuffix(f"\n{DESCRIPTION}")
-    if (content + closing).removesuffix(INSTRUCTION).strip():
+    if (content + closing).strip().removesuffix(INSTRUCTION).strip():
         assert shortened + after == plain
     else:  # a template may strip the description's own line break
         assert (shortened + after).split() == plain.split()
