@@ -21,7 +21,8 @@ stage() { # stage NAME COMMAND...
 
 stage "ruff check" "$python" -m ruff check .
 stage "ruff format" "$python" -m ruff format --check .
-stage unit "$python" -m pytest -m "not slow" -n 2 --dist loadfile
+# A thread a worker: OpenMP's threads would wait for each other, and spin while they do.
+stage unit env OMP_NUM_THREADS=1 "$python" -m pytest -m "not slow" -n 2 --dist loadfile
 if [[ ${1:-} != fast ]]; then
   stage slow "$python" -m pytest -m slow
 fi

@@ -244,6 +244,7 @@ def test_infix_in_every_family(family: str) -> None:
 @pytest.mark.parametrize("family", BYTE_LEVEL)
 @given(content=USER_TEXT, closing=st.sampled_from(["", INSTRUCTION, f"\n{INSTRUCTION}", "\n \n"]))
 @example(content=INSTRUCTION, closing="\n \n")
+@example(content=f"{INSTRUCTION} ", closing="")
 @examples(60)
 def test_infix_adds_its_description_and_nothing_else(
     family: str, content: str, closing: str
