@@ -1,1 +1,1 @@
-"""The commands of `rsp-rl` but `train`, a module each; imported when they are called."""
+"""The commands of `rsp-rl`, a module each; imported when they are called."""
