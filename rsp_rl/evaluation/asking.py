@@ -26,6 +26,10 @@ graded."""
 class Book:
     """One benchmark's samples and what is still missing; safe to use from several threads.
 
+    Attributes:
+        kept: Samples that were there.
+        missing: What has still to be asked.
+
     Args:
         benchmark: Its name.
         wanted: All that is asked.
@@ -58,6 +62,7 @@ class Book:
                     f"{sample['sample']} was not asked, or with another prompt (another "
                     "tokenizer?); remove the file"
                 )
+        self.kept = len(file.samples)
         self.missing = list(by_key.values())
         self._left = len(self.missing)
         if not self._left:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError, PlacementError, RunFolderError
 from rsp_rl.basics.files import locked
-from rsp_rl.console.screen import quiet
+from rsp_rl.console.screen import quiet, say
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.evaluation.asking import Book, Graded, ask
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
@@ -111,6 +111,10 @@ def evaluate(
                     comparator=protocol.comparator,
                 )
             )
+        missing = sum(len(book.missing) for book in books)
+        if progress and missing:
+            kept = sum(book.kept for book in books)
+            say(f"{missing} samples to generate, {kept} are there; log of the engine: {log}")
         outcome.generated = ask(books, engines, progress, on_graded)
     return outcome
 
