@@ -12,9 +12,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from typing import Any
 
 VARIABLE = "RSP_RL_CONSOLE"
+
+#: Number of the open file that `begin` sends a process's output to.
+PIPE_VARIABLE = "RSP_RL_CONSOLE_PIPE"
 
 _MARKER = "rsp_rl:event"
 
@@ -22,6 +26,30 @@ _MARKER = "rsp_rl:event"
 def environment() -> dict[str, str]:
     """What the processes of this run need in their environment to tell events."""
     return {VARIABLE: word} if (word := os.environ.get(VARIABLE)) else {}
+
+
+def pipe() -> int | None:
+    """The open file for what is to be kept from the screen before `begin`, if there is one."""
+    number = os.environ.get(PIPE_VARIABLE)
+    return None if number is None or VARIABLE not in os.environ else int(number)
+
+
+def begin(logs: str) -> None:
+    """Leave the screen to the console, if there is one: from here on it shows what is told.
+
+    Args:
+        logs: Folder for everything else that is printed.
+    """
+    output = pipe()
+    if output is None:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.close(output)
+    del os.environ[PIPE_VARIABLE]
+    tell("begin", logs=logs)
 
 
 def tell(kind: str, **fields: Any) -> None:

@@ -1,8 +1,9 @@
 """Runs a training in a process of its own and shows it.
 
-The child's output comes through pipes. Until it says `begin` everything is passed on as it is:
-Hydra's own answers, errors before the start, the whole stream of `console=full`. From then on the
-screen shows events alone, and all lines go to files.
+The child has the screen until it begins (`rsp_rl.console.events.begin`): Hydra's own answers,
+errors before the start and the whole stream of `console=full` are its own. What it prints from then
+on, and Ray for all its processes, comes through a pipe: the screen shows events alone, and all
+lines go to files.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import BinaryIO
 
 from rich.console import Console
 
-from rsp_rl.console.events import VARIABLE, read
+from rsp_rl.console.events import PIPE_VARIABLE, VARIABLE, read
 from rsp_rl.console.log_files import DRIVER, LogFiles, whose
 from rsp_rl.console.training import TrainingView
 
@@ -31,7 +33,12 @@ from rsp_rl.console.training import TrainingView
 _LONGEST_LINE = 1 << 20
 
 #: For how long no line comes before the child is asked whether it has ended.
-_QUIET_S = 0.3
+_POLL_S = 0.3
+
+#: How long its last lines are waited for; what it started may hold the pipe longer than it lives.
+_LAST_WORDS_S = 5.0
+
+_MOST_EARLY = 10_000
 
 _PDEATHSIG = 1  # prctl's option, see prctl(2)
 
@@ -46,30 +53,33 @@ def supervise(command: Sequence[str]) -> int:
         command: What to start; it tells events (`rsp_rl.console.events`).
 
     Returns:
-        Its exit status; 128 and the signal's number if a signal ended it.
+        Its exit status; 128 and the signal's number if a signal ended it, Ctrl-C included.
     """
     word = secrets.token_hex(8)
+    reading, writing = os.pipe()
     child = subprocess.Popen(
         command,
-        env={**os.environ, VARIABLE: word},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        env={**os.environ, VARIABLE: word, PIPE_VARIABLE: str(writing)},
+        pass_fds=[writing],
         preexec_fn=_end_with_parent,
     )
+    os.close(writing)
     interrupted = _hand_signals_on(child)
     shown = _Shown(word)
-    lines: queue.SimpleQueue[tuple[BinaryIO, bytes]] = queue.SimpleQueue()
-    for pipe, screen in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-        threading.Thread(target=_read_lines, args=(pipe, screen.buffer, lines), daemon=True).start()
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    pipe = os.fdopen(reading, "rb")
+    reader = threading.Thread(target=_read_lines, args=(pipe, lines), daemon=True)
+    reader.start()
     try:
-        # Not to the pipes' end: what the child started may hold them longer than it lives.
-        status = None
-        while status is None:
-            status = child.poll()
-            _drain(lines, shown)
+        while (status := child.poll()) is None:
+            _drain(lines, shown, _POLL_S)
+        reader.join(_LAST_WORDS_S)
+        _drain(lines, shown, 0)
     finally:
         shown.close(finished=child.returncode == 0)
     status = status if status >= 0 else 128 - status
+    if status and interrupted.is_set():
+        status = 128 + signal.SIGINT
     if status:
         shown.explain(status, interrupted=interrupted.is_set())
     return status
@@ -83,19 +93,22 @@ class _Shown:
         self._view = TrainingView(Console(file=sys.stdout))
         self._logs: LogFiles | None = None
         self._error: str | None = None
+        #: What came before there was a folder for it, of processes that start ahead.
+        self._early: deque[str] = deque(maxlen=_MOST_EARLY)
 
-    def line(self, screen: BinaryIO, raw: bytes) -> None:
+    def line(self, raw: bytes) -> None:
         text = raw.decode(errors="replace").rstrip("\r\n")
         event = read(text, self._word)
         if event is None:
             if self._logs is None:
-                screen.write(raw)
-                screen.flush()
+                self._early.append(text)
             else:
                 self._logs.write(whose(text))
             return
         if event["kind"] == "begin":
             self._logs = LogFiles(Path(event["logs"]))
+            for early in self._early:
+                self._logs.write(whose(early))
         elif event["kind"] == "error":
             self._error = str(event.get("text"))
             return
@@ -145,18 +158,16 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _read_lines(
-    pipe: BinaryIO, screen: BinaryIO, lines: queue.SimpleQueue[tuple[BinaryIO, bytes]]
-) -> None:
+def _read_lines(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
     while line := pipe.readline(_LONGEST_LINE):
-        lines.put((screen, line))
+        lines.put(line)
 
 
-def _drain(lines: queue.SimpleQueue[tuple[BinaryIO, bytes]], shown: _Shown) -> None:
-    """Show lines until none has come for a moment."""
+def _drain(lines: queue.SimpleQueue[bytes], shown: _Shown, patience_s: float) -> None:
+    """Show lines until none has come for so long."""
     with suppress(queue.Empty):
         while True:
-            shown.line(*lines.get(timeout=_QUIET_S))
+            shown.line(lines.get(timeout=patience_s))
 
 
 def _hand_signals_on(child: subprocess.Popen) -> threading.Event:

@@ -114,13 +114,18 @@ class Preloaded:
     """
 
     def __init__(
-        self, environment: dict[str, str] | None = None, modules: Sequence[str] = MODULES
+        self,
+        environment: dict[str, str] | None = None,
+        modules: Sequence[str] = MODULES,
+        *,
+        output: int | None = None,
     ) -> None:
         """Start it; it imports while the caller goes on.
 
         Args:
             environment: Variables that the imports read, beside this process's.
             modules: What to import.
+            output: Open file that what it prints goes to; this process's own by default.
         """
         import subprocess
         import tempfile
@@ -140,6 +145,8 @@ class Preloaded:
             self._server = subprocess.Popen(
                 [*command, str(number), self.executable, *modules],
                 stdin=subprocess.PIPE,  # ends when this process does, however that comes about
+                stdout=output,
+                stderr=output,
                 pass_fds=[number],
                 # OpenMP reads it when torch loads it; Ray sets it later, to 1 for verl's workers.
                 env={"OMP_NUM_THREADS": "1", **os.environ, **(environment or {})},

@@ -30,7 +30,8 @@ def _preloaded_python(config: DictConfig) -> AbstractContextManager:
     if config.trainer.device != "cpu" or sys.platform != "linux" or own_python:
         return nullcontext()
     # vLLM reads its level when it is imported; to all workers verl gives this one.
-    preloaded = Preloaded({"VLLM_LOGGING_LEVEL": "WARN", **runtime_env.env_vars})
+    environment = {"VLLM_LOGGING_LEVEL": "WARN", **runtime_env.env_vars}
+    preloaded = Preloaded(environment, output=events.pipe())
     with open_dict(config):
         runtime_env.py_executable = preloaded.executable
     return preloaded
@@ -76,7 +77,7 @@ def _train(config: DictConfig) -> None:
         run = prepare(config)
     except (KnownError, FileNotFoundError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
-    events.tell("begin", logs=str(run.logs))
+    events.begin(str(run.logs))
     events.tell_warnings()
     events.tell("stage", name="verl, Ray")
     # Now: verl reads the platform from the environment when it is first imported, and before Ray's

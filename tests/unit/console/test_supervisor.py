@@ -19,9 +19,10 @@ RUN = (
 
 BEGIN = """
 import os, signal, sys, time
+from rsp_rl.console import events
 from rsp_rl.console.events import tell
 def begin():
-    tell("begin", logs=os.environ["LOGS"])
+    events.begin(os.environ["LOGS"])
 def ray(name, pid, text, file=sys.stdout):
     print(f"\\x1b[36m({name} pid={pid})\\x1b[0m {text}", file=file, flush=True)
 """
@@ -76,6 +77,22 @@ def test_then_the_screen_has_events_and_the_files_the_rest(tmp_path: Path) -> No
     assert files["driver.log"] == "driver's chatter\nno line break at the end\n"
     assert files["Worker-12.log"] == "chatter of a worker\n"
     assert "of a model" in files["TaskRunner-7.log"]
+
+
+def test_what_a_process_prints_that_starts_ahead_is_kept_too(tmp_path: Path) -> None:
+    code, out, err = ended(
+        """
+        import subprocess
+        subprocess.run([sys.executable, "-c", "print('ahead')"], stdout=events.pipe())
+        begin()
+        assert events.pipe() is None
+        print("then")
+        """,
+        tmp_path,
+    )
+    assert (code, err) == (0, "")
+    assert "ahead" not in out
+    assert (tmp_path / "driver.log").read_text() == "ahead\nthen\n"
 
 
 def test_a_known_error_is_one_line_and_where_the_logs_are(tmp_path: Path) -> None:
