@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -20,6 +20,9 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 #: Lines of each process that are kept to be shown if it dies.
 _LAST = 15
 _WIDEST = 300
+
+#: Files that are open at once: a large cluster has more processes than a process may have files.
+_MOST_OPEN = 256
 
 
 class Line(NamedTuple):
@@ -48,28 +51,36 @@ class LogFiles:
     """The files, `<process>.log` each; an earlier start's lines stay in front.
 
     Args:
-        folder: Where they lie; made if need be.
+        folder: Where they lie; made with the first line.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._files: dict[str, TextIO] = {}
+        self._files: OrderedDict[str, TextIO] = OrderedDict()  # the one written last is last
         self._last: dict[str, deque[str]] = {}
 
     def write(self, line: Line) -> None:
-        """Add a line to its process's file."""
-        file = self._files.get(line.process)
-        if file is None:
-            # Line by line: a run may be killed, and is watched with `tail -f`.
-            file = self.path(line.process).open(
-                "a", encoding="utf-8", errors="replace", buffering=1
-            )
-            self._files[line.process] = file
-            self._last[line.process] = deque(maxlen=_LAST)
-        file.write(line.text + "\n")
+        """Add a line to its process's file.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        if line.process not in self._files:
+            self._open(line.process)
+        self._files.move_to_end(line.process)
+        self._files[line.process].write(line.text + "\n")
         if shown := line.text.rpartition("\r")[2].strip():  # of a bar, where it stands
             self._last[line.process].append(shown[:_WIDEST])
+
+    def _open(self, process: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if len(self._files) == _MOST_OPEN:
+            _, oldest = self._files.popitem(last=False)
+            oldest.close()
+        # Line by line: a run may be killed, and is watched with `tail -f`.
+        file = self.path(process).open("a", encoding="utf-8", errors="replace", buffering=1)
+        self._files[process] = file
+        self._last.setdefault(process, deque(maxlen=_LAST))
 
     def path(self, process: str) -> Path:
         """The file of a process."""
@@ -82,7 +93,7 @@ class LogFiles:
     def with_pid(self, pid: str) -> str | None:
         """The process with a process id, None if it has written nothing."""
         named = re.compile(rf"-{re.escape(pid)}(-|$)")
-        return next((process for process in self._files if named.search(process)), None)
+        return next((process for process in self._last if named.search(process)), None)
 
     def close(self) -> None:
         """Close all files."""

@@ -40,6 +40,9 @@ _LAST_WORDS_S = 5.0
 
 _MOST_EARLY = 10_000
 
+#: A screen that is gone is no reason to end a run; rich would end the process for a broken pipe.
+_NO_SCREEN = (OSError, SystemExit)
+
 _PDEATHSIG = 1  # prctl's option, see prctl(2)
 
 #: Process ids in what Ray says of a death, or of where an error was raised.
@@ -93,6 +96,7 @@ class _Shown:
         self._view = TrainingView(Console(file=sys.stdout))
         self._logs: LogFiles | None = None
         self._error: str | None = None
+        self._full = False
         #: What came before there was a folder for it, of processes that start ahead.
         self._early: deque[str] = deque(maxlen=_MOST_EARLY)
 
@@ -100,24 +104,39 @@ class _Shown:
         text = raw.decode(errors="replace").rstrip("\r\n")
         event = read(text, self._word)
         if event is None:
-            if self._logs is None:
-                self._early.append(text)
-            else:
-                self._logs.write(whose(text))
+            self._keep(text)
             return
         if event["kind"] == "begin":
             self._logs = LogFiles(Path(event["logs"]))
             for early in self._early:
-                self._logs.write(whose(early))
+                self._keep(early)
         elif event["kind"] == "error":
             self._error = str(event.get("text"))
             return
-        self._view.show(event)
+        with suppress(*_NO_SCREEN):
+            self._view.show(event)
+
+    def _keep(self, text: str) -> None:
+        if self._logs is None:
+            self._early.append(text)
+            return
+        try:
+            if not self._full:
+                self._logs.write(whose(text))
+                return
+        except OSError as error:
+            self._full = True
+            _say(
+                f"warning: {self._logs.folder} cannot be written ({error}); the run goes on, and "
+                "what its processes print is shown here"
+            )
+        _say(text)
 
     def close(self, *, finished: bool) -> None:
-        self._view.close()
-        if finished:
-            self._view.finish()
+        with suppress(*_NO_SCREEN):
+            self._view.close()
+            if finished:
+                self._view.finish()
         if self._logs is not None:
             self._logs.close()
 
@@ -155,7 +174,8 @@ def _signal_name(number: int) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(*_NO_SCREEN):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _read_lines(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
@@ -181,7 +201,8 @@ def _hand_signals_on(child: subprocess.Popen) -> threading.Event:
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: child.send_signal(number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish is the child's too
+            signal.signal(number, lambda number, _: child.send_signal(number))
     return interrupted
 
 

@@ -41,6 +41,20 @@ def test_a_file_a_process_and_the_next_start_adds_to_it(tmp_path: Path) -> None:
     assert (tmp_path / "logs" / "driver.log").read_text() == "first\nsecond\n"
 
 
+def test_more_processes_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rsp_rl.console.log_files._MOST_OPEN", 2)
+    logs = LogFiles(tmp_path)
+    for line in range(3):
+        for process in range(5):
+            logs.write(Line(f"A-{process}", f"line {line}"))
+    assert len(logs._files) == 2
+    logs.close()
+    for process in range(5):
+        assert (tmp_path / f"A-{process}.log").read_text() == "line 0\nline 1\nline 2\n"
+        assert logs.last_lines(f"A-{process}") == ["line 0", "line 1", "line 2"]
+    assert logs.with_pid("0") == "A-0"
+
+
 def test_the_last_lines_are_kept_short(tmp_path: Path) -> None:
     logs = LogFiles(tmp_path)
     for number in range(40):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -28,15 +29,21 @@ def ray(name, pid, text, file=sys.stdout):
 """
 
 
-def start(script: str, logs: Path) -> subprocess.Popen[str]:
+def start(script: str, logs: Path, ignored: Sequence[signal.Signals] = ()) -> subprocess.Popen[str]:
     code = BEGIN + textwrap.dedent(script)
+
+    def set_signals() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
     return subprocess.Popen(
         [sys.executable, "-c", RUN, sys.executable, "-u", "-c", code],
         env={**os.environ, "LOGS": str(logs)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=set_signals,
         start_new_session=True,
     )
 
@@ -93,6 +100,51 @@ def test_what_a_process_prints_that_starts_ahead_is_kept_too(tmp_path: Path) -> 
     assert (code, err) == (0, "")
     assert "ahead" not in out
     assert (tmp_path / "driver.log").read_text() == "ahead\nthen\n"
+
+
+def test_logs_that_cannot_be_written_do_not_end_the_run(tmp_path: Path) -> None:
+    """A full disk, or here a file in the folder's place: the lines are shown instead."""
+    logs = tmp_path / "file" / "logs"
+    (tmp_path / "file").write_text("")
+    code, out, err = ended(
+        """
+        begin()
+        print("one")
+        print("two")
+        tell("validation", step=0, accuracy=0.5)
+        """,
+        logs,
+    )
+    assert code == 0
+    assert out.endswith("validation at step 0: accuracy 0.500\n")
+    warning, *lines = err.splitlines()
+    assert warning.startswith(f"warning: {logs} cannot be written (")
+    assert lines == ["one", "two"]
+
+
+def test_a_screen_that_is_gone_does_not_end_the_run(tmp_path: Path) -> None:
+    process = start(
+        """
+        begin()
+        for step in range(2000):
+            tell("validation", step=step, accuracy=0.5)
+        print("to the end")
+        """,
+        tmp_path,
+    )
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(120) == 0
+    assert (tmp_path / "driver.log").read_text() == "to the end\n"
+
+
+def test_under_nohup_a_hang_up_is_ignored(tmp_path: Path) -> None:
+    process, child = waiting(tmp_path, ignored=[signal.SIGHUP])
+    process.send_signal(signal.SIGHUP)
+    child.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
 
 
 def test_a_known_error_is_one_line_and_where_the_logs_are(tmp_path: Path) -> None:
@@ -166,8 +218,10 @@ except KeyboardInterrupt:
 """
 
 
-def waiting(tmp_path: Path) -> tuple[subprocess.Popen[str], psutil.Process]:
-    process = start(WAITING, tmp_path)
+def waiting(
+    tmp_path: Path, ignored: Sequence[signal.Signals] = ()
+) -> tuple[subprocess.Popen[str], psutil.Process]:
+    process = start(WAITING, tmp_path, ignored)
     file = tmp_path / "pid"
     while not (file.is_file() and file.read_text()):
         assert process.poll() is None
