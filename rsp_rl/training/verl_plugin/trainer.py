@@ -196,7 +196,9 @@ class SoftPromptTrainer(PPOTrainerSync):
             )
         ]
         rows.sort(key=lambda row: (row["prompt_index"], row["rollout"]))
-        file = Path(rollout_data_dir) / f"{self.global_steps}.soft_prompts.jsonl"
+        folder = Path(rollout_data_dir)
+        folder.mkdir(parents=True, exist_ok=True)  # verl makes it in a thread, maybe later
+        file = folder / f"{self.global_steps}.soft_prompts.jsonl"
         write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _save_checkpoint(self) -> None:

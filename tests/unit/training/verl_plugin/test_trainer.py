@@ -1,16 +1,26 @@
-"""What the trainer adds to a step's metrics."""
+"""What the trainer adds to a step's metrics and to its dumped rollouts."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.dials.schedule import Schedule
+from rsp_rl.draws.record import RECORD_FIELD
 from rsp_rl.training.truncation import Truncation
-from rsp_rl.training.verl_plugin.trainer import draw_metrics, measured_truncation
+from rsp_rl.training.verl_plugin import trainer as module
+from rsp_rl.training.verl_plugin.trainer import (
+    SoftPromptTrainer,
+    draw_metrics,
+    measured_truncation,
+)
 
 OPTIONS = RspOptions(
     length=8,
@@ -68,3 +78,26 @@ def test_truncation_is_measured_where_there_are_logits(
         }
     )
     assert measured_truncation(config) == measured
+
+
+def test_records_are_dumped_although_verl_has_not_yet_made_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verl dumps its samples in a thread of its own, and makes their folder there."""
+    records = _records(OPTIONS, step=1)
+    data = {
+        RECORD_FIELD: torch.stack([record.to_tensor() for record in records]),
+        "rsp_prompt_index": [0] * len(records),
+        "session_id": list(range(len(records))),
+    }
+    monkeypatch.setattr(module.PPOTrainerSync, "_log_rollout_data", lambda *_: None)
+    monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: data)
+    trainer = object.__new__(SoftPromptTrainer)
+    trainer._options, trainer.global_steps = OPTIONS, 1
+    keys = [f"uid_{number}" for number in range(len(records))]
+    batch = SimpleNamespace(keys=keys, tags=[{}] * len(keys), partition_id="train")
+    folder = tmp_path / "samples" / "train"
+    trainer._log_rollout_data(batch, {}, str(folder))
+    rows = [json.loads(line) for line in (folder / "1.soft_prompts.jsonl").read_text().splitlines()]
+    assert [row["rollout"] for row in rows] == list(range(len(records)))
+    assert [row["seed"] for row in rows] == [record.seed for record in records]
