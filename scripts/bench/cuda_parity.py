@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import platform
 import statistics
 import sys
@@ -26,13 +25,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 import transformers
+from results import Results
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -98,20 +97,6 @@ SIZES = {
     "cuda": Size(896, 24, 14, 2, 4864, 151936, batch=8, addends=250, response=256, rounds=20),
     "cpu": Size(64, 2, 4, 2, 128, 512, batch=3, addends=5, response=8, rounds=1),
 }
-
-
-@dataclass
-class Results:
-    """What was checked and measured."""
-
-    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    costs: list[dict[str, Any]] = field(default_factory=list)
-
-    def check(self, name: str, passed: bool, **figures: Any) -> None:
-        """Record one check and print it."""
-        self.checks[name] = {"passed": bool(passed), **figures}
-        told = ", ".join(f"{key} {value:.3g}" for key, value in figures.items())
-        print(f"{'ok  ' if passed else 'FAIL'} {name}{': ' * bool(told)}{told}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -182,6 +167,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--model", type=Path, help="Hugging Face folder with a chat template")
     parser.add_argument("--batch", type=int, help="sequences of the timed batch")
+    parser.add_argument("--rounds", type=int, help="timings of each kind")
     parser.add_argument("--output", type=Path, default=Path("cuda_parity.json"))
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -191,7 +177,16 @@ def main() -> None:
         )
     torch.set_float32_matmul_precision("highest")  # no TF32
     device, size = torch.device(args.device), SIZES[args.device]
-    results = Results()
+    rounds = args.rounds or size.rounds
+    results = Results(
+        args.output,
+        device=torch.cuda.get_device_name() if args.device == "cuda" else platform.machine(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda,
+        transformers=transformers.__version__,
+        python=platform.python_version(),
+        model=str(args.model or size),
+    )
 
     check_law(results, device)
     if args.model:
@@ -204,22 +199,9 @@ def main() -> None:
         batch = make_batch(results, tokenizer, stats, size, device, args.batch or size.batch, name)
         for layout in LAYOUTS:
             check_hook(results, model, batch, layout, name)
-            measure_cost(results, model, batch, layout, name, size.rounds)
+            measure_cost(results, model, batch, layout, name, rounds)
         del model
-    report = {
-        "device": torch.cuda.get_device_name() if args.device == "cuda" else platform.machine(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "model": str(args.model or size),
-        "checks": results.checks,
-        "costs": results.costs,
-    }
-    args.output.write_text(json.dumps(report, indent=1))
-    failed = [name for name, check in results.checks.items() if not check["passed"]]
-    print(f"{len(results.checks) - len(failed)} checks passed, {len(failed)} failed")
-    sys.exit(1 if failed else 0)
+    sys.exit(results.finish())
 
 
 def check_law(results: Results, device: torch.device) -> None:
@@ -397,23 +379,14 @@ def measure_cost(
                 taken[hook].append(timed(step, hook))
         seconds = {hook: statistics.median(s for s, _ in taken[hook]) for hook in taken}
         peaks = {hook: max(peak for _, peak in taken[hook]) for hook in taken}
-        cost = {
-            "what": name,
-            "layout": layout,
-            "dtype": dtype,
-            "tokens": sum(map(len, batch.rows)),
-            "ms_with": 1e3 * seconds[True],
-            "ms_without": 1e3 * seconds[False],
-            "time_ratio": seconds[True] / seconds[False],
-            "peak_mib_with": peaks[True] / 2**20,
-            "peak_mib_without": peaks[False] / 2**20,
-        }
-        results.costs.append(cost)
-        print(
-            f"     {name}, {layout}, {dtype}: {cost['ms_with']:.2f} ms with the hook, "
-            f"{cost['ms_without']:.2f} without, ratio {cost['time_ratio']:.3f}; peak memory "
-            f"{cost['peak_mib_with']:.1f} and {cost['peak_mib_without']:.1f} MiB",
-            flush=True,
+        results.figure(
+            f"{name}, {layout}, {dtype}",
+            tokens=sum(map(len, batch.rows)),
+            ms_with_hook=1e3 * seconds[True],
+            ms_without=1e3 * seconds[False],
+            time_ratio=seconds[True] / seconds[False],
+            peak_mib_with=peaks[True] / 2**20,
+            peak_mib_without=peaks[False] / 2**20,
         )
     injector.remove()
 

@@ -53,10 +53,11 @@ def main() -> None:
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[128, 896, 3584])
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 512, 2048])
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--questions", type=int, default=2, help="groups in one batch")
+    parser.add_argument("--questions", type=int, nargs="+", default=[2], help="groups in a batch")
     parser.add_argument("--tokens", type=int, default=16, help="output tokens a rollout")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--gpu-share", type=float, default=0.4, help="of its memory, an engine")
     parser.add_argument("--requests-only", action="store_true")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="of the engine")
     args = parser.parse_args()
@@ -209,6 +210,8 @@ def measure_engine(hidden_size: int, args: argparse.Namespace) -> list[dict[str,
 
     from rsp_rl.injection.vllm_prompt import WORKER
 
+    on_gpu = torch.cuda.is_available()
+    share = {"gpu_memory_utilization": args.gpu_share} if on_gpu else {}
     with tempfile.TemporaryDirectory() as folder:
         model = save_random_model(Path(folder), hidden_size, args.layers)
 
@@ -216,29 +219,38 @@ def measure_engine(hidden_size: int, args: argparse.Namespace) -> list[dict[str,
             return LLM(
                 str(model),
                 dtype=args.dtype,
-                enforce_eager=not torch.cuda.is_available(),
+                enforce_eager=not on_gpu,
                 distributed_executor_backend="uni",
                 enable_prefix_caching=True,
-                max_num_seqs=GROUP * args.questions,
+                max_num_seqs=GROUP * max(args.questions),
                 max_model_len=max(args.lengths) + args.tokens,
                 max_num_batched_tokens=max(4096, max(args.lengths)),
                 block_size=BLOCK,
+                **share,
                 **settings,
             )
 
         plain, ours = start(), start(enable_prompt_embeds=True, worker_cls=WORKER)
     engines = {PLAIN: plain, **dict.fromkeys(WAYS, ours)}
     try:
-        return [measure_cell(engines, hidden_size, length, args) for length in args.lengths]
+        return [
+            measure_cell(engines, hidden_size, length, questions, args)
+            for length in args.lengths
+            for questions in args.questions
+        ]
     finally:
         for engine in (plain, ours):
             engine.llm_engine.engine_core.shutdown()
 
 
 def measure_cell(
-    engines: dict[str, Any], hidden_size: int, length: int, args: argparse.Namespace
+    engines: dict[str, Any],
+    hidden_size: int,
+    length: int,
+    questions: int,
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
-    """One width and prompt length; `engines` by way, `PLAIN` first."""
+    """One width, prompt length and number of groups; `engines` by way, `PLAIN` first."""
     from vllm import SamplingParams
 
     parameters = SamplingParams(temperature=1.0, max_tokens=args.tokens, ignore_eos=True)
@@ -250,7 +262,7 @@ def measure_cell(
         form = "tokens" if way == PLAIN else way
         prompts = [
             make_prompt(form, question, GROUP * turns[way] + n, length, hidden_size, args.dtype)
-            for question in range(args.questions)
+            for question in range(questions)
             for n in range(GROUP)
         ]
         outputs = engines[way].generate(prompts, parameters, use_tqdm=False)
@@ -264,10 +276,11 @@ def measure_cell(
         return once
 
     found = compare(timed(PLAIN), {way: timed(way) for way in WAYS}, args.rounds)
-    tokens = args.questions * GROUP * args.tokens
+    tokens = questions * GROUP * args.tokens
     result = {
         "hidden_size": hidden_size,
         "length": length,
+        "sequences": questions * GROUP,
         "output_tokens_per_second": {
             PLAIN: tokens / found["rows"].baseline,
             **{way: tokens / ratio.candidate for way, ratio in found.items()},
@@ -279,7 +292,8 @@ def measure_cell(
         "hit_tokens": {way: sorted(counts) for way, counts in hits.items()},
     }
     print(
-        f"engine,  d {hidden_size:<5} T {length:<5} throughput over a plain engine's: "
+        f"engine,  d {hidden_size:<5} T {length:<5} {questions * GROUP:>4} sequences: "
+        "throughput over a plain engine's: "
         + ", ".join(f"{w} {v:.3f}" for w, v in result["throughput_over_plain"].items())
         + f" (noise {result['noise']:.3f}); hits {result['hit_tokens']}",
         flush=True,

@@ -53,22 +53,40 @@ def compose(name: str = "dapo_rsp", *overrides: str) -> DictConfig:
 
 
 def plain_torch_log_probs(
-    model: torch.nn.Module, samples: Sequence[Sample], soft_prompts: bool = True
+    model: torch.nn.Module,
+    samples: Sequence[Sample],
+    soft_prompts: bool = True,
+    best: list[float] | None = None,
 ) -> list[torch.Tensor]:
-    """Log-probs of the responses, one sequence at a time, H put in by hand as `inputs_embeds`."""
+    """Log-probs of the responses, one sequence at a time, H put in by hand as `inputs_embeds`.
+
+    Args:
+        model: On any device.
+        samples: What is scored.
+        soft_prompts: Put them in.
+        best: Gets the log-prob of each position's most likely token.
+
+    Returns:
+        By sample, [response], at least fp32, on the model's device.
+    """
     import torch
 
     rows = []
     for sample in samples:
-        tokens = torch.tensor([*sample.prompt, *sample.response])
+        tokens = torch.tensor([*sample.prompt, *sample.response], device=model.device)
         embeds = model.get_input_embeddings()(tokens)
         if soft_prompts and sample.record is not None:
             start, length = sample.record.start, sample.record.length
-            drawn = sample.record.draw(embeds.shape[-1]).to(embeds.dtype)
+            drawn = sample.record.draw(embeds.shape[-1]).to(embeds)
             embeds = torch.cat([embeds[:start], drawn, embeds[start + length :]])
         logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
         first = len(sample.prompt)
-        log_probs = logits[first - 1 : -1].log_softmax(-1)
+        scores = logits[first - 1 : -1]
+        if scores.dtype == torch.bfloat16:
+            scores = scores.float()
+        log_probs = scores.log_softmax(-1)
+        if best is not None:
+            best += log_probs.max(-1).values.tolist()
         rows.append(log_probs.gather(-1, tokens[first:, None])[:, 0])
     return rows
 

@@ -83,8 +83,13 @@ def _from_json(content: dict) -> Sample:
     )
 
 
-def prompts(model: Path) -> list[tuple[list[int], SoftPromptRecord | None]]:
-    """Tokens and record of every rollout: each question `GROUP` times with RSP and without."""
+def prompts(model: Path, dtype: str = "float32") -> list[tuple[list[int], SoftPromptRecord | None]]:
+    """Tokens and record of every rollout: each question `GROUP` times with RSP and without.
+
+    Args:
+        model: The model whose tokenizer and embedding table are used.
+        dtype: The rollout's.
+    """
     from transformers import AutoTokenizer
 
     from rsp_rl.dials.options import RspOptions
@@ -110,7 +115,7 @@ def prompts(model: Path) -> list[tuple[list[int], SoftPromptRecord | None]]:
                 rollout=number,
                 group_start=0,
                 start=placed.start,
-                dtype="float32",
+                dtype=dtype,
                 placeholder_id=placeholder_id(tokenizer),
             )
             rows += [(placed.token_ids, record), (plain.token_ids, None)]

@@ -103,9 +103,31 @@ def train(
         kill_when: Polled; once true, the whole process tree gets SIGKILL.
         timeout_s: After that the tree is killed and the test fails.
     """
-    command = [sys.executable, "-m", "rsp_rl.training.train", "--config-name", "tiny_cpu"]
-    command += [f"run_dir={folder}", *task.overrides(), *SMALL]
+    command = ["--config-name", "tiny_cpu", *task.overrides(), *SMALL]
     command += [f"trainer.total_training_steps={steps}", *overrides]
+    return launch(folder, command, env, kill_when, timeout_s)
+
+
+def launch(
+    folder: Path,
+    arguments: list[str],
+    env: dict[str, str] | None = None,
+    kill_when: Callable[[], bool] | None = None,
+    timeout_s: float = 600,
+) -> Run:
+    """Run the training entry point, in a session of its own.
+
+    Args:
+        folder: Run folder.
+        arguments: Config and overrides.
+        env: See `train`.
+        kill_when: See `train`.
+        timeout_s: See `train`.
+
+    Raises:
+        TimeoutError: After `timeout_s`; nothing of the run is left.
+    """
+    command = [sys.executable, "-m", "rsp_rl.training.train", *arguments, f"run_dir={folder}"]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output.log"
     with log.open("ab") as stream:
