@@ -3,8 +3,9 @@
     python -m gpu.engine --device cuda --model FOLDER --dtype bfloat16 --output engine.json
 
 Records and rows are the same request; prefix-cache hits are those of token prompts; two draws of
-one question are two policies; vLLM's tokens and log-probs are Hugging Face's, to rounding. With `--throughput` also tokens a second, to hold the variants (`--eager`, `--invariant`,
-`--fp32-head`) against each other. The engine runs in this process.
+one question are two policies; vLLM's tokens and log-probs are Hugging Face's, to rounding. With
+`--throughput` also tokens a second, to hold the variants (`--eager`, `--invariant`, `--fp32-head`)
+against each other. The engine runs in this process.
 """
 
 from __future__ import annotations
