@@ -50,10 +50,13 @@ class Results:
 
 
 def _told(figures: dict[str, Any]) -> str:
-    """Figures behind a name: three digits of a number, all of anything else."""
-    told = [
-        f"{name.replace('_', ' ')} "
-        + (f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else str(value))
-        for name, value in figures.items()
-    ]
+    """Figures behind a name."""
+    told = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in figures.items()]
     return ": " * bool(told) + ", ".join(told)
+
+
+def _short(value: Any) -> str:
+    """Three digits of a fraction; all of anything else."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
