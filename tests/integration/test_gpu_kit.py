@@ -1,0 +1,37 @@
+"""The GPU kit on a CPU: the slice that keeps it from rotting until a GPU is at hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.harness import REPOSITORY, Task
+
+#: All code but what needs a GPU; `training_forgotten` and `training_cost` share theirs with these.
+CHECKS = ("plain", "engine_fp32", "training_tiny", "training_real")
+
+
+def test_the_proof_runs_on_a_cpu(task: Task, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "tiny").symlink_to(task.model)
+    (models / "data").symlink_to(task.data)
+    proof = tmp_path / "proof"
+    run = subprocess.run(
+        [
+            *(sys.executable, str(REPOSITORY / "scripts" / "gpu" / "prove.py"), "--device", "cpu"),
+            *("--models", str(models), "--output", str(proof), "--limit", "1100"),
+            *("--only", *CHECKS),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2, run.stdout + run.stderr  # some checks are left to run
+    content = json.loads((proof / "proof.json").read_text())
+    assert {name: check["status"] for name, check in content["checks"].items()} == dict.fromkeys(
+        CHECKS, "passed"
+    ), run.stdout
+    for name in CHECKS:
+        assert json.loads((proof / f"{name}.json").read_text())["finished"]
