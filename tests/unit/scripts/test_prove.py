@@ -67,7 +67,12 @@ def test_checks_share_the_machine_but_a_timed_one_has_it_alone(tmp_path: Path) -
 
 def test_failed_too_slow_and_cut_off_are_told_apart(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(prove, "_WORTH_BEGINNING_S", 1)
-    checks = [check("bad", 0, 1), check("slow", 60, limit_s=1), check("cut", 60), check("never")]
+    checks = [
+        check("bad", 0, 1),
+        check("slow", 60, limit_s=1),
+        check("cut", 60),
+        check("never", 60),
+    ]
     # A slow machine takes a while to start a process; `cut` must have begun by then.
     run_all(checks, Proof(tmp_path, "cpu"), 3, time.monotonic() + 5)
     found = statuses(tmp_path)
