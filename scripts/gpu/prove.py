@@ -1,6 +1,6 @@
 """What can be proven on a GPU in minutes, in order of worth; what is cut off keeps what it has.
 
-    P="python scripts/gpu/prove.py --models DIR/models --output DIR/proof"
+    P="python scripts/gpu/prove.py --kit DIR --output DIR/proof"
     $P                  # 10 minutes at most
     $P                  # what was left
     $P --device cpu     # small, to try it
@@ -10,8 +10,9 @@ of correctness share the card, `--at-once` of them; what is timed has the machin
 that ended, well or not, is not run again (`--again` does); one that was cut off is. The last lines
 are a table, also in `proof.json`; exit status 1 if a check failed, 2 if one is left to run.
 
-`--models` holds `tiny` and `data` (`python -m rsp_rl.tiny`, `python -m rsp_rl.data.arithmetic`) and
-`real`, a chat model of some hundred million parameters, without which its checks are left out.
+DIR is what `unpack.sh` made, or a folder with `models/tiny` and `data` (`python -m rsp_rl.tiny`,
+`python -m rsp_rl.data.arithmetic`) and `models/real`, a chat model of some hundred million
+parameters, without which its checks are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "vllm", "verl", "ray", "transformers", "tensordict", "flash-attn", "numpy")
+TINY, REAL, DATA = "models/tiny", "models/real", "data"
 #: A check that has less than this left of the whole time is not begun.
 _WORTH_BEGINNING_S = 20
 
@@ -43,14 +45,14 @@ class Check:
         command: Behind `python`; `--output FILE` is added.
         limit_s: Seconds after which it is killed.
         alone: It is timed: nothing else may run.
-        needs: Model folder without which it cannot run.
+        needs: Folder in the kit without which it cannot run.
     """
 
     name: str
     command: tuple[str, ...]
     limit_s: float
     alone: bool = False
-    needs: str = "tiny"
+    needs: str = TINY
 
 
 @dataclass
@@ -62,9 +64,9 @@ class Running:
     begun: float = field(default_factory=time.monotonic)
 
 
-def plan(device: str, models: Path) -> list[Check]:
+def plan(device: str, kit: Path) -> list[Check]:
     """All checks of a device, the most worth first."""
-    tiny, data, real = (str(models / name) for name in ("tiny", "data", "real"))
+    tiny, real, data = (str(kit.resolve() / name) for name in (TINY, REAL, DATA))
     plain = ("scripts/bench/cuda_parity.py", "--device", device)
 
     def engine(*options: str) -> tuple[str, ...]:
@@ -93,31 +95,31 @@ def plan(device: str, models: Path) -> list[Check]:
     )
     return [
         Check("plain", (*plain, "--rounds", "3"), 100, alone=True),
-        Check("engine_bf16", engine(*bf16), 150, needs="real"),
+        Check("engine_bf16", engine(*bf16), 150, needs=REAL),
         Check("training_tiny", training("tiny", tiny), 330),
-        Check("training_real", training("real", real), 240, needs="real"),
+        Check("training_real", training("real", real), 240, needs=REAL),
         Check("training_forgotten", training("forgotten", tiny), 180),
         Check("engine_fp32", engine("--dtype", "float32", "--model", tiny, "--eager"), 120),
         Check(
             "engine_fp32_real",
             engine("--dtype", "float32", "--model", real, "--eager"),
             120,
-            needs="real",
+            needs=REAL,
         ),
-        Check("engine_v2", engine(*bf16, "--eager", "--runner", "v2"), 120, needs="real"),
-        Check("engine_timed", engine(*timed), 150, alone=True, needs="real"),
-        Check("engine_invariant", engine(*timed, "--invariant"), 150, alone=True, needs="real"),
-        Check("engine_fp32_head", engine(*timed, "--fp32-head"), 150, alone=True, needs="real"),
+        Check("engine_v2", engine(*bf16, "--eager", "--runner", "v2"), 120, needs=REAL),
+        Check("engine_timed", engine(*timed), 150, alone=True, needs=REAL),
+        Check("engine_invariant", engine(*timed, "--invariant"), 150, alone=True, needs=REAL),
+        Check("engine_fp32_head", engine(*timed, "--fp32-head"), 150, alone=True, needs=REAL),
         Check(
             "engine_invariant_fp32_head",
             engine(*timed, "--invariant", "--fp32-head"),
             150,
             alone=True,
-            needs="real",
+            needs=REAL,
         ),
         Check("rollouts", (*rollouts, *sizes), 240, alone=True),
-        Check("engine_eager", engine(*timed, "--eager"), 120, alone=True, needs="real"),
-        Check("training_cost", training("cost", real), 400, alone=True, needs="real"),
+        Check("engine_eager", engine(*timed, "--eager"), 120, alone=True, needs=REAL),
+        Check("training_cost", training("cost", real), 400, alone=True, needs=REAL),
     ]
 
 
@@ -126,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", type=Path, required=True, help="folder of tiny, data, real")
+    parser.add_argument("--kit", type=Path, required=True, help="folder of the models and data")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--limit", type=float, default=600, help="seconds in all; default: 600")
@@ -135,23 +137,23 @@ def main() -> int:
     parser.add_argument("--skip", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--again", action="store_true", help="also what ended before")
     args = parser.parse_args()
-    checks = plan(args.device, args.models)
+    checks = plan(args.device, args.kit)
     unknown = {*args.only, *args.skip} - {check.name for check in checks}
     if unknown:
         parser.error(
             f"no such check: {', '.join(sorted(unknown))}; there are "
             f"{', '.join(check.name for check in checks)}"
         )
-    for name in ("tiny", "data"):
-        if not (args.models / name).is_dir():
-            parser.error(f"{args.models / name} is not there; see --help")
+    for name in (TINY, DATA):
+        if not (args.kit / name).is_dir():
+            parser.error(f"{args.kit / name} is not there; see --help")
     proof = Proof(args.output, args.device)
     chosen = []
     for check in checks:
         if (args.only and check.name not in args.only) or check.name in args.skip:
             continue
-        if not (args.models / check.needs).is_dir():
-            proof.note(check, "left out", told=f"needs {args.models / check.needs}")
+        if not (args.kit / check.needs).is_dir():
+            proof.note(check, "left out", told=f"needs {args.kit / check.needs}")
         elif args.again or not proof.ended(check):
             chosen.append(check)
     at_once = args.at_once or (4 if args.device == "cuda" else 1)

@@ -14,15 +14,15 @@ CHECKS = ("plain", "engine_fp32", "training_tiny", "training_real")
 
 
 def test_the_proof_runs_on_a_cpu(task: Task, tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    models.mkdir()
-    (models / "tiny").symlink_to(task.model)
-    (models / "data").symlink_to(task.data)
+    kit = tmp_path / "kit"
+    (kit / "models").mkdir(parents=True)
+    (kit / "models" / "tiny").symlink_to(task.model)
+    (kit / "data").symlink_to(task.data)
     proof = tmp_path / "proof"
     run = subprocess.run(
         [
             *(sys.executable, str(REPOSITORY / "scripts" / "gpu" / "prove.py"), "--device", "cpu"),
-            *("--models", str(models), "--output", str(proof), "--limit", "1100"),
+            *("--kit", str(kit), "--output", str(proof), "--limit", "1100"),
             *("--only", *CHECKS),
         ],
         capture_output=True,

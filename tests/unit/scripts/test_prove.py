@@ -109,7 +109,7 @@ def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, str(REPOSITORY / "scripts" / "gpu" / "prove.py"), "--device", "cpu"),
-            *("--models", str(tmp_path), "--output", str(tmp_path), "--only", "plian"),
+            *("--kit", str(tmp_path), "--output", str(tmp_path), "--only", "plian"),
         ],
         capture_output=True,
         text=True,
