@@ -129,7 +129,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         yield f"{name}: {value}"
     yield "\n# step"
     yield from _step_lines(config, arithmetic)
-    yield "\n# memory of one GPU, GiB (estimated from shapes, not measured)"
+    yield "\n# memory of one GPU, GiB (estimated from shapes, not measured; see docs/memory.md)"
     yield from _memory_lines(config, shape, memory, arithmetic, gpu_bytes)
     yield "\n# disk"
     yield from _disk_lines(config, shape)
