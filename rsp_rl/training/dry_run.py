@@ -29,6 +29,7 @@ from rsp_rl.training.estimate import (
     soft_prompt_costs,
     step_arithmetic,
 )
+from rsp_rl.training.model_runner import check_held_prompts
 from rsp_rl.training.preflight import (
     check_batches,
     check_guard_support,
@@ -117,6 +118,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         with open_dict(config):
             rollout.prompt_length = config.data.max_prompt_length + extra
     check_lengths(config, shape, extra)
+    check_held_prompts(config, shape.hidden_size, gpu_bytes)
     arithmetic = step_arithmetic(config)
     _check_micro_batch(config, arithmetic)
     memory = gpu_memory(config, shape, gpu_bytes)
@@ -196,6 +198,7 @@ def _memory_lines(
             {
                 "vLLM weights": memory.vllm_weights,
                 "KV cache": memory.kv_cache,
+                **_held_prompts(memory),
                 "actor's shards at rest": memory.resident_at_rollout,
                 "overhead (assumed)": OVERHEAD,
             },
@@ -215,6 +218,11 @@ def _memory_lines(
             "to make it fit: OFFLOAD=true (rollout), a smaller MAX_TOKENS_PER_GPU (update), "
             "LOW_MEMORY=1 (both), or more GPUs"
         )
+
+
+def _held_prompts(memory: GpuMemory) -> dict[str, int]:
+    """A line where vLLM's V2 model runner holds them, else none."""
+    return {"prompts as embeddings": memory.held_prompts} if memory.held_prompts else {}
 
 
 def _disk_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:

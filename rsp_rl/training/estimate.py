@@ -20,6 +20,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.record import RECORD_SIZE
 from rsp_rl.models.shape import BF16_BYTES, ModelShape
+from rsp_rl.training.model_runner import held_prompt_bytes, serves_with_v2
 
 GIB = 1 << 30
 
@@ -102,6 +103,7 @@ class GpuMemory:
         logits: Logits, their gradient and an fp32 working copy (update).
         vllm_weights: Weights of a tensor-parallel rank (rollout).
         kv_cache: What is left of vLLM's share for keys and values (rollout).
+        held_prompts: Prompts as embeddings, which vLLM's V2 model runner holds (rollout).
         resident_at_rollout: The actor's shards that stay on the GPU beside vLLM.
         host: Bytes in host memory for one GPU.
     """
@@ -114,6 +116,7 @@ class GpuMemory:
     logits: int
     vllm_weights: int
     kv_cache: int
+    held_prompts: int
     resident_at_rollout: int
     host: int
 
@@ -126,7 +129,8 @@ class GpuMemory:
     @property
     def rollout(self) -> int:
         """Peak while vLLM generates."""
-        return self.vllm_weights + self.kv_cache + self.resident_at_rollout + OVERHEAD
+        vllm = self.vllm_weights + self.kv_cache + self.held_prompts
+        return vllm + self.resident_at_rollout + OVERHEAD
 
 
 @dataclass(frozen=True)
@@ -194,10 +198,11 @@ def gpu_memory(config: DictConfig, shape: ModelShape, gpu_bytes: int) -> GpuMemo
     what `_update_peak` adds. With `use_no_sync_for_gradient_accumulation` FSDP2 keeps every
     gradient unsharded in fp32 until the last micro-batch: 4 P bytes in place of 4 P / R.
 
-    Rollout: vLLM takes `gpu_memory_utilization` of the GPU for weights and key/value cache.
+    Rollout: vLLM takes `gpu_memory_utilization` of the GPU for weights and key/value cache, and
+    beside it what its V2 model runner holds (`rsp_rl.training.model_runner`).
 
     Args:
-        config: The composed config.
+        config: The composed config, with V2 `rollout.prompt_length` set.
         shape: The model's shape.
         gpu_bytes: Memory of one GPU.
 
@@ -239,6 +244,7 @@ def gpu_memory(config: DictConfig, shape: ModelShape, gpu_bytes: int) -> GpuMemo
         logits=peak.logits,
         vllm_weights=weights,
         kv_cache=share - weights,
+        held_prompts=held_prompt_bytes(config, shape.hidden_size) if serves_with_v2(config) else 0,
         resident_at_rollout=master + moments - sum(offloaded),
         host=sum(offloaded) + (gradients if on_host else 0),
     )

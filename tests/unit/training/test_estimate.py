@@ -125,7 +125,7 @@ def test_memory_by_hand() -> None:
     assert memory.vllm_weights == 7184
     assert memory.kv_cache == 500_000 - 7184
     assert memory.resident_at_rollout == 7184 + 14368
-    assert memory.host == 0
+    assert (memory.held_prompts, memory.host) == (0, 0)
     shards = 7184 + 7184 + 14368
     assert memory.update == shards + 7168 + 320 + 8000 + OVERHEAD
     assert memory.rollout == 500_000 + 7184 + 14368 + OVERHEAD
