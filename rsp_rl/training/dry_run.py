@@ -45,6 +45,7 @@ SHOWN = (
     "algorithm.norm_adv_by_std_in_grpo",
     "algorithm.use_kl_in_reward",
     "algorithm.filter_groups.enable",
+    "algorithm.rollout_correction",
     "data.train_files",
     "data.val_files",
     "data.train_batch_size",

@@ -147,6 +147,13 @@ def check_guard_support(config: DictConfig) -> None:
             "algorithm.rollout_correction.bypass_mode=True: the guard compares the rollout's "
             "log-probs with the actor's, which that mode does not compute; set it to False"
         )
+    loss = config.actor_rollout_ref.actor.get("policy_loss") or {}
+    if loss.get("loss_mode") == "bypass_mode":
+        raise ConfigError(
+            "actor_rollout_ref.actor.policy_loss.loss_mode=bypass_mode: that loss takes the "
+            "actor's old log-probs for the rollout's; leave it at vanilla, and choose a correction "
+            "with +correction=..."
+        )
     rollout = config.actor_rollout_ref.rollout
     is_raw, is_truncated = rollout.logprobs_mode == "raw_logprobs", Truncation.of(rollout).enabled
     if is_raw and is_truncated and (correction.get("rollout_is") or correction.get("rollout_rs")):
@@ -154,6 +161,15 @@ def check_guard_support(config: DictConfig) -> None:
             "algorithm.rollout_correction weighs by the distribution that was sampled from, but "
             "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs gives log-probs without top_k="
             f"{rollout.top_k}, top_p={rollout.top_p}; set logprobs_mode=processed_logprobs"
+        )
+    rejected_by = str(correction.get("rollout_rs") or "")
+    if is_truncated and "seq_" in rejected_by:
+        raise ConfigError(
+            f"algorithm.rollout_correction.rollout_rs={rejected_by} leaves out rollouts whose "
+            f"log-probs differ from the actor's, and top_k={rollout.top_k}, top_p={rollout.top_p} "
+            "alone makes them differ, in sum the more the longer: they would go for that; set "
+            "actor_rollout_ref.rollout.top_k=-1 and top_p=1.0, or a correction by weights "
+            "(+correction=tis)"
         )
     if config.actor_rollout_ref.model.get("use_fused_kernels") and is_truncated and not is_raw:
         raise ConfigError(
