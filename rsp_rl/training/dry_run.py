@@ -35,6 +35,7 @@ from rsp_rl.training.preflight import (
     check_guard_support,
     check_lengths,
     check_mixing,
+    check_quantization,
     check_rsp_support,
 )
 
@@ -82,6 +83,7 @@ SHOWN = (
     "actor_rollout_ref.rollout.top_p",
     "actor_rollout_ref.rollout.top_k",
     "actor_rollout_ref.rollout.dtype",
+    "actor_rollout_ref.rollout.quantization",
     "actor_rollout_ref.rollout.prompt_length",
     "actor_rollout_ref.rollout.logprobs_mode",
     "actor_rollout_ref.rollout.tensor_model_parallel_size",
@@ -119,6 +121,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         with open_dict(config):
             rollout.prompt_length = config.data.max_prompt_length + extra
     check_lengths(config, shape, extra)
+    check_quantization(config, shape)
     check_held_prompts(config, shape.hidden_size, gpu_bytes)
     arithmetic = step_arithmetic(config)
     _check_micro_batch(config, arithmetic)

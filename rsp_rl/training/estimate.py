@@ -29,7 +29,7 @@ OVERHEAD = 6 * GIB
 
 #: Bytes a parameter: fp32 master weight, fp32 gradient, AdamW's two fp32 moments.
 _MASTER, _GRADIENT, _MOMENTS = 4, 4, 8
-_FP32_BYTES = 4
+_FP32_BYTES, _FP8_BYTES = 4, 1
 
 #: `SoftPromptRecord` as a tensor of int64.
 _RECORD_BYTES = RECORD_SIZE * 8
@@ -198,8 +198,9 @@ def gpu_memory(config: DictConfig, shape: ModelShape, gpu_bytes: int) -> GpuMemo
     what `_update_peak` adds. With `use_no_sync_for_gradient_accumulation` FSDP2 keeps every
     gradient unsharded in fp32 until the last micro-batch: 4 P bytes in place of 4 P / R.
 
-    Rollout: vLLM takes `gpu_memory_utilization` of the GPU for weights and key/value cache, and
-    beside it what its V2 model runner holds (`rsp_rl.training.model_runner`).
+    Rollout: vLLM takes `gpu_memory_utilization` of the GPU for weights (bf16; with fp8 the layers'
+    in one byte, and scales of a thousandth of that) and key/value cache, and beside it what its V2
+    model runner holds (`rsp_rl.training.model_runner`).
 
     Args:
         config: The composed config, with V2 `rollout.prompt_length` set.
@@ -223,7 +224,9 @@ def gpu_memory(config: DictConfig, shape: ModelShape, gpu_bytes: int) -> GpuMemo
         on_gpu = shape.parameters * _GRADIENT
     peak = _update_peak(config, shape)
 
-    weights = BF16_BYTES * shape.parameters // rollout.tensor_model_parallel_size
+    in_layers = _FP8_BYTES if rollout.quantization == "fp8" else BF16_BYTES
+    weights = in_layers * shape.layers * shape.layer_parameters + BF16_BYTES * shape.root_parameters
+    weights //= rollout.tensor_model_parallel_size
     share = int(rollout.gpu_memory_utilization * gpu_bytes)
     if share <= weights:
         raise ConfigError(

@@ -32,6 +32,7 @@ from rsp_rl.training.preflight import (
     check_mixing,
     check_optimizer,
     check_phase_timeout,
+    check_quantization,
     check_rsp_support,
     check_tokenizer,
 )
@@ -78,6 +79,7 @@ def prepare(config: DictConfig) -> RunFolder:
         config.run_dir = str(run.root)
         model.path = str(folder)
     check_lengths(config, model_config, extra)
+    check_quantization(config, model_config)
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None

@@ -261,6 +261,11 @@ def test_tensor_parallel_halves_vllms_weights() -> None:
     assert memory.vllm_weights == 3592
 
 
+def test_fp8_halves_the_layers_and_nothing_else() -> None:
+    shape = ModelShape.from_config(SMALL, "small")
+    assert gpu_memory(_config("+rollout=fp8"), shape, 1_000_000).vllm_weights == 2 * 992 + 2 * 1608
+
+
 def test_weights_larger_than_vllms_share_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"gpu_memory_utilization=0\.6 of 16 GiB does not hold"):
         gpu_memory(_config(), model_shape(QWEN_7B), gpu_bytes=16 * GIB)
