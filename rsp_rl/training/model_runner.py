@@ -4,7 +4,8 @@ V1 keeps prompts of embeddings in host memory. V2 copies each request's, a row f
 though L count, to the GPU when it arrives and holds it there until it ends, outside the memory
 that `gpu_memory_utilization` shares out (`V2_FILE`). The pinned versions, 0.24.0 and 0.28.0, have
 no such file: V2 refuses prompt embeddings, and vLLM takes V1 for them unless told otherwise. vLLM
-0.29.0 has it, and V2 is the default for all models there.
+0.29.0 has it, and V2 is the default for all models there. `SoftPromptWorker` draws the rows before
+either runner sees a request, so that V2 too gets rows and no records, but all T of them.
 """
 
 from __future__ import annotations
