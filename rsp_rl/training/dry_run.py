@@ -29,11 +29,13 @@ from rsp_rl.training.estimate import (
     soft_prompt_costs,
     step_arithmetic,
 )
+from rsp_rl.training.model_runner import check_held_prompts
 from rsp_rl.training.preflight import (
     check_batches,
     check_guard_support,
     check_lengths,
     check_mixing,
+    check_quantization,
     check_rsp_support,
 )
 
@@ -44,6 +46,7 @@ SHOWN = (
     "algorithm.norm_adv_by_std_in_grpo",
     "algorithm.use_kl_in_reward",
     "algorithm.filter_groups.enable",
+    "algorithm.rollout_correction",
     "data.train_files",
     "data.val_files",
     "data.train_batch_size",
@@ -80,6 +83,7 @@ SHOWN = (
     "actor_rollout_ref.rollout.top_p",
     "actor_rollout_ref.rollout.top_k",
     "actor_rollout_ref.rollout.dtype",
+    "actor_rollout_ref.rollout.quantization",
     "actor_rollout_ref.rollout.prompt_length",
     "actor_rollout_ref.rollout.logprobs_mode",
     "actor_rollout_ref.rollout.tensor_model_parallel_size",
@@ -117,6 +121,8 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         with open_dict(config):
             rollout.prompt_length = config.data.max_prompt_length + extra
     check_lengths(config, shape, extra)
+    check_quantization(config, shape)
+    check_held_prompts(config, shape.hidden_size, gpu_bytes)
     arithmetic = step_arithmetic(config)
     _check_micro_batch(config, arithmetic)
     memory = gpu_memory(config, shape, gpu_bytes)
@@ -129,7 +135,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         yield f"{name}: {value}"
     yield "\n# step"
     yield from _step_lines(config, arithmetic)
-    yield "\n# memory of one GPU, GiB (estimated from shapes, not measured)"
+    yield "\n# memory of one GPU, GiB (estimated from shapes, not measured; see docs/memory.md)"
     yield from _memory_lines(config, shape, memory, arithmetic, gpu_bytes)
     yield "\n# disk"
     yield from _disk_lines(config, shape)
@@ -196,6 +202,7 @@ def _memory_lines(
             {
                 "vLLM weights": memory.vllm_weights,
                 "KV cache": memory.kv_cache,
+                **_held_prompts(memory),
                 "actor's shards at rest": memory.resident_at_rollout,
                 "overhead (assumed)": OVERHEAD,
             },
@@ -215,6 +222,11 @@ def _memory_lines(
             "to make it fit: OFFLOAD=true (rollout), a smaller MAX_TOKENS_PER_GPU (update), "
             "LOW_MEMORY=1 (both), or more GPUs"
         )
+
+
+def _held_prompts(memory: GpuMemory) -> dict[str, int]:
+    """A line where vLLM's V2 model runner holds them, else none."""
+    return {"prompts as embeddings": memory.held_prompts} if memory.held_prompts else {}
 
 
 def _disk_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:

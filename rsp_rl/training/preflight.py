@@ -10,6 +10,7 @@ from yaml import YAMLError
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions, rollout_dtype
+from rsp_rl.models.shape import ModelShape
 from rsp_rl.placement.chat import check_chat_template
 from rsp_rl.training.truncation import Truncation
 
@@ -21,6 +22,10 @@ AGENT_LOOPS = ("single_turn_agent", "tool_agent")
 
 #: What `rsp-rl train` can show.
 CONSOLES = ("progress", "full")
+
+#: Side of the blocks that verl's fp8 rollout rounds weights in
+#: (`vLLMHttpServer._apply_quantization`).
+FP8_BLOCK = 128
 
 #: Module of the optimiser of `configs/memory/low.yaml`; importing it imports DeepSpeed.
 CPU_ADAM_MODULE = "rsp_rl.training.verl_plugin.cpu_adam"
@@ -147,6 +152,13 @@ def check_guard_support(config: DictConfig) -> None:
             "algorithm.rollout_correction.bypass_mode=True: the guard compares the rollout's "
             "log-probs with the actor's, which that mode does not compute; set it to False"
         )
+    loss = config.actor_rollout_ref.actor.get("policy_loss") or {}
+    if loss.get("loss_mode") == "bypass_mode":
+        raise ConfigError(
+            "actor_rollout_ref.actor.policy_loss.loss_mode=bypass_mode: that loss takes the "
+            "actor's old log-probs for the rollout's; leave it at vanilla, and choose a correction "
+            "with +correction=..."
+        )
     rollout = config.actor_rollout_ref.rollout
     is_raw, is_truncated = rollout.logprobs_mode == "raw_logprobs", Truncation.of(rollout).enabled
     if is_raw and is_truncated and (correction.get("rollout_is") or correction.get("rollout_rs")):
@@ -154,6 +166,15 @@ def check_guard_support(config: DictConfig) -> None:
             "algorithm.rollout_correction weighs by the distribution that was sampled from, but "
             "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs gives log-probs without top_k="
             f"{rollout.top_k}, top_p={rollout.top_p}; set logprobs_mode=processed_logprobs"
+        )
+    rejected_by = str(correction.get("rollout_rs") or "")
+    if is_truncated and "seq_" in rejected_by:
+        raise ConfigError(
+            f"algorithm.rollout_correction.rollout_rs={rejected_by} leaves out rollouts whose "
+            f"log-probs differ from the actor's, and top_k={rollout.top_k}, top_p={rollout.top_p} "
+            "alone makes them differ, in sum the more the longer: they would go for that; set "
+            "actor_rollout_ref.rollout.top_k=-1 and top_p=1.0, or a correction by weights "
+            "(+correction=tis)"
         )
     if config.actor_rollout_ref.model.get("use_fused_kernels") and is_truncated and not is_raw:
         raise ConfigError(
@@ -167,6 +188,63 @@ def check_guard_support(config: DictConfig) -> None:
             f"those at temperature 1, the actor's at temperature={rollout.temperature}; set "
             "logprobs_mode=processed_logprobs, or temperature=1.0"
         )
+
+
+def check_quantization(config: DictConfig, model: PretrainedConfig | ModelShape) -> None:
+    """Refuse quantized rollouts that could not be right, or that vLLM refuses minutes later.
+
+    Args:
+        config: The composed config.
+        model: The model's config, or its shape.
+
+    Raises:
+        ConfigError: Naming the setting, or the width that is no whole number of blocks.
+    """
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.quantization is None:
+        return
+    key = f"actor_rollout_ref.rollout.quantization={rollout.quantization}"
+    correction = config.algorithm.get("rollout_correction") or {}
+    refused = {
+        "is for GPUs; vLLM's CPU target has no kernels for it: leave +rollout=fp8 out": (
+            config.trainer.device == "cpu"
+        ),
+        f"with rollout.load_format={rollout.load_format} vLLM would take the folder's weights for "
+        "quantized ones, which verl sends later; set it to dummy (so not with LoRA)": (
+            rollout.load_format != "dummy"
+        ),
+        "samples from another policy than the one that is trained, and nothing corrects for it; "
+        "choose it with +rollout=fp8, which does, or add +correction=tis": not (
+            correction.get("rollout_is") or correction.get("rollout_rs")
+        ),
+    }
+    for message, applies in refused.items():
+        if applies:
+            raise ConfigError(f"{key} {message}")
+    if rollout.quantization == "fp8":
+        _check_blocks(key, model, rollout.tensor_model_parallel_size)
+
+
+def _check_blocks(key: str, model: PretrainedConfig | ModelShape, ranks: int) -> None:
+    """As `validate_fp8_block_shape` of vLLM: what a rank holds of a matrix is whole blocks."""
+    if isinstance(model, ModelShape):
+        heads, kv_heads, head_dim = model.heads, model.kv_heads, model.head_dim
+    else:
+        heads = model.num_attention_heads
+        kv_heads = getattr(model, "num_key_value_heads", None) or heads
+        head_dim = getattr(model, "head_dim", None) or model.hidden_size // heads
+    widths = {
+        "queries": heads * head_dim // ranks,
+        "keys": max(kv_heads // ranks, 1) * head_dim,  # fewer heads than ranks are repeated
+        "feed-forwards": model.intermediate_size // ranks,
+    }
+    for what, width in widths.items():
+        if width % FP8_BLOCK:
+            raise ConfigError(
+                f"{key} rounds in blocks of {FP8_BLOCK} x {FP8_BLOCK}, and {what} of this model "
+                f"are {width} wide on each of actor_rollout_ref.rollout.tensor_model_parallel_size"
+                f"={ranks} ranks; lower it, or leave +rollout=fp8 out"
+            )
 
 
 def agent_loops(config: DictConfig) -> set[str]:

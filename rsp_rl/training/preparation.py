@@ -22,6 +22,7 @@ from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_confi
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
 from rsp_rl.training.preflight import (
     agent_loops,
     check_batches,
@@ -31,6 +32,7 @@ from rsp_rl.training.preflight import (
     check_mixing,
     check_optimizer,
     check_phase_timeout,
+    check_quantization,
     check_rsp_support,
     check_tokenizer,
 )
@@ -77,6 +79,9 @@ def prepare(config: DictConfig) -> RunFolder:
         config.run_dir = str(run.root)
         model.path = str(folder)
     check_lengths(config, model_config, extra)
+    check_quantization(config, model_config)
+    if config.trainer.device == "cuda":
+        check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
     for files in (config.data.train_files, config.data.val_files):
         check_dataset(files, config.data.prompt_key, agent_loops=loops)

@@ -277,6 +277,10 @@ def test_configs_and_protocols() -> None:
     assert names(CONFIGS) >= {
         *("dapo", "dapo_rsp", "tiny_cpu", "objective/dapo", "rsp/paper", "rsp/off"),
         *("machine/cpu", "machine/gpu", "memory/low", "correction/tis"),
+        "rollout/fp8",
+        *("correction/seq_is", "correction/token_icepop", "correction/seq_is_rs"),
+        *("correction/geo_rs", "correction/geo_rs_seq_tis", "correction/geo_rs_token_tis"),
+        *("correction/k3_rs", "correction/k3_rs_seq_tis", "correction/k3_rs_token_tis"),
     }
     assert names(PROTOCOLS) >= {"rsp_paper", "simplerl_zoo", "rsp_inference", "quick", "tiny"}
 

@@ -261,6 +261,16 @@ SCHEDULE = {"shape": "linear", "end": 12, "steps": 5}
 
 
 @pytest.mark.usefixtures("_environment")
+def test_prepare_asks_for_vllms_model_runner_where_there_are_gpus(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
+    with pytest.raises(ConfigError, match=r"V2 model runner .* does not take"):
+        prepare(_run_config(inputs, tmp_path / "run", **{"trainer.device": "cuda"}))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("_environment")
 def test_prepare_fills_in_law_and_lengths(inputs: Path, tmp_path: Path) -> None:
     config = _run_config(inputs, tmp_path / "run")
     run = prepare(config)

@@ -457,6 +457,7 @@ def test_the_guard_needs_both_log_probs() -> None:
     for change in (
         f"{ROLLOUT}.calculate_log_probs=false",
         "algorithm.rollout_correction.bypass_mode=true",
+        f"{ACTOR}.policy_loss.loss_mode=bypass_mode",
     ):
         with pytest.raises(ConfigError, match=change.split("=")[0]):
             check_guard_support(_config(change))
@@ -485,6 +486,15 @@ def test_rollout_correction_needs_the_distribution_that_was_sampled() -> None:
     check_guard_support(_config(CORRECTION, RAW, WHOLE))
     with pytest.raises(ConfigError, match=r"top_k=50.*set logprobs_mode=processed_logprobs"):
         check_guard_support(_config(CORRECTION, RAW))
+
+
+def test_whole_rollouts_are_not_rejected_for_their_truncation() -> None:
+    rejection = "algorithm.rollout_correction.rollout_rs"
+    for by in ("seq_mean_k1", "seq_sum_k3", "token_k1,seq_max_k2"):
+        with pytest.raises(ConfigError, match=rf"rollout_rs={by}.*top_k=50.*set .*top_k=-1"):
+            check_guard_support(_config(f"{rejection}='{by}'"))
+        check_guard_support(_config(f"{rejection}='{by}'", WHOLE))
+    check_guard_support(_config(f"{rejection}=token_k1"))
 
 
 def test_fused_kernels_leave_no_logits_to_measure_truncation_with() -> None:
