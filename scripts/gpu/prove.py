@@ -96,13 +96,19 @@ def plan(device: str, kit: Path) -> list[Check]:
     return [
         Check("plain", (*plain, "--rounds", "3"), 100, alone=True),
         Check("engine_bf16", engine(*bf16), 150, needs=REAL),
-        Check("training_tiny", training("tiny", tiny), 330),
-        Check("training_real", training("real", real), 240, needs=REAL),
-        Check("training_forgotten", training("forgotten", tiny), 180),
+        Check("training_tiny", training("tiny", tiny), 400),
+        Check("training_real", training("real", real), 300, needs=REAL),
+        Check("training_forgotten", training("forgotten", tiny), 200),
         Check("engine_fp32", engine("--dtype", "float32", "--model", tiny, "--eager"), 120),
         Check(
             "engine_fp32_real",
             engine("--dtype", "float32", "--model", real, "--eager"),
+            120,
+            needs=REAL,
+        ),
+        Check(
+            "engine_tf32",
+            engine("--dtype", "float32", "--model", real, "--eager", "--tf32"),
             120,
             needs=REAL,
         ),

@@ -9,9 +9,9 @@
     forgotten  an actor that forgets H: the guard must end the run
     cost       the real model's step with soft prompts and without, by phase
 
-On a GPU vLLM sleeps while the actor trains, wakes with new weights and captures CUDA graphs, as in
-the recipes. Where flash attention is not installed the actor attends with torch's `sdpa`, and the
-result says so.
+On a GPU vLLM sleeps while the actor trains, wakes with new weights and captures CUDA graphs (not
+in fp32), as in the recipes. Where flash attention is not installed the actor attends with torch's
+`sdpa`, and the result says so.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from rsp_rl.basics.exit_status import WOULD_COME_AGAIN
 from tests.integration.harness import REPOSITORY, Run, launch
 
 KINDS = ("tiny", "real", "forgotten", "cost")
-#: Nats; mean over a step's tokens, as the guard's. fp32: the rollout's kernels are not the actor's.
-LARGEST_GAP = {"tiny": 1e-3, "real": 0.05}
+#: Nats; mean over a step's tokens, as the guard's: what `configs/machine` says for fp32 and bf16.
+LARGEST_GAP = {"tiny": 1e-4, "real": 0.05}
 _SAVED, _KILLED, _STEPS, _REAL_STEPS = 5, 8, 10, 5
 _GIB = 2**30
 
@@ -88,7 +88,6 @@ def arguments(args: argparse.Namespace, fp32: bool, prompts: int, response: int)
             f"{rollout}.max_num_seqs=256",
             f"{rollout}.agent.num_workers=1",
             "reward.num_workers=1",
-            "ray_kwargs.ray_init.num_cpus=8",
             "+ray_kwargs.ray_init.include_dashboard=false",
             "+ray_kwargs.ray_init.object_store_memory=2000000000",
         ]
@@ -98,6 +97,9 @@ def arguments(args: argparse.Namespace, fp32: bool, prompts: int, response: int)
         if fp32:
             command += [
                 f"{rollout}.dtype=float32",
+                f"{rollout}.enforce_eager=true",
+                # vLLM's Triton attention multiplies fp32 in TF32 otherwise: a gap of 1e-3.
+                "+ray_kwargs.ray_init.runtime_env.env_vars.TRITON_F32_DEFAULT=ieee",
                 f"{actor}.fsdp_config.model_dtype=fp32",
                 *(
                     f"+{actor}.fsdp_config.mixed_precision.{name}=fp32"
@@ -120,16 +122,15 @@ def report_run(results: Results, name: str, run: Run, begun: float, steps: int) 
     return run.returncode == 0 and steps in metrics
 
 
-def check_gaps(results: Results, runs: list[Run], largest: float) -> None:
+def check_gaps(results: Results, run: Run, largest: float, when: str = "") -> None:
     """The guard's mean gap at each step, and the largest token's."""
-    steps: dict[int, dict[str, float]] = {}
-    for run in runs:
-        steps |= {n: data for n, data in run.metrics().items() if "rsp/logprob_gap_mean" in data}
+    steps = {n: data for n, data in run.metrics().items() if "rsp/logprob_gap_mean" in data}
     gaps = [steps[n]["rsp/logprob_gap_mean"] for n in sorted(steps)]
     results.check(
-        "rollout and actor are one policy at every step",
+        f"rollout and actor are one policy at every step {when}".rstrip(),
         bool(gaps) and max(gaps) <= largest,
         mean_gap_by_step=[float(f"{gap:.3g}") for gap in gaps],
+        steps=sorted(steps),
         largest_token=max(data["rsp/logprob_gap_max"] for data in steps.values()),
         bound=largest,
         soft_prompts=sum(data["rsp/rollouts"] for data in steps.values()),
@@ -181,16 +182,14 @@ def tiny(results: Results, args: argparse.Namespace) -> None:
     )
     if killed.returncode != -9:
         return
-    before = Run(args.runs / "before", killed.returncode, killed.output)
-    before.folder.mkdir(exist_ok=True)
-    (before.folder / "metrics.jsonl").write_text(metrics.read_text())
+    check_gaps(results, killed, LARGEST_GAP["tiny"], "until it was killed")
     begun = time.monotonic()
     resumed = launch(folder, command)
     if not report_run(results, f"resumed to step {_STEPS}", resumed, begun, _STEPS):
         return
     first = min(resumed.metrics())
     results.check("resumed where it was saved", first == _SAVED + 1, first_step=first)
-    check_gaps(results, [before, resumed], LARGEST_GAP["tiny"])
+    check_gaps(results, resumed, LARGEST_GAP["tiny"], "after it was resumed")
     report_steps(results, resumed)
     evaluate(results, resumed, args)
 
@@ -237,7 +236,7 @@ def real(results: Results, args: argparse.Namespace) -> None:
     begun = time.monotonic()
     run = launch(args.runs / "run", command)
     if report_run(results, f"{_REAL_STEPS} steps", run, begun, _REAL_STEPS):
-        check_gaps(results, [run], LARGEST_GAP["real"])
+        check_gaps(results, run, LARGEST_GAP["real"])
         report_steps(results, run)
         if args.device == "cuda":
             compare_memory(results, run, command)
