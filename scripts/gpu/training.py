@@ -201,6 +201,7 @@ def evaluate(results: Results, run: Run, args: argparse.Namespace) -> None:
         [
             *(sys.executable, "-m", "rsp_rl.cli", "eval", str(run.folder)),
             *("--protocol", "tiny", "--steps", str(_STEPS), "--base-model", str(args.model)),
+            *("--dtype", "float32", "--gpu-memory-utilization", str(args.gpu_share)),
         ],
         cwd=REPOSITORY,
         capture_output=True,
