@@ -19,6 +19,7 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.models.shape import ModelShape, model_shape
 from rsp_rl.placement.prompt import INFIX_DESCRIPTION
 from rsp_rl.training.configs import compose_config
+from rsp_rl.training.cpus import cpus_needed
 from rsp_rl.training.estimate import (
     GIB,
     OVERHEAD,
@@ -167,6 +168,7 @@ def _step_lines(config: DictConfig, step: StepArithmetic) -> Iterator[str]:
     yield f"updates: {step.updates} mini-batches of {step.mini_batch} rollouts"
     yield f"rollouts a data-parallel rank and update: {step.rollouts_per_rank}"
     yield f"data-parallel ranks: {step.data_parallel}, vLLM engines: {step.rollout_engines}"
+    yield f"CPUs that Ray must have in all: {cpus_needed(config)}"
     yield f"longest sequence: {step.max_sequence} tokens"
     yield f"generated tokens: at most {step.max_tokens:,} a step"
     yield (

@@ -3,7 +3,8 @@
     python scripts/gpu/report.py PROOF docs/gpu/CARD.json    # gather what prove.py left in PROOF
     python scripts/gpu/report.py docs/gpu/CARD.json          # print its section of docs/gpu.md
 
-Gathering again adds to the file: a check that ran later takes the place of an earlier one.
+Gathering again adds to the file: a check that ran later takes the place of an earlier one. A `note`
+added to a check by hand is kept until then.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ def section(content: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     for name, check in content["checks"].items():
-        ended = f"{check['status']}, {check.get('seconds', 0):.0f} s"
-        lines.append(f"| **{name}** | {ended} | |")
+        ended = check["status"]
+        if "seconds" in check:
+            ended += f", {check['seconds']:.0f} s"
+        lines.append(f"| **{name}** | {ended} | {check.get('note', '')} |")
         for what, found in check.get("checks", {}).items():
             passed = "ok" if found["passed"] else "**FAILED**"
             rest = {key: value for key, value in found.items() if key != "passed"}

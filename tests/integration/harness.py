@@ -27,6 +27,8 @@ SMALL = (
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
     "trainer.save_freq=-1",
+    # What `rsp_rl.training.cpus` says is needed is enough.
+    "ray_kwargs.ray_init.num_cpus=5",
 )
 
 #: All of a step's samples in one mini-batch. verl orders them as rollouts finish, which decides who

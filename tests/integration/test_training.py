@@ -32,7 +32,7 @@ PADDED = ("actor_rollout_ref.model.use_remove_padding=false",)
 TWO_RANKS = (
     "trainer.n_gpus_per_node=2",
     "ray_kwargs.ray_init.num_gpus=2",
-    "ray_kwargs.ray_init.num_cpus=16",
+    "ray_kwargs.ray_init.num_cpus=8",
 )
 GRADIENT_CHECKPOINTING = ("actor_rollout_ref.model.enable_gradient_checkpointing=true",)
 #: Layouts are about gradients, which the tiny model's rare right answers do not guarantee.

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1
 
 from rsp_rl.console import events
+from rsp_rl.training.cpus import cpus_needed
 from rsp_rl.training.verl_plugin.cluster import wait_for_cluster
 from rsp_rl.training.verl_plugin.watchdog import Progress, watch
 
@@ -24,11 +25,13 @@ class TaskRunner:
 
         Raises:
             RunBrokenError: If a part of the run died or hangs, or another run uses the cluster.
+            ConfigError: If the cluster has too few CPUs.
         """
         from rsp_rl.training.verl_plugin import components  # noqa: F401  (registers)
 
         events.tell("stage", name="data")
-        wait_for_cluster(config.trainer.nnodes * config.trainer.n_gpus_per_node)
+        ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+        wait_for_cluster(ranks, cpus_needed(config))
         runner = TaskRunnerV1.__ray_actor_class__()
         start = Progress()
         watch(
