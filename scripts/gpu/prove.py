@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--limit", type=float, default=600, help="seconds in all; default: 600")
-    parser.add_argument("--at-once", type=int, help="checks of correctness; default: 4, CPU 1")
+    parser.add_argument("--at-once", type=int, help="checks of correctness; default: 2, CPU 1")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--skip", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--again", action="store_true", help="also what ended before")
@@ -162,7 +162,7 @@ def main() -> int:
             proof.note(check, "left out", told=f"needs {args.kit / check.needs}")
         elif args.again or not proof.ended(check):
             chosen.append(check)
-    at_once = args.at_once or (4 if args.device == "cuda" else 1)
+    at_once = args.at_once or (2 if args.device == "cuda" else 1)
     run_all(chosen, proof, at_once, time.monotonic() + args.limit)
     return proof.conclude(checks)
 

@@ -88,6 +88,8 @@ def arguments(args: argparse.Namespace, fp32: bool, prompts: int, response: int)
             f"{rollout}.max_num_seqs=256",
             f"{rollout}.agent.num_workers=1",
             "reward.num_workers=1",
+            # Eight processes by default, each of which imports torch.
+            "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
             "+ray_kwargs.ray_init.include_dashboard=false",
             "+ray_kwargs.ray_init.object_store_memory=2000000000",
         ]
