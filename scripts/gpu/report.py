@@ -63,10 +63,10 @@ def section(content: dict[str, Any]) -> str:
         for what, found in check.get("checks", {}).items():
             passed = "ok" if found["passed"] else "**FAILED**"
             rest = {key: value for key, value in found.items() if key != "passed"}
-            lines.append(f"| {what} | {passed} | {_told(rest)} |")
+            lines.append(f"| {_short(what)} | {passed} | {_told(rest)} |")
         for figure in check.get("figures", []):
             rest = {key: value for key, value in figure.items() if key != "what"}
-            lines.append(f"| {figure['what']} | | {_told(rest)} |")
+            lines.append(f"| {_short(figure['what'])} | | {_told(rest)} |")
         for cell in check.get("engine", []):
             lines.append(_throughput(cell))
     return "\n".join(lines) + "\n"
