@@ -118,7 +118,11 @@ def turn_end(
     """
     first = len(after) - len(after.lstrip())
     if not after.startswith(added_tokens(tokenizer), first):
-        answered = {**template_kwargs, "add_generation_prompt": True, "continue_final_message": False}
+        answered = {
+            **template_kwargs,
+            "add_generation_prompt": True,
+            "continue_final_message": False,
+        }
         marker = _unused_marker(messages)
         marked = {**messages[-1], "content": messages[-1]["content"] + marker}
         closing = _render(tokenizer, [*messages[:-1], marked], answered).rpartition(marker)[2]

@@ -98,9 +98,7 @@ def added_tokens(tokenizer: PreTrainedTokenizerBase, *, special: bool = False) -
     return tuple(sorted(named | {*tokenizer.all_special_tokens}))
 
 
-def cut(
-    tokenizer: PreTrainedTokenizerBase, text: str, at: int
-) -> tuple[list[int], list[int]]:
+def cut(tokenizer: PreTrainedTokenizerBase, text: str, at: int) -> tuple[list[int], list[int]]:
     """Tokens of a text on either side of a character, those that the text has in one piece.
 
     Args:

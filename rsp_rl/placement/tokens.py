@@ -134,16 +134,22 @@ def _user_turn(tokenizer: PreTrainedTokenizerBase) -> _UserTurn | None:
         header = "".join(_common_end(list(header), list(other_header)))
     if not opening and not header:
         return None
-    words = [] if opening else [header]
-    tool = _head(tokenizer, answered, "tool")
-    if tool and _common_end(tool[0], opening) == opening and tool[1].startswith(header):
-        words.append(tool[1].removeprefix(header).strip())  # a tool's turn is like a user's
-        if not words[-1]:
-            return None
+    in_text = all(token == tokenizer.bos_token_id for token in opening)
+    words = [header] if in_text else []
+    for role in ("tool", "system", "assistant"):
+        other = _head(tokenizer, answered, role)
+        if other is None or (other[0][len(other[0]) - len(opening) :] != opening and not in_text):
+            continue
+        if other[1].startswith(header):  # a turn like a user's, but for what follows the header
+            words.append(other[1].removeprefix(header).strip())
+            if not words[-1]:
+                return None
+        elif in_text:
+            words.append(other[1])
     after = closing.token_ids[closing.start + 1 :]
     if after[0] not in tokenizer.added_tokens_decoder:
         words.append(tokenizer.decode(after).split()[0])
-    return _UserTurn(opening, header, after, tuple(words))
+    return _UserTurn(opening, header, after, tuple(word for word in words if word))
 
 
 def _head(
