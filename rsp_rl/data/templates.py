@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.placement.chat import answer_end, place_in_chat
-from rsp_rl.placement.prompt import INSTRUCTION, PlacedPrompt, Position, encode
+from rsp_rl.placement.dates import date_argument
+from rsp_rl.placement.prompt import INSTRUCTION, PlacedPrompt, Position, added_tokens, encode
 from rsp_rl.placement.text import place_in_turn
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class TextTemplate(Template):
 
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """See `Template.end_of_turn`: all of a literal template's turns are closed alike."""
-        closing = encode(tokenizer, self.closing.lstrip())
-        special = closing and closing[0] in tokenizer.all_special_ids
-        return closing[0] if special else None
+        closing = self.closing.lstrip()
+        is_special = closing.startswith(added_tokens(tokenizer, special=True))
+        return encode(tokenizer, closing)[0] if is_special else None
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,15 @@ class ChatTemplate(Template):
         messages.append({"role": "user", "content": question + self.instruction})
         # A plain prompt needs no end-of-turn token, and a prefix asks for none.
         position = position if length else "prefix"
-        return place_in_chat(tokenizer, messages, length, position, **self.options)
+        return place_in_chat(tokenizer, messages, length, position, **self._arguments(tokenizer))
 
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """See `Template.end_of_turn`."""
-        return answer_end(tokenizer, **self.options)
+        return answer_end(tokenizer, **self._arguments(tokenizer))
+
+    def _arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+        """The chat template's, the date pinned where it takes one."""
+        return {**date_argument(tokenizer, **self.options), **self.options}
 
 
 TEMPLATES: dict[str, Template] = {

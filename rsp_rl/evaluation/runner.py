@@ -20,6 +20,7 @@ from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.models.folder import check_model, load_tokenizer
+from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
 
 
 @dataclass
@@ -74,6 +75,8 @@ def evaluate(
     engine = engine or EngineOptions()
     config = check_model(model)
     tokenizer = load_tokenizer(model)
+    if protocol.rsp.enabled or engine.kind == "huggingface":
+        check_placeholder(tokenizer, vocabulary_size(config))
     context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
     trained = check_comparator(protocol, model, engine)
     protocol = _with_law(protocol, model, law)
@@ -88,6 +91,7 @@ def evaluate(
                     *(plan, problems, protocol, tokenizer),
                     dtype=engine.resolved_dtype(),
                     context=context,
+                    model=model,
                 )
             )
         except (ConfigError, PlacementError) as error:

@@ -459,7 +459,7 @@ def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: P
         ({"data.train_batch_size": 33}, ConfigError, "train_batch_size=33"),
         ({"data.prompt_key": "question"}, ConfigError, "row 0: no 'question'"),
         (
-            {"actor_rollout_ref.model.custom_chat_template": templates.NO_END_OF_TURN},
+            {"actor_rollout_ref.model.custom_chat_template": templates.BARE},
             PlacementError,
             "no end-of-turn token",
         ),
