@@ -116,13 +116,13 @@ class ChatTemplate(Template):
         messages.append({"role": "user", "content": question + self.instruction})
         # A plain prompt needs no end-of-turn token, and a prefix asks for none.
         position = position if length else "prefix"
-        return place_in_chat(tokenizer, messages, length, position, **self._arguments(tokenizer))
+        return place_in_chat(tokenizer, messages, length, position, **self.arguments(tokenizer))
 
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """See `Template.end_of_turn`."""
-        return answer_end(tokenizer, **self._arguments(tokenizer))
+        return answer_end(tokenizer, **self.arguments(tokenizer))
 
-    def _arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    def arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
         """The chat template's, the date pinned where it takes one."""
         return {**date_argument(tokenizer, **self.options), **self.options}
 

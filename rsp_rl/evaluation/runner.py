@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError, PlacementError, RunFolderError
 from rsp_rl.basics.files import locked
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.data.benchmarks import load_benchmark
+from rsp_rl.data.templates import ChatTemplate, get_template
 from rsp_rl.evaluation.asking import Book, Graded, ask
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.manifest import write_manifest, write_problems
@@ -21,6 +23,10 @@ from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.models.folder import check_model, load_tokenizer
 from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.placement.dates import depends_on_the_day
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass
@@ -75,6 +81,7 @@ def evaluate(
     engine = engine or EngineOptions()
     config = check_model(model)
     tokenizer = load_tokenizer(model)
+    _warn_of_dates(protocol, tokenizer)
     if protocol.rsp.enabled or engine.kind == "huggingface":
         check_placeholder(tokenizer, vocabulary_size(config))
     context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
@@ -121,6 +128,17 @@ def evaluate(
             say(f"{missing} samples to generate, {kept} are there; log of the engine: {log}")
         outcome.generated = ask(books, engines, progress, on_graded)
     return outcome
+
+
+def _warn_of_dates(protocol: Protocol, tokenizer: PreTrainedTokenizerBase) -> None:
+    template = get_template(protocol.template)
+    if not isinstance(template, ChatTemplate):
+        return
+    if depends_on_the_day(tokenizer, **template.arguments(tokenizer)):
+        say(
+            "warning: the chat template writes today's date into every prompt and takes no "
+            "argument for it: an evaluation on another day has other prompts, and so had training"
+        )
 
 
 def check_comparator(protocol: Protocol, model: Path, engine: EngineOptions) -> str | None:

@@ -194,7 +194,7 @@ def check_chat_template(
 def _render(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], kwargs: dict[str, Any]
 ) -> str:
-    if not tokenizer.chat_template:
+    if not (tokenizer.chat_template or kwargs.get("chat_template")):
         raise PlacementError(
             "the tokenizer has no chat template; use an instruction-tuned model's tokenizer, set "
             "actor_rollout_ref.model.custom_chat_template, or place in raw text instead"

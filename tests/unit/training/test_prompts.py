@@ -131,7 +131,9 @@ def test_the_runs_own_template_arguments_are_tried(tmp_path: Path) -> None:
 
 def test_a_template_that_needs_a_system_turn(tmp_path: Path) -> None:
     """No lone user turn stands for the rows."""
-    template = "{{ messages[0].content if messages[0].role == 'system' else raise_exception('S!') }}"
+    template = (
+        "{{ messages[0].content if messages[0].role == 'system' else raise_exception('S!') }}"
+    )
     tokenizer = templates.chatml(template + templates.CHATML)
     _check(_config(_file(tmp_path, [[("system", "S"), *USER]])), tokenizer)
     with pytest.raises(ConfigError, match="S!"):
