@@ -101,6 +101,7 @@ def evaluate(
                     model=model,
                 )
             )
+            _warn_of_unknown(plan.benchmark, asked[plan.benchmark], tokenizer)
         except (ConfigError, PlacementError) as error:
             outcome.failed[plan.benchmark] = str(error)
     log = EvaluationFolder(folder.root.parent).engine_log
@@ -138,6 +139,21 @@ def _warn_of_dates(protocol: Protocol, tokenizer: PreTrainedTokenizerBase) -> No
         say(
             "warning: the chat template writes today's date into every prompt and takes no "
             "argument for it: an evaluation on another day has other prompts, and so had training"
+        )
+
+
+def _warn_of_unknown(
+    benchmark: str, asked: list[Question], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return
+    found = {one.problem.id for one in asked if unknown in one.request.token_ids}
+    if found:
+        say(
+            f"warning: {benchmark}: the tokenizer does not know all characters of {len(found)} "
+            f"problems ({', '.join(sorted(map(str, found))[:5])}); the model reads its unknown "
+            "token in their place"
         )
 
 

@@ -76,6 +76,13 @@ def check_prompts(
             lost.report(
                 file, share, drops=bool(data.filter_overlong_prompts), longest=prompts.longest
             )
+    if prompts.lack_beginning:
+        logger.warning(
+            "the chat template begins prompts without %s, which the tokenizer puts before every "
+            "other text; if the model was trained with it, write it into the template "
+            "(actor_rollout_ref.model.custom_chat_template)",
+            tokenizer.bos_token,
+        )
 
 
 def template_arguments(config: DictConfig) -> dict[str, Any]:
@@ -161,6 +168,7 @@ class _Prompts:
         longest: Most tokens of a plain prompt; verl leaves out what is longer.
         room: Most tokens of a prompt with its soft prompt.
         vocabulary: V, if known.
+        lack_beginning: Whether prompts begin without the BOS that texts get.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -168,6 +176,7 @@ class _Prompts:
     longest: int
     room: int
     vocabulary: int | None
+    lack_beginning: bool = False
     # A large training set may be a small one many times over (DAPO-Math-17k as published).
     _known: dict[bytes, tuple[str | None, int, bool]] = field(default_factory=dict)
 
@@ -238,6 +247,8 @@ class _Prompts:
                 "with, or resize the table"
             )
         bos = self.tokenizer.bos_token_id
+        if bos is not None and ids[:1] != [bos] and self.tokenizer("").input_ids[:1] == [bos]:
+            self.lack_beginning = True
         if bos is not None and ids[:2] == [bos, bos]:
             raise ConfigError(
                 f"{where}: its prompt begins with {self.tokenizer.bos_token!r} twice; "

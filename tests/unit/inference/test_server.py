@@ -19,7 +19,13 @@ from rsp_rl.inference.vllm_renderer import CHAT, SoftPromptRenderer
 from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.placement.prompt import POSITIONS, PlacedPrompt
 from tests.unit import templates
-from tests.unit.placement.test_turn_ends import ARGUMENTS, CONVERSATIONS
+from tests.unit.placement.test_turn_ends import (
+    ARGUMENTS,
+    CONVERSATIONS,
+    HEADERS,
+    OPENED_ONLY,
+    WORD,
+)
 
 
 def test_only_its_own_arguments_are_read() -> None:
@@ -102,7 +108,9 @@ def _chat(engine: SimpleNamespace, messages: list[dict], **arguments: Any) -> di
     from vllm.renderers.params import ChatParams
 
     arguments = {"add_generation_prompt": True, **arguments}
-    params = ChatParams(chat_template_kwargs=arguments)
+    params = ChatParams(
+        chat_template=arguments.pop("chat_template", None), chat_template_kwargs=arguments
+    )
     _, (prompt,) = asyncio.run(engine.renderer.render_chat_async([messages], params))
     _, (same,) = engine.renderer.render_chat([messages], params)
     assert (prompt["prompt_token_ids"], prompt[CHAT]) == (same["prompt_token_ids"], same[CHAT])
@@ -143,6 +151,20 @@ def test_a_chat_gets_its_soft_prompt_where_training_puts_it(
                 _place(engine, prompt, monkeypatch, rsp_position=position)
         else:
             assert _place(engine, prompt, monkeypatch, rsp_position=position) == expected
+
+
+@pytest.mark.parametrize("conversation", ["question", "three turns", "prefill"])
+@pytest.mark.parametrize("template", [OPENED_ONLY, HEADERS, WORD, templates.GAP])
+def test_a_template_of_the_servers_own(
+    engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, template: str, conversation: str
+) -> None:
+    """`--chat-template`: its turns are closed by text, to this tokenizer."""
+    messages = CONVERSATIONS[conversation]
+    placed = _place(engine, _chat(engine, messages, chat_template=template), monkeypatch)
+    tokenizer = templates.tokenizer_of("chatml")
+    assert placed == place_in_chat(tokenizer, messages, 5, "suffix", chat_template=template)
+    before = tokenizer.decode(placed.token_ids[: placed.start])
+    assert before.rstrip().endswith([m["content"] for m in messages if m["role"] == "user"][-1])
 
 
 def test_parts_of_text_are_text(engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

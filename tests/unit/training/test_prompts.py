@@ -171,6 +171,16 @@ def test_tokens_that_the_model_does_not_have(tmp_path: Path) -> None:
         _check(config, tokenizer, end)
 
 
+def test_no_beginning_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Zephyr's template writes none; ChatML of a tokenizer without one needs none."""
+    file = _file(tmp_path, [USER])
+    _check(_config(file), tokenizer_of("chatml"))
+    _check(_config(file), tokenizer_of("llama_3"))
+    assert not caplog.text
+    _check(_config(file), templates.llama_3(templates.GAP))
+    assert "begins prompts without <|begin_of_text|>" in caplog.text
+
+
 def test_two_beginnings(tmp_path: Path) -> None:
     tokenizer = templates.llama_3("{{ bos_token }}" + templates.LLAMA_3)
     with pytest.raises(ConfigError, match=r"row 0: .*begins with '<\|begin_of_text\|>' twice"):
