@@ -22,7 +22,7 @@ from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.models.folder import check_model, load_tokenizer
-from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.models.vocabulary import check_placeholder, check_tokens, vocabulary_size
 from rsp_rl.placement.dates import depends_on_the_day
 
 if TYPE_CHECKING:
@@ -101,6 +101,9 @@ def evaluate(
                     model=model,
                 )
             )
+            for question in asked[plan.benchmark]:
+                where = f"the prompt of {plan.benchmark}, problem {question.problem.id},"
+                check_tokens(tokenizer, question.request.token_ids, vocabulary_size(config), where)
             _warn_of_unknown(plan.benchmark, asked[plan.benchmark], tokenizer)
         except (ConfigError, PlacementError) as error:
             outcome.failed[plan.benchmark] = str(error)

@@ -32,7 +32,7 @@ from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import check_room
 from rsp_rl.models.folder import resolve_model_folder
-from rsp_rl.models.vocabulary import check_placeholder
+from rsp_rl.models.vocabulary import check_placeholder, check_tokens
 from rsp_rl.placement.prompt import placeholder_id
 from rsp_rl.placement.tokens import place_in_tokens
 
@@ -119,7 +119,9 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     if not options.enabled:
         return prompt
     tokenizer = engine.get_tokenizer()
+    # vLLM looks no further at the tokens of prompts with embeddings in them.
     check_placeholder(tokenizer, model.get_vocab_size())
+    check_tokens(tokenizer, list(token_ids), model.get_vocab_size(), "the prompt")
     chat = prompt.get(CHAT)
     place = chat.place if chat is not None else place_in_tokens
     placed = place(tokenizer, list(token_ids), options.length, options.position)

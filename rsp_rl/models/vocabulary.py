@@ -1,4 +1,4 @@
-"""Whether the tokens that the tokenizer fills gaps with are tokens of the model."""
+"""Whether what the tokenizer makes of a prompt, and fills gaps with, are tokens of the model."""
 
 from __future__ import annotations
 
@@ -37,4 +37,36 @@ def check_placeholder(tokenizer: PreTrainedTokenizerBase, vocabulary: int | None
             f"{token}, and the model's embedding table has {vocabulary} rows; set pad_token in "
             "tokenizer_config.json to a token of the model's, for example its eos_token, or resize "
             "the table"
+        )
+
+
+def check_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    token_ids: list[int],
+    vocabulary: int | None,
+    where: str,
+) -> None:
+    """Make sure that a prompt holds tokens of the model alone, and begins once.
+
+    Args:
+        tokenizer: The model's.
+        token_ids: The prompt's, [T].
+        vocabulary: V, if known.
+        where: What the error calls the prompt.
+
+    Raises:
+        ConfigError: Naming the token.
+    """
+    largest = max(token_ids, default=0)
+    if vocabulary is not None and largest >= vocabulary:
+        raise ConfigError(
+            f"{where} holds {tokenizer.convert_ids_to_tokens(largest)!r}, token {largest}, and the "
+            f"model's embedding table has {vocabulary} rows; leave it out, or use the tokenizer "
+            "that the model was trained with"
+        )
+    bos = tokenizer.bos_token_id
+    if bos is not None and token_ids[:2] == [bos, bos]:
+        raise ConfigError(
+            f"{where} begins with {tokenizer.bos_token!r} twice; leave one out of the text, or of "
+            "the chat template"
         )

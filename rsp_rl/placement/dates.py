@@ -44,18 +44,22 @@ def depends_on_the_day(tokenizer: PreTrainedTokenizerBase, **template_kwargs: An
     """Whether the chat template's prompts hold the day on which they are made."""
     if _CLOCK not in str(tokenizer.chat_template):
         return False
-    days = {_with_clock(tokenizer, day, template_kwargs) for day in ("one day", "another day")}
-    return len(days) > 1
+    one, another = (_prompts(tokenizer, day, template_kwargs) for day in ("one day", "another"))
+    return one != another
 
 
-def _with_clock(
+def _prompts(
     tokenizer: PreTrainedTokenizerBase, day: str, template_kwargs: dict[str, Any]
-) -> str | None:
-    """A prompt made on a day; None if the template takes no lone question."""
+) -> list[str | None]:
+    """Prompts made on a day, without a system turn and with one; None where the template raises."""
     arguments = {"add_generation_prompt": True, **template_kwargs, "tokenize": False}
-    try:
-        return tokenizer.apply_chat_template(
-            [{"role": "user", "content": "Question"}], **{_CLOCK: lambda _: day}, **arguments
-        )
-    except Exception:  # a template may raise as it likes
-        return None
+    question = {"role": "user", "content": "Question"}
+    prompts: list[str | None] = []
+    for messages in ([question], [{"role": "system", "content": "System"}, question]):
+        try:
+            prompts.append(
+                tokenizer.apply_chat_template(messages, **{_CLOCK: lambda _: day}, **arguments)
+            )
+        except Exception:  # a template may raise as it likes
+            prompts.append(None)
+    return prompts

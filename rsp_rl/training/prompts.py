@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.models.vocabulary import check_tokens
 from rsp_rl.placement.chat import place_in_chat
 
 if TYPE_CHECKING:
@@ -96,8 +97,11 @@ def _messages(file: Path, prompt_key: str) -> Iterator[list[dict[str, Any]]]:
     if file.suffix != ".parquet":
         import datasets  # slow to import, and verl's own way of reading json
 
-        rows = datasets.load_dataset("json", data_files=str(file), split="train")
-        yield from (row[prompt_key] for row in rows)
+        try:
+            rows = datasets.load_dataset("json", data_files=str(file), split="train")
+        except Exception as error:  # the library's own are of all kinds
+            raise ConfigError(f"dataset {file} is no readable json file: {error}") from error
+        yield from (row.get(prompt_key) for row in rows)
         return
     for batch in pq.ParquetFile(file).iter_batches(batch_size=4096, columns=[prompt_key]):
         yield from batch.column(prompt_key).to_pylist()
@@ -222,7 +226,10 @@ class _Prompts:
             return f"{error or type(error).__name__}", 0, False
         if len(ids) > self.longest:
             return None, len(ids), False
-        self._check_ids(where, ids)
+        check_tokens(self.tokenizer, ids, self.vocabulary, f"{where}: its prompt")
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and ids[:1] != [bos] and self.tokenizer("").input_ids[:1] == [bos]:
+            self.lack_beginning = True
         if rsp is not None:
             try:
                 placed = place_in_chat(
@@ -237,20 +244,3 @@ class _Prompts:
                 )
         unknown = self.tokenizer.unk_token_id
         return None, len(ids), unknown is not None and unknown in ids
-
-    def _check_ids(self, where: str, ids: list[int]) -> None:
-        if self.vocabulary is not None and max(ids, default=0) >= self.vocabulary:
-            token = self.tokenizer.convert_ids_to_tokens(max(ids))
-            raise ConfigError(
-                f"{where}: its prompt holds {token!r}, token {max(ids)}, and the model's embedding "
-                f"table has {self.vocabulary} rows; use the tokenizer that the model was trained "
-                "with, or resize the table"
-            )
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and ids[:1] != [bos] and self.tokenizer("").input_ids[:1] == [bos]:
-            self.lack_beginning = True
-        if bos is not None and ids[:2] == [bos, bos]:
-            raise ConfigError(
-                f"{where}: its prompt begins with {self.tokenizer.bos_token!r} twice; "
-                "leave one out of the chat template (actor_rollout_ref.model.custom_chat_template)"
-            )

@@ -188,6 +188,17 @@ def test_tokens_of_a_chat_that_ends_otherwise_are_refused(
             _place(engine, tokens, monkeypatch)
 
 
+def test_a_token_that_the_model_does_not_have_is_refused(
+    engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM adds one to the tokenizer; typed into a completion it would kill the worker."""
+    tokens = engine.get_tokenizer().encode("a <prompt_embeds>")
+    model = engine.vllm_config.model_config
+    monkeypatch.setattr(type(model), "get_vocab_size", lambda _: max(tokens))
+    with pytest.raises(ConfigError, match=rf"prompt holds '<prompt_embeds>', token {max(tokens)}"):
+        _place(engine, {"prompt_token_ids": tokens}, monkeypatch)
+
+
 def test_a_prompt_that_was_cut_is_refused(
     engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

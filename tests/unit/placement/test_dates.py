@@ -18,6 +18,10 @@ ARGUMENT = (
 OTHER_NAME = ARGUMENT.replace("date_string", "today_is")
 # gpt-oss's: no way round.
 CLOCK = "{{ 'Current date: ' + strftime_now('%Y-%m-%d') }}"
+WITH_SYSTEM = "{% if messages[0].role == 'system' %}" + CLOCK + "{% endif %}"
+NEEDS_SYSTEM = (
+    "{% if messages[0].role != 'system' %}{{ raise_exception('S!') }}{% endif %}" + ARGUMENT
+)
 UNUSED = "{%- macro today() %}{{ strftime_now('%Y') }}{%- endmacro %}"
 
 
@@ -29,6 +33,8 @@ UNUSED = "{%- macro today() %}{{ strftime_now('%Y') }}{%- endmacro %}"
         (ARGUMENT, True, {"date_string": DATE}),
         (OTHER_NAME, True, {"today_is": DATE}),
         (CLOCK, True, {}),
+        (WITH_SYSTEM, True, {}),
+        (NEEDS_SYSTEM, True, {"date_string": DATE}),
         (ARGUMENT + CLOCK, True, {}),
     ],
 )
