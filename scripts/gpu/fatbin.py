@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu import elf
+
 CONTAINER = struct.Struct("<IHHQ")
 MAGIC = 0xBA55ED50
 IMAGE = struct.Struct("<HHIQ")
@@ -27,7 +29,7 @@ ARCHITECTURE_AT = 28
 PTX, ELF = 1, 2
 
 #: Sections of a shared library that hold containers.
-SECTIONS = (b".nv_fatbin", b"__nv_relfatbin")
+SECTIONS = (".nv_fatbin", "__nv_relfatbin")
 
 
 class UnknownStructure(Exception):
@@ -81,23 +83,6 @@ class Shrunk:
     images: int
     removed: int
     bytes_zeroed: int
-
-
-def sections(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each fat binary section of a 64-bit ELF file; none of any other file."""
-    if data[:6] != b"\x7fELF\x02\x01":
-        return
-    (headers,) = struct.unpack_from("<Q", data, 40)
-    size, count, names_index = struct.unpack_from("<HHH", data, 58)
-    rows = [struct.unpack_from("<IIQQQQ", data, headers + size * n) for n in range(count)]
-    if not rows:
-        return
-    names = rows[names_index][4]
-    for name, kind, _, _, start, length in rows:
-        begin = names + name
-        no_bits = 8  # such a section is not in the file
-        if kind != no_bits and data[begin : data.index(b"\0", begin)] in SECTIONS:
-            yield start, start + length
 
 
 def containers(data: bytes, start: int, end: int) -> Iterator[Container]:
@@ -156,7 +141,12 @@ def shrink(file: Path, architecture: int) -> Shrunk | None:
         UnknownStructure: The file is not laid out as known; it is left as it is.
     """
     data = bytearray(file.read_bytes())
-    found = [each for place in sections(data) for each in containers(data, *place)]
+    found = [
+        container
+        for section in elf.sections(data)
+        if section.name in SECTIONS
+        for container in containers(data, section.start, section.end)
+    ]
     if not found:
         return None
     removed = zeroed = 0

@@ -9,10 +9,25 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib.metadata import distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 #: The machine's: Ubuntu 24.04. Wheels of an older glibc are taken too.
 PLATFORM = ("--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_39")
+
+#: The same in the words of requirements' markers.
+MACHINE = {
+    "python_version": "3.12",
+    "python_full_version": "3.12.3",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+    "platform_machine": "x86_64",
+    "platform_system": "Linux",
+    "sys_platform": "linux",
+    "os_name": "posix",
+}
 
 PROJECT = "rsp-rl"
 
@@ -113,6 +128,29 @@ def sort_out(
         if there.get(name) != resolved[name].version:
             needs.omitted[name] = "needed only by omitted " + ", ".join(wanted_by)
     return needs
+
+
+def unmet_requirements(
+    site: Path, there: dict[str, str], reason: Callable[[str], str | None]
+) -> list[str]:
+    """What installed packages need, and neither they nor the machine meet; omitted ones aside.
+
+    Their own metadata says it, so this checks the resolution; extras are left to that.
+    """
+    installed = list(distributions(path=[str(site)]))
+    available = there | {normalised(each.name): each.version for each in installed}
+    found = []
+    for package in installed:
+        for line in package.requires or ():
+            needed = Requirement(line)
+            if needed.marker and not needed.marker.evaluate(MACHINE | {"extra": ""}):
+                continue
+            name = normalised(needed.name)
+            if reason(name) is None and not (
+                name in available and needed.specifier.contains(available[name], prereleases=True)
+            ):
+                found.append(f"{package.name} needs {line}; there is {available.get(name)}")
+    return sorted(found)
 
 
 def find_uv(work: Path) -> str:

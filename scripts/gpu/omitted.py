@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 #: Packages by normalised name or pattern. What only these need is left out with them.
 PACKAGES = {
-    "flashinfer-*": "vLLM asks whether it is there; attention on these chips is FA3 without it",
+    "flashinfer-*": "attention on these chips is FA3; unpack.sh has vLLM sample without",
     "nvidia-cutlass-dsl": "compiles Blackwell's kernels (FA4, CuTe), imported with them",
     "nvidia-cudnn-frontend": "vLLM imports it for a vision encoder on FlashInfer only",
     "tilelang": "kernels of DeepSeek V4 alone",
@@ -20,8 +20,6 @@ PACKAGES = {
     "mathruler": "a reward of verl's for geo3k, imported with it",
     "numba": "the machine's own serves; of use to vLLM's n-gram proposer alone",
     "fastapi-cli": "a command for developers of servers",
-    "fastapi-cloud-cli": "a command for developers of servers",
-    "nvtx": "verl imports it where it is there, for profiles",
     "py-spy": "Ray's dashboard samples stacks with it; a run has no dashboard",
     "virtualenv": "Ray makes environments of tasks with it; a run has one environment",
     "pytest-*": "test plug-ins of a dependency",
@@ -29,19 +27,14 @@ PACKAGES = {
 
 #: Files of packed packages, by path from site-packages; `*` crosses folders.
 FILES = {
-    "*.pyc": "Python makes them",
     "*.a": "static libraries",
-    "*.h": "headers",
-    "*.hpp": "headers",
-    "*.inl": "headers",
-    "*.cuh": "headers",
+    "*.cpython-31[!2]-*.so": "for another Python",
     "*.js.map": "for a browser's debugger",
     "*/tests/*": "tests of packages",
     "tests/*": "tests of packages, beside them",
     "recipe/*": "examples of TransferQueue, beside it",
     "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so": "these chips have FA3",
-    "vllm/vllm-rs": "another front end",
-    "vllm/third_party/deep_gemm/*": "FP8 matrices; compiles from the headers that are left out",
+    "vllm/vllm-rs": "another front end, asked for by name",
     "vllm/third_party/fmha_sm100/*": "attention on Blackwell",
     "ray/jars/*": "workers in Java",
     "ray/rllib/*": "another RL library",

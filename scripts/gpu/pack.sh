@@ -4,4 +4,4 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${PYTHON:-$repository/.venv/bin/python}
 [[ -x $python ]] || { echo "pack: error: no $python; run scripts/setup.sh or set PYTHON" >&2; exit 1; }
-exec "$python" "$repository/scripts/gpu/pack.py" "$@"
+PYTHONPATH=$repository/scripts exec "$python" -m gpu.pack "$@"

@@ -15,6 +15,11 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 (cd "$parts" && sha256sum --quiet -c SHA256SUMS) || die "$parts is not whole"
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
+if cmp -s "$parts/SHA256SUMS" "$dir/SHA256SUMS"; then
+  echo "unpack: $dir has this kit; source $dir/env/bin/activate"
+  exit 0
+fi
+[[ -z $(ls -A "$dir") ]] || die "$dir is not empty; remove it or name another"
 cat "$parts"/kit.[0-9]* | xz -dcT0 | tar -x -C "$dir"
 
 "$python" -m venv --without-pip "$dir/env"
@@ -23,6 +28,8 @@ site=$("$dir/env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("pur
 import site, sys
 for folder in [sys.argv[1], *site.getsitepackages()]:
     print(f"import site; site.addsitedir({folder!r})")
+# vLLM takes FlashInfer for granted when it samples, unless told; the kit has none.
+print("import os; os.environ.setdefault('VLLM_USE_FLASHINFER_SAMPLER', '0')")
 PY
 for script in "$dir"/site/bin/*; do
   if head -n 1 "$script" | grep -aq '^#!.*python'; then
@@ -44,4 +51,5 @@ for module, package in MODULES.items():
     importlib.import_module(module)
     print(f"unpack: {package} {version(package)}")
 PY
+cp "$parts/SHA256SUMS" "$dir"
 echo "unpack: done; now:  source $dir/env/bin/activate"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import lzma
 import subprocess
 import tarfile
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-import needs
-import omitted
 import pytest
-from needs import Resolved, resolution, sizes, sort_out, versions
-from parts import write_parts, write_sums
+
+from gpu import needs, omitted
+from gpu.needs import Resolved, resolution, sizes, sort_out, versions
+from gpu.parts import write_parts, write_sums
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -48,7 +49,7 @@ def test_the_machines_list() -> None:
 
 
 def test_resolution_minus_what_is_there() -> None:
-    found = sort_out(resolution(RESOLVED), THERE, lambda name: omitted.reason(name, OMITTED))
+    found = sort_out(resolution(RESOLVED), THERE, partial(omitted.reason, table=OMITTED))
     assert found.packed == {
         **dict.fromkeys(("ray", "click", "vllm", "verl"), "missing"),
         "numpy": "other version: 2.5",
@@ -63,7 +64,7 @@ def test_resolution_minus_what_is_there() -> None:
 
 def test_what_others_need_too_is_packed() -> None:
     text = RESOLVED.replace("via tilelang", "via ray, tilelang")
-    found = sort_out(resolution(text), THERE, lambda name: omitted.reason(name, OMITTED))
+    found = sort_out(resolution(text), THERE, partial(omitted.reason, table=OMITTED))
     assert found.packed["z3-solver"] == "missing"
 
 
@@ -71,11 +72,33 @@ def test_a_need_without_a_file_is_unmet_unless_it_has_a_reason() -> None:
     found = sort_out(
         resolution(RESOLVED),
         THERE,
-        lambda name: omitted.reason(name, OMITTED),
+        partial(omitted.reason, table=OMITTED),
         installable=lambda name: name not in ("ray", "tilelang"),
     )
     assert found.unmet == {"ray"}
     assert "click" in found.packed
+
+
+def test_installed_packages_say_themselves_what_is_unmet(tmp_path: Path) -> None:
+    metadata = """\
+Metadata-Version: 2.1
+Name: vllm
+Version: 0.24.0
+Requires-Dist: tilelang==0.1
+Requires-Dist: NumPy<2.5
+Requires-Dist: torch==2.11.0
+Requires-Dist: pywin32; sys_platform == "win32"
+Requires-Dist: tomli; python_version < "3.11"
+Requires-Dist: wandb; extra == "logs"
+Requires-Dist: verl
+"""
+    for name in ("vllm-0.24.0", "verl-0.9.1"):
+        folder = tmp_path / f"{name}.dist-info"
+        folder.mkdir()
+        text = metadata if name.startswith("vllm") else "Name: verl\nVersion: 0.9.1\n"
+        (folder / "METADATA").write_text(text)
+    found = needs.unmet_requirements(tmp_path, THERE, partial(omitted.reason, table=OMITTED))
+    assert found == ["vllm needs NumPy<2.5; there is 2.5"]
 
 
 def test_stale_reasons_are_seen() -> None:
@@ -123,3 +146,27 @@ def test_parts_are_pieces_of_one_stream(tmp_path: Path) -> None:
     assert subprocess.run(check, cwd=folder).returncode == 0
     written[0].write_bytes(b"x" * 1000)
     assert subprocess.run(check, cwd=folder, capture_output=True).returncode == 1
+
+
+def test_unpacking_refuses_what_is_not_whole_and_what_would_mix(tmp_path: Path) -> None:
+    python = tmp_path / "python"  # stands for the machine's
+    python.write_text("#!/bin/sh\necho 3.12\n")
+    python.chmod(0o755)
+    folder, target = tmp_path / "parts", tmp_path / "target"
+    folder.mkdir()
+    (folder / "kit.01").write_bytes(b"a part")
+    write_sums([folder / "kit.01"])
+
+    def unpack() -> str:
+        command = ["bash", REPOSITORY / "scripts/gpu/unpack.sh", folder, target, python]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        return done.stderr
+
+    target.mkdir()
+    (target / "mine").touch()
+    assert "is not empty" in unpack()
+    (folder / "kit.01").write_bytes(b"another")
+    assert "is not whole" in unpack()
+    python.write_text("#!/bin/sh\necho 3.11\n")
+    assert "for Python 3.12" in unpack()

@@ -1,4 +1,4 @@
-"""Which CUDA images stay in a library, on made ones."""
+"""What stays in a library, on made ones: CUDA images for a chip, and no symbols."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from fatbin import CONTAINER, ELF, IMAGE, MAGIC, PTX, UnknownStructure, containers, sections, shrink
+
+from gpu.elf import sections, zero_symbols
+from gpu.fatbin import CONTAINER, ELF, IMAGE, MAGIC, PTX, UnknownStructure, containers, shrink
 
 #: An image: kind, architecture, payload.
 Row = tuple[int, int, bytes]
@@ -34,14 +36,17 @@ def container(rows: Iterable[Row]) -> bytes:
     return CONTAINER.pack(MAGIC, 1, CONTAINER.size, len(body)) + body
 
 
-def library(section: bytes, name: bytes = b".nv_fatbin") -> bytes:
-    """A 64-bit ELF file of that section and its table of names."""
+def library(section: bytes, name: bytes = b".nv_fatbin", flags: int = 2) -> bytes:
+    """A 64-bit ELF file of that section and its table of names; flag 2: a process maps it."""
     names = b"\0" + name + b"\0"
     start = 64
     headers = start + len(section) + len(names)
     table = bytes(64)  # the first is void
-    for at, where, size in ((1, start, len(section)), (0, start + len(section), len(names))):
-        table += struct.pack("<IIQQQQIIQQ", at, 1, 0, 0, where, size, 0, 0, 8, 0)
+    for at, bits, where, size in (
+        (1, flags, start, len(section)),
+        (0, 0, start + len(section), len(names)),
+    ):
+        table += struct.pack("<IIQQQQIIQQ", at, 1, bits, 0, where, size, 0, 0, 8, 0)
     head = bytearray(start)
     head[:6] = b"\x7fELF\x02\x01"
     struct.pack_into("<Q", head, 40, headers)
@@ -52,8 +57,9 @@ def library(section: bytes, name: bytes = b".nv_fatbin") -> bytes:
 def rows_of(data: bytes) -> list[list[Row]]:
     return [
         [(i.kind, i.architecture, data[i.start + 64 : i.end]) for i in each.images]
-        for place in sections(data)
-        for each in containers(data, *place)
+        for section in sections(data)
+        if section.name == ".nv_fatbin"
+        for each in containers(data, section.start, section.end)
     ]
 
 
@@ -116,3 +122,21 @@ def test_an_unknown_structure_stays_as_it_is(file: Path, section: bytes) -> None
     with pytest.raises(UnknownStructure):
         shrink(file, 90)
     assert file.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "zeroed"),
+    [
+        (b".debug_info", 0, True),
+        (b".symtab", 0, True),
+        (b".symtab", 2, False),  # a process maps it
+        (b".dynstr", 2, False),
+        (b".comment", 0, False),
+    ],
+)
+def test_symbols_become_zeros(file: Path, name: bytes, flags: int, zeroed: bool) -> None:
+    before = library(b"x" * 40, name, flags)
+    file.write_bytes(before)
+    assert zero_symbols(file) == 40 * zeroed
+    after = before.replace(b"x" * 40, bytes(40)) if zeroed else before
+    assert file.read_bytes() == after
