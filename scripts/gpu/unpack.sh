@@ -38,6 +38,10 @@ for script in "$dir"/site/bin/*; do
   fi
 done
 
+# Once, on all cores: each process of a run would compile anew where PYTHONDONTWRITEBYTECODE is set.
+# What does not compile is no module that is imported.
+"$dir/env/bin/python" -m compileall -qq -j 0 "$dir/site" || true
+
 "$dir/env/bin/python" - <<'PY'
 import importlib
 from importlib.metadata import version

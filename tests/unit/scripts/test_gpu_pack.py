@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpu import needs, omitted
+from gpu.kit import prune
 from gpu.needs import Resolved, resolution, sizes, sort_out, versions
 from gpu.parts import write_parts, write_sums
 
@@ -125,6 +126,17 @@ def test_sizes_of_a_lock() -> None:
 def test_uv_of_the_path_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(needs.shutil, "which", lambda name: f"/somewhere/{name}")
     assert needs.find_uv(tmp_path) == "/somewhere/uv"
+
+
+def test_pruning_leaves_no_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would still find it, as a namespace package."""
+    monkeypatch.setattr(omitted, "FILES", {"vllm/blackwell/*": "for other chips", "*.a": "static"})
+    for name in ("vllm/blackwell/cute/attention.py", "vllm/__init__.py", "vllm/lib.a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    prune(tmp_path)
+    left = sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*"))
+    assert left == ["vllm", "vllm/__init__.py"]
 
 
 def test_parts_are_pieces_of_one_stream(tmp_path: Path) -> None:
