@@ -124,11 +124,21 @@ def _last(token_ids: list[int], wanted: set[int]) -> int:
 def _user_turn(tokenizer: PreTrainedTokenizerBase) -> _UserTurn | None:
     """What `_UserTurn` says, from prompts of one turn and of three; None if it cannot be told."""
     asked = {"role": "user", "content": _WORD}
-    answered = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
-    heads = [head for turns in ([], answered) if (head := _head(tokenizer, turns, "user"))]
-    if not heads:
+    for start in ([], [{"role": "system", "content": "System"}]):
+        try:
+            closing = place_in_chat(tokenizer, [*start, asked], 1)
+            break
+        except PlacementError:
+            continue  # some templates want a system turn
+    else:
         return None
-    (opening, header), closing = heads[0], place_in_chat(tokenizer, [asked], 1)
+    answered = [
+        *start,
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi"},
+    ]
+    heads = [head for turns in (start, answered) if (head := _head(tokenizer, turns, "user"))]
+    opening, header = heads[0]
     for other_opening, other_header in heads[1:]:
         opening = _common_end(opening, other_opening)
         header = "".join(_common_end(list(header), list(other_header)))

@@ -251,6 +251,16 @@ def test_a_template_that_raises_is_one_error(messages: list[dict]) -> None:
     check_chat_template(templates.chatml(template), "suffix")  # takes one of the two
 
 
+def test_tokens_under_a_template_that_wants_a_system_turn() -> None:
+    raising = "{% if messages[0].role != 'system' %}{{ raise_exception('S!') }}{% endif %}"
+    tokenizer = templates.chatml(raising + templates.NO_END_OF_TURN)
+    messages = [{"role": "system", "content": "S"}, *asked(QUESTION)]
+    raw = tokenizer.encode(QUESTION)
+    assert place_in_tokens(tokenizer, raw, 5).start == len(raw)
+    with pytest.raises(PlacementError, match="cannot be told"):  # all text, of several turns
+        place_in_tokens(tokenizer, plain_ids(tokenizer, messages), 5)
+
+
 @pytest.mark.parametrize(
     ("kind", "token"),
     [
