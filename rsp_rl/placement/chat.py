@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _MARKER = "\ue0f0{}\ue0f1"
 
 
+#: How a conversation begins that is made to see what a template does: some want a system turn.
+STARTS: tuple[list[dict[str, str]], ...] = ([], [{"role": "system", "content": "System"}])
+
+
 def place_in_chat(
     tokenizer: PreTrainedTokenizerBase,
     messages: list[dict[str, Any]],
@@ -125,13 +129,14 @@ def turn_end(
         }
         marker = _unused_marker(messages)
         marked = {**messages[-1], "content": messages[-1]["content"] + marker}
-        closing = _render(tokenizer, [*messages[:-1], marked], answered).rpartition(marker)[2]
+        rendered = _render(tokenizer, [*messages[:-1], marked], answered)
+        _, found, closing = rendered.rpartition(marker)
         places = [closing.find(token) for token in added_tokens(tokenizer, special=True)]
         token = min((place for place in places if place >= 0), default=None)
         if token is not None:
-            if not after.startswith(closing[:token]):
+            if not found or not after.startswith(closing[:token]):
                 raise PlacementError(_CANNOT_BE_TOLD)
-            first = token
+            first = max(first, token)
     if first == len(after):
         raise PlacementError(
             "no end-of-turn token found: the template puts nothing behind the user's message; use "
@@ -147,18 +152,18 @@ def answer_end(tokenizer: PreTrainedTokenizerBase, **template_kwargs: Any) -> in
         tokenizer: Tokenizer with a chat template.
         **template_kwargs: The chat template's.
     """
-    marker = _MARKER.format(0)
-    messages = [
-        {"role": "user", "content": "Question"},
-        {"role": "assistant", "content": marker},
-    ]
-    try:
-        text = _render(tokenizer, messages, {**template_kwargs, "add_generation_prompt": False})
-    except PlacementError:
-        return None
-    after = text.rpartition(marker)[2].lstrip()
-    found = [token for token in added_tokens(tokenizer, special=True) if after.startswith(token)]
-    return tokenizer.convert_tokens_to_ids(max(found, key=len)) if found else None
+    marker, arguments = _MARKER.format(0), {**template_kwargs, "add_generation_prompt": False}
+    answered = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": marker}]
+    for start in STARTS:
+        try:
+            text = _render(tokenizer, [*start, *answered], arguments)
+        except PlacementError:
+            continue
+        _, found, after = text.rpartition(marker)
+        specials = added_tokens(tokenizer, special=True)
+        ends = [token for token in specials if found and after.lstrip().startswith(token)]
+        return tokenizer.convert_tokens_to_ids(max(ends, key=len)) if ends else None
+    return None
 
 
 _CANNOT_BE_TOLD = (
@@ -180,15 +185,14 @@ def check_chat_template(
     Raises:
         PlacementError: See `place_in_chat` and `placeholder_id`.
     """
-    question = {"role": "user", "content": "Question"}
-    try:
-        place_in_chat(tokenizer, [question], 1, position, **template_kwargs)
-    except PlacementError as error:
-        asked = [{"role": "system", "content": "System"}, question]
-        try:  # a template may want a system turn
-            place_in_chat(tokenizer, asked, 1, position, **template_kwargs)
-        except PlacementError:
-            raise error from None
+    question, errors = {"role": "user", "content": "Question"}, []
+    for start in STARTS:
+        try:
+            place_in_chat(tokenizer, [*start, question], 1, position, **template_kwargs)
+            return
+        except PlacementError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _render(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from rsp_rl.placement.chat import STARTS
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -55,10 +57,12 @@ def _prompts(
     arguments = {"add_generation_prompt": True, **template_kwargs, "tokenize": False}
     question = {"role": "user", "content": "Question"}
     prompts: list[str | None] = []
-    for messages in ([question], [{"role": "system", "content": "System"}, question]):
+    for start in STARTS:
         try:
             prompts.append(
-                tokenizer.apply_chat_template(messages, **{_CLOCK: lambda _: day}, **arguments)
+                tokenizer.apply_chat_template(
+                    [*start, question], **{_CLOCK: lambda _: day}, **arguments
+                )
             )
         except Exception:  # a template may raise as it likes
             prompts.append(None)

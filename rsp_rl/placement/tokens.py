@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import PlacementError
-from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.chat import STARTS, place_in_chat
 from rsp_rl.placement.prompt import (
     INFIX_DESCRIPTION,
     PlacedPrompt,
     Position,
-    added_tokens,
     around,
     check_request,
     encode,
@@ -90,7 +89,7 @@ def _user_turn_closing(tokenizer: PreTrainedTokenizerBase, token_ids: list[int])
     Raises:
         PlacementError: If it cannot be told.
     """
-    added = set(tokenizer.added_tokens_decoder)
+    added = _added(tokenizer)
     turn = _user_turn(tokenizer) if tokenizer.chat_template else None
     if turn is not None and token_ids[-len(turn.closing) :] == turn.closing:
         before = token_ids[: -len(turn.closing)]
@@ -115,6 +114,12 @@ def _user_turn_closing(tokenizer: PreTrainedTokenizerBase, token_ids: list[int])
     )
 
 
+def _added(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Added tokens that may open or close a turn: Gemma has line breaks and blanks among them."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {number for number, token in added if token.content.strip("▁ \n\r\t")}
+
+
 def _last(token_ids: list[int], wanted: set[int]) -> int:
     """Index of the last of these tokens; -1 if there is none."""
     places = (place for place in range(len(token_ids) - 1, -1, -1) if token_ids[place] in wanted)
@@ -124,12 +129,12 @@ def _last(token_ids: list[int], wanted: set[int]) -> int:
 def _user_turn(tokenizer: PreTrainedTokenizerBase) -> _UserTurn | None:
     """What `_UserTurn` says, from prompts of one turn and of three; None if it cannot be told."""
     asked = {"role": "user", "content": _WORD}
-    for start in ([], [{"role": "system", "content": "System"}]):
+    for start in STARTS:
         try:
             closing = place_in_chat(tokenizer, [*start, asked], 1)
             break
         except PlacementError:
-            continue  # some templates want a system turn
+            continue
     else:
         return None
     answered = [
@@ -157,7 +162,7 @@ def _user_turn(tokenizer: PreTrainedTokenizerBase) -> _UserTurn | None:
         elif in_text:
             words.append(other[1])
     after = closing.token_ids[closing.start + 1 :]
-    if after[0] not in tokenizer.added_tokens_decoder:
+    if after[0] not in _added(tokenizer):
         words.append(tokenizer.decode(after).split()[0])
     return _UserTurn(opening, header, after, tuple(word for word in words if word))
 
@@ -178,10 +183,10 @@ def _head(
     head, found, _ = text.rpartition(_WORD)
     if not found:
         return None
-    added = tokenizer.added_tokens_decoder
-    ids = encode(tokenizer, head)
-    ends = [head.rfind(token) + len(token) for token in added_tokens(tokenizer) if token in head]
-    return ids[: _last(ids, set(added)) + 1], head[max(ends, default=0) :].strip()
+    added, ids = _added(tokenizer), encode(tokenizer, head)
+    texts = (tokenizer.added_tokens_decoder[token].content for token in added)
+    ends = [head.rfind(text) + len(text) for text in texts if text in head]
+    return ids[: _last(ids, added) + 1], head[max(ends, default=0) :].strip()
 
 
 def _common_end(first: list, second: list) -> list:

@@ -280,3 +280,22 @@ def test_what_closes_the_assistants_turn_is_not_what_closes_the_users(
     tokenizer = KINDS[kind]()
     expected = None if token is None else tokenizer.convert_tokens_to_ids(token)
     assert answer_end(tokenizer) == expected
+
+
+def test_no_assistants_turn_to_see() -> None:
+    raising = "{% if messages[0].role != 'system' %}{{ raise_exception('S!') }}{% endif %}"
+    tokenizer = templates.chatml(raising + templates.CHATML)
+    assert answer_end(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    no_answers = "{{ '<|im_start|>' }}" + templates.SYSTEM_ONLY
+    assert answer_end(templates.chatml(no_answers)) is None
+
+
+def test_added_tokens_that_are_blanks_are_no_turns() -> None:
+    """Gemma's line breaks."""
+    tokenizer = templates.gemma()
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ("\n", "\n\n", "  ")])
+    content = "One.\n\nTwo  three\n?"
+    raw = tokenizer(content).input_ids
+    assert place_in_tokens(tokenizer, raw, 5).start == len(raw)
+    placed = place_in_tokens(tokenizer, plain_ids(tokenizer, asked(content)), 5)
+    assert placed == place_in_chat(tokenizer, asked(content), 5)
