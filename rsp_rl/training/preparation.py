@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics.files import write_json
 from rsp_rl.console import events
-from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import embedding_stats
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table, recognised_table
@@ -37,6 +36,7 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_tokenizer,
 )
+from rsp_rl.training.train_data import prepare_data
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
-    for files in (config.data.train_files, config.data.val_files):
-        check_dataset(files, config.data.prompt_key, agent_loops=loops)
+    prepare_data(config, tokenizer, loops, run.data)
 
     checkpoint = checkpoint_to_resume(config)
     if checkpoint:
