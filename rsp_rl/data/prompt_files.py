@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data.lone_surrogates import lone_surrogate
 from rsp_rl.data.row_files import Row, data_files, read_rows, same_schema
 from rsp_rl.grading.gold import gold_problem, gold_text
 
@@ -106,7 +107,7 @@ def checked_rows(
                 problem = _row_problem(row, prompt_key, agent_loops)
             except ValueError as error:
                 problem = str(error)
-            if problem := problem or _lone_surrogate(row):
+            if problem := problem or lone_surrogate(row):
                 raise ConfigError(f"{place}: {problem}")
             gold = row["reward_model"]["ground_truth"]
             if graded and (cause := _take_gold(row, gold, reading)):
@@ -208,30 +209,4 @@ def _row_problem(
             "the column, name the loop in actor_rollout_ref.rollout.agent.agent_loop_config_path, "
             "or set rsp.length=0"
         )
-    return None
-
-
-def _lone_surrogate(value: Any, where: str = "") -> str | None:
-    """Which field holds half a character, as JSON may; no tokenizer and no file takes it."""
-    if isinstance(value, str):
-        # Nearly every text is ASCII, which is told without going through it.
-        if value.isascii():
-            return None
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            return (
-                f"{where!r} holds half a character, \\u{ord(value[error.start]):04x} without its "
-                "other half (a lone surrogate); mend or remove it"
-            )
-        return None
-    if isinstance(value, Mapping):
-        pairs = [(key, f"{where}.{key}".lstrip("."), item) for key, item in value.items()]
-        for key, name, item in pairs:
-            if problem := _lone_surrogate(key, "a key") or _lone_surrogate(item, name):
-                return problem
-    elif isinstance(value, list):
-        for item in value:
-            if problem := _lone_surrogate(item, where):
-                return problem
     return None
