@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,14 +79,15 @@ def same_schema(files: Sequence[Path]) -> bool:
     return all(schema.equals(schemas[0]) for schema in schemas)
 
 
-def write_rows(file: Path, rows: Sequence[Row]) -> list[str]:
-    """Write rows as one Parquet file, whose types are the same from the first row to the last.
+def write_rows(file: Path, rows: Sequence[Row], places: Sequence[str]) -> list[str]:
+    """Write rows as one Parquet file, whole or not at all, of the same types from first to last.
 
     A column or field that holds numbers in some rows and text in others becomes text.
 
     Args:
-        file: Where to; its folder exists.
+        file: Where to; its folder is made if needed.
         rows: At least one.
+        places: What an error calls each row.
 
     Returns:
         Names of the columns and fields that became text.
@@ -94,48 +96,65 @@ def write_rows(file: Path, rows: Sequence[Row]) -> list[str]:
         ConfigError: If a column or field holds values that have no type in common.
     """
     mixed: list[str] = []
-    names = dict.fromkeys(name for row in rows for name in row)
     arrays = {}
-    for name in names:
-        column = _one_type(name, [row.get(name) for row in rows], mixed)
+    for name in dict.fromkeys(name for row in rows for name in row):
+        column = _one_type(name, [row.get(name) for row in rows], places, mixed)
         try:
             arrays[name] = pa.array(column)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        except _NO_TYPE as error:
+            row = next((n for n, value in enumerate(column) if not _has_type(value)), 0)
             raise ConfigError(
-                f"column {name!r} cannot be written as one type: {_line(error)}; mend the file"
+                f"{places[row]}: column {name!r} cannot be written as one type: {_line(error)}; "
+                "mend the file"
             ) from error
-    pq.write_table(pa.table(arrays), file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.stem}.{os.getpid()}.parquet")
+    try:
+        pq.write_table(pa.table(arrays), partial)
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
     return mixed
 
 
-def _one_type(name: str, values: list[Any], mixed: list[str]) -> list[Any]:
+_NO_TYPE = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+def _has_type(value: Any) -> bool:
+    try:
+        pa.array([value])
+    except _NO_TYPE:
+        return False
+    return True
+
+
+def _one_type(name: str, values: list[Any], places: Sequence[str], mixed: list[str]) -> list[Any]:
     """Values of one column or field, alike all the way down."""
     kinds = {_kind(value) for value in values} - {None}
-    if kinds == {"mapping"}:
-        keys = dict.fromkeys(key for value in values if value for key in value)
+    if kinds == {"a mapping"}:
         fields = {
-            key: _one_type(f"{name}.{key}", [(value or {}).get(key) for value in values], mixed)
-            for key in keys
+            key: _one_type(f"{name}.{key}", [(v or {}).get(key) for v in values], places, mixed)
+            for key in dict.fromkeys(key for value in values if value for key in value)
         }
         # Parquet has no mapping without keys: an empty one is nothing.
         return [
-            {key: fields[key][row] for key in keys} if value else None
+            {key: fields[key][row] for key in fields} if value else None
             for row, value in enumerate(values)
         ]
-    if kinds == {"list"}:
-        flat = _one_type(f"{name}[]", [item for value in values for item in value or ()], mixed)
-        items = iter(flat)
-        return [None if value is None else [next(items) for _ in value] for value in values]
-    if kinds == {"number", "text"}:
+    if kinds == {"a list"}:
+        items = [item for value in values for item in value or ()]
+        where = [place for value, place in zip(values, places, strict=True) for _ in value or ()]
+        alike = iter(_one_type(f"{name}[]", items, where, mixed))
+        return [None if value is None else [next(alike) for _ in value] for value in values]
+    if kinds == {"a number", "text"}:
         mixed.append(name)
         return [value if value is None else str(value) for value in values]
     if len(kinds) > 1:
-        examples = {_kind(value): row for row, value in reversed(list(enumerate(values)))}
-        examples.pop(None, None)
-        (one, first), (other, second) = sorted(examples.items(), key=lambda pair: pair[1])[:2]
+        first = {kind: row for row, kind in reversed([*enumerate(map(_kind, values))]) if kind}
+        (one, row), (other, later) = sorted(first.items(), key=lambda pair: pair[1])[:2]
         raise ConfigError(
-            f"{name!r} is a {one} in one row ({values[first]!r:.40}) and a {other} in another "
-            f"({values[second]!r:.40}); give it one type in all files"
+            f"{places[later]}: {name!r} is {other}, {values[later]!r:.40}, but {one} in "
+            f"{places[row]}; give it one type in all files"
         )
     return values
 
@@ -144,14 +163,14 @@ def _kind(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        return "mapping"
+        return "a mapping"
     if isinstance(value, list | tuple):
-        return "list"
+        return "a list"
     if isinstance(value, str):
         return "text"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return "number"
-    return type(value).__name__
+        return "a number"
+    return f"a {type(value).__name__}"
 
 
 def _line(error: object) -> str:

@@ -6,6 +6,7 @@ of 0 for ever; so they are told apart before anything is graded.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection
@@ -85,6 +86,8 @@ def gold_problem(gold: str) -> str | None:
         return f"{text!r}, a missing value written as text; drop the row or mend it"
     if len(text) > LONGEST:
         return f"{len(text)} characters long; {_KEEP}"
+    if written := _structure(text):
+        return f"{written} written as text, {text!r:.60}; {_KEEP}"
     marked = _marked_answer(text)
     if marked is not None and not is_correct(marked, gold):
         return f"a whole solution, {text!r:.60}, whose answer is {marked!r:.40}; {_KEEP}"
@@ -95,6 +98,23 @@ def gold_problem(gold: str) -> str | None:
 
 
 _KEEP = "keep the answer alone"
+
+
+def _structure(text: str) -> str | None:
+    """What a list or mapping of a program is called that somebody made a text of, if it is one."""
+    if text[0] not in "[{" or not ("'" in text or '"' in text):
+        return None
+    try:
+        value = json.loads(text.replace("'", '"'))
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list) and not (
+        len(value) == 1 and isinstance(value[0], str) and is_correct(value[0], text)
+    ):
+        return "a list"
+    return None
 
 
 def _marked_answer(text: str) -> str | None:

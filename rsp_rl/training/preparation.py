@@ -85,7 +85,6 @@ def prepare(config: DictConfig) -> RunFolder:
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
-    prepare_data(config, tokenizer, loops, run.data)
 
     checkpoint = checkpoint_to_resume(config)
     if checkpoint:
@@ -93,6 +92,7 @@ def prepare(config: DictConfig) -> RunFolder:
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
+    prepare_data(config, tokenizer, loops, run.data)  # last: it may write
     run.root.mkdir(parents=True, exist_ok=True)
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):

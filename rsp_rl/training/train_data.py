@@ -123,8 +123,9 @@ def _prepare_files(
         logger.info("%s: golds are not checked, for another reward function takes them", setting)
     if not reading.as_is:
         file = folder / f"{name}.parquet"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        mixed = write_rows(file, [row for *_, row in checked_rows(files, Reading(), **how)])
+        placed = list(checked_rows(files, Reading(), **how))
+        places = [f"dataset {source}, row {number}" for source, number, _ in placed]
+        mixed = write_rows(file, [row for *_, row in placed], places)
         changes = [f"{change} in {rows} rows" for change, rows in reading.changed.items()]
         changes += [f"numbers beside text became text in {name}" for name in mixed]
         said = "; ".join([f"written as verl reads them to {file}", *changes])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -33,6 +34,8 @@ from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
 from rsp_rl.training.verl_plugin.watchdog import Progress
+
+logger = logging.getLogger(__name__)
 
 TRAINER_MODE = "rsp_sync"
 
@@ -125,6 +128,15 @@ class SoftPromptTrainer(PPOTrainerSync):
         samples, rewards, records = self._step_samples(batch)
         step = f"step {self.global_steps}"
         check_rewards(samples.rewards.tolist(), rewards, partial(self._sample_name, batch), step)
+        lost = self._rollouts_lost(batch)
+        metrics["rsp/rollouts_lost"] = float(lost)
+        if lost:
+            logger.warning(
+                "%s trains without %d of its rollouts: their agent loops failed, which is in the "
+                "logs of the agent loop workers",
+                step,
+                lost,
+            )
         self._steps_since_start += 1
         guarded = step_metrics(samples)
         metrics.update(guarded)
@@ -180,6 +192,12 @@ class SoftPromptTrainer(PPOTrainerSync):
             == "processed_logprobs",
         )
         return samples, rewards, records
+
+    def _rollouts_lost(self, batch: KVBatchMeta) -> int:
+        """Rollouts that a step should have and has not; verl fills its batch up with padding."""
+        rollouts = {key.rpartition("_")[0] for key in _real_keys(batch)}  # each may have outputs
+        wanted = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        return max(0, wanted - len(rollouts))
 
     def _sample_name(self, batch: KVBatchMeta, number: int) -> str:
         """What an error calls one of this step's real samples: its row, and which rollout of it."""

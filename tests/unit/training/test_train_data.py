@@ -200,6 +200,9 @@ def with_gold(gold: Any) -> list[dict[str, Any]]:
         ("Two and two. The answer is 4.", "a whole solution, .*whose answer is '4'"),
         ("We take the first one and " * 5, "a text of 30 words"),
         ("7" * 5000, "5000 characters long"),
+        ("['4', '5']", "a list written as text"),
+        ('["4", "5"]', "a list written as text"),
+        ("{'answer': '4'}", "a mapping written as text"),
     ],
 )
 def test_gold_that_no_answer_can_match(prepared: Callable, gold: Any, cause: str) -> None:
@@ -210,6 +213,13 @@ def test_gold_that_no_answer_can_match(prepared: Callable, gold: Any, cause: str
 def test_golds_that_are_wrong_throughout_are_counted(prepared: Callable) -> None:
     with pytest.raises(ConfigError, match=r"row 0: .*\(6 rows are like it\)"):
         prepared(rows(6, reward_model={"ground_truth": {"answer": "4"}}))
+
+
+@pytest.mark.parametrize(
+    "gold", [r"\{1, 2\}", "[1, 2]", "(1, 2)", "{4}", "None", r"\boxed{4}", "yes"]
+)
+def test_golds_that_only_look_like_structures(prepared: Callable, gold: str) -> None:
+    prepared(with_gold(gold))
 
 
 @pytest.mark.parametrize("gold", [4, 4.0, ["4"], [4], [[4.0]]])
@@ -405,8 +415,14 @@ def test_files_with_other_types(
 def test_types_that_nothing_joins(tmp_path: Path, prepared: Callable) -> None:
     first = json_lines(tmp_path / "a.jsonl", rows(2, note={"a": 1}))
     second = json_lines(tmp_path / "b.jsonl", rows(2, note=[1]))
-    with pytest.raises(ConfigError, match=r"'note' is a mapping in one row .* a list in another"):
+    with pytest.raises(
+        ConfigError,
+        match=r"b\.jsonl, row 0: 'note' is a list, .*but a mapping in .*a\.jsonl, row 0",
+    ):
         prepared([first, second])
+    large = [*rows(4), row(4, note=2**80)]
+    with pytest.raises(ConfigError, match=r"train\.jsonl, row 4: column 'note' cannot be written"):
+        prepared(large)
 
 
 def test_rows_of_a_class_of_the_users_own(
