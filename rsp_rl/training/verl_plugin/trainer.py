@@ -204,7 +204,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         key = _real_keys(batch)[number]
         fields = ["data_source", "index", "session_id"]
         data = tq.kv_batch_get(keys=[key], partition_id=batch.partition_id, select_fields=fields)
-        source, index, rollout = (data[name].tolist()[0] for name in fields)
+        source, index, rollout = (data[0][name] for name in fields)
         return (
             f"rollout {rollout} of the row with extra_info.index {index!r} ({source}), uid "
             f"{key.rsplit('_', 2)[0]}"

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from ray.exceptions import RayActorError, RayTaskError
 from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.training.verl_plugin import trainer as trainer_module
@@ -131,11 +132,7 @@ def test_verl_still_asks_for_rewards_there(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_step_names_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = {
-        "data_source": np.array(["sums"], dtype=object),
-        "index": np.array([17], dtype=object),
-        "session_id": np.array([2], dtype=object),
-    }
+    data = list_of_dict_to_tensordict([{"data_source": "sums", "index": 17, "session_id": 2}])
     asked = []
     monkeypatch.setattr(
         trainer_module.tq, "kv_batch_get", lambda keys, **_: asked.extend(keys) or data
