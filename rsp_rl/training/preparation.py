@@ -36,7 +36,7 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_tokenizer,
 )
-from rsp_rl.training.train_data import prepare_data
+from rsp_rl.training.train_data import check_data
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
+    data = check_data(config, tokenizer, loops)
 
     checkpoint = checkpoint_to_resume(config)
     if checkpoint:
@@ -92,7 +93,8 @@ def prepare(config: DictConfig) -> RunFolder:
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
-    prepare_data(config, tokenizer, loops, run.data)  # last: it may write
+    for files in data:
+        files.write(config, run.data)
     run.root.mkdir(parents=True, exist_ok=True)
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.training.train_data import GRADER, prepare_data
+from rsp_rl.training.train_data import check_data
 from tests.unit import templates
 
 
@@ -59,9 +59,14 @@ def config(train: Any, val: Any, **data: Any) -> DictConfig:
                 "custom_cls": {"path": None},
                 **data,
             },
-            "reward": {"custom_reward_function": {"path": GRADER}},
+            "reward": {"custom_reward_function": {"path": "pkg://rsp_rl.grading.reward"}},
         }
     )
+
+
+def prepare_data(made: DictConfig, folder: Path) -> None:
+    for files in check_data(made, templates.chatml(), None):
+        files.write(made, folder)
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def prepared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., 
         if val is None:
             val = parquet(tmp_path / "good.parquet", rows(2))
         made = config(train, val, **data)
-        prepare_data(made, templates.chatml(), None, tmp_path / "run" / "data")
+        prepare_data(made, tmp_path / "run" / "data")
         return made
 
     return prepare
@@ -244,7 +249,7 @@ def test_another_reward_takes_any_gold(tmp_path: Path, caplog: pytest.LogCapture
     file = parquet(tmp_path / "t.parquet", rows(4, reward_model={"ground_truth": ["4", "5"]}))
     made = config(file, file)
     made.reward.custom_reward_function.path = "my_reward.py"
-    prepare_data(made, templates.chatml(), None, tmp_path / "data")
+    prepare_data(made, tmp_path / "data")
     assert made.data.train_files == [file]
     assert "golds are not checked" in caplog.text
 
