@@ -148,9 +148,10 @@ def check_left(data: DictConfig, name: str, left: Left) -> None:
             f"{setting}: {reasons}; their rollouts would fail. Drop these rows, or set "
             "data.filter_overlong_prompts=true, which does"
         )
-    drawn, kept = _kept(data, name, left)
+    drawn, kept = kept_rows(data, name, left)
     if left.dropped:
-        logger.warning("%s: %d of %d rows are left out: %s", setting, *_out(left), reasons)
+        out = (len(left.dropped), left.rows)
+        logger.warning("%s: %d of %d rows are left out: %s", setting, *out, reasons)
     if drawn < left.rows:
         logger.info("%s: data.%s_max_samples=%d of %d rows", setting, name, drawn, left.rows)
     why = f" ({left.rows} rows in the files"
@@ -183,15 +184,16 @@ def check_left(data: DictConfig, name: str, left: Left) -> None:
         )
 
 
-def _out(left: Left) -> tuple[int, int]:
-    return len(left.dropped), left.rows
-
-
-def _kept(data: DictConfig, name: str, left: Left) -> tuple[int, int]:
+def kept_rows(data: DictConfig, name: str, left: Left) -> tuple[int, int]:
     """Rows that verl draws, and those of them that it keeps.
 
     `RLHFDataset` draws `max_samples` rows before it leaves any out. Which, it alone knows where
     there is no `data.seed`; then the most that it may keep.
+
+    Args:
+        data: See `check_left`.
+        name: See `check_left`.
+        left: See `check_left`.
     """
     most = data.get(f"{name}_max_samples", -1)
     if not 0 < most < left.rows:

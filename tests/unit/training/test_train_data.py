@@ -15,6 +15,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.training.rows_left import Left, kept_rows
 from rsp_rl.training.train_data import check_data
 from tests.unit import templates
 
@@ -436,3 +437,21 @@ def test_rows_of_a_class_of_the_users_own(
     made = prepared("my.bin", "my.bin", custom_cls={"path": "mine.py", "name": "Mine"})
     assert made.data.train_files == "my.bin"
     assert "its rows are not checked" in caplog.text
+
+
+# verl's own reader.
+
+
+@pytest.mark.parametrize("most", [-1, 4, 5])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_verl_keeps_the_rows_that_are_counted(prepared: Callable, most: int, shuffle: bool) -> None:
+    """Of a file written anew, too, with a column of nothing and half of it text for a mapping."""
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    several = [row(n, note=None) for n in range(6)] + [long(6), row(7, extra_info='{"index": 7}')]
+    draws = {"train_max_samples": most, "shuffle": shuffle, "train_batch_size": 3}
+    made = prepared(several, **draws, filter_overlong_prompts_workers=1)
+    dataset = RLHFDataset(made.data.train_files, templates.chatml(), made.data, max_samples=most)
+    left = Left(rows=8, dropped=[6])
+    assert len(dataset) == kept_rows(made.data, "train", left)[1]
+    assert {line["extra_info"]["index"] for line in dataset} <= set(range(8)) - {6}
