@@ -184,11 +184,13 @@ def _row_problem(
     for message in messages:
         # Parquet fills the fields that a message lacks with null.
         fields = message if isinstance(message, Mapping) else {}
-        if not fields.get("role") or fields.get("content") is None:
+        role, content = fields.get("role"), fields.get("content")
+        if not role or not isinstance(role, str) or content is None:
             return f"{prompt_key!r} holds {message!r:.80}, not a message with 'role' and 'content'"
-        role, content = message["role"], message["content"]
-        if role in ("user", "system") and not isinstance(content, str):
-            return f"{prompt_key!r} has a {role} message that is not text: {content!r:.80}"
+        is_parts = isinstance(content, list) and role not in ("user", "system")
+        if not isinstance(content, str) and not is_parts:
+            article = "an" if role[0] in "aeio" else "a"
+            return f"{prompt_key!r} has {article} {role} message that is not text: {content!r:.80}"
         if role == "user" and not content.strip():
             return f"{prompt_key!r} has an empty user message"
     if not any(message["role"] == "user" for message in messages):

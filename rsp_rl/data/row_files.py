@@ -42,6 +42,10 @@ def data_files(files: str | Sequence[str] | None, setting: str = "data files") -
     found = []
     for name in names:
         file = Path(str(name)).expanduser()
+        if "://" in str(name):
+            raise ConfigError(
+                f"dataset {name} is no local file; copy it and name that in {setting}"
+            )
         if file.is_dir():
             raise ConfigError(f"dataset {file} is a folder; name its files in {setting}")
         if not file.is_file():

@@ -25,13 +25,16 @@ from rsp_rl.grading.normalize import LONGEST, normalize
 from rsp_rl.grading.numeric import read_numeral
 
 #: How table programs write a value that is not there, once it has become text.
-MISSING = ("nan", "<na>", "nat", "null")
+MISSING = ("nan", "<na>", "nat", "null", "n/a", "#n/a")
 
 #: Plain words. The longest gold of MATH has three of them, the longest of OlympiadBench twelve.
 MOST_WORDS = 20
 
 #: Distinct golds that `readable` tries at most: algebra takes some thirty milliseconds each.
 TRIED = 400
+
+#: What is no answer by itself; <, > and = may be one.
+_MARKS = "-+*/%()[]{}.,;:!?'\"`~_|&#@^$\\ \t\n\u200b\ufeff"
 
 _LATEX = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}(?:\s*\{[lcr|]+\})?|\\[a-zA-Z]+")
 _PLAIN_WORD = re.compile(r"(?<![\w^])[^\W\d_]{2,}(?!\w)")
@@ -86,6 +89,8 @@ def gold_problem(gold: str) -> str | None:
         return f"{text!r}, a missing value written as text; drop the row or mend it"
     if len(text) > LONGEST:
         return f"{len(text)} characters long; {_KEEP}"
+    if not text.strip(_MARKS) or not unwrap(normalize(text)).strip(_MARKS):
+        return f"{text!r}, marks without an answer; drop the row or mend it"
     if written := _structure(text):
         return f"{written} written as text, {text!r:.60}; {_KEEP}"
     marked = _marked_answer(text)

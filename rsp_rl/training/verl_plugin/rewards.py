@@ -56,7 +56,7 @@ class RewardCheckingWorker(AgentLoopWorkerTQ.__ray_actor_class__):
             await super()._compute_score(outputs, kwargs=kwargs)
             if final.reward_score is None and self.reward_loop_worker_handles is None:
                 return  # the trainer asks a reward model for it
-            fault = reward_fault(final.reward_score)
+            fault = reward_fault(final.reward_score) or self._metric_fault(final)
         except RayTaskError as error:
             # The reward function's own; the death of its worker is the watchdog's.
             cause = error.cause if isinstance(error.cause, Exception) else error
@@ -65,10 +65,27 @@ class RewardCheckingWorker(AgentLoopWorkerTQ.__ray_actor_class__):
             return
         final.reward_score = math.nan
         info = final.extra_fields.get("reward_extra_info") or {}
-        # Dynamic sampling looks for its metric in every sample.
-        metric = (self.config.algorithm.get("filter_groups") or {}).get("metric")
-        noted = {**({metric: math.nan} if metric else {}), FAULT: fault}
-        final.extra_fields["reward_extra_info"] = {**info, **noted}
+        # Dynamic sampling makes a number of its metric in every sample.
+        noted = dict.fromkeys(self._filter_metrics(), math.nan)
+        final.extra_fields["reward_extra_info"] = {**info, **noted, FAULT: fault}
+
+    def _filter_metrics(self) -> list[str]:
+        """What dynamic sampling, if it is on, looks for in `reward_extra_info`."""
+        groups = self.config.algorithm.get("filter_groups") or {}
+        # verl's word for the reward itself.
+        return [groups["metric"]] if groups.get("enable") and groups["metric"] != "reward" else []
+
+    def _metric_fault(self, output: AgentLoopOutput) -> str | None:
+        info = output.extra_fields.get("reward_extra_info") or {}
+        for metric in self._filter_metrics():
+            if metric not in info:
+                return (
+                    f"a number, but there is no {metric!r} beside it, by which algorithm."
+                    "filter_groups tells groups apart"
+                )
+            if fault := reward_fault(info[metric]):
+                return f"a number, but {metric!r}, which algorithm.filter_groups reads, is {fault}"
+        return None
 
 
 def _line(error: Exception) -> str:

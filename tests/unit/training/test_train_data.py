@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,11 @@ def with_gold(gold: Any) -> list[dict[str, Any]]:
         (" \n", "empty"),
         ("nan", "a missing value written as text"),
         ("<NA>", "a missing value written as text"),
+        ("N/A", "a missing value written as text"),
+        *(
+            (marks, "marks without an answer")
+            for marks in ("$$", r"\boxed{}", r"\text{ }", "...", "-")
+        ),
         (None, "missing"),
         ("2 + 2 makes 4.\n#### 4", "a whole solution, .*whose answer is '4'"),
         (r"We add and get $2+2=\boxed{4}$.", "a whole solution, .*whose answer is '4'"),
@@ -222,7 +228,7 @@ def test_golds_that_are_wrong_throughout_are_counted(prepared: Callable) -> None
 
 
 @pytest.mark.parametrize(
-    "gold", [r"\{1, 2\}", "[1, 2]", "(1, 2)", "{4}", "None", r"\boxed{4}", "yes"]
+    "gold", [r"\{1, 2\}", "[1, 2]", "(1, 2)", "{4}", "None", r"\boxed{4}", "yes", "<", r"\emptyset"]
 )
 def test_golds_that_only_look_like_structures(prepared: Callable, gold: str) -> None:
     prepared(with_gold(gold))
@@ -367,6 +373,11 @@ def test_structures_as_json_text(
         ({"prompt": "What is 1 + 1?"}, "not a list of chat messages"),
         ({"prompt": [{"role": "user", "content": " "}]}, "an empty user message"),
         ({"prompt": [{"role": "system", "content": 3}]}, "a system message that is not text"),
+        (
+            {"prompt": [*row()["prompt"], {"role": "assistant", "content": math.nan}]},
+            "an assistant message that is not text",
+        ),
+        ({"prompt": [{"role": 1, "content": "1?"}]}, "'prompt' holds .*not a message"),
         ({"extra_info": "{broken"}, "'extra_info' is text that is no JSON"),
         ({"extra_info": [1]}, "'extra_info' is .*not a mapping"),
         ({"extra_info": "index 5"}, "'extra_info' is .*not a mapping"),

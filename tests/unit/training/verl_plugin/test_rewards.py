@@ -68,7 +68,9 @@ def _scored(
     monkeypatch.setattr(AgentLoopWorker, "_compute_score", compute)
     worker = object.__new__(WORKER)
     worker.reward_loop_worker_handles = [object()]
-    worker.config = OmegaConf.create({"algorithm": {"filter_groups": {"metric": metric}}})
+    worker.config = OmegaConf.create(
+        {"algorithm": {"filter_groups": {"enable": metric is not None, "metric": metric}}}
+    )
     output = SimpleNamespace(reward_score=None, extra_fields={})
     asyncio.run(worker._compute_score([output], kwargs={}))
     return output
@@ -93,6 +95,26 @@ def test_a_bad_reward_is_noted_and_refused(
         ConfigError, match=rf"^1 of 2 rewards of step 3 .*of sample 1, is .*{fault}"
     ):
         check_rewards([1.0, output.reward_score], [{}, info], "sample {}".format, "step 3")
+
+
+@pytest.mark.parametrize(
+    ("info", "fault"),
+    [
+        ({}, "no 'acc' beside it, by which algorithm.filter_groups"),
+        ({"acc": math.nan}, "'acc', which algorithm.filter_groups reads, is nan"),
+        ({"acc": [1]}, r"is \[1\], of type list"),
+    ],
+)
+def test_dynamic_sampling_needs_a_number_too(
+    monkeypatch: pytest.MonkeyPatch, info: dict, fault: str
+) -> None:
+    output = _scored(monkeypatch, 1.0, info)
+    with pytest.raises(ConfigError, match=fault):
+        check_rewards(
+            [output.reward_score], [output.extra_fields["reward_extra_info"]], str, "step 1"
+        )
+    for metric in (None, "reward"):
+        assert _scored(monkeypatch, 1.0, info, metric).reward_score == 1.0
 
 
 def test_an_error_of_the_reward_function_is_its_fault(monkeypatch: pytest.MonkeyPatch) -> None:
