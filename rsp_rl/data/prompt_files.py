@@ -43,8 +43,6 @@ def check_dataset(
     prompt_key: str = "prompt",
     *,
     agent_loops: Collection[str] | None = None,
-    graded: bool = True,
-    setting: str = "data.train_files, data.val_files",
 ) -> int:
     """Check every row of a dataset in verl's schema.
 
@@ -52,9 +50,6 @@ def check_dataset(
         files: Files of the formats that `rsp_rl.data.row_files` reads.
         prompt_key: Column of the chat messages.
         agent_loops: Those that a row may ask for; any if None.
-        graded: Whether `rsp_rl.grading` grades the answers: a reward function of the user's own may
-            take any gold.
-        setting: What errors call the files.
 
     Returns:
         The number of rows.
@@ -62,13 +57,9 @@ def check_dataset(
     Raises:
         ConfigError: Naming file, row and field of the first row that training could not use.
     """
-    found = data_files(files, setting)
-    return sum(
-        1
-        for _ in checked_rows(
-            found, Reading(), prompt_key=prompt_key, agent_loops=agent_loops, graded=graded
-        )
-    )
+    found = data_files(files, "data.train_files, data.val_files")
+    rows = checked_rows(found, Reading(), prompt_key=prompt_key, agent_loops=agent_loops)
+    return sum(1 for _ in rows)
 
 
 def checked_rows(
@@ -86,7 +77,8 @@ def checked_rows(
         reading: Filled in on the way; whole when the last row has come.
         prompt_key: See `check_dataset`.
         agent_loops: See `check_dataset`.
-        graded: See `check_dataset`.
+        graded: Whether `rsp_rl.grading` grades the answers: a reward function of the user's own may
+            take any gold.
 
     Yields:
         The file, the row's number in it from 0, and the row.
@@ -96,7 +88,7 @@ def checked_rows(
             come in whole columns.
     """
     reading.as_is = same_schema(files)
-    unmatched: list[str] = []
+    unmatched, first = 0, ""
     for file in files:
         number = -1
         for number, row in enumerate(read_rows(file)):
@@ -111,15 +103,16 @@ def checked_rows(
                 raise ConfigError(f"{place}: {problem}")
             gold = row["reward_model"]["ground_truth"]
             if graded and (cause := _take_gold(row, gold, reading)):
-                unmatched.append(f"{place}: reward_model.ground_truth is {cause}")
+                unmatched += 1
+                first = first or f"{place}: reward_model.ground_truth is {cause}"
             reading.rows += 1
             if not unmatched:
                 yield file, number, row
         if number < 0:
             raise ConfigError(f"dataset {file} has no rows")
     if unmatched:
-        others = f" ({len(unmatched)} rows are like it)" if len(unmatched) > 1 else ""
-        raise ConfigError(unmatched[0] + others)
+        others = f" ({unmatched} rows have golds that no answer can match)" * (unmatched > 1)
+        raise ConfigError(first + others)
 
 
 def _check_columns(row: Row, prompt_key: str, place: str) -> None:

@@ -93,9 +93,9 @@ def gold_problem(gold: str) -> str | None:
         return f"{text!r}, marks without an answer; drop the row or mend it"
     if written := _structure(text):
         return f"{written} written as text, {text!r:.60}; {_KEEP}"
-    marked = _marked_answer(text)
-    if marked is not None and not is_correct(marked, gold):
-        return f"a whole solution, {text!r:.60}, whose answer is {marked!r:.40}; {_KEEP}"
+    marked = _marked_answers(text)
+    if marked and not any(is_correct(answer, gold) for answer in marked):
+        return f"a whole solution, {text!r:.60}, whose answer is {marked[0]!r:.40}; {_KEEP}"
     words = len(_PLAIN_WORD.findall(_LATEX.sub(" ", text)))
     if words > MOST_WORDS:
         return f"a text of {words} words, {text!r:.60}; {_KEEP}"
@@ -122,15 +122,15 @@ def _structure(text: str) -> str | None:
     return None
 
 
-def _marked_answer(text: str) -> str | None:
-    """The answer that a solution marks as such, if it does."""
+def _marked_answers(text: str) -> list[str]:
+    """The answer that a solution marks as such, if it does, in each of its readings."""
     _, hashes, after = text.rpartition("####")
     if hashes:
-        return after.strip()
+        return [after.strip()]
     for step in (from_minerva, from_box, from_answer_is, from_final_answer_is):
         if found := step(text):
-            return found.text
-    return None
+            return [found.text, found.wider] if found.wider else [found.text]
+    return []
 
 
 def readable(golds: Collection[str]) -> tuple[int, int, list[str]]:

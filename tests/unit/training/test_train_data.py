@@ -223,12 +223,24 @@ def test_gold_that_no_answer_can_match(prepared: Callable, gold: Any, cause: str
 
 
 def test_golds_that_are_wrong_throughout_are_counted(prepared: Callable) -> None:
-    with pytest.raises(ConfigError, match=r"row 0: .*\(6 rows are like it\)"):
+    with pytest.raises(ConfigError, match=r"row 0: .*\(6 rows have golds that no"):
         prepared(rows(6, reward_model={"ground_truth": {"answer": "4"}}))
 
 
 @pytest.mark.parametrize(
-    "gold", [r"\{1, 2\}", "[1, 2]", "(1, 2)", "{4}", "None", r"\boxed{4}", "yes", "<", r"\emptyset"]
+    "gold",
+    [
+        r"\{1, 2\}",
+        "[1, 2]",
+        "(1, 2)",
+        "{4}",
+        "None",
+        r"\boxed{4}",
+        "yes",
+        r"\boxed{2}, \boxed{3}",
+        "<",
+        r"\emptyset",
+    ],
 )
 def test_golds_that_only_look_like_structures(prepared: Callable, gold: str) -> None:
     prepared(with_gold(gold))
