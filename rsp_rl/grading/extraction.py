@@ -1,6 +1,7 @@
-r"""Find the answer in a model's output: the five-step fallback chain of the paper's appendix A.2.
+r"""Find the answer in a model's output: the fallback chain of the paper's appendix A.2.
 
-Every step is one small function that returns an `Extraction` or ``None``; `extract_answer` asks
+It departs from the paper's five steps where real outputs ask for it; ``eval/README.md`` has the
+table of these decisions. Every step is one small function that returns an `Extraction` or ``None``; `extract_answer` asks
 them in order. All of them are linear in the length of the text: no pattern here can backtrack.
 """
 
@@ -10,12 +11,26 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rsp_rl.grading.units import is_unit
 from rsp_rl.grading.verdict import Extraction
 
 _DOLLAR = re.compile(r":?\s{0,9}\$")
 _MINERVA_END = re.compile(r"\$\s?\.?\s?I hope")
 _BOX_OR_BRACE = re.compile(r"\\?(?:boxed|fbox)\s*|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"[^\s$\\{}]{1,40}")
+_BARE_BOX = re.compile(  # \boxed 5, \boxed -3, \boxed (1,2), $\boxed x$; no words
+    r"[-+−]?\.?\d[^\s$\\{}]{0,39}|[(\[](?=[-+−]?\d)[^\s$\\{}]{1,40}|[a-zA-Z](?=\$|\\[)\]])"
+)
+_FILLING = re.compile(
+    r"\\phantom\s*\{[^{}]*\}|\\(?:text(?:bf|it|rm)?|mathrm|q?quad|[lc]?dots|cdots|[,;:! _])"
+    r"|[\s${}~_.…*`'\"-]|^[<(\[]|[>)\]]$"
+)
+_PLACEHOLDERS = frozenset(
+    ["", "?", "and", "or", "ans", "result", "solution", "value", "number", "expression", "content"]
+    + [who + "answer" + end for who in ("", "your", "the", "my", "final", "yourfinal", "thefinal",
+       "insert", "insertyour") for end in ("", "s", "here")]
+)  # fmt: skip
+_LONGEST_PLACEHOLDER = 60
+_PROSE = re.compile(r"[a-z]{2,}\s")
 _END_OF_FORMULA = re.compile(r"\$|\n|\\\]|\\\)")
 _LABEL = re.compile(r"\W{0,4}:")  # Final Answer: ..., **Answer:** ...
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(])")
@@ -32,8 +47,40 @@ _NUMBER = re.compile(
     r")(?:\s?\\?%)?"
 )
 _LONGEST_NUMBER = 400
+_THOUGHTS_END = re.compile(
+    r"</(?:think|thinking|thought|thoughts|reasoning)>|<\|(?:end_of_thought|/think)\|>|◁/think▷"
+    r"|\[/THINK\]|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"^[ \t]{0,3}#{1,6}(?!#)[ \t]*(\S[^\n]{0,200})", re.MULTILINE)
+_FOUR_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]{0,200})")
+_MARKED = re.compile(
+    r"[$*`\s]*\$?[-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+)?(?:\s?\\?%)?[$*`]*"
+)
+_MARKED_FORMULA = re.compile(r"[$*`\s]*[-\\(\[{$]")
+_NEXT_PROBLEM = re.compile(r"^\W{0,4}(?:question|problem|q)\b[ \d]{0,4}[:.]", re.M | re.I)
+_LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
+_FENCE = re.compile(r"```+[a-z]*[ \t]*\n?")
+_LONGEST_WHOLE = 200
+_IN_WORDS = re.compile(r"\\[a-zA-Z]+(?:\s*\{[a-zA-Z~\s,.\-]*\})?")  # macros, with words in \text
+_BARE_WORD = re.compile(r"(?<![a-zA-Z])[a-zA-Z]{2,}")
+_KNOWN_WORDS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt cbrt pi inf oo "
+    "infinity and or mod max min gcd lcm abs degrees degree percent million billion thousand".split()
+)
+_COMPUTED = re.compile(r"(?<![\w.])(?:\d+(?:\.\d+)?|\))\s*=|[.!?]\s+\S")
+_PHRASE = re.compile(
+    r"\W*(?:[a-zA-Z]+|no (?:real |integer |such |positive |other )?\w+(?: exists?)?|all real numbers"
+    r"|all reals|does not exist|infinitely many(?: \w+)?|not \w+|none of \w+|cannot be determined"
+    r"|neither|option \(?[A-K]\)?)[\s.!*]*",
+    re.IGNORECASE,
+)
+_NOT_AN_ANSWER = ("no idea", "no clue", "no answer", "not sure")
 _FARTHEST_BOX = 40  # characters between two boxes of one answer
 _MOST_BOXES = 12
+_JOINT = re.compile(
+    r"[,;]?(?:(?:and|or)(?:else|also|possibly|maybe|perhaps|alternatively)?,?|/|\||)"
+)
 
 
 def extract_answer(text: str) -> Extraction:
@@ -41,7 +88,10 @@ def extract_answer(text: str) -> Extraction:
 
     The chain (paper A.2): (1) ``final answer is $...$. I hope``; (2) the last non-empty
     ``\boxed{...}``; (3) the text after "the answer is"; (4) the text after "final answer is";
-    (5) the last number.
+    (5) the last number. Between them two steps of our own: after (2) GSM8K's ``#### ...``, before
+    (5) the whole output where it is nothing but an answer. What follows the last mark that ends a
+    model's thoughts (``</think>`` and its kin) is asked first, and the thoughts only if it has no
+    answer.
 
     Args:
         text: A model's whole output.
@@ -49,10 +99,14 @@ def extract_answer(text: str) -> Extraction:
     Returns:
         The answer and the step that found it; an empty text with step ``none`` if none did.
     """
-    for step in (from_minerva, from_box, from_answer_is, from_final_answer_is, from_last_number):
-        found = step(text)
-        if found is not None:
-            return found
+    end = 0
+    for mark in _THOUGHTS_END.finditer(text):
+        end = mark.end()
+    for part in (text[end:], text) if end else (text,):
+        for step in CHAIN:
+            found = step(part)
+            if found is not None:
+                return found
     return Extraction("", "none")
 
 
@@ -75,22 +129,62 @@ def from_minerva(text: str) -> Extraction | None:
 def from_box(text: str) -> Extraction | None:
     r"""Step 2: the last ``\boxed`` or ``\fbox`` that is not empty."""
     boxes = _boxes(text)
-    while boxes and not boxes[-1].content(text):
+    while boxes and not boxes[-1].is_made(text):
         boxes.pop()
     if not boxes:
         return None
     last = boxes.pop()
     answer = last.content(text)
-    run = [answer]
+    run, joined = [answer], False
     while boxes and len(run) < _MOST_BOXES:
-        between = text[boxes[-1].end or last.start : last.start]
+        end = boxes[-1].end or last.start
         earlier = boxes[-1].content(text)
-        if len(between) > _FARTHEST_BOX or not earlier or not _joins(between):
+        if not 0 <= last.start - end <= _FARTHEST_BOX or not boxes[-1].is_made(text):
+            break  # too far, or the one box is in the other
+        joint = _joint(text[end : last.start])
+        if joint is None:
             break
+        joined = joined or bool(joint)
         if earlier not in run:
             run.append(earlier)
         last = boxes.pop()
-    return Extraction(answer, "boxed", ",".join(reversed(run)) if len(run) > 1 else "")
+    together = ",".join(reversed(run)) if len(run) > 1 else ""
+    if together and joined:  # "2 or 3" is no answer where 3 is asked for
+        return Extraction(together, "boxed")
+    return Extraction(answer, "boxed", together)
+
+
+def from_gsm8k(text: str) -> Extraction | None:
+    """Our step after the boxes: ``#### 52``, the last before the model asks itself a new question.
+
+    In Markdown four hashes are a heading, such as ``#### 2. Result``: a number with more behind it
+    on its line counts only if the text has no second line of the kind.
+    """
+    if "####" not in text:
+        return None
+    headings = sum(_marked(line[1]) != line[1].strip() for line in _HEADING.finditer(text))
+    found, asked = None, None
+    for mark in _FOUR_HASHES.finditer(text):
+        if found and asked is None:
+            following = _NEXT_PROBLEM.search(text, found[1])
+            asked = following.start() if following else len(text)
+        if found and mark.start() > asked:
+            break
+        answer = _marked(mark[1])
+        if answer and (answer == mark[1].strip() or headings < 2):
+            found = (answer, mark.end())
+            asked = None
+    return Extraction(found[0].strip("*` "), "gsm8k") if found else None
+
+
+def _marked(line: str) -> str:
+    """The value that a line starts with, the whole line if it is a formula, ``""`` if neither."""
+    line = line.strip()
+    number = _MARKED.match(line)
+    if number and not line[number.end() : number.end() + 1].isalnum():
+        rest = line[number.end() :]
+        return line if not rest.strip(" .*`") or not _BARE_WORD.search(rest) else number.group()
+    return line if _MARKED_FORMULA.match(line) and not _LONG_WORD.search(line) else ""
 
 
 def from_answer_is(text: str) -> Extraction | None:
@@ -117,6 +211,25 @@ def from_final_answer_is(text: str) -> Extraction | None:
     return None
 
 
+def from_whole(text: str) -> Extraction | None:
+    """Our step before the last: a short output that is an answer and nothing else."""
+    text = text.strip()
+    if not text or len(text) > _LONGEST_WHOLE:
+        return None
+    display = _DISPLAY.match(text) and text.endswith(("\\]", "$$"))
+    if "\n" in text and not display:
+        return None
+    if not any(char.isdigit() for char in text) and _PHRASE.fullmatch(text):
+        is_one = not text.lower().startswith(_NOT_AN_ANSWER)
+        return Extraction(text, "whole") if is_one else None
+    words = _BARE_WORD.findall(_IN_WORDS.sub(" ", text))
+    if any(word.lower() not in _KNOWN_WORDS and not is_unit(word) for word in words):
+        return None
+    if _COMPUTED.search(text) or "boxed" in text or not any(char.isalnum() for char in text):
+        return None  # 2 + 2 = 4, 4 + 1 = 5: a reckoning, whose last number counts
+    return Extraction(" ".join(text.split()), "whole")
+
+
 def from_last_number(text: str) -> Extraction | None:
     """Step 5: the last number, with its sign, separators, exponent, denominator or percent."""
     last_digit = max(text.rfind(digit) for digit in "0123456789")
@@ -127,6 +240,18 @@ def from_last_number(text: str) -> Extraction | None:
         if number.end() > last_digit:
             break
     return None if number is None else Extraction(number.group().strip(), "last_number")
+
+
+CHAIN = (
+    from_minerva,
+    from_box,
+    from_gsm8k,
+    from_answer_is,
+    from_final_answer_is,
+    from_whole,
+    from_last_number,
+)
+"""The steps, in order; their names are `rsp_rl.grading.verdict.STEPS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +269,15 @@ class _Box:
         # Never closed: the content runs to the end of its formula or line.
         stop = _END_OF_FORMULA.search(text, self.content_start)
         return text[self.content_start : stop.start() if stop else len(text)].strip()
+
+    def is_made(self, text: str) -> bool:
+        r"""Whether it holds an answer, and is not merely mentioned, as ``\boxed{answer}`` is."""
+        content = self.content(text)
+        if self.content_end is None and _PROSE.match(content):
+            return False
+        if len(content) > _LONGEST_PLACEHOLDER:
+            return True
+        return _FILLING.sub("", content).lower() not in _PLACEHOLDERS
 
 
 def _boxes(text: str) -> list[_Box]:
@@ -174,16 +308,19 @@ def _boxes(text: str) -> list[_Box]:
     return sorted(found, key=lambda box: box.start)
 
 
-def _joins(between: str) -> bool:
-    """Whether the text between two boxes only strings them together, as "and" or "," does."""
+def _joint(between: str) -> str | None:
+    """What strings two boxes together, as "and" or "," do; ``None`` if they stand apart."""
     bare = re.sub(r"\b[a-zA-Z]_?\d?\s*=", "", between)  # x = \boxed{2} or x = \boxed{3}
     bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()]", "", bare).lower()
-    return bare in ("", ",", ";", "and", "or", ",and", ",or")
+    return bare if _JOINT.fullmatch(bare) else None
 
 
 def _what_follows(text: str, start: int, step: str) -> Extraction | None:
     """The formula, or the first sentence on the line, from ``start``; empty lines are skipped."""
     rest = text[start:].lstrip(" :*\t\n\r")
+    fence = _FENCE.match(rest)
+    if fence:
+        rest = rest[fence.end() :].partition("```")[0]
     display = _DISPLAY.match(rest)
     if display:
         end = _DISPLAY_END.search(rest, display.end())
