@@ -21,7 +21,7 @@ _BARE_BOX = re.compile(  # \boxed 5, \boxed -3, \boxed (1,2), $\boxed x$; no wor
     r"[-+−]?\.?\d[^\s$\\{}]{0,39}|[(\[](?=[-+−]?\d)[^\s$\\{}]{1,40}|[a-zA-Z](?=\$|\\[)\]])"
 )
 _FILLING = re.compile(
-    r"\\phantom\s*\{[^{}]*\}|\\(?:text(?:bf|it|rm)?|mathrm|q?quad|[lc]?dots|cdots|[,;:! _])"
+    r"\\phantom\s*\{[^{}]*\}|\\(?:text(?:bf|it|rm)?|mathrm|q?quad|[lc]?dots|square|Box|[,;:! _])"
     r"|[\s${}~_.…*`'\"-]|^[<(\[]|[>)\]]$"
 )
 _PLACEHOLDERS = frozenset(
@@ -57,11 +57,16 @@ _FOUR_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]{0,200})")
 _MARKED = re.compile(
     r"[$*`\s]*\$?[-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+)?(?:\s?\\?%)?[$*`]*"
 )
-_MARKED_FORMULA = re.compile(r"[$*`\s]*[-\\(\[{$]")
+_TOKEN_TEXT = re.compile(r"</|<\|")  # a token such as </s> that was decoded to text
+_MARKED_FORMULA = re.compile(r"[$*`\s]*(?:[-\\(\[{$]|[a-zA-Z]\s*[-+*/^=(])")
 _NEXT_PROBLEM = re.compile(r"^\W{0,4}(?:question|problem|q)\b[ \d]{0,4}[:.]", re.M | re.I)
 _LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
 _FENCE = re.compile(r"```+[a-z]*[ \t]*\n?")
 _LONGEST_WHOLE = 200
+_AROUND = re.compile(r"^```+[a-z]*[ \t]*\n|```+$|</?answer>")
+_COUNTED = re.compile(
+    r"\$?\d[\d.,]*\$? [a-z]{2,20}(?: [a-z]{2,20})?(?:(?:,| and|, and) \$?\d[\d.,]*\$? [a-z]{2,20}){1,5}\.?"
+)
 _IN_WORDS = re.compile(r"\\[a-zA-Z]+(?:\s*\{[a-zA-Z~\s,.\-]*\})?")  # macros, with words in \text
 _BARE_WORD = re.compile(r"(?<![a-zA-Z])[a-zA-Z]{2,}")
 _KNOWN_WORDS = frozenset(
@@ -79,7 +84,7 @@ _NOT_AN_ANSWER = ("no idea", "no clue", "no answer", "not sure")
 _FARTHEST_BOX = 40  # characters between two boxes of one answer
 _MOST_BOXES = 12
 _JOINT = re.compile(
-    r"[,;]?(?:(?:and|or)(?:else|also|possibly|maybe|perhaps|alternatively)?,?|/|\||)"
+    r"[,;]?(?:(?:and|or)(?:else|also|possibly|maybe|perhaps|alternatively|it(?:could|may|might)be)?,?|/|\||)"
 )
 
 
@@ -179,7 +184,7 @@ def from_gsm8k(text: str) -> Extraction | None:
 
 def _marked(line: str) -> str:
     """The value that a line starts with, the whole line if it is a formula, ``""`` if neither."""
-    line = line.strip()
+    line = _TOKEN_TEXT.split(line, maxsplit=1)[0].strip()
     number = _MARKED.match(line)
     if number and not line[number.end() : number.end() + 1].isalnum():
         rest = line[number.end() :]
@@ -216,13 +221,14 @@ def from_whole(text: str) -> Extraction | None:
     text = text.strip()
     if not text or len(text) > _LONGEST_WHOLE:
         return None
+    text = _AROUND.sub("", text).strip()
     display = _DISPLAY.match(text) and text.endswith(("\\]", "$$"))
     if "\n" in text and not display:
         return None
     if not any(char.isdigit() for char in text) and _PHRASE.fullmatch(text):
         is_one = not text.lower().startswith(_NOT_AN_ANSWER)
         return Extraction(text, "whole") if is_one else None
-    words = _BARE_WORD.findall(_IN_WORDS.sub(" ", text))
+    words = [] if _COUNTED.fullmatch(text) else _BARE_WORD.findall(_IN_WORDS.sub(" ", text))
     if any(word.lower() not in _KNOWN_WORDS and not is_unit(word) for word in words):
         return None
     if _COMPUTED.search(text) or "boxed" in text or not any(char.isalnum() for char in text):
@@ -311,7 +317,7 @@ def _boxes(text: str) -> list[_Box]:
 def _joint(between: str) -> str | None:
     """What strings two boxes together, as "and" or "," do; ``None`` if they stand apart."""
     bare = re.sub(r"\b[a-zA-Z]_?\d?\s*=", "", between)  # x = \boxed{2} or x = \boxed{3}
-    bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()]", "", bare).lower()
+    bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()\[\]]", "", bare).lower()
     return bare if _JOINT.fullmatch(bare) else None
 
 

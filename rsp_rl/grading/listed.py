@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 
-_LIST = re.compile(r"array\(\[(.*)\](?:, ?dtype=\w+)?\)|[\[({](.*)[\])}]", re.DOTALL)
+_LIST = re.compile(r"array\(\[(.*)\](?:, ?dtype=[^\s()]+)?\)|[\[({](.*)[\])}]", re.DOTALL)
 _ITEM = re.compile(
     r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(\[.*\]))\s*(?:,|(?=['"])|$)""", re.DOTALL
 )
 _ESCAPED = re.compile(r"\\([\\'\"])")
+_TUPLE_OF_ONE = re.compile(r"\(([^()\[\]{},'\"]+),\)")
+_NUMPY_TEXT = re.compile(r"""np\.str_\(('[^']*'|"[^"]*")\)""")
 _DEEPEST = 3
 _LONGEST = 4000  # characters; a pattern is never tried on more
 
@@ -27,10 +29,12 @@ def unlisted(text: str, depth: int = 0) -> str:
     Returns:
         The text itself where it is no such list, as ``[1, 2]`` is none.
     """
-    if text[-1:] not in ("]", ")", "}") or not ("'" in text or '"' in text):
+    if text[-1:] not in ("]", ")", "}") or len(text) > _LONGEST or depth > _DEEPEST:
         return text
-    if len(text) > _LONGEST or depth > _DEEPEST:
-        return text
+    lone = _TUPLE_OF_ONE.fullmatch(text)
+    if lone:
+        return lone[1]
+    text = _NUMPY_TEXT.sub(r"\1", text)
     listed = _LIST.fullmatch(text)
     if not listed:
         return text

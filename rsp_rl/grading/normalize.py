@@ -16,7 +16,10 @@ LONGEST = 4000
 
 _BOUND = r"[a-zA-Z](?:_\{?\w\}?)?"
 _NUMBERS = r"\s*\\in(?![a-zA-Z])\s*(?:\\mathbb\s*\{?\s*[ZNRQC]\s*\}?|[ZNRQC](?![a-zA-Z]))(?:[_^]\{?[\w*+]+\}?)?"
-_QUANTIFIED = r"for\s+(?:any|all|some|every|each|arbitrary|constant|real|integers?)\b"
+_QUANTIFIED = (
+    r"for\s+(?:(?:any|all|some|every|each|arbitrary|constant|real|integers?)\b"
+    r"|(?=[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*(?:[<>]|\\(?:in|[lg]e|neq)(?![a-zA-Z]))))"
+)
 _WHERE = r"where|with|provided(?:\s+that)?|whenever"
 _QUALIFIER = re.compile(
     r"[\s,;]*\(?\s*(?:\\(?:text|mathrm|mbox)\s*\{[\s,(]*(?:for|" + _WHERE + r")\b|\b" + _QUANTIFIED
@@ -24,6 +27,10 @@ _QUALIFIER = re.compile(
     + r"|\s*[,;(]\s*(?:" + _BOUND + r"\s*,\s*){0,3}" + _BOUND + _NUMBERS + r"\s*\)?\s*$",
     re.IGNORECASE,
 )  # fmt: skip
+_RANGE = re.compile(  # , c>0
+    r"\s*[,;(]\s*(" + _BOUND + r")\s*(?:[<>]|\\(?:[lg]e|neq)(?![a-zA-Z]))\s*-?[\d.]+\s*\)?\s*$"
+)
+_INEQUALITY = re.compile(r"[<>]|\\(?:[lg]e|neq|in)(?![a-zA-Z])")
 _QUALIFIER_BEFORE = re.compile(
     r"\s*(?:\\text\s*\{\s*)?" + _QUANTIFIED + r"[^,]{0,80},", re.IGNORECASE
 )
@@ -75,6 +82,12 @@ def _qualified(text: str) -> tuple[str, str]:
     before = _QUALIFIER_BEFORE.match(text)
     if before:
         return text[before.end() :].lstrip(" }"), before.group()
+    bounded = _RANGE.search(text)
+    if bounded:  # the letter must be one that the value is made of, and not what it is called
+        value = text[: bounded.start()]
+        made_of = bounded[1] in value.rpartition("=")[2]
+        is_it = made_of and "," not in value and not _INEQUALITY.search(value)
+        return (value, bounded.group()) if is_it else (text, "")
     found = _QUALIFIER.search(text)
     if not found or not found.start():
         return text, ""

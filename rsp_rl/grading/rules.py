@@ -165,13 +165,25 @@ _LONGEST_CYCLE = 12
 _LONGEST_DENOMINATOR = 3  # digits
 _ENOUGH_DIGITS = 5
 _SPACE = r"(?:[\s~]|\\[,;:! ])*"
-_MINUTE = r"(?:'(?!')|\^\s*\{?\s*\\prime\s*\}?(?!\s*\\prime)|\\text\s*\{\s*min(?:ute)?s?\s*\}|min(?:ute)?s?\b)"
+_MINUTE = (
+    r"(?:'(?!')|\^\s*\{?\s*(?:\\prime|')\s*\}?(?!\s*(?:\\prime|'))"
+    r"|\\(?:text|mathrm)\s*\{\s*(?:'|min(?:ute)?s?)\s*\}|min(?:ute)?s?\b)"
+)
 _SECOND = (
-    r"(?:''|\"|\^\s*\{?\s*\\prime\s*\\prime\s*\}?|\\text\s*\{\s*sec(?:ond)?s?\s*\}|sec(?:ond)?s?\b)"
+    r"(?:''|\"|\^\s*\{?\s*(?:\\prime\s*\\prime|'')\s*\}?"
+    r"|\\(?:text|mathrm)\s*\{\s*(?:''|sec(?:ond)?s?)\s*\}|sec(?:ond)?s?\b)"
 )
 
 RULES: tuple[Rule, ...] = (
     _rule("dot above", "\u0307", "(\\d)\u0307", r"\\dot{\1}", "0.3\u0307", r"0.\dot{3}"),
+    _rule(
+        "dot set over",
+        "overset {\\dot",
+        r"\\overset\s*\{\s*(?:\.|\\cdot)\s*\}\s*\{?(\d)\}?|\{\s*\\dot\s*\{?(\d)\}?\s*\}",
+        lambda m: rf"\dot{{{m[1] or m[2]}}}",
+        r"0.\overset{.}{3}",
+        r"0.\dot{3}",
+    ),
     _rule(
         "bar above",
         "\u0305 \u0304",
@@ -227,7 +239,7 @@ RULES: tuple[Rule, ...] = (
         + _SPACE
         + r"(?:"
         + _DEGREES
-        + r"|\bdegrees?\b)"
+        + r"|\\text\s*\{\s*degrees?\s*\}|\bdegrees?\b)"
         + _SPACE
         + r"(\d{1,2}(?:\.\d{1,9})?)"
         + _SPACE
@@ -243,7 +255,15 @@ RULES: tuple[Rule, ...] = (
         r"\frac{121}{4}^\circ ",
     ),
     _rule("quotation marks of TeX", "``", r"``([^`]*?)''", r"\1", "``63''", "63"),
-    _rule("quotation marks", '"', '"', "", 'is "east"', "is east"),
+    _rule(
+        "quotation marks as macros",
+        "quot \\lq \\rq",
+        r"\\(?:textquotesingle|textquotedbl|textquote(?:dbl)?(?:left|right)|[lr]q)(?![a-zA-Z])\s?",
+        "",
+        r"\lq 63\rq",
+        "63",
+    ),
+    _rule("quotation marks", '"', r'\\?"', "", 'is "east"', "is east"),
     _rule("code marks", "`", "`+", "", "`63`", "63"),
     _rule("quoted as a whole", "'", r"^\s*'(.+)'[\s.,;]*$", r"\1", "'y''.", "y'", re.DOTALL),
     _rule(
@@ -264,7 +284,20 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule("verbatim", "verb", r"\\verb\*?([^\sa-zA-Z*])(.{0,200}?)\1", r"\2", r"\verb|63|", "63"),
     _rule(
-        "italics in Markdown", "* _", r"^\s*([*_])(?=[^\s*_])([^*_]*)\1[\s.]*$", r"\2", "*63*", "63"
+        "italics in Markdown",
+        "* _",
+        r"^\s*([*_]{1,3})(?=[^\s*_])([^*_]*)\1[\s.]*$",
+        r"\2",
+        "*63*",
+        "63",
+    ),
+    _rule(
+        "box named",
+        "box",
+        r"\(\s*\\(?:boxed|fbox)\s*(?:\{\s*\})?\s*\)",
+        "",
+        r"12 (\boxed)",
+        "12 ",
     ),
     _rule("box inside the answer", "box", r"\\?\b(?:boxed|fbox)\s*(?=\{)", "", r"\boxed{5}", "{5}"),
     _rule(
@@ -465,10 +498,20 @@ RULES: tuple[Rule, ...] = (
         "\\text \\mathrm \\mbox",
         r"(\\(?:text|textrm|mathrm|mbox)\s*\{[^{}]{0,79}[^{}\s,;&\\])\s{0,9}"
         + _JOINER
-        + r"\s{0,9}\}(?=\s*(?:[-+.\d(]|\\(?:frac|sqrt|pi)))",
+        + r"\s{0,9}\}(?=\s*(?:[-+.\d(]|\\(?:frac|sqrt|pi)|[a-zA-Z](?![a-zA-Z])))",
         r"\1},",
         r"17 \text{ hens and } 13",
         r"17 \text{ hens}, 13",
+    ),
+    _rule(
+        "things counted, the second within the text of the first",
+        "\\text",
+        r"(\d\s*\\text\s*\{[^{}\d]{1,60}?)\s{0,9}"
+        + _JOINER
+        + r"\s{0,9}(\d[\d.,/]*)(\s[^{}\d]{1,60}\})",
+        r"\1}, \2 \\text{\3",
+        r"17 \text{ hens and 13 cats}",
+        r"17 \text{ hens}, 13 \text{ cats}",
     ),
     _rule(
         "name before a colon",
@@ -581,7 +624,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "digits before dots",
         "dots",
-        r"(?<![\d.,])(\d{0,40})\.(\d{1,200})\s?\\dots(?![a-zA-Z])\s*(?=[%)}]|$)",
+        r"(?<![\d.,])(\d{0,40})\.(\d{1,200})\s?\\dots(?![a-zA-Z])\s*(?=[%)},;]|$)",
         _cut_decimal,
         r"0.333\dots",
         r"\frac{1}{3}",
@@ -637,6 +680,14 @@ RULES: tuple[Rule, ...] = (
         r"\sqrt{2}",
     ),
     _rule(
+        "short root of a degree",
+        "sqrt",
+        r"\\sqrt\s*(\[[^\[\]]{1,20}\])\s*([0-9a-zA-Z])",
+        r"\\sqrt\1{\2}",
+        r"\sqrt[3]8",
+        r"\sqrt[3]{8}",
+    ),
+    _rule(
         "short root of a letter",
         "sqrt",
         r"\\sqrt\s+([0-9a-zA-Z])",
@@ -647,8 +698,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "root in plain text",
         "sqrt",
-        r"(?<![\\a-zA-Z])sqrt\s*(?:\{([^{}]*)\}|(\d+))",
-        lambda m: r"\sqrt{" + (m[1] or m[2] or "") + "}",
+        r"(?<![\\a-zA-Z])sqrt\s*(\[[^\[\]]{1,20}\])?\s*(?:\{([^{}]*)\}|(\d+))",
+        lambda m: rf"\sqrt{m[1] or ''}{{{m[2] or m[3] or ''}}}",
         "2sqrt3",
         r"2\sqrt{3}",
     ),
@@ -735,6 +786,7 @@ RULES: tuple[Rule, ...] = (
         r"(-\infty,\infty)",
         re.IGNORECASE,
     ),
+    _rule("equals before the value", "=", r"^\s*=\s*(?=[^\s=])", "", "= 5", "5"),
     _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
 )
 
