@@ -70,10 +70,10 @@ def equal(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
 
 def _forms(node: Node) -> tuple[Node, ...]:
     """What may be forms of one value: the few items of a list; any other node is one by itself."""
-    if isinstance(node, Group) and node.kind == "list" and len(node.items) <= _MOST_FORMS:
-        if len({_label(item) for item in node.items} - {""}) <= 1:
-            return node.items
-    return (node,)
+    if not isinstance(node, Group) or node.kind != "list" or len(node.items) > _MOST_FORMS:
+        return (node,)
+    labels = {_label(item) for item in node.items} - {""}
+    return node.items if len(labels) <= 1 else (node,)
 
 
 def _equal_shapes(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:

@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
+
+from rsp_rl.grading.rewriting import (
+    BRACKETED,
+    ROUND_ROOT,
+    cut_decimal,
+    degrees_and_minutes,
+    one_sign,
+    recurring,
+    recurring_decimal,
+    round_root,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,6 @@ _FUNCTIONS = (
     "lcm|gcd|det"
 )
 _PLAIN_FUNCTIONS = "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log|exp"
-_BRACKETED = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # brackets up to three deep
 _JOINER = r"(?:,?\s*\b(?:and|or)\b|[,;]|\\?&)"
 _COUNT = r"\d[\d.,/]*\s+[a-zA-Z]{2,20}(?:\s[a-zA-Z]{1,20}){0,3}"
 _ARGUMENT = r"(\{[^{}]*\}|[0-9]|[a-zA-Z]|\\[a-zA-Z]+)"
@@ -108,62 +117,6 @@ def _base(match: re.Match[str]) -> str:
     return "_{" + _WORDS_OF_BASE.get(base, base) + "}"
 
 
-def _recurring(whole: str, fixed: str, cycle: str, following: str) -> str:
-    """A recurring decimal as the fraction that it is, in braces if something binds to it."""
-    scale = 10 ** len(fixed)
-    value = Fraction(int((whole or "0") + fixed), scale)
-    value += Fraction(int(cycle), scale * (10 ** len(cycle) - 1))
-    if value.denominator == 1:
-        return str(value)
-    text = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
-    return "{" + text + "}" if following.startswith(("^", "!", "_")) else text
-
-
-def _recurring_decimal(match: re.Match[str]) -> str:
-    whole, fixed, barred, letter, first, middle, last = match.groups()
-    cycle = barred or letter or (first + middle + last if last else first)
-    return _recurring(whole, fixed, cycle, match.string[match.end() :])
-
-
-def _cut_decimal(match: re.Match[str]) -> str:
-    """Digits before an ellipsis: the simple fraction that they must be, else as a rounded decimal.
-
-    A cycle counts once it is there twice; few digits without one say too little.
-    """
-    whole, digits = match[1], match[2]
-    for length in range(1, min(len(digits) // 2, _LONGEST_CYCLE) + 1):
-        cycle = digits[-length:]
-        if digits[-2 * length : -length] == cycle:
-            text = _recurring(whole, digits[:-length], cycle, "")
-            if len(text.rpartition("{")[2]) <= _LONGEST_DENOMINATOR + 1:
-                return text
-            break
-    return f"{whole}.{digits}" if len(digits) >= _ENOUGH_DIGITS else match.group()
-
-
-def _signs(text: str) -> str:
-    """Two signs in a row as the one that they come to."""
-    return text.replace("+-", "-").replace("-+", "-").replace("--", "+").replace("++", "+")
-
-
-def _degrees_and_minutes(match: re.Match[str]) -> str:
-    degrees, minutes, seconds = (Fraction(part or 0) for part in match.groups())
-    if minutes >= 60 or seconds >= 60:
-        return match.group()
-    value = degrees + minutes / 60 + seconds / 3600
-    return rf"\frac{{{value.numerator}}}{{{value.denominator}}}^\circ "
-
-
-def _root(match: re.Match[str]) -> str:
-    """A root in round brackets, with the roots inside of it."""
-    degree = match[2] or ("[3]" if match[1] == "cbrt" else "")
-    return rf"\sqrt{degree}{{" + _ROOT.sub(_root, match[3]) + "}"
-
-
-_ROOT = re.compile(r"(?:\\|(?<![\\a-zA-Z]))(sqrt|cbrt)\s*(\[[^\[\]]{0,40}\])?\s*" + _BRACKETED)
-_LONGEST_CYCLE = 12
-_LONGEST_DENOMINATOR = 3  # digits
-_ENOUGH_DIGITS = 5
 _SPACE = r"(?:[\s~]|\\[,;:! ])*"
 _MINUTE = (
     r"(?:'(?!')|\^\s*\{?\s*(?:\\prime|')\s*\}?(?!\s*(?:\\prime|'))"
@@ -250,7 +203,7 @@ RULES: tuple[Rule, ...] = (
         + _SPACE
         + _SECOND
         + ")?",
-        _degrees_and_minutes,
+        degrees_and_minutes,
         r"30^\circ 15'",
         r"\frac{121}{4}^\circ ",
     ),
@@ -356,15 +309,15 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "root of a bracket",
         "sqrt cbrt",
-        _ROOT.pattern,
-        _root,
+        ROUND_ROOT.pattern,
+        round_root,
         r"6\sqrt(2+sqrt(3))",
         r"6\sqrt{2+\sqrt{3}}",
     ),
     _rule(
         "fraction of brackets",
         "frac",
-        r"\\[dtc]?frac\s*" + _BRACKETED + r"\s*" + _BRACKETED,
+        r"\\[dtc]?frac\s*" + BRACKETED + r"\s*" + BRACKETED,
         r"\\frac{\1}{\2}",
         r"\frac(1)(2)",
         r"\frac{1}{2}",
@@ -456,7 +409,8 @@ RULES: tuple[Rule, ...] = (
         "or that i.e.",
         r"\s*(?:\\text\s*\{\s*\(\s*(?:or|i\.e\.,?|that is,?)\s*\}\s*([^(){}]{1,80}?)\s*"
         r"(?:\)|\\text\s*\{\s*\)\s*\})"
-        r"|\(\s*(?:\\text\s*\{\s*(?:or|i\.e\.,?|that is,?)\s*\}|or\s|i\.e\.)\s*([^(){}]{1,80})\))\s*$",
+        r"|\(\s*(?:\\text\s*\{\s*(?:or|i\.e\.,?|that is,?)\s*\}|or\s|i\.e\.)\s*"
+        r"([^(){}]{1,80})\))\s*$",
         lambda m: rf" \text{{ or }} {m[1] or m[2]}",
         r"\frac{3}{8} (or 0.375)",
         r"\frac{3}{8} \text{ or } 0.375",
@@ -464,7 +418,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "another form in other words",
         "i.e. that is equivalently namely",
-        r",?\s*(?:\\text\s*\{\s*,?\s*(?:i\.e\.,?|that is,?|(?:or,?\s*)?equivalently,?|namely,?)\s*\}"
+        r",?\s*(?:\\text\s*\{\s*,?\s*(?:i\.e\.,?|that is,?|(?:or,?\s*)?equivalently,?|namely,?)"
+        r"\s*\}"
         r"|\bi\.e\.,?|,\s*that is,?\s|\bor,?\s+equivalently\b,?)",
         r" \\text{ or }",
         r"\frac{3}{8}, \text{ i.e. } 0.375",
@@ -473,7 +428,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "approximate form",
         "approx about roughly",
-        r"(?<=\S),?\s*(?:\\text\s*\{\s*,?\s*(?:or|which is)\s+(?:approximately|approx\.?|about|roughly)\s*\}"
+        r"(?<=\S),?\s*(?:\\text\s*\{\s*,?\s*(?:or|which is)\s+"
+        r"(?:approximately|approx\.?|about|roughly)\s*\}"
         r"|\b(?:or|which is)\s+(?:approximately|about|roughly)\b)",
         r" \\approx ",
         r"2\sqrt{3} \text{ or about } 3.46",
@@ -625,7 +581,7 @@ RULES: tuple[Rule, ...] = (
         "digits before dots",
         "dots",
         r"(?<![\d.,])(\d{0,40})\.(\d{1,200})\s?\\dots(?![a-zA-Z])\s*(?=[%)},;]|$)",
-        _cut_decimal,
+        cut_decimal,
         r"0.333\dots",
         r"\frac{1}{3}",
     ),
@@ -636,7 +592,7 @@ RULES: tuple[Rule, ...] = (
         r"\\(?:overline|bar|widehat)\s*(?:\{\s*(\d{1,200})\s*\}|(\d))"
         r"|\\dot(?![a-zA-Z])\s*\{?(\d)\}?(?:(\d{0,200})\\dot(?![a-zA-Z])\s*\{?(\d)\}?)?"
         r")(?:\s*\\dots(?![a-zA-Z]))?",
-        _recurring_decimal,
+        recurring_decimal,
         r"0.\dot{1}\dot{8}",
         r"\frac{2}{11}",
     ),
@@ -644,7 +600,7 @@ RULES: tuple[Rule, ...] = (
         "recurring decimals in brackets",
         "(",
         r"^(\s*-?\s*)(\d{0,40})\.(\d{0,40})\((\d{1,40})\)(?=\s*%?\s*$)",
-        lambda m: m[1] + _recurring(m[2], m[3], m[4], ""),
+        lambda m: m[1] + recurring(m[2], m[3], m[4], ""),
         "0.1(6)",
         r"\frac{1}{6}",
     ),
@@ -653,7 +609,7 @@ RULES: tuple[Rule, ...] = (
         "j I i",
         r"(?:^|(?<=[,;(\[{]))\s*([-+]?\d+(?:\.\d*)?\s*[-+]{1,2})?\s*([-+]?\d+(?:\.\d*)?)\s?\*?\s?[jIi]"
         r"(?=\s*(?:[,;)\]}]|$))",
-        lambda m: _signs("".join(((m[1] or "") + m[2]).split())) + "i",
+        lambda m: one_sign("".join(((m[1] or "") + m[2]).split())) + "i",
         "(9.0+-2.0j)",
         "(9.0-2.0i)",
     ),
