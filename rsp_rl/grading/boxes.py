@@ -28,8 +28,9 @@ _PROSE = re.compile(r"[a-z]{2,}\s")
 _END_OF_FORMULA = re.compile(r"\$|\n|\\\]|\\\)")
 _FARTHEST_BOX = 40  # characters between two boxes of one answer
 _MOST_BOXES = 12
-_OR = r"or(?:else|also|possibly|maybe|perhaps|alternatively|it(?:could|may|might)be)?"
-_JOINT = re.compile(rf"[,;]?(?:(?:and(?:also)?|{_OR}),?|/|\||)")
+_JOINT = re.compile(
+    r"[,;]?(?:and(?:also)?,?|or(?!rather|better|more(?:precisely|exactly|accurately))[a-z,]*|/|\||)"
+)
 
 
 def from_box(text: str) -> Extraction | None:
@@ -116,6 +117,7 @@ def _boxes(text: str) -> list[_Box]:
 
 def _joint(between: str) -> str | None:
     """What strings two boxes together, as "and" or "," do; ``None`` if they stand apart."""
-    bare = re.sub(r"\b[a-zA-Z]_?\d?\s*=", "", between)  # x = \boxed{2} or x = \boxed{3}
-    bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()\[\]]", "", bare).lower()
+    bare = re.sub(r"\\(?:lor|vee)(?![a-zA-Z])", "or", between)
+    bare = re.sub(r"\b[a-zA-Z]_?\d?\s*=", "", bare)  # x = \boxed{2} or x = \boxed{3}
+    bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()\[\]*`]", "", bare).lower()
     return bare if _JOINT.fullmatch(bare) else None

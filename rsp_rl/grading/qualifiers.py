@@ -20,7 +20,9 @@ _WHERE = r"where|with|provided(?:\s+that)?|whenever"
 _QUALIFIER = re.compile(
     r"[\s,;]{0,9}\(?\s*(?:\\(?:text|mathrm|mbox)\s*\{[\s,(]*(?:for|" + _WHERE + r")\b"
     r"|\b" + _QUANTIFIED + r"|\b(?:" + _WHERE + r")\b|\\forall(?![a-zA-Z]))"
-    r"|\s*[,;(]\s*(?:" + _BOUND + r"\s*,\s*){0,3}" + _BOUND + _NUMBERS + r"\s*\)?\s*$",
+    r"|\s*[,;(]\s*(?:" + _BOUND + r"\s*,\s*){0,3}" + _BOUND + _NUMBERS + r"\s*\)?\s*$"
+    r"|\s*[,;(]\s*" + _BOUND + r"\s*\\text\s*\{(?:\s*(?:is|are|an?|any|arbitrary|real|positive))*"
+    r"\s*(?:constants?|integers?|numbers?)\b",
     re.IGNORECASE,
 )  # fmt: skip
 _RANGE = re.compile(  # , c>0
@@ -30,16 +32,18 @@ _INEQUALITY = re.compile(r"[<>]|\\(?:[lg]e|neq|in)(?![a-zA-Z])")
 _QUALIFIER_BEFORE = re.compile(
     r"\s*(?:\\text\s*\{\s*)?" + _QUANTIFIED + r"[^,]{0,80},", re.IGNORECASE
 )
-_LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}")
+_LONG_WORD = re.compile(r"(?<![\\a-zA-Z])(?!(?:and|or)\b)[a-zA-Z]{3,}")
+_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])")
+_QUANTIFIES = re.compile(r"\bfor\b|\\forall", re.IGNORECASE)
 _DEFINES = re.compile(r"(?<!\\)=|\b(?:for|if)\b", re.IGNORECASE)
 _QUANTIFIER = re.compile(
     r"\\(?:text|mathrm|mbox|forall)(?![a-zA-Z])|\b(?:any|all|some|every|each|arbitrary|constants?"
-    r"|real|numbers?|integers?|where|with|for|is|are|an?)\b|[\s{},;()]",
+    r"|real|numbers?|integers?|where|with|for|is|are|an?)\b|[\s{},;()]|\\in\s*\\mathbb\s*\{?\s*[ZR]\s*\}?",
     re.IGNORECASE,
 )
 _MARKS_OF_QUALIFIERS = (
     "or ", "OR ", "where", "with", "provided", "whenever", "\\forall", "\\in", "<", ">", "\\ge",
-    "\\le", "\\neq",
+    "\\le", "\\neq", "constant", "integer", "number",
 )  # fmt: skip
 _FIRST_FOR = re.compile(r"\bfor\b", re.IGNORECASE)
 
@@ -82,6 +86,10 @@ def _qualified(text: str) -> tuple[str, str]:
         return text, ""
     if _DEFINES.search(_FIRST_FOR.sub("", qualifier, count=1)):
         return text, ""
+    # "With remainder 2" is part of the answer; "with c>0" says of what it is made.
+    if not _QUANTIFIES.search(qualifier) and "\\in" not in qualifier:
+        letters = set(re.sub(r"\\[a-zA-Z]+", " ", value)) & set(_LETTER.findall(qualifier))
+        return (value, qualifier) if letters else (text, "")
     return value, qualifier
 
 

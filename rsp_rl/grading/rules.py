@@ -430,8 +430,10 @@ RULES: tuple[Rule, ...] = (
         "approx about roughly",
         r"(?<=\S),?\s*(?:\\text\s*\{\s*,?\s*(?:or|which is)\s+"
         r"(?:approximately|approx\.?|about|roughly)\s*\}"
-        r"|\b(?:or|which is)\s+(?:approximately|about|roughly)\b)",
-        r" \\approx ",
+        r"|\b(?:or|which is)\s+(?:approximately|about|roughly)\b"
+        r"|\\text\s*\{\s*\(\s*(?:approximately|approx\.?|about|roughly)\s*\}\s*([^(){}]{1,80})\)\s*$"
+        r"|\(\s*(?:\\approx|(?:approximately|about|roughly)\s)\s*([^(){}]{1,80})\)\s*$)",
+        lambda m: rf" \approx {m[1] or m[2] or ''}",
         r"2\sqrt{3} \text{ or about } 3.46",
         r"2\sqrt{3} \approx  3.46",
     ),
@@ -472,7 +474,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "name before a colon",
         "\\text",
-        r"(?:^|(?<=[,;]))\s*\\text\s*\{([a-zA-Z\s]{1,40}):\s*\}",
+        r"(?:^|(?<=[,;]))\s*\\text\s*\{([a-zA-Z\s]{1,40})(?::\s*\}|\}\s*:)",
         r"\\text{\1}=",
         r"\text{hens: } 17",
         r"\text{hens}= 17",
@@ -535,7 +537,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "infinity",
-        "inf",
+        "inf Inf INF",
         r"\\?\binfinity\b|\\infin\b|(?<![\w\\])inf\b|\+\s*\\infty\b",
         r"\\infty ",
         r"[2,+\infty)",

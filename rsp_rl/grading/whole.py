@@ -22,7 +22,7 @@ _KNOWN_WORDS = frozenset(
         *("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh"),
         *("tanh", "ln", "log", "exp", "sqrt", "cbrt", "pi", "inf", "oo", "infinity", "and", "or"),
         *("mod", "max", "min", "gcd", "lcm", "abs", "degree", "degrees", "percent", "thousand"),
-        *("million", "billion"),
+        *("million", "billion", "am", "pm"),
     ]
 )
 _COMPUTED = re.compile(r"(?<![\w.])(?:\d+(?:\.\d+)?|\))\s*=|[.!?]\s+\S")

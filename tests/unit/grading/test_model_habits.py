@@ -6,6 +6,10 @@ from rsp_rl.grading import extract_answer, grade, is_correct
 
 RIGHT_OUTPUTS = {
     "a box mentioned, not made": [
+        (r"It is \boxed{12} (in \boxed{\square}).", "12"),
+        (r"The answer is 12 (\boxed).", "12"),
+        (r"It is \boxed{12}. Marked with \boxed\{answer\}, as asked", "12"),
+        (r"It is \boxed{12}, not \boxed{<your answer here>}.", "12"),
         (r"It is \boxed{12}. (As asked, the solution is marked with \boxed .)", "12"),
         (r"It is \boxed{12}. I used \boxed for it.", "12"),
         (r"It is \boxed{12}, given in the `\boxed{}` form.", "12"),
@@ -24,6 +28,10 @@ RIGHT_OUTPUTS = {
         (r"\boxed{\emptyset}", r"\emptyset"),
     ],
     "quoted": [
+        (r"Answer: \"29\"", "29"),
+        ("The answer is __29__.", "29"),
+        ("**29**", "29"),
+        ("```\n-2+sqrt(5)\n```", r"\sqrt{5}-2"),
         ("Answer: `$29$`", "29"),
         ("**Answer:** `29`", "29"),
         ("Answer:\n```\n29\n```", "29"),
@@ -34,6 +42,13 @@ RIGHT_OUTPUTS = {
         ("The answer is <b>29</b>.", "29"),
     ],
     "after four hashes": [
+        ("#### **52**\nor 3", "52"),
+        ("#### x+1\nfor 3", "x+1"),
+        ("#### 52</s> 3", "52"),
+        ("#### 52 (as 50 + 2)", "52"),
+        ("#### 52\n\nQ: what is 2+2?\nA: 4\n#### 4", "52"),
+        ("#### 52\n\n### Why\nStep 1: 4", "52"),
+        ("####52", "52"),
         ("3 + 4 is 7.\n#### 52\n\nThis used 17 steps.", "52"),
         ("#### 52 \nQuestion: How many are 2 and 3?\nAnswer: 2 + 3 = 5\n#### 5", "52"),
         ("So 7.\n#### $1,234.50\nDone in 2 steps.", "1234.50"),
@@ -46,6 +61,14 @@ RIGHT_OUTPUTS = {
         ("#### 7\nIn a box: \\boxed{8}", "8"),
     ],
     "nothing but the answer": [
+        ("17 chickens and 13 rabbits", "17,13"),
+        ("1:30 PM", "1:30 PM"),
+        ("Infinity", r"\infty"),
+        ("No real roots.", r"\text{no real roots}"),
+        ("3+4=7\n7*2=14", "14"),
+        ("= 5", "5"),
+        ("10!", "3628800"),
+        ("4, 7, and 9", "4,7,9"),
         (r"$\{4,7,9\}$", "4,7,9"),
         ("-2 + sqrt(5)", r"\sqrt{5}-2"),
         ("(3, 4)", "(3,4)"),
@@ -65,6 +88,10 @@ RIGHT_OUTPUTS = {
         (r"\frac{3}{8}", "3/8"),
     ],
     "thoughts and an answer": [
+        ("<think>a</think><answer> x^2 </answer>", "x^2"),
+        (r"◁think▷\boxed{3}◁/think▷ 4", "4"),
+        (r"[THINK]\boxed{3}[/THINK] 4", "4"),
+        (r"\boxed{4} </think> That was found.", "4"),
         (r"<think>Perhaps \boxed{7}.</think>The answer is 12.", "12"),
         (r"<think>Perhaps \boxed{7}.</think>So \boxed{12}.", "12"),
         (r"Perhaps \boxed{7}.</think>" + "\n\n12", "12"),
@@ -78,6 +105,9 @@ RIGHT_OUTPUTS = {
         ),
     ],
     "boxes joined": [
+        (r"\boxed{3}, or rather \boxed{4}", "4"),
+        (r"$a=\boxed{3}$ and $b=\boxed{4}$", "3,4"),
+        (r"\boxed{2} or \boxed{2.0}", "2"),
         (r"$\boxed{2}$ or $\boxed{3}$", "2,3"),
         (r"$\boxed{\frac{3}{8}}$ or $\boxed{0.375}$", "3/8"),
         (r"$x=\boxed{2}$ or $x=\boxed{3}$", "3,2"),
@@ -98,6 +128,11 @@ WRONG_OUTPUTS = {
     "nothing but the answer": [(r"$\{4,7,9\}$", "9"), ("-2 + sqrt(5)", "5"), ("(3, 4)", "4")],
     "thoughts and an answer": [(r"<think>Perhaps \boxed{7}.</think>The answer is 12.", "7")],
     "boxes joined": [
+        (r"\boxed{2} \lor \boxed{3}", "3"),
+        (r"**\boxed{2}** or **\boxed{3}**", "3"),
+        (r"\boxed{2}, or if negative, \boxed{3}", "3"),
+        (r"\[\boxed{2}\] or \[\boxed{3}\]", "3"),
+        (r"\boxed{2} or it could be \boxed{3}", "3"),
         (r"$\boxed{2}$ or $\boxed{3}$", "3"),
         (r"$\boxed{2}$ or $\boxed{3}$", "2"),
         (r"\boxed{2}, or \boxed{3}", "3"),
@@ -112,6 +147,9 @@ WRONG_OUTPUTS = {
 
 RIGHT_ANSWERS = {
     "quoted": [
+        (r"\lq 63\rq", "63"),
+        (r"\textquotesingle 63\textquotesingle", "63"),
+        (r"\verb+63+", "63"),
         ("'63'", "63"),
         ('"63"', "63"),
         ("`63`", "63"),
@@ -133,6 +171,10 @@ RIGHT_ANSWERS = {
         ("63", "'63'"),
     ],
     "printed complex numbers": [
+        ("1.0+-2.0i, 1.0+2.0i", r"1\pm 2i"),
+        ("9.0 + -2.0*i", "9-2i"),
+        ("3+-5", "-2"),
+        ("x+-2y", "x-2y"),
         ("9.0+-2.0i", "9-2i"),
         ("9 + -2i", "9-2i"),
         ("9--2i", "9+2i"),
@@ -150,6 +192,10 @@ RIGHT_ANSWERS = {
         ("9-2i", "9.0+-2.0i"),
     ],
     "counted things joined": [
+        (r"17\text{ chickens and 13 rabbits}", "17,13"),
+        (r"x=17 \text{ chickens and } y=13 \text{ rabbits}", "17,13"),
+        (r"\text{chickens}: 17, \text{rabbits}: 13", "17,13"),
+        (r"(17 \text{ chickens}, 13 \text{ rabbits})", "17,13"),
         (r"17 \text{ chickens and } 13 \text{ rabbits}", "17, 13"),
         ("17, 13", r"17 \text{ chickens and } 13 \text{ rabbits}"),
         (r"17 \text{ chickens, } 13 \text{ rabbits}", "17,13"),
@@ -163,6 +209,9 @@ RIGHT_ANSWERS = {
         (r"\text{chickens: } 17, \text{ rabbits: } 13", "17,13"),
     ],
     "two forms of one value": [
+        (r"2\sqrt{3} (\approx 3.46)", r"2\sqrt{3}"),
+        (r"2\sqrt3 \text{ (approximately } 3.46)", r"2\sqrt{3}"),
+        (r"x=\frac{3}{8} \text{ or } x=0.375", "3/8"),
         (r"\frac{3}{8} \text{ or } 0.375", "3/8"),
         (r"\frac{3}{8} \text{ or } 0.375", "0.375"),
         ("3/8", r"\frac{3}{8} \text{ or } 0.375"),
@@ -175,6 +224,12 @@ RIGHT_ANSWERS = {
         (r"\frac{3}{8} = 0.375", "3/8"),
     ],
     "a qualifier on one side": [
+        ("f(x)=cx, c>0", "f(x)=cx"),
+        (r"f(x)=cx\ (c>0)", "f(x)=cx"),
+        (r"f(x) = cx, \quad c\text{ constant}", "f(x)=cx"),
+        (r"f(x)=x for x \in \mathbb{R}", "f(x)=x"),
+        (r"x=2k\pi \text{ for any integer } k", r"x=2k\pi, k \in \mathbb{Z}"),
+        (r"f(x)=0 \text{ and } f(x)=cx \text{ for any } c", "f(x)=0, f(x)=cx"),
         (r"f(x)=cx \text{ for any constant } c", "f(x)=cx"),
         ("f(x)=cx", r"f(x)=cx \text{ for any constant } c"),
         ("f(x)=ax", "$f(x)=ax$ for some $a>0$"),
@@ -190,6 +245,10 @@ RIGHT_ANSWERS = {
         ("5 for every n", "5"),
     ],
     "recurring decimals": [
+        (r"0.{\dot 3}", "1/3"),
+        (r"0.\overset{\cdot}{3}", "1/3"),
+        (r"0.4\dot{9}", "0.5"),
+        (r"0.\dot{3}^2", "1/9"),
         (r"0.\dot{3}", "1/3"),
         (r"0.\dot3", "1/3"),
         (r"0.\dot{1}\dot{8}", "2/11"),
@@ -207,6 +266,8 @@ RIGHT_ANSWERS = {
         (r"\frac{1}{3}", r"0.\dot{3}"),
     ],
     "an ellipsis after digits": [
+        ("(0.333..., 0.5)", "(1/3,1/2)"),
+        ("0.25000...", "1/4"),
         ("0.333...", "1/3"),
         (r"0.3333\ldots", r"\frac{1}{3}"),
         ("0.1666…", "1/6"),
@@ -222,6 +283,10 @@ RIGHT_ANSWERS = {
         (r"\frac{1}{3}", "0.333..."),
     ],
     "degrees with minutes": [
+        (r"30 \text{ degrees } 15 \text{ minutes}", "30.25"),
+        (r"30^{\circ} 15^{'}", "30.25"),
+        (r"30^\circ 15\,\mathrm{min}", "30.25"),
+        (r"\sin 30^\circ 0'", "0.5"),
         (r"30^\circ 15'", "30.25"),
         ("30°15′", r"30.25^\circ"),
         (r"30^{\circ}15^{\prime}", r"30\frac{1}{4}^\circ"),
@@ -235,6 +300,9 @@ RIGHT_ANSWERS = {
         (r"-30^\circ 15'", "-30.25"),
     ],
     "roots of brackets": [
+        (r"\sqrt[3]8", "2"),
+        ("sqrt[3]{2}", r"\sqrt[3]{2}"),
+        (r"\sqrt(\frac{1}{2})", r"\frac{1}{\sqrt{2}}"),
         (r"6\sqrt(3)", r"6\sqrt{3}"),
         (r"\sqrt (x+1)", r"\sqrt{x+1}"),
         (r"\sqrt[3](2)", r"\sqrt[3]{2}"),
@@ -248,6 +316,10 @@ RIGHT_ANSWERS = {
         (r"\sqrt(3)^2", "3"),
     ],
     "the repr of a list of one": [
+        ("84", "(84,)"),
+        ("84", "array(['84'], dtype='<U2')"),
+        ("84", "[np.str_('84')]"),
+        (r"\{1,2\}", r"['\\{1,2\\}']"),
         ("84", "['84']"),
         ("84", '["84"]'),
         ("84", "[84]"),
@@ -304,6 +376,9 @@ WRONG_ANSWERS = {
         ("x=5 or y=5", "5"),
     ],
     "a qualifier on one side": [
+        (r"3 \text{ with remainder } 2", "3"),
+        (r"2 \text{ for men}, 3 \text{ for women}", "2"),
+        (r"3 \text{ for } x=1, 4 \text{ for } x=2", "3"),
         (r"f(x)=cx \text{ for any constant } c", "f(x)=cx^2"),
         (r"x \text{ for } x>0", r"x \text{ for } x<0"),
         (r"x=2k\pi, k\in\mathbb{Z}", r"x=k\pi"),
@@ -336,6 +411,9 @@ WRONG_ANSWERS = {
         ("8", "['84']"),
     ],
     "either sign": [
+        (r"a\sqrt{b}", r"\sqrt{a^2b}"),
+        ("|x|+y=3", "x+y=3"),
+        ("x^{2/6}", r"\sqrt[6]{x^2}"),
         ("|x|", "x"),
         ("x", r"\sqrt{x^2}"),
         ("x", "|x|"),
@@ -355,6 +433,10 @@ WRONG_ANSWERS = {
         (r"\sqrt{n^2}", "n"),
     ],
     "operators that are none": [
+        ("1 0", "0"),
+        ("1 ! 0", "0"),
+        ("2 3", "6"),
+        ("(B)^2", "B"),
         ("1 % 0", "0"),
         (r"1 \% 0", "0"),
         ("0 % 5", "0"),
