@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.provenance import provenance
 from rsp_rl.inference.requests import EngineOptions
-from rsp_rl.models.weights import weights_digest
+from rsp_rl.models.weights import stored_dtype, values_digest, weights_digest
+from rsp_rl.runs.merging import made_of
 
 #: What a folder's samples have in common, by its name in the manifest, as an error calls it.
 _SAME = {
@@ -31,12 +33,13 @@ def write_manifest(
     engine: EngineOptions,
     context: int | None,
     trained: str | None,
+    unlike_training: Sequence[str] = (),
 ) -> None:
     """Say how the numbers are made; refuse to mix them with others'.
 
     Raises:
         RunFolderError: If the folder was begun with another protocol, model, kind of engine, or
-            training of a comparator.
+            training of a comparator, or another step of the run has the same weights.
     """
     what = {
         "fingerprint": protocol.fingerprint(),
@@ -55,6 +58,8 @@ def write_manifest(
                     "--output"
                 )
         made_with = begun.get("made_with", [])
+    values = values_digest(model)
+    _check_other_steps(folder, values)
     # Everything that samples were generated with, once each: a resumed run may have moved.
     if (now := provenance()) not in made_with:
         made_with.append(now)
@@ -64,11 +69,37 @@ def write_manifest(
         # With it and the protocol, every draw can be made again.
         "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std},
         "model": str(model),
+        "values": values,
+        "stored": {"dtype": stored_dtype(model), "made_of": made_of(model)},
+        "unlike_training": list(unlike_training),
         "engine": {**asdict(engine), "dtype": engine.resolved_dtype()},
         "context": context,
         "made_with": made_with,
     }
     write_json(folder.manifest, manifest)
+
+
+def _check_other_steps(folder: StepFolder, values: str) -> None:
+    """Two steps of one run with the same weights: one of them is not what was trained."""
+    evaluation = EvaluationFolder(folder.root.parent)
+    manifests = {
+        step: read_json(other.manifest)
+        for step, other in evaluation.steps().items()
+        if other.root != folder.root and other.manifest.is_file()
+    }
+    for step, manifest in manifests.items():
+        if manifest.get("values") == values:
+            raise RunFolderError(same_weights(folder, evaluation.step(step)))
+
+
+def same_weights(one: StepFolder, other: StepFolder) -> str:
+    """What is to be said of two steps whose weights are the same."""
+    return (
+        f"{one.root.name} and {other.root.name} of {one.root.parent} have the same weights: "
+        "nothing was trained between them (a learning rate of 0?), or one of them was made wrong, as by "
+        "verl's merger, which leaves a LoRA adapter out; remove the folders of steps that were "
+        "evaluated so and evaluate again, or leave one of the two out with --steps"
+    )
 
 
 def write_problems(folder: StepFolder, benchmark: str, problems: list[Problem]) -> None:

@@ -108,7 +108,11 @@ class Sweep:
                 f"{self.run.checkpoints} holds no whole checkpoint of it; there are: {there}"
             )
         else:
-            model = merge_checkpoint(checkpoint)
+            with quiet(self.folder.engine_log):
+                model = merge_checkpoint(checkpoint)
+        unlike = self.run.unlike_training(self.protocol.template, model)
+        for line in unlike:
+            say(f"warning: step {step}: {line}")
         outcome = evaluate(
             model,
             self.protocol,
@@ -116,6 +120,7 @@ class Sweep:
             engine=self.engine,
             data_dir=self.data_dir,
             law=self.run.law(),
+            unlike_training=unlike,
         )
         if checkpoint and not self.keep_merged and not outcome.failed:
             shutil.rmtree(merged_folder(checkpoint), ignore_errors=True)

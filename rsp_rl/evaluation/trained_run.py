@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import read_json
+from rsp_rl.evaluation.trained_prompts import unlike_training
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import finished_checkpoints
 from rsp_rl.runs.folder import RunFolder
@@ -80,6 +81,21 @@ class TrainedRun:
         settings = RunFolder(self.root).settings
         saved = read_json(settings) if settings.is_file() else {}
         return None if saved.get("mean") is None else (saved["mean"], saved["std"])
+
+    def unlike_training(self, template: str, model: Path) -> list[str]:
+        """What a protocol's prompts to a model have other than the run's had, a sentence each.
+
+        Args:
+            template: The protocol's.
+            model: Hugging Face folder of the model that is asked.
+        """
+        if self.config is None:  # plain verl's checkpoints do not say
+            return []
+        try:
+            base = self.base_model()
+        except ConfigError:  # it is gone; a checkpoint has its tokenizer
+            base = model
+        return unlike_training(self.config, template, model, base)
 
     def last_step(self) -> int | None:
         """The step that training ends with, if the run says so."""

@@ -39,6 +39,12 @@ def has_adapter(actor: Path) -> bool:
     return (actor / ADAPTER_FILE).is_file()
 
 
+def made_of(model: Path) -> dict[str, Any] | None:
+    """What a model folder was made of, `None` if it was not made by `merge_shards`."""
+    file = model / MERGED_FILE
+    return read_json(file) if file.is_file() else None
+
+
 def merge_shards(actor: Path, target: Path) -> None:
     """Write the model that a checkpoint's shards hold.
 
