@@ -96,9 +96,9 @@ def same_weights(one: StepFolder, other: StepFolder) -> str:
     """What is to be said of two steps whose weights are the same."""
     return (
         f"{one.root.name} and {other.root.name} of {one.root.parent} have the same weights: "
-        "nothing was trained between them (a learning rate of 0?), or one of them was made wrong, as by "
-        "verl's merger, which leaves a LoRA adapter out; remove the folders of steps that were "
-        "evaluated so and evaluate again, or leave one of the two out with --steps"
+        "nothing was trained between them (a learning rate of 0?), or one was made wrong, as by "
+        "verl's merger, which leaves a LoRA adapter out; remove the folders of steps evaluated so "
+        "and evaluate again, or leave one of the two out with --steps"
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import read_json
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.manifest import is_complete
@@ -19,6 +20,7 @@ from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import merge_checkpoint, merged_folder
+from rsp_rl.runs.merging import has_adapter
 
 POLL_SECONDS = 15.0
 
@@ -86,16 +88,32 @@ class Sweep:
 
     def _step(self, step: int) -> list[str]:
         """Evaluate one step, show it, log it; what failed in it."""
-        if self._is_done(step):
-            say(f"step {step}: done before")
-            return []
         try:
+            self._check_merged(step)
+            if self._is_done(step):
+                say(f"step {step}: done before")
+                return []
             outcome = self._evaluate(step)
         except (ConfigError, RunFolderError) as error:
             return [f"step {step}: {error}"]
         say(f"step {step}: " + outcome_line(outcome))
         self._track(step, outcome)
         return [f"step {step}, {name}: {why}" for name, why in outcome.failed.items()]
+
+    def _check_merged(self, step: int) -> None:
+        """Refuse numbers from before adapters were merged.
+
+        Raises:
+            RunFolderError: If the step was evaluated then, and was trained with LoRA.
+        """
+        checkpoint, manifest = self.run.steps().get(step), self.folder.step(step).manifest
+        if checkpoint is None or not manifest.is_file() or not has_adapter(checkpoint / "actor"):
+            return
+        if "stored" not in read_json(manifest):
+            raise RunFolderError(
+                f"{manifest.parent} was evaluated without its LoRA adapter: the numbers are the "
+                "base model's; remove the folder and evaluate again"
+            )
 
     def _evaluate(self, step: int) -> Outcome:
         checkpoint = self.run.steps().get(step)

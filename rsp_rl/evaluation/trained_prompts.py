@@ -43,9 +43,9 @@ def unlike_training(config: DictConfig, template: str, evaluated: Path, base: Pa
     try:
         file, conversations = _conversations(config)
         own = load_tokenizer(base, config.actor_rollout_ref.model.get("custom_chat_template"))
-        kwargs = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or {})
+        kwargs = OmegaConf.to_container(config.data).get("apply_chat_template_kwargs") or {}
         asked = load_tokenizer(evaluated)
-        found = _compare(conversations, own, dict(kwargs), get_template(template), asked)
+        found = list(_compare(conversations, own, kwargs, get_template(template), asked))
     # A chat template may raise anything, and so may a file that has changed since.
     except Exception as error:
         cause = str(error) if isinstance(error, KnownError) else f"{type(error).__name__}: {error}"
@@ -99,7 +99,8 @@ def _parting(trained: str, asked: str) -> str:
     """Two prompts from a little before they part."""
     if trained == asked:
         return "the same text has other tokens"
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(trained, asked)))
+    pairs = zip(trained, asked, strict=False)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     start = max(0, common - 10)
     shown = (text[start : start + _SHOWN] for text in (trained, asked))
     return "{!r} there, {!r} here".format(*shown)

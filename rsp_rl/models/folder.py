@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+#: What peft calls an adapter, and verl's merger the folder that it moves one to.
+_ADAPTERS = ("adapter_config.json", "lora_adapter")
 _VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
 
@@ -48,10 +50,18 @@ def check_model(folder: Path) -> PretrainedConfig:
     """The model's config, its weights being there.
 
     Raises:
-        ConfigError: If the folder holds no config that loads, or no safetensors weights.
+        ConfigError: If the folder holds no config that loads, or no safetensors weights, or an
+            adapter, which engines would leave out.
     """
     from transformers import AutoConfig
 
+    for name in _ADAPTERS:
+        if (folder / name).exists():
+            raise ConfigError(
+                f"model folder {folder} holds a LoRA adapter ({name}) beside or instead of its "
+                "model, and nothing would read it; merge it (peft's merge_and_unload, or evaluate "
+                "the run's folder, which merges), or move it away to have the model without it"
+            )
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"model folder {folder} holds no config.json; is it a Hugging Face model folder? "

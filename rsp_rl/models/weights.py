@@ -57,10 +57,12 @@ def values_digest(model: Path) -> str:
                 rows = weights.get_slice(name)
                 shape = rows.get_shape()
                 digest = hashlib.blake2b(str(shape).encode(), digest_size=8)
-                count = shape[0] if shape else 1
-                starts = range(0, count, max(1, count // _ROWS)) if len(shape) > 1 else [None]
-                for start in starts:
-                    part = rows[:] if start is None else rows[start : start + 1]
+                if len(shape) < 2:
+                    parts = [weights.get_tensor(name)]
+                else:
+                    starts = range(0, shape[0], max(1, shape[0] // _ROWS))
+                    parts = [rows[start : start + 1] for start in starts]
+                for part in parts:
                     digest.update(part.float().numpy().tobytes())
                 found.add(digest.digest())  # tied weights, stored twice or once, are one
     return hashlib.blake2b(b"".join(sorted(found)), digest_size=8).hexdigest()

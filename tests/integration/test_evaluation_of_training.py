@@ -78,8 +78,8 @@ def test_an_evaluation_gives_the_answers_of_trainings_validation(
     write_dataset(tmp_path / "data", train_size=64, heldout_size=PROBLEMS)
     run = train(tmp_path / "run", Task(model, tmp_path / "data"), *EACH_STEP, *layout)
     assert run.returncode == 0, run.output[-4000:]
-    command = [sys.executable, "-m", "rsp_rl.cli", "eval", str(run.folder), "--protocol", "tiny"]
-    command += ["max_tokens=24", "--output", str(tmp_path / "evaluation")]
+    command = [sys.executable, "-m", "rsp_rl.cli", "eval", str(run.folder), "max_tokens=24"]
+    command += ["--protocol", "tiny", "--output", str(tmp_path / "evaluation")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     folder = EvaluationFolder(tmp_path / "evaluation")
