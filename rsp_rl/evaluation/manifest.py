@@ -10,6 +10,7 @@ from pathlib import Path
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import read_json, write_json, write_whole
 from rsp_rl.data.benchmarks import Problem
+from rsp_rl.evaluation.distinct import check_distinct
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.provenance import provenance
@@ -59,7 +60,15 @@ def write_manifest(
                 )
         made_with = begun.get("made_with", [])
     values = values_digest(model)
-    _check_other_steps(folder, values)
+    evaluation = EvaluationFolder(folder.root.parent)
+    steps = evaluation.steps()
+    others = {
+        step: read_json(other.manifest)
+        for step, other in steps.items()
+        if other != folder and other.manifest.is_file()
+    }
+    own = {step: {"values": values} for step, other in steps.items() if other == folder}
+    check_distinct(evaluation, others | own)
     # Everything that samples were generated with, once each: a resumed run may have moved.
     if (now := provenance()) not in made_with:
         made_with.append(now)
@@ -77,29 +86,6 @@ def write_manifest(
         "made_with": made_with,
     }
     write_json(folder.manifest, manifest)
-
-
-def _check_other_steps(folder: StepFolder, values: str) -> None:
-    """Two steps of one run with the same weights: one of them is not what was trained."""
-    evaluation = EvaluationFolder(folder.root.parent)
-    manifests = {
-        step: read_json(other.manifest)
-        for step, other in evaluation.steps().items()
-        if other.root != folder.root and other.manifest.is_file()
-    }
-    for step, manifest in manifests.items():
-        if manifest.get("values") == values:
-            raise RunFolderError(same_weights(folder, evaluation.step(step)))
-
-
-def same_weights(one: StepFolder, other: StepFolder) -> str:
-    """What is to be said of two steps whose weights are the same."""
-    return (
-        f"{one.root.name} and {other.root.name} of {one.root.parent} have the same weights: "
-        "nothing was trained between them (a learning rate of 0?), or one was made wrong, as by "
-        "verl's merger, which leaves a LoRA adapter out; remove the folders of steps evaluated so "
-        "and evaluate again, or leave one of the two out with --steps"
-    )
 
 
 def write_problems(folder: StepFolder, benchmark: str, problems: list[Problem]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.display.tables import markdown_head, markdown_row
+from rsp_rl.evaluation.distinct import check_distinct
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.manifest import same_weights
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
 from rsp_rl.evaluation.reading import read_manifest, read_metrics
 
@@ -103,29 +103,13 @@ def read_summary(folder: EvaluationFolder) -> Summary:
                 "fingerprint: these steps were not evaluated under the same protocol; evaluate one "
                 "of them again, or move it away"
             )
-    _check_weights(folder, manifests)
+    check_distinct(folder, manifests)
     unlike = {
         step: tuple(manifest["unlike_training"])
         for step, manifest in manifests.items()
         if manifest.get("unlike_training")
     }
     return Summary(manifests[last], tuple(manifests[last]["protocol"]["headline"]), metrics, unlike)
-
-
-def _check_weights(folder: EvaluationFolder, manifests: dict[int, dict[str, Any]]) -> None:
-    """Make sure that every step has weights of its own; evaluations of before named files' alone.
-
-    Raises:
-        RunFolderError: Naming two steps that have the same.
-    """
-    for name in ("values", "weights"):
-        seen: dict[str, int] = {}
-        for step, manifest in manifests.items():
-            digest = manifest.get(name)
-            if digest is None:
-                continue
-            if (other := seen.setdefault(digest, step)) != step:
-                raise RunFolderError(same_weights(folder.step(step), folder.step(other)))
 
 
 def _headline(metrics: list[BenchmarkMetrics]) -> Headline:

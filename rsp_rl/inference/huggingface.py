@@ -8,7 +8,7 @@ Shape suffixes: `_BT` batch and padded prompt, `_BTD` the same with the hidden s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class HuggingFaceEngine:
             model, dtype=getattr(torch, options.resolved_dtype())
         ).eval()
         network.to("cuda" if has_gpu() else "cpu").requires_grad_(False)
-        self._unknown = list(unknown_tokens(network.config, self._tokenizer))
+        self._unknown = unknown_tokens(network.config, self._tokenizer)
         # The model's own defaults (sampling, penalties) are not what requests ask for.
         network.generation_config = GenerationConfig()
         self._injector = SoftPromptInjector(network.get_input_embeddings())
@@ -147,14 +147,14 @@ def _parameters(request: Request) -> tuple:
     return *(sampling[name] for name in names), *lists, sampling.get("repetition_penalty")
 
 
-def _processors(batch: list[Request], unknown: list[int]) -> LogitsProcessorList:
+def _processors(batch: list[Request], unknown: Sequence[int] = ()) -> LogitsProcessorList:
     """Penalty, temperature, top-k, top-p in vLLM's order, then the draw; if greedy, the first.
 
     Before them all, tokens without a text are kept out.
     """
     sampling, processors = batch[0].sampling, LogitsProcessorList()
     if unknown:
-        processors.append(SuppressTokensLogitsProcessor(unknown))
+        processors.append(SuppressTokensLogitsProcessor(list(unknown)))
     if penalty := sampling.get("repetition_penalty"):
         processors.append(RepetitionPenaltyLogitsProcessor(penalty))
     if batch[0].is_greedy:

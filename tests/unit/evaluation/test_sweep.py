@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,3 +83,18 @@ def test_watching_takes_each_checkpoint_as_it_lands_and_ends_with_the_last(
         "step 10: done before",
         "step 30: done before",
     ]
+
+
+def test_lora_steps_evaluated_before_adapters_were_merged_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = make_sweep(tmp_path / "run", (10, 20), 10, 20, steps=(10, 20))
+    for step in (10, 20):
+        actor = tmp_path / "run" / "checkpoints" / f"global_step_{step}" / "actor"
+        (actor / "lora_train_meta.json").write_text('{"r": 8, "lora_alpha": 16}')
+    how = chosen.folder.step(20).manifest
+    how.write_text(json.dumps(json.loads(how.read_text()) | {"stored": {"dtype": "float32"}}))
+    (failed,) = chosen.once()
+    assert failed.startswith("step 10: ")
+    assert "without its LoRA adapter: the numbers are the base model's" in failed
+    assert "step 20: done before" in capsys.readouterr().err

@@ -99,6 +99,14 @@ def test_missing_weights(model_folder: Path) -> None:
         check_model(model_folder)
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "lora_adapter"])
+def test_an_adapter_that_nothing_would_read(model_folder: Path, name: str) -> None:
+    """Beside its model, or where verl's merger lays it."""
+    (model_folder / name).mkdir()
+    with pytest.raises(ConfigError, match=rf"holds a LoRA adapter \({name}\)"):
+        check_model(model_folder)
+
+
 def test_missing_model_config(model_folder: Path) -> None:
     (model_folder / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"no config\.json; is it a Hugging Face model folder"):
