@@ -20,7 +20,7 @@ from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import merge_checkpoint, merged_folder
-from rsp_rl.runs.merging import has_adapter
+from rsp_rl.runs.merging import has_adapter, shards_digest
 
 POLL_SECONDS = 15.0
 
@@ -89,7 +89,7 @@ class Sweep:
     def _step(self, step: int) -> list[str]:
         """Evaluate one step, show it, log it; what failed in it."""
         try:
-            self._check_merged(step)
+            self._check_same(step)
             if self._is_done(step):
                 say(f"step {step}: done before")
                 return []
@@ -100,19 +100,28 @@ class Sweep:
         self._track(step, outcome)
         return [f"step {step}, {name}: {why}" for name, why in outcome.failed.items()]
 
-    def _check_merged(self, step: int) -> None:
-        """Refuse numbers from before adapters were merged.
+    def _check_same(self, step: int) -> None:
+        """Refuse numbers that are not those of the checkpoint that is there.
 
         Raises:
-            RunFolderError: If the step was evaluated then, and was trained with LoRA.
+            RunFolderError: If the step was evaluated before adapters were merged, or training has
+                saved another checkpoint of the step since.
         """
         checkpoint, manifest = self.run.steps().get(step), self.folder.step(step).manifest
-        if checkpoint is None or not manifest.is_file() or not has_adapter(checkpoint / "actor"):
+        if checkpoint is None or not manifest.is_file():
             return
-        if "stored" not in read_json(manifest):
+        actor, stored = checkpoint / "actor", read_json(manifest).get("stored")
+        if stored is None and has_adapter(actor):
             raise RunFolderError(
                 f"{manifest.parent} was evaluated without its LoRA adapter: the numbers are the "
                 "base model's; remove the folder and evaluate again"
+            )
+        made = (stored or {}).get("made_of")
+        if made and made["shards"] != shards_digest(actor):
+            raise RunFolderError(
+                f"{manifest.parent} was evaluated with another checkpoint than {checkpoint} is now "
+                "(was training started anew?); remove the folder and evaluate again, or choose "
+                "another --output"
             )
 
     def _evaluate(self, step: int) -> Outcome:
@@ -128,7 +137,8 @@ class Sweep:
         else:
             with quiet(self.folder.engine_log):
                 model = merge_checkpoint(checkpoint)
-        unlike = self.run.unlike_training(self.protocol.template, model)
+        dtype = self.engine.resolved_dtype()
+        unlike = self.run.unlike_training(self.protocol.template, model, dtype)
         for line in unlike:
             say(f"warning: step {step}: {line}")
         outcome = evaluate(

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import read_json
+from rsp_rl.dials.options import rollout_dtype
 from rsp_rl.evaluation.trained_prompts import unlike_training
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import finished_checkpoints
@@ -82,12 +83,13 @@ class TrainedRun:
         saved = read_json(settings) if settings.is_file() else {}
         return None if saved.get("mean") is None else (saved["mean"], saved["std"])
 
-    def unlike_training(self, template: str, model: Path) -> list[str]:
-        """What a protocol's prompts to a model have other than the run's had, a sentence each.
+    def unlike_training(self, template: str, model: Path, dtype: str) -> list[str]:
+        """What an evaluation has other than the run's rollouts had, a sentence each.
 
         Args:
             template: The protocol's.
             model: Hugging Face folder of the model that is asked.
+            dtype: What it computes in.
         """
         if self.config is None:  # plain verl's checkpoints do not say
             return []
@@ -95,7 +97,17 @@ class TrainedRun:
             base = self.base_model()
         except ConfigError:  # it is gone; a checkpoint has its tokenizer
             base = model
-        return unlike_training(self.config, template, model, base)
+        found = unlike_training(self.config, template, model, base)
+        rollout = self.config.actor_rollout_ref.get("rollout", {})
+        try:
+            trained = rollout_dtype(rollout.get("dtype"))
+        except ConfigError:  # plain verl's `auto`
+            trained = dtype
+        if trained != dtype:
+            found.append(f"the model computes in {dtype}, in training's rollouts in {trained}")
+        if rollout.get("quantization"):
+            found.append(f"training's rollouts had weights rounded to {rollout.quantization}")
+        return found
 
     def last_step(self) -> int | None:
         """The step that training ends with, if the run says so."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.models.weights import weight_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -65,10 +66,16 @@ def check_model(folder: Path) -> PretrainedConfig:
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"model folder {folder} holds no config.json; is it a Hugging Face model folder? "
-            "A verl checkpoint has one in its actor/huggingface folder, once merged"
+            "Of a checkpoint, give its global_step_N folder or the run's to rsp-rl eval"
         )
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_PATTERNS):
         raise ConfigError(f"model folder {folder} holds no *.safetensors weights; download them")
+    for file in sorted(folder.glob("*.safetensors")):
+        if any(".lora_" in name for name in weight_names(file)):
+            raise ConfigError(
+                f"{file} has the weights of a LoRA run by peft's names, which engines do not "
+                "know (verl's hf_model); evaluate the run's folder, which merges them"
+            )
     try:
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:

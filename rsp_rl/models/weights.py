@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from rsp_rl.basics.errors import ConfigError
 
 _BLOCK = 1 << 16
 _BLOCKS = 64
@@ -23,10 +27,15 @@ def weights_digest(model: Path) -> str:
         model: Hugging Face folder with safetensors weights.
 
     Returns:
-        A hash of 64 blocks of 64 KiB, evenly spaced, of each weights file, with their sizes.
+        As `files_digest`, of its weights files.
     """
+    return files_digest(model.glob("*.safetensors"))
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """A hash of 64 blocks of 64 KiB, evenly spaced, of each file, with names and sizes."""
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(model.glob("*.safetensors")):
+    for file in sorted(files):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as weights:
@@ -70,10 +79,26 @@ def values_digest(model: Path) -> str:
 
 def stored_dtype(model: Path) -> str:
     """The dtype of a model folder's weights on disk; all of them if there are several."""
-    found = set()
-    for file in model.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        header.pop("__metadata__", None)
-        found |= {entry["dtype"] for entry in header.values()}
+    files = model.glob("*.safetensors")
+    found = {entry["dtype"] for file in files for entry in _header(file).values()}
     return ", ".join(sorted(_DTYPES.get(name, name) for name in found))
+
+
+def weight_names(file: Path) -> list[str]:
+    """Names of the weights in a safetensors file.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    return list(_header(file))
+
+
+def _header(file: Path) -> dict[str, dict[str, Any]]:
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(min(size, file.stat().st_size)))
+            header.pop("__metadata__", None)
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(f"{file} is no safetensors file, or cut short; restore it") from error
+    return header

@@ -15,7 +15,7 @@ from rsp_rl.basics.files import locked, read_json, write_json
 from rsp_rl.console.screen import say
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.runs.folder import SETTINGS_FILE
-from rsp_rl.runs.merging import MERGED_FILE, has_adapter, merge_shards
+from rsp_rl.runs.merging import has_adapter, made_of, merge_shards, shards_digest
 
 #: verl's file that names the newest checkpoint; `rsp_rl.runs.saving` moves it last.
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -216,17 +216,19 @@ def merge_checkpoint(checkpoint: Path) -> Path:
         return saved
     target = merged_folder(checkpoint)
     with locked(checkpoint):
-        if (target / MERGED_FILE).is_file():
+        actor, made = checkpoint / "actor", made_of(target)
+        if made is not None and made.get("shards") == shards_digest(actor):
             return target
         partial = checkpoint / ".merged.partial"
         shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was cut off
         try:
-            merge_shards(checkpoint / "actor", partial)
+            merge_shards(actor, partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         if target.is_dir():
-            say(f"{target} was made by verl's merger, rounded and without an adapter: made again")
+            by = "verl's merger, rounded, without an adapter" if made is None else "other shards"
+            say(f"{target} was made by {by}: it is made again")
             shutil.rmtree(target)
         os.replace(partial, target)
     return target

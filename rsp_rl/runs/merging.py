@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import read_json, write_json
+from rsp_rl.models.weights import files_digest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +38,11 @@ _FACTORS = (
 def has_adapter(actor: Path) -> bool:
     """Whether a checkpoint's `actor` folder was trained with LoRA."""
     return (actor / ADAPTER_FILE).is_file()
+
+
+def shards_digest(actor: Path) -> str:
+    """Tells a checkpoint from another that was saved in its place."""
+    return files_digest(actor.glob("model_world_size_*_rank_*.pt"))
 
 
 def made_of(model: Path) -> dict[str, Any] | None:
@@ -77,11 +83,10 @@ def merge_shards(actor: Path, target: Path) -> None:
         adapter["layers"] = layers
     elif has_adapter(actor):
         raise RunFolderError(f"{actor} has an {ADAPTER_FILE} but no adapter in its shards")
-    untied = _drop_aliases(weights, model) if config.tie_word_embeddings else False
-    if untied:  # an adapter told input and output embeddings apart
-        config.tie_word_embeddings = False
+    if untied := _drop_aliases(weights, model):
+        config.tie_word_embeddings = False  # an adapter told input and output apart
         model = _empty_model(config)
-    _check_fit(weights, model, actor, tied=config.tie_word_embeddings)
+    _check_fit(weights, model, actor)
     dtypes = {str(weight.dtype).removeprefix("torch.") for weight in weights.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
     with torch.no_grad():
@@ -89,7 +94,8 @@ def merge_shards(actor: Path, target: Path) -> None:
     _copy_rest(
         source, target, {"dtype": dtype} | ({"tie_word_embeddings": False} if untied else {})
     )
-    write_json(target / MERGED_FILE, {"dtype": dtype, "adapter": adapter, "untied": untied})
+    made = {"dtype": dtype, "adapter": adapter, "untied": untied, "shards": shards_digest(actor)}
+    write_json(target / MERGED_FILE, made)
 
 
 def _empty_model(config: Any) -> nn.Module:
@@ -97,9 +103,12 @@ def _empty_model(config: Any) -> nn.Module:
     import torch
     import transformers
 
-    name = config.architectures[0]
+    name = (config.architectures or ["a model without a name"])[0]
+    kind = getattr(transformers, name, None)
+    if kind is None:
+        raise RunFolderError(f"{name} is no model of transformers {transformers.__version__}")
     with torch.device("meta"):
-        model = getattr(transformers, name)._from_config(config)
+        model = kind._from_config(config)
     model.tie_weights()
     return model
 
@@ -262,13 +271,12 @@ def _drop_aliases(weights: dict[str, Tensor], model: nn.Module) -> bool:
     return False
 
 
-def _check_fit(weights: dict[str, Tensor], model: nn.Module, actor: Path, tied: bool) -> None:
+def _check_fit(weights: dict[str, Tensor], model: nn.Module, actor: Path) -> None:
     """Make sure that the weights are those of the model, no more and no less."""
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
-    if tied:
-        own = {name for name, _ in model.named_parameters()}  # of tied names the first
-        aliases = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own
-        wanted = {name: shape for name, shape in wanted.items() if name not in aliases}
+    own = {name for name, _ in model.named_parameters()}  # of tied names the first
+    aliases = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own
+    state = model.state_dict()
+    wanted = {name: value.shape for name, value in state.items() if name not in aliases}
     if odd := sorted(wanted.keys() ^ weights.keys()):
         where = "lacks" if odd[0] in wanted else "holds, unknown to the model,"
         raise RunFolderError(f"{actor} {where} {odd[0]} (and {len(odd) - 1} others)")

@@ -106,7 +106,9 @@ def test_without_an_adapter_every_weight_stays(
     for name, weight in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], weight), name
     name = str(dtype).removeprefix("torch.")
-    assert note(tmp_path / "merged") == {"dtype": name, "adapter": None, "untied": False}
+    made = note(tmp_path / "merged")
+    assert made.pop("shards")
+    assert made == {"dtype": name, "adapter": None, "untied": False}
 
 
 @pytest.mark.parametrize(
@@ -306,6 +308,11 @@ def test_a_folder_of_verls_merger_is_made_again(tmp_path: Path) -> None:
     made = (tmp_path / "merged" / MERGED_FILE).stat().st_mtime_ns
     merge_checkpoint(tmp_path)
     assert (tmp_path / "merged" / MERGED_FILE).stat().st_mtime_ns == made
+    other = with_adapter(qwen())  # saved anew: it is not the old one's model
+    torch.save(other.state_dict(), tmp_path / "actor" / "model_world_size_1_rank_0.pt")
+    before = note(tmp_path / "merged")["shards"]
+    merge_checkpoint(tmp_path)
+    assert note(tmp_path / "merged")["shards"] != before
 
 
 def test_verls_own_folder_of_an_adapter_is_no_model(tmp_path: Path) -> None:
