@@ -118,7 +118,7 @@ def test_weights_by_pefts_names(model_folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x10\0\0\0\0\0\0\0{"])
 def test_weights_that_are_cut_short(model_folder: Path, content: bytes) -> None:
     (model_folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(ConfigError, match="no safetensors file, or cut short"):
+    with pytest.raises(ConfigError, match=r"not a (whole )?safetensors file"):
         check_model(model_folder)
 
 
