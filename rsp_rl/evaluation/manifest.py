@@ -88,6 +88,14 @@ def write_manifest(
     write_json(folder.manifest, manifest)
 
 
+def add_difference(folder: StepFolder, line: str) -> None:
+    """Keep what was found unlike the training once the numbers were there."""
+    manifest = read_json(folder.manifest)
+    if line not in manifest["unlike_training"]:
+        manifest["unlike_training"].append(line)
+        write_json(folder.manifest, manifest)
+
+
 def write_problems(folder: StepFolder, benchmark: str, problems: list[Problem]) -> None:
     """Keep the problems beside the steps.
 

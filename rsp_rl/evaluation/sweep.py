@@ -12,11 +12,13 @@ from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import read_json
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.manifest import is_complete
+from rsp_rl.evaluation.manifest import add_difference, is_complete
 from rsp_rl.evaluation.outputs import outcome_line, write_outputs
 from rsp_rl.evaluation.protocol import Protocol
+from rsp_rl.evaluation.reading import read_metrics
 from rsp_rl.evaluation.runner import Outcome, evaluate
 from rsp_rl.evaluation.trained_run import TrainedRun
+from rsp_rl.evaluation.validated import unlike_validation
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import merge_checkpoint, merged_folder
@@ -150,6 +152,10 @@ class Sweep:
             law=self.run.law(),
             unlike_training=unlike,
         )
+        folder = self.folder.step(step)
+        for line in unlike_validation(self.run.validated(step), read_metrics(folder)):
+            say(f"warning: step {step}: {line}")
+            add_difference(folder, line)
         if checkpoint and not self.keep_merged and not outcome.failed:
             shutil.rmtree(merged_folder(checkpoint), ignore_errors=True)
         return outcome

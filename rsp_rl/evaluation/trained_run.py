@@ -17,6 +17,7 @@ from rsp_rl.evaluation.trained_prompts import unlike_training
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import finished_checkpoints
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.metrics import held_out_by_source
 
 _CHECKPOINT = re.compile(r"global_step_(\d+)")
 
@@ -108,6 +109,14 @@ class TrainedRun:
         if rollout.get("quantization"):
             found.append(f"training's rollouts had weights rounded to {rollout.quantization}")
         return found
+
+    def validated(self, step: int) -> dict[str, float]:
+        """Accuracy of the training's own validation at a step, by source of the problems.
+
+        Raises:
+            RunFolderError: If the run's metrics are damaged.
+        """
+        return held_out_by_source(RunFolder(self.root).read_metrics().get(step, {}))
 
     def last_step(self) -> int | None:
         """The step that training ends with, if the run says so."""
