@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.models.folder import check_model, load_tokenizer
+from rsp_rl.models.vocabulary import unknown_tokens
 
 
 @dataclass
@@ -46,6 +48,7 @@ def evaluate(
     engines: Engines | None = None,
     data_dir: Path | None = None,
     law: tuple[float, float] | None = None,
+    unlike_training: Sequence[str] = (),
     progress: bool = True,
     on_graded: Graded | None = None,
 ) -> Outcome:
@@ -63,6 +66,7 @@ def evaluate(
         data_dir: Folder with the benchmarks' files; else see `load_benchmark`.
         law: mu_E and sigma_E of the protocol's soft prompts; by default those of the model's own
             embedding table.
+        unlike_training: What `rsp_rl.evaluation.trained_prompts` found, for `how.json`.
         progress: Whether to show a progress bar on stderr.
         on_graded: See `Graded`.
 
@@ -74,6 +78,7 @@ def evaluate(
     engine = engine or EngineOptions()
     config = check_model(model)
     tokenizer = load_tokenizer(model)
+    unknown_tokens(config, tokenizer)  # refused here, not by an engine
     context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
     trained = check_comparator(protocol, model, engine)
     protocol = _with_law(protocol, model, law)
@@ -94,7 +99,7 @@ def evaluate(
             outcome.failed[plan.benchmark] = str(error)
     log = EvaluationFolder(folder.root.parent).engine_log
     with locked(folder.root), quiet(log), ExitStack() as stack:
-        write_manifest(folder, model, protocol, engine, context, trained)
+        write_manifest(folder, model, protocol, engine, context, trained, unlike_training)
         books = []
         for name, wanted in asked.items():
             try:

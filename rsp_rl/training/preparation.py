@@ -22,6 +22,7 @@ from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_confi
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.training.adapters import check_adapter
 from rsp_rl.training.cpus import check_cpus
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
 from rsp_rl.training.preflight import (
@@ -60,6 +61,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if options.enabled:
         check_rsp_support(config)
     check_batches(config)
+    check_adapter(config)
     check_cpus(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
     check_optimizer(config)
