@@ -39,6 +39,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def data(self) -> Path:
+        """`train.parquet`, `val.parquet`: written where verl cannot read the files named to it."""
+        return self.root / "data"
+
+    @property
     def logs(self) -> Path:
         """What the run's processes printed, `NAME-PID.log` each, and `driver.log`."""
         return self.root / "logs"

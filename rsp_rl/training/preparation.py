@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics.files import write_json
 from rsp_rl.console import events
-from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import embedding_stats
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table, recognised_table
@@ -38,6 +37,7 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_tokenizer,
 )
+from rsp_rl.training.train_data import check_data
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +87,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
-    for files in (config.data.train_files, config.data.val_files):
-        check_dataset(files, config.data.prompt_key, agent_loops=loops)
+    data = check_data(config, tokenizer, loops)
 
     checkpoint = checkpoint_to_resume(config)
     if checkpoint:
@@ -96,6 +95,8 @@ def prepare(config: DictConfig) -> RunFolder:
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
+    for files in data:
+        files.write(config, run.data)
     run.root.mkdir(parents=True, exist_ok=True)
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):

@@ -224,7 +224,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reward_model": {"style": "rule", "ground_truth": "4"},
     }
     for name in ("train", "val"):
-        pq.write_table(pa.Table.from_pylist([row] * 4), folder / f"{name}.parquet")
+        pq.write_table(pa.Table.from_pylist([row] * 16), folder / f"{name}.parquet")
     return folder
 
 

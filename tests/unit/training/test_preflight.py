@@ -288,10 +288,13 @@ def test_unreadable_dataset(tmp_path: Path, content: bytes) -> None:
         check_dataset(str(file))
 
 
-def test_json_is_left_to_verl(tmp_path: Path) -> None:
+def test_json_is_checked_as_well(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps(GOOD_ROW))
-    assert check_dataset(str(file)) == 0
+    assert check_dataset(str(file)) == 1
+    file.write_text(json.dumps({**GOOD_ROW, "data_source": ""}))
+    with pytest.raises(ConfigError, match="row 0: 'data_source' is empty"):
+        check_dataset(str(file))
     with pytest.raises(ConfigError, match="does not exist"):
         check_dataset(str(tmp_path / "b.jsonl"))
 

@@ -101,3 +101,16 @@ def test_records_are_dumped_although_verl_has_not_yet_made_the_folder(
     rows = [json.loads(line) for line in (folder / "1.soft_prompts.jsonl").read_text().splitlines()]
     assert [row["rollout"] for row in rows] == list(range(len(records)))
     assert [row["seed"] for row in rows] == [record.seed for record in records]
+
+
+def test_rollouts_that_verl_lost_are_counted() -> None:
+    """Its synthetic padding is none of them, and a rollout may have several outputs."""
+    trainer = object.__new__(SoftPromptTrainer)
+    trainer.config = OmegaConf.create(
+        {"data": {"train_batch_size": 2}, "actor_rollout_ref": {"rollout": {"n": 2}}}
+    )
+    keys = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "p_0_0"]
+    tags = [{}, {}, {}, {}, {"is_padding": True}]
+    assert trainer._rollouts_lost(SimpleNamespace(keys=keys, tags=tags)) == 1
+    keys[4], tags[4] = "b_1_0", {}
+    assert trainer._rollouts_lost(SimpleNamespace(keys=keys, tags=tags)) == 0
