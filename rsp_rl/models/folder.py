@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.models.kept_text import check_text_is_kept
 from rsp_rl.models.weights import weight_names
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
     """The model's tokenizer.
 
     Raises:
-        ConfigError: If the folder holds none that loads.
+        ConfigError: If the folder holds none that loads, or one that loses text.
     """
     from transformers import AutoTokenizer
 
@@ -100,6 +101,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
+    check_text_is_kept(tokenizer, str(folder))
     if chat_template:
         tokenizer.chat_template = chat_template
     return tokenizer

@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -18,6 +19,8 @@ from rsp_rl.draws.laws import LAWS
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
+from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
 from rsp_rl.runs.folder import RunFolder
@@ -37,7 +40,11 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_tokenizer,
 )
+from rsp_rl.training.prompts import check_prompts, template_arguments
 from rsp_rl.training.train_data import check_data
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +77,10 @@ def prepare(config: DictConfig) -> RunFolder:
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
     tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
-    check_tokenizer(tokenizer, options)
+    vocabulary = vocabulary_size(model_config)
+    check_placeholder(tokenizer, vocabulary)
+    _pin_date(config, tokenizer)
+    check_tokenizer(tokenizer, options, template_arguments(config))
     extra = extra_tokens(tokenizer, options.max_length, options.position)
     run = RunFolder(Path(config.run_dir).resolve())
     with open_dict(config):
@@ -88,6 +98,7 @@ def prepare(config: DictConfig) -> RunFolder:
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
     data = check_data(config, tokenizer, loops)
+    check_prompts(config, tokenizer, options, vocabulary)
 
     checkpoint = checkpoint_to_resume(config)
     if checkpoint:
@@ -110,6 +121,22 @@ def prepare(config: DictConfig) -> RunFolder:
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
     run.keep_earlier_metrics()
     return run
+
+
+def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Keep today's date out of the prompts, so that a resumed run has the same ones."""
+    arguments = template_arguments(config)
+    if not depends_on_the_day(tokenizer, **arguments):
+        return
+    if argument := date_argument(tokenizer, **arguments):
+        with open_dict(config):
+            config.data.apply_chat_template_kwargs = {**arguments, **argument}
+        return
+    logger.warning(
+        "the chat template writes today's date into every prompt and takes no argument for it: a "
+        "run that is resumed on another day, and an evaluation, have other prompts; to pin it, set "
+        "actor_rollout_ref.model.custom_chat_template to one with a fixed date"
+    )
 
 
 def _with_law(options: RspOptions, checkpoint: Path | None, model: Path) -> RspOptions:

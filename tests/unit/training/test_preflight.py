@@ -170,7 +170,7 @@ def test_no_chat_template(length: int) -> None:
 
 
 def test_template_without_end_of_turn_matters_to_rsp_alone() -> None:
-    tokenizer = templates.chatml(templates.NO_END_OF_TURN)
+    tokenizer = templates.chatml(templates.BARE)
     check_tokenizer(tokenizer, RspOptions(length=0))
     check_tokenizer(tokenizer, RspOptions(position="prefix"))
     with pytest.raises(PlacementError, match="no end-of-turn token"):
