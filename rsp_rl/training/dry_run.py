@@ -235,7 +235,8 @@ def _disk_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:
     trainer = config.trainer
     size = checkpoint_bytes(shape)
     saved = trainer.total_training_steps // trainer.save_freq if trainer.save_freq > 0 else 0
-    kept = min(saved, trainer.max_actor_ckpt_to_keep or saved)
+    keep = trainer.max_actor_ckpt_to_keep or 0
+    kept = min(saved, keep) if keep > 0 else saved
     room = f"checkpoints: {kept} of {size / GIB:.0f} GiB each = {kept * size / GIB:.0f} GiB"
     yield room + (", and one more while the next is saved" if kept < saved else "")
 
