@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NoReturn
 
 import hydra
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics import exit_status
 from rsp_rl.basics.errors import KnownError, RunBrokenError
@@ -16,6 +16,7 @@ from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.console import events
 from rsp_rl.training.configs import name_verl_configs
 from rsp_rl.training.preloaded_python import Preloaded
+from rsp_rl.training.run_claim import claimed, keep_config
 
 # Nothing heavy up here: on a CPU the preloaded Python is to begin its imports at once.
 
@@ -66,17 +67,20 @@ def main(config: DictConfig) -> None:
     elif events.VARIABLE in os.environ:
         # What several processes print is each one's. Ray reads it when it is imported.
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    with _preloaded_python(config):
-        _train(config)
+    with _preloaded_python(config), ExitStack() as held:
+        _train(config, held)
 
 
-def _train(config: DictConfig) -> None:
+def _train(config: DictConfig, held: ExitStack) -> None:
     from rsp_rl.training.preparation import prepare
 
+    composed = OmegaConf.to_yaml(config)
     try:
+        held.enter_context(claimed(config))
         run = prepare(config)
     except (KnownError, FileNotFoundError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
+    keep_config(composed, run.root)
     events.begin(str(run.logs))
     events.tell_warnings()
     events.tell("stage", name="verl, Ray")
