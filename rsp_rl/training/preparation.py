@@ -21,9 +21,11 @@ from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
+from rsp_rl.runs.data_order import check_order, data_order
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.cpus import check_cpus
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
+from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
     agent_loops,
     check_batches,
@@ -54,6 +56,7 @@ def prepare(config: DictConfig) -> RunFolder:
         ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError: For all that
             would fail later.
     """
+    make_absolute(config)
     options = RspOptions.from_config(config.rsp)
     check_console(config)
     check_guard_support(config)
@@ -89,8 +92,12 @@ def prepare(config: DictConfig) -> RunFolder:
         check_dataset(files, config.data.prompt_key, agent_loops=loops)
 
     checkpoint = checkpoint_to_resume(config)
+    order = data_order(config)
     if checkpoint:
         check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
+        forget = config.trainer.v1.rsp_sync.forget_data_position
+        if told := check_order(checkpoint, order, forget=forget):
+            logger.warning(told)
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
@@ -100,6 +107,7 @@ def prepare(config: DictConfig) -> RunFolder:
         if stop_token is not None and vllm.get("generation_config") is None:
             vllm.generation_config = str(run.root / GENERATION_CONFIG)
             write_generation_config(run.root / GENERATION_CONFIG, folder, tokenizer, stop_token)
+        config.trainer.v1.rsp_sync.data_order = order
         for name in _FILLED_IN:
             config.rsp[name] = getattr(options, name)
         _set_environment(config, run)
