@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.actor import ActorHandle
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
@@ -25,12 +26,16 @@ from rsp_rl.console import events
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
-from rsp_rl.runs.checkpoints import save_law
+from rsp_rl.runs.checkpoints import checkpoint_to_resume, save_law
+from rsp_rl.runs.data_order import ROWS, check_order, differences, save_order, saved_order
 from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
 from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
+from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
 from rsp_rl.training.verl_plugin.watchdog import Progress
+
+logger = logging.getLogger(__name__)
 
 TRAINER_MODE = "rsp_sync"
 
@@ -44,11 +49,69 @@ class SoftPromptTrainer(PPOTrainerSync):
         self._truncation = measured_truncation(config)
         self._steps_since_start = 0
         self.progress = Progress()
+        filter_groups = config.algorithm.filter_groups
+        most_batches = filter_groups.max_num_gen_batches
         with open_dict(config):
             # verl asks for "sync" in several places; this trainer is that one.
             config.trainer.v1.trainer_mode = "sync"
+            filter_groups.max_num_gen_batches = 0  # verl warns that it ignores it; here it counts
         super().__init__(config)
         self.replay_buffer.poll_interval = config.trainer.v1[TRAINER_MODE].poll_interval_s
+        if filter_groups.enable:
+            give_up_in_time(
+                self.replay_buffer,
+                most=most_batches,
+                batch=config.data.train_batch_size,
+                metric=filter_groups.metric,
+            )
+
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        self._end_with_the_data()
+        settings = self.config.trainer.v1[TRAINER_MODE]
+        self._order = {**settings.data_order, ROWS: len(self.train_dataset)}
+        checkpoint = checkpoint_to_resume(self.config)
+        saved = (saved_order(checkpoint) if checkpoint else None) or {}
+        differing = differences(saved, self._order)
+        self._data_begins_anew = bool(differing)
+        if ROWS in differing:  # all else was compared before the start
+            logger.warning(
+                check_order(checkpoint, self._order, forget=settings.forget_data_position)
+            )
+
+    def _end_with_the_data(self) -> None:
+        """Let the last step be the last that the epochs have prompts for.
+
+        verl would leave its loop before the step that it takes for the last one, without a
+        checkpoint and a validation.
+        """
+        epochs, wanted = self.config.trainer.total_epochs, self.total_training_steps
+        steps = self.steps_per_epoch * epochs
+        if not 0 < steps < wanted:
+            return
+        logger.warning(
+            "trainer.total_epochs=%s over %s rows end with step %s of trainer.total_training_steps="
+            "%s: the run ends there, with a validation and a checkpoint; raise total_epochs for "
+            "more",
+            epochs,
+            len(self.train_dataset),
+            steps,
+            wanted,
+        )
+        self.total_training_steps = steps
+        for part in ("actor_rollout_ref.actor.optim", "critic.optim"):  # schedules of learning rate
+            OmegaConf.update(
+                self.config, f"{part}.total_training_steps", steps * self.parameter_sync_step
+            )
+
+    def _load_checkpoint(self) -> None:
+        loader = self.train_dataloader
+        if self._data_begins_anew:
+            self.train_dataloader = _Anew()
+        try:
+            super()._load_checkpoint()
+        finally:
+            self.train_dataloader = loader
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         """Train; see `PPOTrainer.fit`. From here on the watchdog knows the run's parts."""
@@ -221,6 +284,7 @@ class SoftPromptTrainer(PPOTrainerSync):
                 self.checkpoint_callback = CheckpointCallback()
                 super()._save_checkpoint()
                 save_law(staging / name, self._options)
+                save_order(staging / name, self._order)
         except RunFolderError:
             raise
         except Exception as error:  # a full disk has many: torch's and safetensors' among them
@@ -239,6 +303,13 @@ class SoftPromptTrainer(PPOTrainerSync):
         on_saved.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(checkpoints / name)
         )
+
+
+class _Anew:
+    """In the data loader's place where a checkpoint is loaded, but not its place in the data."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Begin with the first row."""
 
 
 def _numbered(name: str, actors: Sequence[ActorHandle]) -> dict[str, ActorHandle]:
