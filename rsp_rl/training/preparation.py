@@ -39,6 +39,14 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_tokenizer,
 )
+from rsp_rl.training.run_edges import (
+    check_groups,
+    check_overlong,
+    check_saving,
+    fit_bucket,
+    fit_context,
+)
+from rsp_rl.training.vllm_faults import check_lora
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +75,9 @@ def prepare(config: DictConfig) -> RunFolder:
     check_mixing(options, config.actor_rollout_ref.rollout.n)
     check_optimizer(config)
     check_phase_timeout(config)
+    check_groups(config)
+    check_overlong(config)
+    check_saving(config)
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
@@ -85,6 +96,9 @@ def prepare(config: DictConfig) -> RunFolder:
         model.path = str(folder)
     check_lengths(config, model_config, extra)
     check_quantization(config, model_config)
+    check_lora(config, model_config)
+    fit_context(config)
+    fit_bucket(config, folder)
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None

@@ -1,8 +1,8 @@
 """Dynamic sampling that ends when it finds nothing to train on.
 
-verl drops groups whose rollouts are all right or all wrong and asks for twice as many, until a batch
-is full. Where every group is of that kind (problems far too easy or too hard, a reward that reads
-no gold) it asks for ever.
+verl drops groups whose rollouts are all right or all wrong and asks for twice as many, until a
+batch is full. Where every group is of that kind (problems far too easy or too hard, a reward that
+reads no gold) it asks for ever.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.runs.checkpoints import checkpoint_to_resume, save_law
 from rsp_rl.runs.data_order import ROWS, check_order, differences, save_order, saved_order
+from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
 from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
@@ -68,6 +69,7 @@ class SoftPromptTrainer(PPOTrainerSync):
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
         self._end_with_the_data()
+        RunFolder(Path(self.config.run_dir)).note_last_step(self.total_training_steps)
         settings = self.config.trainer.v1[TRAINER_MODE]
         self._order = {**settings.data_order, ROWS: len(self.train_dataset)}
         checkpoint = checkpoint_to_resume(self.config)

@@ -73,7 +73,7 @@ def sample(monkeypatch: pytest.MonkeyPatch, store: Store, most: int, steps: int 
     for step in range(1, steps + 1):
         store.ask(BATCH)
         batch, _ = buffer.sample(step, "train", BATCH)
-        assert len({key.split("_")[0] for key in batch.keys}) == BATCH  # noqa: SIM118
+        assert len({key.split("_")[0] for key in batch.keys}) == BATCH
     return store
 
 

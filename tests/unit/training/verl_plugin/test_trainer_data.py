@@ -15,6 +15,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.trainer.ppo.utils import create_rl_sampler
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.runs.checkpoints import TRACKER
 from rsp_rl.runs.data_order import ROWS, save_order
 from rsp_rl.training.configs import compose_config
@@ -58,6 +59,7 @@ def made(
     trainer.config, trainer.trainer_mode, trainer.parameter_sync_step = config, "sync", 1
     trainer.tokenizer = trainer.processor = None
     trainer.use_critic = False
+    run.mkdir(exist_ok=True)  # as preparation does
     trainer.actor_rollout_wg = Ranks()
     trainer._init_dataloader()
     return trainer
@@ -93,6 +95,7 @@ def test_the_last_step_is_the_last_that_there_are_prompts_for(
     assert trainer.config.actor_rollout_ref.actor.optim.total_training_steps == last
     said = f"end with step {last} of trainer.total_training_steps={steps}" in caplog.text
     assert said == (last < steps)
+    assert TrainedRun(tmp_path, tmp_path, None).last_step() == last  # for who waits for it
 
 
 def _checkpoint(run: Path, order: dict[str, object], rows: int = 64) -> None:
