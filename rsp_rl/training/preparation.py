@@ -24,6 +24,7 @@ from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume
 from rsp_rl.runs.data_order import check_order, data_order
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.cpus import check_cpus
+from rsp_rl.training.job_environment import give_way_to_job
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
 from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
@@ -172,6 +173,7 @@ def _set_environment(config: DictConfig, run: RunFolder) -> None:
         variables[FOLDER_VARIABLE] = config.rsp.table
     os.environ.update(variables)
     config.ray_kwargs.ray_init.runtime_env.env_vars.update(variables)
+    give_way_to_job(config.ray_kwargs.ray_init.runtime_env.env_vars)
 
 
 def _in_one_process(rollout: DictConfig) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from rsp_rl.cli import main
 from rsp_rl.data.arithmetic import write_dataset
@@ -142,7 +143,7 @@ def test_settings_of_a_run_and_of_a_checkpoint(
     paths = [f"actor_rollout_ref.model.path={model}", f"run_dir={tmp_path / 'run'}", *files]
     config = compose_config("tiny_cpu", paths)
     run = prepare(config)
-    save_order(tmp_path, config.trainer.v1.rsp_sync.data_order)
+    save_order(tmp_path, OmegaConf.to_container(config.trainer.v1.rsp_sync.data_order))
     assert json.loads((tmp_path / "data_order.json").read_text()).keys() == DATA_ORDER
     settings = json.loads(run.settings.read_text())
     assert settings.keys() == LAW | {"seeded_sampling", "validation", "guard"}

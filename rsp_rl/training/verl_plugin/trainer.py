@@ -71,7 +71,8 @@ class SoftPromptTrainer(PPOTrainerSync):
         self._end_with_the_data()
         RunFolder(Path(self.config.run_dir)).note_last_step(self.total_training_steps)
         settings = self.config.trainer.v1[TRAINER_MODE]
-        self._order = {**settings.data_order, ROWS: len(self.train_dataset)}
+        order = OmegaConf.to_container(settings.data_order)
+        self._order = {**order, ROWS: len(self.train_dataset)}
         checkpoint = checkpoint_to_resume(self.config)
         saved = (saved_order(checkpoint) if checkpoint else None) or {}
         differing = differences(saved, self._order)

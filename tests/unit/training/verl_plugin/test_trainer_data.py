@@ -54,7 +54,10 @@ def made(
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
     with open_dict(config):
-        config.trainer.v1.rsp_sync.data_order = {"data.seed": config.data.seed}
+        config.trainer.v1.rsp_sync.data_order = {
+            "data.seed": config.data.seed,
+            "data.train_files": ["digest"],
+        }
     trainer = SoftPromptTrainer.__new__(SoftPromptTrainer)
     trainer.config, trainer.trainer_mode, trainer.parameter_sync_step = config, "sync", 1
     trainer.tokenizer = trainer.processor = None
