@@ -40,4 +40,6 @@ def give_way_to_job(variables: MutableMapping[str, str]) -> None:
             shown = f"{name}={theirs[name]} (the run's: {ours})"
             told.append(name if _SECRET.search(name) else shown)
     if told:
-        logger.warning("the Ray job's environment variables win over the run's: %s", ", ".join(told))
+        logger.warning(
+            "the Ray job's environment variables win over the run's: %s", ", ".join(told)
+        )

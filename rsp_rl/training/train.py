@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NoReturn
 
@@ -11,7 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics import exit_status
-from rsp_rl.basics.errors import KnownError, RunBrokenError
+from rsp_rl.basics.errors import KnownError
 from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.console import events
 from rsp_rl.training.configs import name_verl_configs
@@ -87,19 +88,22 @@ def _train(config: DictConfig, held: ExitStack) -> None:
     # Now: verl reads the platform from the environment when it is first imported, and before Ray's
     # first import it sets what that reads.
     import verl  # noqa: F401
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import RayActorError
+
+    from rsp_rl.training.causes import creation_error, first_line, root_cause, status
 
     with run.record_start():
         try:
             run_training(config)
-        except RayTaskError as error:
-            if isinstance(error.cause, RunBrokenError):
-                _end(error.cause, exit_status.BROKEN)
-            if isinstance(error.cause, KnownError):
-                _end(error.cause, exit_status.WOULD_COME_AGAIN)
-            raise
         except RayActorError as error:
-            _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
+            if not creation_error(str(error)):
+                _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
+            _end(first_line(error), status(error))
+        except Exception as error:
+            cause, pid = root_cause(error)
+            if not isinstance(cause, KnownError):
+                traceback.print_exception(error)  # to the logs; the first line is the cause
+            _end(first_line(cause, pid), status(cause))
 
 
 def _end(error: object, status: int) -> NoReturn:
@@ -110,4 +114,7 @@ def _end(error: object, status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # whoever started this says so; a traceback would bury it
+        sys.exit(exit_status.INTERRUPTED)

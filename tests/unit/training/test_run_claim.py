@@ -70,6 +70,32 @@ def test_a_refused_start_leaves_the_config_of_the_run(
     assert kept.read_text() == "trainer: {total_training_steps: 30}\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (ConfigError("no such metric"), "error: no such metric\n", exit_status.WOULD_COME_AGAIN),
+        (AssertionError("len"), "error: AssertionError: len\n", exit_status.WOULD_COME_AGAIN),
+        (RuntimeError("NCCL"), "error: RuntimeError: NCCL\n", exit_status.BROKEN),
+    ],
+)
+def test_a_run_that_fails_ends_with_its_cause(
+    error: Exception,
+    said: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_: DictConfig) -> None:
+        raise error
+
+    monkeypatch.setattr(preparation, "prepare", lambda _: RunFolder(tmp_path))
+    monkeypatch.setattr(train, "keep_config", lambda *_: None)
+    monkeypatch.setattr(train, "run_training", fail)
+    assert start(OmegaConf.create({"run_dir": str(tmp_path)})) == code
+    assert capsys.readouterr().err.endswith(said)
+
+
 @pytest.mark.parametrize("name", ["dapo", "dapo_rsp", "tiny_cpu"])
 def test_a_start_that_passes_keeps_what_hydra_composed(name: str, tmp_path: Path) -> None:
     """As Hydra itself would, which must not write it: see the configs."""
