@@ -23,7 +23,7 @@ from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
 from rsp_rl.runs.data_order import check_order, data_order
 from rsp_rl.runs.folder import RunFolder
-from rsp_rl.training.cpus import check_cpus
+from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.job_environment import give_way_to_job
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
 from rsp_rl.training.paths import make_absolute
@@ -47,6 +47,7 @@ from rsp_rl.training.run_edges import (
     fit_bucket,
     fit_context,
 )
+from rsp_rl.training.trackers import check_trackers
 from rsp_rl.training.vllm_faults import check_lora
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ def prepare(config: DictConfig) -> RunFolder:
     check_groups(config)
     check_overlong(config)
     check_saving(config)
+    if not joins_cluster(config):  # whose variables are not ours; the trainer's process is asked
+        check_trackers(config, {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars})
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
@@ -191,11 +194,8 @@ def _in_one_process(rollout: DictConfig) -> dict[str, str]:
 
 
 def _join_running_cluster(config: DictConfig) -> None:
-    """Drop the sizes of a cluster to start where there is one to join; Ray refuses both.
-
-    `ray.init` joins the cluster of `RAY_ADDRESS`, which every Ray job has, or of its `address`.
-    """
+    """Drop the sizes of a cluster to start where there is one to join; Ray refuses both."""
     ray_init = config.ray_kwargs.ray_init
-    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+    if joins_cluster(config):
         for size in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory"):
             ray_init.pop(size, None)

@@ -32,8 +32,10 @@ from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
 from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
+from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
+from rsp_rl.training.verl_plugin.tracking import Guarded, guard_trackers
 from rsp_rl.training.verl_plugin.watchdog import Progress
 
 logger = logging.getLogger(__name__)
@@ -163,7 +165,18 @@ class SoftPromptTrainer(PPOTrainerSync):
         self._enter("the first weight sync")
         super().on_init_end()
 
+    def on_train_begin(self) -> None:
+        self._guard_trackers()
+        super().on_train_begin()
+
+    def _guard_trackers(self) -> None:
+        guard_trackers(self.logger, tracker_names(self.config))
+        for name in ("validation_generations_logger", "dapo_filtered_reward_logger"):
+            if not isinstance(tables := getattr(self, name), Guarded):
+                setattr(self, name, Guarded(name, tables))
+
     def on_validate_begin(self) -> None:
+        self._guard_trackers()  # here already: the first validation is logged before training
         self._enter("the validation")
         super().on_validate_begin()
 
