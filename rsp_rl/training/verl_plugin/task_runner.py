@@ -11,6 +11,7 @@ from rsp_rl.training.cpus import cpus_needed
 from rsp_rl.training.trackers import check_trackers
 from rsp_rl.training.verl_plugin.cluster import wait_for_cluster
 from rsp_rl.training.verl_plugin.loading import check_loading
+from rsp_rl.training.verl_plugin.nodes import check_nodes
 from rsp_rl.training.verl_plugin.watchdog import Progress, watch
 
 
@@ -37,6 +38,7 @@ class TaskRunner:
         events.tell("stage", name="data")
         ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
         wait_for_cluster(ranks, cpus_needed(config))
+        check_nodes(config)
         runner = TaskRunnerV1.__ray_actor_class__()
         start = Progress()
         watch(
