@@ -39,7 +39,13 @@ from rsp_rl.training.preflight import (
     check_quantization,
     check_rsp_support,
 )
-from rsp_rl.training.run_edges import check_groups, check_overlong, check_saving, fit_context
+from rsp_rl.training.run_edges import (
+    check_groups,
+    check_overlong,
+    check_saving,
+    check_validation,
+    fit_context,
+)
 
 #: The settings that make the run what it is: all of the paper's Table 12, and the machine's.
 SHOWN = (
@@ -118,6 +124,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     check_mixing(options, config.actor_rollout_ref.rollout.n)
     for check in (check_groups, check_overlong, check_saving):
         check(config)
+    check_validation(config, options)
     shape = model_shape(config.actor_rollout_ref.model.path)
     extra = _extra_tokens(options)
     rollout = config.actor_rollout_ref.rollout

@@ -44,6 +44,7 @@ from rsp_rl.training.run_edges import (
     check_groups,
     check_overlong,
     check_saving,
+    check_validation,
     fit_bucket,
     fit_context,
 )
@@ -80,6 +81,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_groups(config)
     check_overlong(config)
     check_saving(config)
+    check_validation(config, options)
     if not joins_cluster(config):  # whose variables are not ours; the trainer's process is asked
         check_trackers(config, {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars})
     model = config.actor_rollout_ref.model

@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +138,30 @@ def check_overlong(config: DictConfig) -> None:
             f"reward.reward_kwargs.overlong_buffer_cfg.len={punishment.len} must be above 0 and "
             f"not above data.max_response_length={longest}: it is the end of a response that is "
             "punished; DAPO took a fifth of it"
+        )
+
+
+def check_validation(config: DictConfig, options: RspOptions) -> None:
+    """Refuse validations whose numbers would not mean what their names say.
+
+    Raises:
+        ConfigError: If a problem's several samples are one and the same, or if answers that are to
+            be greedy would be sampled: verl's trainer looks at the temperature alone.
+    """
+    kwargs = config.actor_rollout_ref.rollout.val_kwargs
+    if not kwargs.do_sample and kwargs.temperature > 0 and kwargs.top_k != 1:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.val_kwargs.do_sample=False with temperature="
+            f"{kwargs.temperature}: verl samples all the same; set temperature=0 for greedy "
+            "answers, or do_sample=True"
+        )
+    greedy = kwargs.temperature == 0 or kwargs.top_k == 1
+    drawn = options.enabled and options.validation and options.mode == "independent"
+    if kwargs.n > 1 and greedy and not drawn:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.val_kwargs.n={kwargs.n} greedy answers to a problem are "
+            f"one and the same, and best@{kwargs.n} and maj@{kwargs.n} would say nothing; set n=1, "
+            "or temperature above 0 and do_sample=True"
         )
 
 

@@ -369,10 +369,27 @@ def reward_metrics(rewards: list[dict[str, Any]]) -> dict[str, float]:
     """Sums over a step of what the reward function counts: `reward/timeouts` and the like.
 
     A reward that is 0 because the grader gave up must not pass for a wrong answer.
+
+    Args:
+        rewards: What it said of each rollout; nothing where it returned a mere number.
+
+    Returns:
+        `reward/<name>`, and `reward/<name>/rows` where not all rollouts have that count: the sum is
+        over so many.
     """
-    counts: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
     for info in rewards:
         for name, value in info.items():
             if isinstance(value, int | float):
-                counts[name] += value
-    return {f"reward/{name}": float(count) for name, count in counts.items()}
+                sums[name] += value
+                rows[name] += 1
+    metrics = {f"reward/{name}": float(total) for name, total in sums.items()}
+    partial = {name: count for name, count in rows.items() if count < len(rewards)}
+    if partial:
+        logger.warning(
+            "the reward function gave %s for some rollouts of a step alone: their sums are over "
+            "those, reward/<name>/rows of them",
+            ", ".join(sorted(partial)),
+        )
+    return metrics | {f"reward/{name}/rows": float(count) for name, count in partial.items()}

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.grading.reward import compute_score
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.run_edges import (
@@ -22,6 +23,7 @@ from rsp_rl.training.run_edges import (
     check_groups,
     check_overlong,
     check_saving,
+    check_validation,
     fit_bucket,
     fit_context,
 )
@@ -156,6 +158,53 @@ def test_a_punishment_beyond_the_response_is_refused(changes: dict, cause: str) 
 def test_other_managers_punish_nothing() -> None:
     changes = {f"{OVERLONG}.enable": True, "reward.reward_manager.name": "naive"}
     check_overlong(config(changes))
+
+
+# Validation.
+
+VAL = f"{ROLLOUT}.val_kwargs"
+SAMPLED = {f"{VAL}.do_sample": True, f"{VAL}.temperature": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, RspOptions()),
+        ({f"{VAL}.n": 4} | SAMPLED, RspOptions()),
+        ({f"{VAL}.n": 4}, RspOptions(length=8, validation=True)),  # a draw each
+        ({f"{VAL}.temperature": 1.0, f"{VAL}.top_k": 1}, RspOptions()),
+    ],
+)
+def test_validations_that_mean_something(changes: dict, options: RspOptions) -> None:
+    check_validation(config(changes), options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "cause"),
+    [
+        ({f"{VAL}.n": 4}, RspOptions(), "n=4 greedy answers .* best@4 and maj@4 would say nothing"),
+        ({f"{VAL}.n": 4}, RspOptions(length=8), "n=4 greedy"),
+        ({f"{VAL}.n": 4}, RspOptions(length=8, validation=True, mode="shared"), "n=4 greedy"),
+        ({f"{VAL}.n": 2, f"{VAL}.top_k": 1} | SAMPLED, RspOptions(), "n=2 greedy"),
+        ({f"{VAL}.temperature": 0.6}, RspOptions(), "do_sample=False with temperature=0.6"),
+    ],
+)
+def test_validations_that_would_mean_something_else(
+    changes: dict, options: RspOptions, cause: str
+) -> None:
+    with pytest.raises(ConfigError, match=cause):
+        check_validation(config(changes), options)
+
+
+def test_verl_looks_at_the_temperature_alone() -> None:
+    """In validation: when it heeds `do_sample`, the refusal can go."""
+    import inspect
+
+    from verl.trainer.ppo.v1 import agent_loop_tq
+
+    source = inspect.getsource(agent_loop_tq)
+    assert "val_kwargs.do_sample" not in source
+    assert 'if not trajectory["validate"] and not do_sample' in source
 
 
 # vLLM's batches.

@@ -21,7 +21,6 @@ from rsp_rl.training.verl_plugin.nodes import (
     models_on,
 )
 
-
 NAMES = ("train", "val")
 
 

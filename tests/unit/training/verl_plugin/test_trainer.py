@@ -20,6 +20,7 @@ from rsp_rl.training.verl_plugin.trainer import (
     SoftPromptTrainer,
     draw_metrics,
     measured_truncation,
+    reward_metrics,
 )
 
 OPTIONS = RspOptions(
@@ -101,3 +102,21 @@ def test_records_are_dumped_although_verl_has_not_yet_made_the_folder(
     rows = [json.loads(line) for line in (folder / "1.soft_prompts.jsonl").read_text().splitlines()]
     assert [row["rollout"] for row in rows] == list(range(len(records)))
     assert [row["seed"] for row in rows] == [record.seed for record in records]
+
+
+def test_sums_of_what_the_reward_counts() -> None:
+    right, wrong = {"acc": 1.0, "pred": "4", "timeouts": 0.0}, {"acc": 0, "timeouts": 1}
+    assert reward_metrics([right, wrong, right]) == {"reward/acc": 2.0, "reward/timeouts": 1.0}
+    assert reward_metrics([{}, {}]) == {}
+
+
+def test_a_sum_over_some_rows_says_over_how_many(caplog: pytest.LogCaptureFixture) -> None:
+    """A reward function may return a mapping for some answers and a number for others."""
+    metrics = reward_metrics([{"acc": 1.0, "timeouts": 1}, {"acc": 0.0}, {"acc": 1.0}, {}])
+    assert metrics == {
+        "reward/acc": 2.0,
+        "reward/acc/rows": 3.0,
+        "reward/timeouts": 1.0,
+        "reward/timeouts/rows": 1.0,
+    }
+    assert "gave acc, timeouts for some rollouts" in caplog.text
