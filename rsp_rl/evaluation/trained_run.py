@@ -120,6 +120,8 @@ class TrainedRun:
 
     def last_step(self) -> int | None:
         """The step that training ends with, if the run says so."""
+        if noted := RunFolder(self.root).last_step():
+            return noted
         steps = None if self.config is None else self.config.trainer.get("total_training_steps")
         return int(steps) if steps else None
 

@@ -68,6 +68,19 @@ class RunFolder:
         """Reward and held-out accuracy by step."""
         return self.root / "training.png"
 
+    def note_last_step(self, step: int) -> None:
+        """Leave word of the step that training ends with, which its data decides (`last_step`)."""
+        write_whole(self._last_step, f"{step}\n")
+
+    def last_step(self) -> int | None:
+        """The step that training ends with, `None` if it has not got so far as to know it."""
+        noted = self._last_step.read_text().strip() if self._last_step.is_file() else ""
+        return int(noted) if noted.isdigit() else None
+
+    @property
+    def _last_step(self) -> Path:
+        return self.root / "last_step.txt"
+
     def read_settings(self) -> dict[str, Any]:
         """The run's RSP settings.
 
