@@ -11,14 +11,11 @@ signals or on the main thread.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rsp_rl.grading.gold import gold_text
 from rsp_rl.grading.grader import grade
 from rsp_rl.grading.verdict import STEPS
-
-_BOX = re.compile(r"\\boxed\s*\{")
 
 
 def compute_score(
@@ -51,7 +48,7 @@ def compute_score(
     verdict = grade(solution_str, gold_text(ground_truth), data_source)
     accuracy = 1.0 if verdict else 0.0
     score = accuracy
-    if format_reward and not verdict and _BOX.search(solution_str):
+    if format_reward and not verdict and verdict.extraction_step == "boxed":
         score = format_reward
     return {
         "score": score,

@@ -68,6 +68,19 @@ class RunFolder:
         """Reward and held-out accuracy by step."""
         return self.root / "training.png"
 
+    def note_last_step(self, step: int) -> None:
+        """Leave word of the step that training ends with, which its data decides (`last_step`)."""
+        write_whole(self._last_step, f"{step}\n")
+
+    def last_step(self) -> int | None:
+        """The step that training ends with, `None` if it has not got so far as to know it."""
+        noted = self._last_step.read_text().strip() if self._last_step.is_file() else ""
+        return int(noted) if noted.isdigit() else None
+
+    @property
+    def _last_step(self) -> Path:
+        return self.root / "last_step.txt"
+
     def read_settings(self) -> dict[str, Any]:
         """The run's RSP settings.
 
@@ -106,11 +119,11 @@ class RunFolder:
         number = len(list(earlier.glob("start_*.jsonl")))
         os.replace(self.metrics, earlier / f"start_{number:03d}.jsonl")
 
-    def merge_metrics(self) -> dict[int, dict[str, float]]:
-        """All starts' metrics by step, later starts' for steps done twice; `metrics.jsonl` anew.
+    def read_metrics(self) -> dict[int, dict[str, float]]:
+        """All starts' metrics by step, in order, later starts' for steps done twice.
 
         Raises:
-            RunFolderError: If nothing was logged.
+            RunFolderError: If a file is damaged.
         """
         starts = [*sorted((self.root / "metrics").glob("start_*.jsonl")), self.metrics]
         steps: dict[int, dict[str, float]] = {}
@@ -118,11 +131,20 @@ class RunFolder:
             for step, data in _read_metrics(file):
                 # Validation before training and the resumed step may share a number.
                 steps[step] = {**steps.get(step, {}), **data}
+        return dict(sorted(steps.items()))
+
+    def merge_metrics(self) -> dict[int, dict[str, float]]:
+        """`read_metrics`, and `metrics.jsonl` anew; of a run that has ended.
+
+        Raises:
+            RunFolderError: If nothing was logged.
+        """
+        steps = self.read_metrics()
         if not steps:
             raise RunFolderError(f"{self.root} holds no metrics; did the training log a step?")
-        lines = [json.dumps({"step": step, "data": steps[step]}) for step in sorted(steps)]
+        lines = [json.dumps({"step": step, "data": data}) for step, data in steps.items()]
         write_whole(self.metrics, "\n".join(lines) + "\n")
-        return dict(sorted(steps.items()))
+        return steps
 
 
 def _read_metrics(file: Path) -> Iterator[tuple[int, dict[str, float]]]:

@@ -1,7 +1,7 @@
 """A proof's results as one file, and as the tables of docs/gpu.md.
 
-    python scripts/gpu/report.py PROOF docs/gpu/CARD.json    # gather what prove.py left in PROOF
-    python scripts/gpu/report.py docs/gpu/CARD.json          # print its section of docs/gpu.md
+    python scripts/gpu/report.py PROOF docs/gpu/h100.json    # gather what prove.py left in PROOF
+    python scripts/gpu/report.py docs/gpu/h100.json          # print its section of docs/gpu.md
 
 Gathering again adds to the file: a check that ran later takes the place of an earlier one. A `note`
 added to a check by hand is kept until then.

@@ -20,6 +20,7 @@ from rsp_rl.training.verl_plugin.trainer import (
     SoftPromptTrainer,
     draw_metrics,
     measured_truncation,
+    reward_metrics,
 )
 
 OPTIONS = RspOptions(
@@ -114,3 +115,21 @@ def test_rollouts_that_verl_lost_are_counted() -> None:
     assert trainer._rollouts_lost(SimpleNamespace(keys=keys, tags=tags)) == 1
     keys[4], tags[4] = "b_1_0", {}
     assert trainer._rollouts_lost(SimpleNamespace(keys=keys, tags=tags)) == 0
+
+
+def test_sums_of_what_the_reward_counts() -> None:
+    right, wrong = {"acc": 1.0, "pred": "4", "timeouts": 0.0}, {"acc": 0, "timeouts": 1}
+    assert reward_metrics([right, wrong, right]) == {"reward/acc": 2.0, "reward/timeouts": 1.0}
+    assert reward_metrics([{}, {}]) == {}
+
+
+def test_a_sum_over_some_rows_says_over_how_many(caplog: pytest.LogCaptureFixture) -> None:
+    """A reward function may return a mapping for some answers and a number for others."""
+    metrics = reward_metrics([{"acc": 1.0, "timeouts": 1}, {"acc": 0.0}, {"acc": 1.0}, {}])
+    assert metrics == {
+        "reward/acc": 2.0,
+        "reward/acc/rows": 3.0,
+        "reward/timeouts": 1.0,
+        "reward/timeouts/rows": 1.0,
+    }
+    assert "gave acc, timeouts for some rollouts" in caplog.text
