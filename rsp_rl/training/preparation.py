@@ -120,8 +120,8 @@ def prepare(config: DictConfig) -> RunFolder:
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
-    data = check_data(config, tokenizer, loops)
-    check_prompts(config, tokenizer, options, vocabulary)
+    data = check_data(config, loops)
+    check_prompts(config, tokenizer, options, vocabulary, data)
 
     checkpoint = checkpoint_to_resume(config)
     order = data_order(config)

@@ -6,20 +6,16 @@ Files that verl cannot read, or reads otherwise than we do, are written anew for
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from rsp_rl.data.prompt_files import Reading, checked_rows
-from rsp_rl.data.row_files import data_files, write_rows
+from rsp_rl.data.row_files import Row, data_files, write_rows
 from rsp_rl.grading.gold import readable
-from rsp_rl.training.rows_left import check_left, count_left
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +39,10 @@ class CheckedFiles:
     how: dict[str, Any]
     reading: Reading
 
+    def rows(self) -> Iterator[tuple[Path, int, Row]]:
+        """As verl will read them: file, number in it, row."""
+        return checked_rows(self.files, Reading(), **self.how)
+
     def write(self, config: DictConfig, folder: Path) -> None:
         """Give verl the files that it is to read; those that it cannot are one new file.
 
@@ -56,7 +56,7 @@ class CheckedFiles:
         setting, files = f"data.{self.name}_files", self.files
         if not self.reading.as_is:
             file = folder / f"{self.name}.parquet"
-            placed = list(checked_rows(self.files, Reading(), **self.how))
+            placed = list(self.rows())
             places = [f"dataset {source}, row {number}" for source, number, _ in placed]
             mixed = write_rows(file, [row for *_, row in placed], places)
             changes = [f"{change} in {rows} rows" for change, rows in self.reading.changed.items()]
@@ -68,18 +68,11 @@ class CheckedFiles:
             config.data[f"{self.name}_files"] = [str(file) for file in files]
 
 
-def check_data(
-    config: DictConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    agent_loops: Collection[str] | None,
-) -> list[CheckedFiles]:
-    """Check the rows of `data.train_files` and `data.val_files`, and count what is left of them.
-
-    What happens to any row is logged.
+def check_data(config: DictConfig, agent_loops: Collection[str] | None) -> list[CheckedFiles]:
+    """Check the rows of `data.train_files` and `data.val_files`.
 
     Args:
         config: The composed config.
-        tokenizer: The model's.
         agent_loops: Those that a row may ask for; any if None.
 
     Returns:
@@ -87,20 +80,16 @@ def check_data(
         user's own reads the data.
 
     Raises:
-        ConfigError: Naming file, row, cause and mend, for what training could not use; for fewer
-            rows than a batch; and for validation without a row.
+        ConfigError: Naming file, row, cause and mend, for what training could not use.
     """
     if path := OmegaConf.select(config, "data.custom_cls.path"):
         logger.warning("data.custom_cls.path=%s reads the data: its rows are not checked", path)
         return []
-    return [_check_files(config, name, tokenizer, agent_loops) for name in ("train", "val")]
+    return [_check_files(config, name, agent_loops) for name in ("train", "val")]
 
 
 def _check_files(
-    config: DictConfig,
-    name: str,
-    tokenizer: PreTrainedTokenizerBase,
-    agent_loops: Collection[str] | None,
+    config: DictConfig, name: str, agent_loops: Collection[str] | None
 ) -> CheckedFiles:
     data, setting = config.data, f"data.{name}_files"
     named = data[f"{name}_files"]
@@ -109,7 +98,8 @@ def _check_files(
     graded = reward.removeprefix("pkg://").replace("/", ".") == GRADER
     how = {"prompt_key": data.prompt_key, "agent_loops": agent_loops, "graded": graded}
     reading = Reading()
-    check_left(data, name, count_left(data, tokenizer, checked_rows(files, reading, **how)))
+    for _ in checked_rows(files, reading, **how):
+        pass  # each is seen
     if graded:
         _say_readable(setting, reading)
     else:

@@ -16,7 +16,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.training.rows_left import Left, kept_rows
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.training.prompts import check_prompts
+from rsp_rl.training.rows_left import kept_rows
 from rsp_rl.training.train_data import check_data
 from tests.unit import templates
 
@@ -56,18 +58,22 @@ def config(train: Any, val: Any, **data: Any) -> DictConfig:
                 "max_prompt_length": 100,
                 "train_batch_size": 4,
                 "filter_overlong_prompts": True,
+                "max_lost_share": 1.0,
                 "shuffle": True,
                 "seed": 1,
                 "custom_cls": {"path": None},
                 **data,
             },
+            "actor_rollout_ref": {"rollout": {"prompt_length": 100}},
             "reward": {"custom_reward_function": {"path": "pkg://rsp_rl.grading.reward"}},
         }
     )
 
 
 def prepare_data(made: DictConfig, folder: Path) -> None:
-    for files in check_data(made, templates.chatml(), None):
+    data = check_data(made, None)
+    check_prompts(made, templates.chatml(), RspOptions(length=0), None, data)
+    for files in data:
         files.write(made, folder)
 
 
@@ -122,20 +128,18 @@ def long(number: int) -> dict[str, Any]:
 def test_fewer_rows_than_a_batch_once_long_ones_are_left_out(prepared: Callable) -> None:
     with pytest.raises(ConfigError) as caught:
         prepared([*rows(3), long(3), long(4)])
-    for part in ("3 rows are left", "5 rows in the files", "2 with a prompt above", "row 3, "):
+    for part in ("3 rows are left", "5 in the files", "2 longer than", "rows 3, 4"):
         assert part in str(caught.value)
 
 
 def test_rows_left_out_are_counted(prepared: Callable, caplog: pytest.LogCaptureFixture) -> None:
     prepared([*rows(6), long(6)])
-    assert "1 of 7 rows are left out: 1 with a prompt above data.max_prompt_length=100" in (
-        caplog.text
-    )
+    assert "1 of 7 rows are lost, 1 longer than data.max_prompt_length=100" in (caplog.text)
     assert "6 rows, 1 batches an epoch; other 2 rows are left over in each" in caplog.text
 
 
 def test_all_too_long(prepared: Callable) -> None:
-    with pytest.raises(ConfigError, match=r"train_files: no row is left .*shortest prompt has \d+"):
+    with pytest.raises(ConfigError, match=r"train_files: no row is left .*4 longer than"):
         prepared([long(0)] * 4)
 
 
@@ -146,7 +150,7 @@ def test_validation_without_a_row(tmp_path: Path, prepared: Callable) -> None:
 
 
 def test_long_prompts_that_nobody_leaves_out(prepared: Callable) -> None:
-    with pytest.raises(ConfigError, match=r"row 4, \d+ tokens.*filter_overlong_prompts=true"):
+    with pytest.raises(ConfigError, match=r"row 4.*filter_overlong_prompts=True"):
         prepared([*rows(4), long(4)], filter_overlong_prompts=False)
 
 
@@ -177,8 +181,7 @@ def test_prompts_that_the_template_fails_on(
         "{{ m.content }}{% endfor %}"
     )
     prepared([*rows(4), tool], apply_chat_template_kwargs={"chat_template": template})
-    assert "1 that the chat template fails on (first: " in caplog.text
-    assert "train.jsonl, row 4: no names here)" in caplog.text
+    assert "1 that the chat template refuses (row 4; row 4: no names here)" in caplog.text
 
 
 # Golds.
@@ -475,6 +478,5 @@ def test_verl_keeps_the_rows_that_are_counted(prepared: Callable, most: int, shu
     draws = {"train_max_samples": most, "shuffle": shuffle, "train_batch_size": 3}
     made = prepared(several, **draws, filter_overlong_prompts_workers=1)
     dataset = RLHFDataset(made.data.train_files, templates.chatml(), made.data, max_samples=most)
-    left = Left(rows=8, dropped=[6])
-    assert len(dataset) == kept_rows(made.data, "train", left)[1]
+    assert len(dataset) == kept_rows(made.data, "train", 8, [6])[1]
     assert {line["extra_info"]["index"] for line in dataset} <= set(range(8)) - {6}
