@@ -154,7 +154,9 @@ def _join(name: str, parts: list[Any], actor: Path) -> Tensor:
 
     first = parts[0]
     if isinstance(first, DTensor):
-        placement, local = first.placements[-1], [part._local_tensor for part in parts]
+        (*replicas, placement), local = first.placements, [part._local_tensor for part in parts]
+        if not all(replica.is_replicate() for replica in replicas):
+            raise RunFolderError(f"{actor}: {name} is split twice ({first.placements}), as by TP")
         if placement.is_shard():
             whole = local[0] if len(local) == 1 else torch.cat(local, dim=placement.dim)
         elif placement.is_replicate():

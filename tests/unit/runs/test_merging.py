@@ -224,6 +224,18 @@ def test_the_shards_of_many_ranks_make_the_same_model(
         merge_shards(actor, tmp_path / "again")
 
 
+def test_shards_of_tensor_parallel_ranks_are_refused(as_rank, tmp_path: Path) -> None:
+    actor = save(qwen(), tmp_path)
+    (actor / "model_world_size_1_rank_0.pt").unlink()
+    for rank in range(4):
+        as_rank(rank, 4)
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("fsdp", "tp"))
+        state = {"w": DTensor.from_local(torch.ones(2, 2), mesh, [Shard(0), Shard(1)])}
+        torch.save(state, actor / f"model_world_size_4_rank_{rank}.pt")
+    with pytest.raises(RunFolderError, match="w is split twice"):
+        merge_shards(actor, tmp_path / "merged")
+
+
 def test_everything_beside_the_weights_is_as_trained_with(tmp_path: Path) -> None:
     actor = save(qwen(), tmp_path)
     GenerationConfig(eos_token_id=[3, 4]).save_pretrained(actor / "huggingface")
