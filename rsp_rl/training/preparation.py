@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,13 @@ from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_fold
 from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
 from rsp_rl.placement.prompt import extra_tokens
-from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
+from rsp_rl.runs.checkpoints import (
+    check_law,
+    check_whole,
+    checkpoint_to_resume,
+    saved_law,
+    step_of,
+)
 from rsp_rl.runs.data_order import check_order, data_order
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.cpus import check_cpus, joins_cluster
@@ -118,6 +125,12 @@ def prepare(config: DictConfig) -> RunFolder:
         forget = config.trainer.v1.rsp_sync.forget_data_position
         if told := check_order(checkpoint, order, forget=forget):
             logger.warning(told)
+        if step_of(checkpoint) >= (steps := config.trainer.total_training_steps or math.inf):
+            logger.warning(
+                "%s has all of trainer.total_training_steps=%s: nothing is left to train",
+                checkpoint,
+                steps,
+            )
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
