@@ -146,7 +146,7 @@ def prepare(config: DictConfig) -> RunFolder:
         _set_environment(config, run)
         _join_running_cluster(config)
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
-    run.keep_earlier_metrics()
+    run.keep_earlier_metrics(Path(os.environ["VERL_FILE_LOGGER_PATH"]))  # the job's, if it has one
     return run
 
 
