@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from rsp_rl import __version__
+from rsp_rl.basics import exit_status
 from rsp_rl.basics.errors import KnownError
 
 #: By command: its module, whose `add_parser` registers it, and its line in `rsp-rl --help`.
@@ -36,7 +37,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a known error ends with one line and exit status 1."""
+    """Run one command; a known error ends with one line and exit status 1, Ctrl-C with 130."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="rsp-rl", description="RL training of LLM reasoners with Random Soft Prompts."
@@ -51,18 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the command comes first")
     module = import_module(COMMANDS[command][0])
     if command == "train":  # Hydra parses its own command line, --help included
-        return module.main(arguments[1:])
+        return _run(lambda: module.main(arguments[1:]))
     module.add_parser(commands)
     args = parser.parse_args(arguments)
-    return _run(args)
+    return _run(lambda: args.func(args))
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(command: Callable[[], int]) -> int:
     try:
-        return args.func(args)
+        return command()
     except KnownError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return exit_status.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -5,3 +5,6 @@ BROKEN = 1
 
 #: Started again it would end in the same way: bad settings, a guard that stopped it.
 WOULD_COME_AGAIN = 2
+
+#: Ctrl-C, as shells say it.
+INTERRUPTED = 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,14 @@ from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
 
+logger = logging.getLogger(__name__)
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder; the lock ends with the process, however it ends.
+
+    On a disk that has no locks (some network ones) nobody is kept out, and a warning says so.
 
     Raises:
         RunFolderError: If another process is at work there.
@@ -24,12 +29,18 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             lock.seek(0)
             raise RunFolderError(
                 f"{folder} is being written by another process ({lock.read().strip()}); wait for "
                 "it, or choose another folder"
             ) from error
+        except OSError as error:
+            logger.warning(
+                "%s is on a disk without locks (%s): see to it that nothing else writes there",
+                folder,
+                error,
+            )
         lock.truncate(0)
         lock.write(f"host {os.uname().nodename}, pid {os.getpid()}")
         lock.flush()

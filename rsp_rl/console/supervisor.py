@@ -56,7 +56,8 @@ def supervise(command: Sequence[str]) -> int:
         command: What to start; it tells events (`rsp_rl.console.events`).
 
     Returns:
-        Its exit status; 128 and the signal's number if a signal ended it, Ctrl-C included.
+        Its exit status; 128 and the signal's number if one that it or this process got ended it:
+        130 for Ctrl-C, 143 for SIGTERM, whatever Ray makes of them.
     """
     word = secrets.token_hex(8)
     reading, writing = os.pipe()
@@ -67,7 +68,7 @@ def supervise(command: Sequence[str]) -> int:
         preexec_fn=_end_with_parent,
     )
     os.close(writing)
-    interrupted = _hand_signals_on(child)
+    received = _hand_signals_on(child)
     shown = _Shown(word)
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     pipe = os.fdopen(reading, "rb")
@@ -81,10 +82,10 @@ def supervise(command: Sequence[str]) -> int:
     finally:
         shown.close(finished=child.returncode == 0)
     status = status if status >= 0 else 128 - status
-    if status and interrupted.is_set():
-        status = 128 + signal.SIGINT
+    if status and received:
+        status = 128 + received[0]
     if status:
-        shown.explain(status, interrupted=interrupted.is_set())
+        shown.explain(status, stopped_by=received[0] if received else None)
     return status
 
 
@@ -140,13 +141,19 @@ class _Shown:
         if self._logs is not None:
             self._logs.close()
 
-    def explain(self, status: int, *, interrupted: bool) -> None:
+    def explain(self, status: int, *, stopped_by: int | None) -> None:
         """Why the run ended, and the last words of the process that died."""
-        if self._logs is None:  # everything is on the screen already
+        if stopped_by is not None:
+            how = (
+                "stopped"
+                if stopped_by == signal.SIGINT
+                else f"stopped by {_signal_name(stopped_by)}"
+            )
+            _say(f"{how}; the same command goes on from the last checkpoint")
+            if self._logs is not None:
+                _say(f"logs of all processes: {self._logs.folder}")
             return
-        if interrupted:
-            _say("stopped; the same command goes on from the last checkpoint")
-            _say(f"logs of all processes: {self._logs.folder}")
+        if self._logs is None:  # everything is on the screen already
             return
         last = self._logs.last_lines(DRIVER)
         if status > 128:
@@ -190,20 +197,25 @@ def _drain(lines: queue.SimpleQueue[bytes], shown: _Shown, patience_s: float) ->
             shown.line(lines.get(timeout=patience_s))
 
 
-def _hand_signals_on(child: subprocess.Popen) -> threading.Event:
+def _hand_signals_on(child: subprocess.Popen) -> list[int]:
     """Let the child end as it sees fit, and its end be ours.
 
     Ctrl-C in a terminal reaches both; other signals reach this process alone.
 
     Returns:
-        Set once Ctrl-C came.
+        The signals that came, to be filled.
     """
-    interrupted = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    received: list[int] = []
+
+    def hand_on(number: int, _: object) -> None:
+        received.append(number)
+        child.send_signal(number)
+
+    signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish is the child's too
-            signal.signal(number, lambda number, _: child.send_signal(number))
-    return interrupted
+            signal.signal(number, hand_on)
+    return received
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,12 @@ from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.models.folder import check_model, load_tokenizer
-from rsp_rl.models.vocabulary import check_placeholder, check_tokens, vocabulary_size
+from rsp_rl.models.vocabulary import (
+    check_placeholder,
+    check_tokens,
+    unknown_tokens,
+    vocabulary_size,
+)
 from rsp_rl.placement.dates import depends_on_the_day
 
 if TYPE_CHECKING:
@@ -53,6 +59,7 @@ def evaluate(
     engines: Engines | None = None,
     data_dir: Path | None = None,
     law: tuple[float, float] | None = None,
+    unlike_training: Sequence[str] = (),
     progress: bool = True,
     on_graded: Graded | None = None,
 ) -> Outcome:
@@ -70,6 +77,7 @@ def evaluate(
         data_dir: Folder with the benchmarks' files; else see `load_benchmark`.
         law: mu_E and sigma_E of the protocol's soft prompts; by default those of the model's own
             embedding table.
+        unlike_training: What `rsp_rl.evaluation.trained_prompts` found, for `how.json`.
         progress: Whether to show a progress bar on stderr.
         on_graded: See `Graded`.
 
@@ -81,6 +89,7 @@ def evaluate(
     engine = engine or EngineOptions()
     config = check_model(model)
     tokenizer = load_tokenizer(model)
+    unknown_tokens(config, tokenizer)  # refused here, not by an engine
     _warn_of_dates(protocol, tokenizer)
     if protocol.rsp.enabled or engine.kind == "huggingface":
         check_placeholder(tokenizer, vocabulary_size(config))
@@ -109,7 +118,7 @@ def evaluate(
             outcome.failed[plan.benchmark] = str(error)
     log = EvaluationFolder(folder.root.parent).engine_log
     with locked(folder.root), quiet(log), ExitStack() as stack:
-        write_manifest(folder, model, protocol, engine, context, trained)
+        write_manifest(folder, model, protocol, engine, context, trained, unlike_training)
         books = []
         for name, wanted in asked.items():
             try:

@@ -1,4 +1,4 @@
-"""Whether what the tokenizer makes of a prompt, and fills gaps with, are tokens of the model."""
+"""Tokens that the model knows and the tokenizer does not, and the other way round."""
 
 from __future__ import annotations
 
@@ -9,6 +9,28 @@ from rsp_rl.placement.prompt import placeholder_id
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+#: vLLM takes a bias for no more tokens (`vllm.v1.worker.gpu.sample.logit_bias`).
+MOST = 1024
+
+
+def unknown_tokens(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> range:
+    """Ids that the model has an output for and the tokenizer no token.
+
+    verl's rollouts never sample them (`monkey_patch_compute_logits`), so no other engine may.
+
+    Raises:
+        ConfigError: If they are more than can be kept out of an output.
+    """
+    rows = config.get_text_config().vocab_size
+    unknown = range(len(tokenizer), max(rows, len(tokenizer)))
+    if len(unknown) > MOST:
+        raise ConfigError(
+            f"the model has {rows} tokens and its tokenizer {len(tokenizer)}: {len(unknown)} "
+            f"without a text, and vLLM keeps at most {MOST} out of an output; is it this model's "
+            "tokenizer?"
+        )
+    return unknown
 
 
 def vocabulary_size(config: PretrainedConfig) -> int | None:

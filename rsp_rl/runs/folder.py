@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
+import math
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.basics.files import read_json, write_whole
+from rsp_rl.basics.files import locked, read_json, write_whole
 
 #: RSP settings, in the run's folder and in every checkpoint.
 SETTINGS_FILE = "rsp.json"
@@ -39,6 +40,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def data(self) -> Path:
+        """`train.parquet`, `val.parquet`: written where verl cannot read the files named to it."""
+        return self.root / "data"
+
+    @property
     def logs(self) -> Path:
         """What the run's processes printed, `NAME-PID.log` each, and `driver.log`."""
         return self.root / "logs"
@@ -62,6 +68,19 @@ class RunFolder:
     def plot(self) -> Path:
         """Reward and held-out accuracy by step."""
         return self.root / "training.png"
+
+    def note_last_step(self, step: int) -> None:
+        """Leave word of the step that training ends with, which its data decides (`last_step`)."""
+        write_whole(self._last_step, f"{step}\n")
+
+    def last_step(self) -> int | None:
+        """The step that training ends with, `None` if it has not got so far as to know it."""
+        noted = self._last_step.read_text().strip() if self._last_step.is_file() else ""
+        return int(noted) if noted.isdigit() else None
+
+    @property
+    def _last_step(self) -> Path:
+        return self.root / "last_step.txt"
 
     def read_settings(self) -> dict[str, Any]:
         """The run's RSP settings.
@@ -92,32 +111,55 @@ class RunFolder:
     def _starts(self) -> Path:
         return self.root / "starts.jsonl"
 
-    def keep_earlier_metrics(self) -> None:
-        """Move an earlier start's metrics aside; verl opens its log file anew at each start."""
-        if not self.metrics.is_file():
-            return
-        earlier = self.root / "metrics"
-        earlier.mkdir(exist_ok=True)
-        number = len(list(earlier.glob("start_*.jsonl")))
-        os.replace(self.metrics, earlier / f"start_{number:03d}.jsonl")
+    def keep_earlier_metrics(self, elsewhere: Path | None = None) -> None:
+        """Move an earlier start's metrics aside; verl opens its log file anew at each start.
 
-    def merge_metrics(self) -> dict[int, dict[str, float]]:
-        """All starts' metrics by step, later starts' for steps done twice; `metrics.jsonl` anew.
+        Args:
+            elsewhere: Where verl writes them in place of `metrics`, if it was told to.
+        """
+        for file in {self.metrics, elsewhere or self.metrics}:
+            if file.is_file():
+                earlier = self.root / "metrics"
+                earlier.mkdir(exist_ok=True)
+                number = len(list(earlier.glob("start_*.jsonl")))
+                shutil.move(file, earlier / f"start_{number:03d}.jsonl")
+
+    def read_metrics(self) -> dict[int, dict[str, float]]:
+        """All starts' metrics by step, in order, later starts' for steps done twice.
+
+        What was logged beyond the step that a later start began with is of another future (the run
+        began anew, or went back to a checkpoint) and is left out.
 
         Raises:
-            RunFolderError: If nothing was logged.
+            RunFolderError: If a file is damaged.
         """
         starts = [*sorted((self.root / "metrics").glob("start_*.jsonl")), self.metrics]
         steps: dict[int, dict[str, float]] = {}
         for file in starts:
-            for step, data in _read_metrics(file):
+            logged = list(_read_metrics(file))
+            first = logged[0][0] if logged else math.inf
+            steps = {step: data for step, data in steps.items() if step <= first}
+            for step, data in logged:
                 # Validation before training and the resumed step may share a number.
                 steps[step] = {**steps.get(step, {}), **data}
+        return dict(sorted(steps.items()))
+
+    def merge_metrics(self) -> dict[int, dict[str, float]]:
+        """`read_metrics`, and `metrics.jsonl` anew.
+
+        While a run is at work here its file is left alone: it would go on writing into the one that
+        was replaced.
+
+        Raises:
+            RunFolderError: If nothing was logged.
+        """
+        steps = self.read_metrics()
         if not steps:
             raise RunFolderError(f"{self.root} holds no metrics; did the training log a step?")
-        lines = [json.dumps({"step": step, "data": steps[step]}) for step in sorted(steps)]
-        write_whole(self.metrics, "\n".join(lines) + "\n")
-        return dict(sorted(steps.items()))
+        lines = [json.dumps({"step": step, "data": data}) for step, data in steps.items()]
+        with suppress(RunFolderError), locked(self.root):
+            write_whole(self.metrics, "\n".join(lines) + "\n")
+        return steps
 
 
 def _read_metrics(file: Path) -> Iterator[tuple[int, dict[str, float]]]:

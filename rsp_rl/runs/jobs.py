@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return exit_status.BROKEN
     except KeyboardInterrupt:
-        return 130
+        return exit_status.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -120,11 +120,12 @@ def prune(checkpoints: Path, keep: int | None) -> None:
 
     Args:
         checkpoints: The run's folder of checkpoints.
-        keep: How many to keep (`trainer.max_actor_ckpt_to_keep`); `None` or 0 keeps all.
+        keep: How many to keep (`trainer.max_actor_ckpt_to_keep`); `None`, 0 and below keep all, as
+            in verl.
     """
     trash = checkpoints / _PRUNED
     shutil.rmtree(trash, ignore_errors=True)  # of a pruning that was cut off
-    if not keep:
+    if keep is None or keep < 1:
         return
     for folder in list(finished_checkpoints(checkpoints).values())[:-keep]:
         try:

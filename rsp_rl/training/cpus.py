@@ -28,6 +28,11 @@ def cpus_needed(config: DictConfig) -> int:
     return CONTROLLER + units + PER_RANK * config.trainer.nnodes * config.trainer.n_gpus_per_node
 
 
+def joins_cluster(config: DictConfig) -> bool:
+    """Whether there is a Ray to join: of `RAY_ADDRESS`, which every Ray job has, or `address`."""
+    return bool(os.environ.get("RAY_ADDRESS") or config.ray_kwargs.ray_init.get("address"))
+
+
 def check_cpus(config: DictConfig) -> None:
     """Make sure that a Ray which this process starts has enough.
 
@@ -37,10 +42,9 @@ def check_cpus(config: DictConfig) -> None:
     Raises:
         ConfigError: Naming both numbers.
     """
-    ray_init = config.ray_kwargs.ray_init
-    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+    if joins_cluster(config):
         return
-    asked = ray_init.get("num_cpus")
+    asked = config.ray_kwargs.ray_init.get("num_cpus")
     found = asked or os.cpu_count() or 1
     needed = cpus_needed(config)
     if found < needed:

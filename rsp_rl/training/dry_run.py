@@ -39,6 +39,13 @@ from rsp_rl.training.preflight import (
     check_quantization,
     check_rsp_support,
 )
+from rsp_rl.training.run_edges import (
+    check_groups,
+    check_overlong,
+    check_saving,
+    check_validation,
+    fit_context,
+)
 
 #: The settings that make the run what it is: all of the paper's Table 12, and the machine's.
 SHOWN = (
@@ -115,6 +122,9 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         check_rsp_support(config)
     check_batches(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
+    for check in (check_groups, check_overlong, check_saving):
+        check(config)
+    check_validation(config, options)
     shape = model_shape(config.actor_rollout_ref.model.path)
     extra = _extra_tokens(options)
     rollout = config.actor_rollout_ref.rollout
@@ -123,6 +133,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
             rollout.prompt_length = config.data.max_prompt_length + extra
     check_lengths(config, shape, extra)
     check_quantization(config, shape)
+    fit_context(config)
     check_held_prompts(config, shape.hidden_size, gpu_bytes)
     arithmetic = step_arithmetic(config)
     _check_micro_batch(config, arithmetic)
@@ -235,7 +246,8 @@ def _disk_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:
     trainer = config.trainer
     size = checkpoint_bytes(shape)
     saved = trainer.total_training_steps // trainer.save_freq if trainer.save_freq > 0 else 0
-    kept = min(saved, trainer.max_actor_ckpt_to_keep or saved)
+    keep = trainer.max_actor_ckpt_to_keep or 0
+    kept = min(saved, keep) if keep > 0 else saved
     room = f"checkpoints: {kept} of {size / GIB:.0f} GiB each = {kept * size / GIB:.0f} GiB"
     yield room + (", and one more while the next is saved" if kept < saved else "")
 

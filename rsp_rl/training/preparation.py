@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics.files import write_json
 from rsp_rl.console import events
-from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import embedding_stats
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table, recognised_table
@@ -23,10 +23,20 @@ from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_confi
 from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
 from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
-from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
+from rsp_rl.runs.checkpoints import (
+    check_law,
+    check_whole,
+    checkpoint_to_resume,
+    saved_law,
+    step_of,
+)
+from rsp_rl.runs.data_order import check_order, data_order
 from rsp_rl.runs.folder import RunFolder
-from rsp_rl.training.cpus import check_cpus
+from rsp_rl.training.adapters import check_adapter
+from rsp_rl.training.cpus import check_cpus, joins_cluster
+from rsp_rl.training.job_environment import give_way_to_job
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
+from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
     agent_loops,
     check_batches,
@@ -41,6 +51,17 @@ from rsp_rl.training.preflight import (
     check_tokenizer,
 )
 from rsp_rl.training.prompts import check_prompts, template_arguments
+from rsp_rl.training.run_edges import (
+    check_groups,
+    check_overlong,
+    check_saving,
+    check_validation,
+    fit_bucket,
+    fit_context,
+)
+from rsp_rl.training.trackers import check_trackers
+from rsp_rl.training.train_data import check_data
+from rsp_rl.training.vllm_faults import check_lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,16 +82,24 @@ def prepare(config: DictConfig) -> RunFolder:
         ConfigError, PlacementError, RunFolderError, FileNotFoundError, ValueError: For all that
             would fail later.
     """
+    make_absolute(config)
     options = RspOptions.from_config(config.rsp)
     check_console(config)
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
     check_batches(config)
+    check_adapter(config)
     check_cpus(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
     check_optimizer(config)
     check_phase_timeout(config)
+    check_groups(config)
+    check_overlong(config)
+    check_saving(config)
+    check_validation(config, options)
+    if not joins_cluster(config):  # whose variables are not ours; the trainer's process is asked
+        check_trackers(config, {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars})
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
@@ -92,31 +121,46 @@ def prepare(config: DictConfig) -> RunFolder:
         model.path = str(folder)
     check_lengths(config, model_config, extra)
     check_quantization(config, model_config)
+    check_lora(config, model_config)
+    fit_context(config)
+    fit_bucket(config, folder)
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
-    for files in (config.data.train_files, config.data.val_files):
-        check_dataset(files, config.data.prompt_key, agent_loops=loops)
-    check_prompts(config, tokenizer, options, vocabulary)
+    data = check_data(config, loops)
+    check_prompts(config, tokenizer, options, vocabulary, data)
 
     checkpoint = checkpoint_to_resume(config)
+    order = data_order(config)
     if checkpoint:
         check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
+        forget = config.trainer.v1.rsp_sync.forget_data_position
+        if told := check_order(checkpoint, order, forget=forget):
+            logger.warning(told)
+        if step_of(checkpoint) >= (steps := config.trainer.total_training_steps or math.inf):
+            logger.warning(
+                "%s has all of trainer.total_training_steps=%s: nothing is left to train",
+                checkpoint,
+                steps,
+            )
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
+    for files in data:
+        files.write(config, run.data)
     run.root.mkdir(parents=True, exist_ok=True)
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):
         if stop_token is not None and vllm.get("generation_config") is None:
             vllm.generation_config = str(run.root / GENERATION_CONFIG)
             write_generation_config(run.root / GENERATION_CONFIG, folder, tokenizer, stop_token)
+        config.trainer.v1.rsp_sync.data_order = order
         for name in _FILLED_IN:
             config.rsp[name] = getattr(options, name)
         _set_environment(config, run)
         _join_running_cluster(config)
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
-    run.keep_earlier_metrics()
+    run.keep_earlier_metrics(Path(os.environ["VERL_FILE_LOGGER_PATH"]))  # the job's, if it has one
     return run
 
 
@@ -177,6 +221,7 @@ def _set_environment(config: DictConfig, run: RunFolder) -> None:
         variables[FOLDER_VARIABLE] = config.rsp.table
     os.environ.update(variables)
     config.ray_kwargs.ray_init.runtime_env.env_vars.update(variables)
+    give_way_to_job(config.ray_kwargs.ray_init.runtime_env.env_vars)
 
 
 def _in_one_process(rollout: DictConfig) -> dict[str, str]:
@@ -194,11 +239,8 @@ def _in_one_process(rollout: DictConfig) -> dict[str, str]:
 
 
 def _join_running_cluster(config: DictConfig) -> None:
-    """Drop the sizes of a cluster to start where there is one to join; Ray refuses both.
-
-    `ray.init` joins the cluster of `RAY_ADDRESS`, which every Ray job has, or of its `address`.
-    """
+    """Drop the sizes of a cluster to start where there is one to join; Ray refuses both."""
     ray_init = config.ray_kwargs.ray_init
-    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+    if joins_cluster(config):
         for size in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory"):
             ray_init.pop(size, None)

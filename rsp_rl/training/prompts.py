@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.models.vocabulary import check_tokens
 from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.training.rows_left import check_left
+from rsp_rl.training.train_data import CheckedFiles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +38,7 @@ def check_prompts(
     tokenizer: PreTrainedTokenizerBase,
     options: RspOptions,
     vocabulary: int | None,
+    checked: Sequence[CheckedFiles],
 ) -> None:
     """Try the prompts of all rows of `data.train_files` and `data.val_files`.
 
@@ -47,10 +49,12 @@ def check_prompts(
         tokenizer: The model's, with the run's chat template.
         options: Whether and where soft prompts go.
         vocabulary: V, rows of the model's embedding table, if known.
+        checked: The files, as `check_data` returned them.
 
     Raises:
-        ConfigError: If more than `data.max_lost_share` of a file's rows would be left out, or a
-            prompt has tokens that the model does not have; names file and row.
+        ConfigError: If more than `data.max_lost_share` of a file's rows would be left out, or what
+            is left is not enough (`check_left`), or a prompt has tokens that the model does not
+            have; names file and row.
         PlacementError: If a soft prompt has no place in a row's prompt; names file and row.
     """
     data = config.data
@@ -65,18 +69,22 @@ def check_prompts(
         vocabulary=vocabulary,
     )
     placing = options if options.enabled else None
-    for files, rsp in (
-        (data.train_files, placing),
-        (data.val_files, placing if options.validation else None),
-    ):
-        for name in [files] if isinstance(files, str) else files or []:
-            file = Path(str(name)).expanduser()
-            lost = _Lost()
-            for number, messages in enumerate(_messages(file, data.prompt_key)):
-                prompts.try_row(f"dataset {file}, row {number}", number, messages, rsp, lost)
-            lost.report(
-                file, share, drops=bool(data.filter_overlong_prompts), longest=prompts.longest
-            )
+    for files in checked:
+        rsp = placing if files.name == "train" or options.validation else None
+        losses: dict[Path, _Lost] = {}
+        dropped, rows = [], 0
+        for file, number, row in files.rows():
+            lost = losses.setdefault(file, _Lost())
+            where = f"dataset {file}, row {number}"
+            if not prompts.try_row(where, number, row[data.prompt_key], rsp, lost):
+                dropped.append(rows)
+            rows += 1
+        drops = bool(data.filter_overlong_prompts)
+        said = [
+            lost.report(file, share, drops=drops, longest=prompts.longest)
+            for file, lost in losses.items()
+        ]
+        check_left(data, files.name, rows, dropped, "; ".join(filter(None, said)))
     if prompts.lack_beginning:
         logger.warning(
             "the chat template begins prompts without %s, which the tokenizer puts before every "
@@ -92,21 +100,6 @@ def template_arguments(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(kwargs, resolve=True) if OmegaConf.is_config(kwargs) else kwargs
 
 
-def _messages(file: Path, prompt_key: str) -> Iterator[list[dict[str, Any]]]:
-    """A file's prompts, a batch in memory at a time."""
-    if file.suffix != ".parquet":
-        import datasets  # slow to import, and verl's own way of reading json
-
-        try:
-            rows = datasets.load_dataset("json", data_files=str(file), split="train")
-        except Exception as error:  # the library's own are of all kinds
-            raise ConfigError(f"dataset {file} is no readable json file: {error}") from error
-        yield from (row.get(prompt_key) for row in rows)
-        return
-    for batch in pq.ParquetFile(file).iter_batches(batch_size=4096, columns=[prompt_key]):
-        yield from batch.column(prompt_key).to_pylist()
-
-
 @dataclass
 class _Lost:
     """Rows of one file that verl would leave out, and why; rows whose text is not all known."""
@@ -116,8 +109,8 @@ class _Lost:
     too_long: dict[int, int] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
 
-    def report(self, file: Path, share: float, *, drops: bool, longest: int) -> None:
-        """Say what is lost.
+    def report(self, file: Path, share: float, *, drops: bool, longest: int) -> str:
+        """Say what is lost, and return it in words; none if nothing is.
 
         Raises:
             ConfigError: If it is too much, or if verl would not leave the rows out but fail.
@@ -153,8 +146,10 @@ class _Lost:
                 f"{text}; mend or remove them, or accept the loss with data.max_lost_share="
                 f"{-(-lost * 1000 // self.rows) / 1000}"
             )
-        if lost:
-            logger.warning("%s; within data.max_lost_share=%s", text, share)
+        if not lost:
+            return ""
+        logger.warning("%s; within data.max_lost_share=%s", text, share)
+        return text
 
 
 def _some(rows: Sequence[int]) -> str:
@@ -191,8 +186,8 @@ class _Prompts:
         messages: list[dict[str, Any]],
         rsp: RspOptions | None,
         lost: _Lost,
-    ) -> None:
-        """Make one row's prompt.
+    ) -> bool:
+        """Make one row's prompt; whether verl keeps the row.
 
         Raises:
             ConfigError, PlacementError: For what no run could go on with.
@@ -209,6 +204,7 @@ class _Prompts:
             lost.too_long[number] = tokens
         elif unknown:
             lost.unknown.append(number)
+        return refusal is None and tokens <= self.longest
 
     def _make(
         self, where: str, messages: list[dict[str, Any]], rsp: RspOptions | None

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import traceback
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NoReturn
 
 import hydra
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics import exit_status
-from rsp_rl.basics.errors import KnownError, RunBrokenError
+from rsp_rl.basics.errors import KnownError
 from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.console import events
 from rsp_rl.training.configs import name_verl_configs
 from rsp_rl.training.preloaded_python import Preloaded
+from rsp_rl.training.run_claim import claimed, keep_config
 
 # Nothing heavy up here: on a CPU the preloaded Python is to begin its imports at once.
 
@@ -66,36 +69,48 @@ def main(config: DictConfig) -> None:
     elif events.VARIABLE in os.environ:
         # What several processes print is each one's. Ray reads it when it is imported.
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    with _preloaded_python(config):
-        _train(config)
+    with _preloaded_python(config), ExitStack() as held:
+        _train(config, held)
 
 
-def _train(config: DictConfig) -> None:
+def _train(config: DictConfig, held: ExitStack) -> None:
     from rsp_rl.training.preparation import prepare
 
+    composed = OmegaConf.to_yaml(config)
     try:
+        held.enter_context(claimed(config))
         run = prepare(config)
     except (KnownError, FileNotFoundError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
+    keep_config(composed, run.root)
     events.begin(str(run.logs))
     events.tell_warnings()
     events.tell("stage", name="verl, Ray")
     # Now: verl reads the platform from the environment when it is first imported, and before Ray's
     # first import it sets what that reads.
     import verl  # noqa: F401
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import RayActorError
+
+    from rsp_rl.training.causes import creation_error, first_line, root_cause, status
 
     with run.record_start():
         try:
             run_training(config)
-        except RayTaskError as error:
-            if isinstance(error.cause, RunBrokenError):
-                _end(error.cause, exit_status.BROKEN)
-            if isinstance(error.cause, KnownError):
-                _end(error.cause, exit_status.WOULD_COME_AGAIN)
-            raise
         except RayActorError as error:
-            _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
+            if not creation_error(str(error)):
+                _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
+            _end(first_line(error), status(error))
+        except SystemExit as stopped:
+            if stopped.code != signal.SIGTERM:
+                raise
+            # Ray's handler exits with the signal's bare number.
+            print("stopped by SIGTERM", file=sys.stderr, flush=True)
+            sys.exit(128 + signal.SIGTERM)
+        except Exception as error:
+            cause, pid = root_cause(error)
+            if not isinstance(cause, KnownError):
+                traceback.print_exception(error)  # to the logs; the first line is the cause
+            _end(first_line(cause, pid), status(cause))
 
 
 def _end(error: object, status: int) -> NoReturn:
@@ -106,4 +121,7 @@ def _end(error: object, status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # whoever started this says so; a traceback would bury it
+        sys.exit(exit_status.INTERRUPTED)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from rsp_rl.cli import main
 from rsp_rl.data.arithmetic import write_dataset
@@ -28,6 +29,7 @@ from rsp_rl.evaluation.runner import evaluate
 from rsp_rl.grading.reward import compute_score
 from rsp_rl.inference.requests import Completion, Request
 from rsp_rl.runs.checkpoints import save_law
+from rsp_rl.runs.data_order import save_order
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.report import summarize
 from rsp_rl.tiny import make_tiny_model
@@ -56,6 +58,13 @@ LAW = {
     *("probability", "mixing", "seed", "mean", "std", "table", "table_digest"),
 }
 
+#: `data_order.json` of a checkpoint: what a run that resumes from it must have in common with it.
+DATA_ORDER = {
+    *("data.train_batch_size", "data.gen_batch_size", "data.seed", "data.shuffle"),
+    *("data.train_max_samples", "data.dataloader_num_workers", "algorithm.filter_groups.enable"),
+    *("trainer.v1.sampler.sync_refill_failed_groups", "data.train_files", "data.val_files"),
+}
+
 #: `<benchmark>.samples.jsonl` of an evaluation.
 SAMPLE = {
     *("problem", "sample", "seed", "prompt_hash", "gold", "output", "finish_reason", "tokens"),
@@ -72,7 +81,7 @@ METRICS = {
 #: `how.json` of an evaluated model, and of its parts the ones that others look into.
 MANIFEST = {
     *("protocol", "fingerprint", "weights", "sampler", "trained", "law", "model", "engine"),
-    *("context", "made_with"),
+    *("context", "made_with", "values", "stored", "unlike_training"),
 }
 MANIFEST_PARTS = {
     "protocol": {
@@ -80,6 +89,7 @@ MANIFEST_PARTS = {
         "headline",
     },
     "law": {"mean", "std"},
+    "stored": {"dtype", "made_of"},
     "engine": {
         *("kind", "dtype", "tensor_parallel", "data_parallel", "max_num_seqs", "max_model_len"),
         *("gpu_memory_utilization", "ray_address"),
@@ -132,7 +142,10 @@ def test_settings_of_a_run_and_of_a_checkpoint(
     data = write_dataset(tmp_path, train_size=16, heldout_size=4)
     files = [f"data.train_files={data['train']}", f"data.val_files={data['heldout']}"]
     paths = [f"actor_rollout_ref.model.path={model}", f"run_dir={tmp_path / 'run'}", *files]
-    run = prepare(compose_config("tiny_cpu", paths))
+    config = compose_config("tiny_cpu", paths)
+    run = prepare(config)
+    save_order(tmp_path, OmegaConf.to_container(config.trainer.v1.rsp_sync.data_order))
+    assert json.loads((tmp_path / "data_order.json").read_text()).keys() == DATA_ORDER
     settings = json.loads(run.settings.read_text())
     assert settings.keys() == LAW | {"seeded_sampling", "validation", "guard"}
     assert settings["guard"].keys() == {"max_mean_gap", "steps"}

@@ -8,7 +8,10 @@ from verl.trainer.main_ppo import TaskRunnerV1
 
 from rsp_rl.console import events
 from rsp_rl.training.cpus import cpus_needed
+from rsp_rl.training.trackers import check_trackers
 from rsp_rl.training.verl_plugin.cluster import wait_for_cluster
+from rsp_rl.training.verl_plugin.loading import check_loading
+from rsp_rl.training.verl_plugin.nodes import check_nodes
 from rsp_rl.training.verl_plugin.watchdog import Progress, watch
 
 
@@ -25,13 +28,17 @@ class TaskRunner:
 
         Raises:
             RunBrokenError: If a part of the run died or hangs, or another run uses the cluster.
-            ConfigError: If the cluster has too few CPUs.
+            ConfigError: If the cluster has too few CPUs, or something that the config names is not
+                on it.
         """
         from rsp_rl.training.verl_plugin import components  # noqa: F401  (registers)
 
+        check_loading(config)
+        check_trackers(config)
         events.tell("stage", name="data")
         ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
         wait_for_cluster(ranks, cpus_needed(config))
+        check_nodes(config)
         runner = TaskRunnerV1.__ray_actor_class__()
         start = Progress()
         watch(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.actor import ActorHandle
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
@@ -25,12 +27,20 @@ from rsp_rl.console import events
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
-from rsp_rl.runs.checkpoints import save_law
+from rsp_rl.runs.checkpoints import checkpoint_to_resume, save_law
+from rsp_rl.runs.data_order import ROWS, check_order, differences, save_order, saved_order
+from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
 from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
+from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
+from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
+from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
+from rsp_rl.training.verl_plugin.tracking import Guarded, guard_trackers
 from rsp_rl.training.verl_plugin.watchdog import Progress
+
+logger = logging.getLogger(__name__)
 
 TRAINER_MODE = "rsp_sync"
 
@@ -44,11 +54,71 @@ class SoftPromptTrainer(PPOTrainerSync):
         self._truncation = measured_truncation(config)
         self._steps_since_start = 0
         self.progress = Progress()
+        filter_groups = config.algorithm.filter_groups
+        most_batches = filter_groups.max_num_gen_batches
         with open_dict(config):
             # verl asks for "sync" in several places; this trainer is that one.
             config.trainer.v1.trainer_mode = "sync"
+            filter_groups.max_num_gen_batches = 0  # verl warns that it ignores it; here it counts
         super().__init__(config)
         self.replay_buffer.poll_interval = config.trainer.v1[TRAINER_MODE].poll_interval_s
+        if filter_groups.enable:
+            give_up_in_time(
+                self.replay_buffer,
+                most=most_batches,
+                batch=config.data.train_batch_size,
+                metric=filter_groups.metric,
+            )
+
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        self._end_with_the_data()
+        RunFolder(Path(self.config.run_dir)).note_last_step(self.total_training_steps)
+        settings = self.config.trainer.v1[TRAINER_MODE]
+        order = OmegaConf.to_container(settings.data_order)
+        self._order = {**order, ROWS: len(self.train_dataset)}
+        checkpoint = checkpoint_to_resume(self.config)
+        saved = (saved_order(checkpoint) if checkpoint else None) or {}
+        differing = differences(saved, self._order)
+        self._data_begins_anew = bool(differing)
+        if ROWS in differing:  # all else was compared before the start
+            logger.warning(
+                check_order(checkpoint, self._order, forget=settings.forget_data_position)
+            )
+
+    def _end_with_the_data(self) -> None:
+        """Let the last step be the last that the epochs have prompts for.
+
+        verl would leave its loop before the step that it takes for the last one, without a
+        checkpoint and a validation.
+        """
+        epochs, wanted = self.config.trainer.total_epochs, self.total_training_steps
+        steps = self.steps_per_epoch * epochs
+        if not 0 < steps < wanted:
+            return
+        logger.warning(
+            "trainer.total_epochs=%s over %s rows end with step %s of trainer.total_training_steps="
+            "%s: the run ends there, with a validation and a checkpoint; raise total_epochs for "
+            "more",
+            epochs,
+            len(self.train_dataset),
+            steps,
+            wanted,
+        )
+        self.total_training_steps = steps
+        for part in ("actor_rollout_ref.actor.optim", "critic.optim"):  # schedules of learning rate
+            OmegaConf.update(
+                self.config, f"{part}.total_training_steps", steps * self.parameter_sync_step
+            )
+
+    def _load_checkpoint(self) -> None:
+        loader = self.train_dataloader
+        if self._data_begins_anew:
+            self.train_dataloader = _Anew()
+        try:
+            super()._load_checkpoint()
+        finally:
+            self.train_dataloader = loader
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         """Train; see `PPOTrainer.fit`. From here on the watchdog knows the run's parts."""
@@ -97,7 +167,18 @@ class SoftPromptTrainer(PPOTrainerSync):
         self._enter("the first weight sync")
         super().on_init_end()
 
+    def on_train_begin(self) -> None:
+        self._guard_trackers()
+        super().on_train_begin()
+
+    def _guard_trackers(self) -> None:
+        guard_trackers(self.logger, tracker_names(self.config))
+        for name in ("validation_generations_logger", "dapo_filtered_reward_logger"):
+            if not isinstance(tables := getattr(self, name), Guarded):
+                setattr(self, name, Guarded(name, tables))
+
     def on_validate_begin(self) -> None:
+        self._guard_trackers()  # here already: the first validation is logged before training
         self._enter("the validation")
         super().on_validate_begin()
 
@@ -121,6 +202,17 @@ class SoftPromptTrainer(PPOTrainerSync):
         batch = super()._compute_old_log_prob(batch, metrics)
         batch.extra_info.pop(TRUNCATION_KEY, None)  # the update has no use for it
         samples, rewards, records = self._step_samples(batch)
+        step = f"step {self.global_steps}"
+        check_rewards(samples.rewards.tolist(), rewards, partial(self._sample_name, batch), step)
+        lost = self._rollouts_lost(batch)
+        metrics["rsp/rollouts_lost"] = float(lost)
+        if lost:
+            logger.warning(
+                "%s trains without %d of its rollouts: their agent loops failed, which is in the "
+                "logs of the agent loop workers",
+                step,
+                lost,
+            )
         self._steps_since_start += 1
         guarded = step_metrics(samples)
         metrics.update(guarded)
@@ -177,6 +269,48 @@ class SoftPromptTrainer(PPOTrainerSync):
         )
         return samples, rewards, records
 
+    def _rollouts_lost(self, batch: KVBatchMeta) -> int:
+        """Rollouts that a step should have and has not; verl fills its batch up with padding."""
+        rollouts = {key.rpartition("_")[0] for key in _real_keys(batch)}  # each may have outputs
+        wanted = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        return max(0, wanted - len(rollouts))
+
+    def _sample_name(self, batch: KVBatchMeta, number: int) -> str:
+        """What an error calls one of this step's real samples: its row, and which rollout of it."""
+        key = _real_keys(batch)[number]
+        fields = ["data_source", "index", "session_id"]
+        data = tq.kv_batch_get(keys=[key], partition_id=batch.partition_id, select_fields=fields)
+        source, index, rollout = (data[0][name] for name in fields)
+        return (
+            f"rollout {rollout} of the row with extra_info.index {index!r} ({source}), uid "
+            f"{key.rsplit('_', 2)[0]}"
+        )
+
+    def _val_metrics_update(
+        self,
+        data_sources: list[str],
+        sample_uids: list[str],
+        reward_extra_infos_dict: dict[str, list[Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """verl's means, of rewards that are numbers.
+
+        Raises:
+            ConfigError: If one is none.
+        """
+        rewards = reward_extra_infos_dict["reward"]
+        faults = reward_extra_infos_dict.get(FAULT, [None] * len(rewards))
+        check_rewards(
+            rewards,
+            [{FAULT: fault} for fault in faults],
+            lambda number: f"a sample of {data_sources[number]}, uid {sample_uids[number]}",
+            f"the validation at step {self.global_steps}",
+        )
+        return super()._val_metrics_update(
+            data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs
+        )
+
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
     ) -> None:
@@ -221,6 +355,7 @@ class SoftPromptTrainer(PPOTrainerSync):
                 self.checkpoint_callback = CheckpointCallback()
                 super()._save_checkpoint()
                 save_law(staging / name, self._options)
+                save_order(staging / name, self._order)
         except RunFolderError:
             raise
         except Exception as error:  # a full disk has many: torch's and safetensors' among them
@@ -239,6 +374,13 @@ class SoftPromptTrainer(PPOTrainerSync):
         on_saved.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(checkpoints / name)
         )
+
+
+class _Anew:
+    """In the data loader's place where a checkpoint is loaded, but not its place in the data."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Begin with the first row."""
 
 
 def _numbered(name: str, actors: Sequence[ActorHandle]) -> dict[str, ActorHandle]:
@@ -282,10 +424,27 @@ def reward_metrics(rewards: list[dict[str, Any]]) -> dict[str, float]:
     """Sums over a step of what the reward function counts: `reward/timeouts` and the like.
 
     A reward that is 0 because the grader gave up must not pass for a wrong answer.
+
+    Args:
+        rewards: What it said of each rollout; nothing where it returned a mere number.
+
+    Returns:
+        `reward/<name>`, and `reward/<name>/rows` where not all rollouts have that count: the sum is
+        over so many.
     """
-    counts: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
     for info in rewards:
         for name, value in info.items():
             if isinstance(value, int | float):
-                counts[name] += value
-    return {f"reward/{name}": float(count) for name, count in counts.items()}
+                sums[name] += value
+                rows[name] += 1
+    metrics = {f"reward/{name}": float(total) for name, total in sums.items()}
+    partial = {name: count for name, count in rows.items() if count < len(rewards)}
+    if partial:
+        logger.warning(
+            "the reward function gave %s for some rollouts of a step alone: their sums are over "
+            "those, reward/<name>/rows of them",
+            ", ".join(sorted(partial)),
+        )
+    return metrics | {f"reward/{name}/rows": float(count) for name, count in partial.items()}

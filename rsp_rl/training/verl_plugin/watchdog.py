@@ -19,8 +19,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from rsp_rl.basics.errors import RunBrokenError
+from rsp_rl.basics.errors import ConfigError, RunBrokenError
 from rsp_rl.console import events
+from rsp_rl.training.causes import comes_again, creation_error
 
 POLL_S = 1.0
 
@@ -79,7 +80,7 @@ class Roll:
             try:
                 ray.get(self._asked.pop(name))
             except RayActorError as error:
-                dead[name] = " ".join(str(error).split())
+                dead[name] = str(error)
         return dead
 
 
@@ -96,6 +97,7 @@ def watch(
     Raises:
         RunBrokenError: If a part of the run died, or a phase took too long; the thread is then
             left to itself and ends with the process.
+        ConfigError: If a part could not be made at all, for a reason that would come again.
         Exception: What `work` raised, if all parts live.
     """
     roll = Roll()
@@ -125,7 +127,10 @@ def _settle(work: Callable[[], None], outcome: Future[None]) -> None:
 
 def _check_parts(roll: Roll, progress: Progress) -> None:
     if dead := roll.dead(progress.parts):
-        details = "; ".join(f"{name}: {detail}" for name, detail in dead.items())
+        for name, detail in dead.items():
+            if (made := creation_error(detail)) and comes_again(made):
+                raise ConfigError(f"{made}: {name} could not be made")
+        details = "; ".join(f"{name}: {' '.join(said.split())}" for name, said in dead.items())
         raise RunBrokenError(
             f"{' and '.join(dead)} died during {progress.phase}; {_MEND}. Ray says: {details}"
         )

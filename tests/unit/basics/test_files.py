@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -56,6 +58,18 @@ def test_a_folder_has_one_writer_and_its_lock_ends_with_it(tmp_path: Path) -> No
         other.kill()
     with locked(tmp_path):
         pass
+
+
+def test_a_disk_without_locks_is_said_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with locked(tmp_path):
+        pass
+    assert "on a disk without locks" in caplog.text
 
 
 def test_count_takes_whole_numbers_above_0() -> None:

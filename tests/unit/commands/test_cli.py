@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import COMMANDS, main
 
 
@@ -32,3 +33,25 @@ def test_a_wrong_call_is_one_error(
         main(arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [(KeyboardInterrupt(), 130, "stopped\n"), (ConfigError("no such"), 1, "error: no such\n")],
+)
+@pytest.mark.parametrize("arguments", [["train"], ["recipe", "--list"]])
+def test_how_every_command_ends(
+    arguments: list[str],
+    raised: BaseException,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("rsp_rl.commands.train.main", fail)
+    monkeypatch.setattr("rsp_rl.commands.recipe.run", fail)
+    assert main(arguments) == status
+    assert capsys.readouterr().err == said

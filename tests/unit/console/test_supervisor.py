@@ -144,7 +144,7 @@ def test_under_nohup_a_hang_up_is_ignored(tmp_path: Path) -> None:
     child.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 3
+    assert process.returncode == 143
 
 
 def test_a_known_error_is_one_line_and_where_the_logs_are(tmp_path: Path) -> None:
@@ -238,11 +238,25 @@ def test_ctrl_c_reaches_both_and_is_no_error(tmp_path: Path) -> None:
     assert "error" not in err
 
 
-def test_other_signals_are_the_childs_to_answer(tmp_path: Path) -> None:
+def test_ctrl_c_before_it_begins_is_one_line(tmp_path: Path) -> None:
+    process = start("print('here', flush=True); time.sleep(600)", tmp_path)
+    assert process.stdout.readline() == "here\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "stopped; the same command goes on from the last checkpoint"
+
+
+def test_other_signals_are_the_childs_to_answer_and_end_as_a_shell_says(tmp_path: Path) -> None:
+    """Ray's driver answers with the signal's number, others with whatever they like."""
     process, _ = waiting(tmp_path)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 3
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.splitlines() == [
+        "stopped by SIGTERM; the same command goes on from the last checkpoint",
+        f"logs of all processes: {tmp_path}",
+    ]
     assert "got SIGTERM" in (tmp_path / "driver.log").read_text()
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import read_json
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.manifest import is_complete
@@ -145,6 +147,32 @@ def test_samples_of_another_prompt_are_not_mixed_in(model: Path, folder: StepFol
     write_samples(folder.samples("arithmetic"), [{**first, "prompt_hash": "0" * 16}, *others])
     outcome = evaluate(model, protocol(), folder)
     assert "another prompt" in outcome.failed["arithmetic"]
+
+
+def test_a_step_with_the_weights_of_another_is_turned_away(
+    model: Path, folder: StepFolder, tmp_path: Path
+) -> None:
+    """Before an engine starts; stored in another dtype and under other names too."""
+    folder.root.mkdir(parents=True)
+    write_samples(folder.samples("arithmetic"), [answered(q, "") for q in asked(model)])
+    evaluate(model, protocol(), folder)
+    copy = shutil.copytree(model, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    save_file({name: value.double() for name, value in weights.items()}, copy / "x.safetensors")
+    other = EvaluationFolder(folder.root.parent).step(10)
+    with pytest.raises(RunFolderError, match=r"steps 0 and 10 of .* have the same weights"):
+        evaluate(copy, protocol(), other)
+    evaluate(model, protocol(), folder)  # again itself
+
+
+def test_how_the_weights_are_stored_is_said(model: Path, folder: StepFolder) -> None:
+    folder.root.mkdir(parents=True)
+    write_samples(folder.samples("arithmetic"), [answered(q, "") for q in asked(model)])
+    evaluate(model, protocol(), folder, unlike_training=["the prompts differ"])
+    how = read_json(folder.manifest)
+    assert how["stored"] == {"dtype": "float32", "made_of": None}
+    assert how["unlike_training"] == ["the prompts differ"]
 
 
 def test_another_protocol_model_or_engine_is_turned_away(

@@ -134,7 +134,7 @@ def test_a_run_gets_the_stop_tokens_that_its_model_lacks(
         "prompt": [{"role": "user", "content": "2+2?"}],
         "reward_model": {"style": "rule", "ground_truth": "4"},
     }
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "data.parquet")
+    pq.write_table(pa.Table.from_pylist([row] * 1024), tmp_path / "data.parquet")
     run = tmp_path / "run"
     overrides = [
         "+machine=gpu",

@@ -226,3 +226,10 @@ def test_pruning_keeps_the_newest_and_what_was_made_of_the_others(tmp_path: Path
     assert list(finished_checkpoints(tmp_path)) == [10, 11]
     assert merged.is_dir()
     assert step_of(resumed(tmp_path)) == 11
+
+
+@pytest.mark.parametrize("keep", [0, -1, -3])
+def test_a_number_that_keeps_none_keeps_all_as_verl_does(keep: int, tmp_path: Path) -> None:
+    for step in (8, 9, 10):
+        save(tmp_path, step, keep)
+    assert list(finished_checkpoints(tmp_path)) == [8, 9, 10]

@@ -315,6 +315,14 @@ def test_dry_run_says_that_it_does_not_fit_and_what_to_do(
     assert "LOW_MEMORY=1" in printed
 
 
+@pytest.mark.parametrize("keep", ["null", "0", "-1"])
+def test_dry_run_counts_all_checkpoints_where_none_go(
+    keep: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dry_run.main([*GPUS, f"trainer.max_actor_ckpt_to_keep={keep}"]) == 0
+    assert "checkpoints: 10 of " in capsys.readouterr().out
+
+
 def test_dry_run_without_rsp(capsys: pytest.CaptureFixture[str]) -> None:
     assert dry_run.main(["--config-name", "dapo", *GPUS]) == 0
     printed = capsys.readouterr().out

@@ -17,6 +17,7 @@ from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.training.preflight import check_tokenizer
 from rsp_rl.training.prompts import check_prompts, template_arguments
+from rsp_rl.training.train_data import check_data
 from tests.unit import templates
 from tests.unit.templates import tokenizer_of
 
@@ -26,7 +27,12 @@ USER: Turns = [("user", "2+2?")]
 
 def _file(folder: Path, prompts: list[Turns], name: str = "a.parquet") -> Path:
     rows = [
-        {"prompt": [{"role": role, "content": text} for role, text in turns]} for turns in prompts
+        {
+            "prompt": [{"role": role, "content": text} for role, text in turns],
+            "reward_model": {"ground_truth": "4"},
+            "data_source": "sums",
+        }
+        for turns in prompts
     ]
     if name.endswith(".jsonl"):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -40,11 +46,13 @@ def _config(train: Path, **data: Any) -> DictConfig:
         {
             "data": {
                 "train_files": str(train),
-                "val_files": None,
+                "val_files": str(train),
                 "prompt_key": "prompt",
                 "max_prompt_length": 60,
                 "filter_overlong_prompts": True,
                 "max_lost_share": 0.0,
+                "train_batch_size": 1,
+                "shuffle": True,
                 **data,
             },
             "actor_rollout_ref": {"rollout": {"prompt_length": 80}},
@@ -58,7 +66,8 @@ def _check(
     vocabulary: int | None = None,
     **rsp: Any,
 ) -> None:
-    check_prompts(config, tokenizer, RspOptions(**({"length": 4} | rsp)), vocabulary)
+    options = RspOptions(**({"length": 4} | rsp))
+    check_prompts(config, tokenizer, options, vocabulary, check_data(config, None))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])

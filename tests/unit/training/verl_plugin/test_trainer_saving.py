@@ -13,6 +13,7 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from rsp_rl.basics.errors import RunBrokenError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.runs.checkpoints import TRACKER, check_whole, finished_checkpoints, saved_law
+from rsp_rl.runs.data_order import saved_order
 from rsp_rl.training.verl_plugin.trainer import SoftPromptTrainer
 from rsp_rl.training.verl_plugin.watchdog import Progress
 
@@ -73,7 +74,7 @@ def trainer(tmp_path: Path) -> SoftPromptTrainer:
     made.config, made.trainer_mode, made.use_critic = config, "sync", False
     made.progress, made._options = Progress(), RspOptions(length=8, mean=0.0, std=0.02)
     made.actor_rollout_wg, made.train_dataloader = Ranks(), Loader()
-    made.checkpoint_callback = Callback()
+    made.checkpoint_callback, made._order = Callback(), {"data.seed": 42}
     return made
 
 
@@ -92,8 +93,9 @@ def test_what_verl_saves_counts_once_it_is_whole(
     check_whole(newest, ranks=2)
     assert set(json.loads((newest / "sizes.json").read_text())) == {
         *("actor/model_world_size_2_rank_0.pt", "actor/model_world_size_2_rank_1.pt"),
-        *("data.pt", "rsp.json"),
+        *("data.pt", "rsp.json", "data_order.json"),
     }
+    assert saved_order(newest) == {"data.seed": 42}
     assert saved_law(newest)["length"] == 8
     assert (tmp_path / TRACKER).read_text() == "3"
     assert list(finished_checkpoints(tmp_path)) == [2, 3]  # pruned by us,

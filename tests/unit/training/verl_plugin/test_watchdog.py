@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import ray
 
-from rsp_rl.basics.errors import RunBrokenError
+from rsp_rl.basics.errors import ConfigError, RunBrokenError
 from rsp_rl.training.verl_plugin import watchdog
 from rsp_rl.training.verl_plugin.watchdog import Progress, Roll, watch
 from tests.waiting import until
@@ -124,6 +124,24 @@ def test_a_dead_part_ends_a_run_that_waits_for_it() -> None:
 
     with pytest.raises(RunBrokenError, match=r"^actor rank 1 died during generation of step 7; "):
         watch(kill_and_hang, look, timeout_s=None)
+    stop.set()
+
+
+@ray.remote(num_cpus=0)
+class Unmade:
+    """Stands for a reward worker whose settings are wrong."""
+
+    def __init__(self) -> None:
+        raise AssertionError("max_resp_len must be larger than overlong_buffer.len")
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_a_part_that_could_not_be_made_is_its_own_cause() -> None:
+    progress = Progress({"reward worker 0": Unmade.remote()})
+    stop = threading.Event()
+    message = "^AssertionError: max_resp_len must be .*: reward worker 0 could not be made$"
+    with pytest.raises(ConfigError, match=message):
+        watch(stop.wait, lambda: progress, timeout_s=None)
     stop.set()
 
 

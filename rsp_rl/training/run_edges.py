@@ -1,0 +1,234 @@
+"""Settings at the edge: what verl or vLLM would trip over minutes later, or obey to the run's loss.
+
+What has one right value for a model gets it, in a warning's words; the rest is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, open_dict
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions
+
+logger = logging.getLogger(__name__)
+
+RESUME_MODES = ("auto", "disable", "resume_path")
+
+#: Advantage estimators that hold a rollout against the others of its group.
+GROUP_BASELINES = frozenset(
+    {
+        *("grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg", "gdpo"),
+        *("reinforce_plus_plus_baseline", "optimal_token_baseline", "tir_optimal_token_baseline"),
+    }
+)
+
+#: Those that are not defined on a group of one: verl asserts it, or divides by 0.
+NEEDS_TWO = frozenset({"grpo_passk"})
+
+#: What `rsp_rl.grading.reward` counts of an answer, as a group may be filtered by.
+REWARD_METRICS = frozenset(
+    {"reward", "score", "acc", "timeouts", "crashes", "unparsable", "no_answer", "boxed"}
+)
+_OWN_REWARD = "pkg://rsp_rl.grading.reward"
+
+#: fp32, the widest that a rank sends.
+_BYTES_A_NUMBER = 4
+_MIB = 1 << 20
+
+
+def check_groups(config: DictConfig) -> None:
+    """Make sure that groups are of a size and a metric that dynamic sampling can tell apart.
+
+    Raises:
+        ConfigError: If a group of one is to be filtered, or compared where that needs two; or by a
+            metric that the reward does not have.
+    """
+    size, estimator = config.actor_rollout_ref.rollout.n, str(config.algorithm.adv_estimator)
+    filter_groups = config.algorithm.filter_groups
+    if filter_groups.enable:
+        if size < 2:
+            raise ConfigError(
+                f"actor_rollout_ref.rollout.n={size} with algorithm.filter_groups.enable=True: a "
+                "group of one is never all right and all wrong, nothing would be filtered; set "
+                "rollout.n to 2 or more, or filter_groups.enable=False"
+            )
+        own = config.reward.custom_reward_function.path == _OWN_REWARD
+        if not filter_groups.metric or (own and filter_groups.metric not in REWARD_METRICS):
+            raise ConfigError(
+                f"algorithm.filter_groups.metric={filter_groups.metric} is nothing that the reward "
+                f"counts; set it to acc, or another of {sorted(REWARD_METRICS)}"
+            )
+        most = filter_groups.max_num_gen_batches
+        if not isinstance(most, int) or most < 0:
+            raise ConfigError(
+                f"algorithm.filter_groups.max_num_gen_batches={most} must be a whole number of "
+                "batches, or 0 for no limit"
+            )
+    if size < 2 and estimator in NEEDS_TWO:
+        raise ConfigError(
+            f"algorithm.adv_estimator={estimator} compares two rollouts of a group, and "
+            f"actor_rollout_ref.rollout.n={size}; set it to 2 or more"
+        )
+    if size < 2 and estimator in GROUP_BASELINES:
+        logger.warning(
+            "actor_rollout_ref.rollout.n=%s: algorithm.adv_estimator=%s holds a rollout against "
+            "the others of its group, and there are none: a reward of 0 teaches nothing, and one "
+            "of 1 as much however easy the problem; set rollout.n to 2 or more",
+            size,
+            estimator,
+        )
+
+
+def check_saving(config: DictConfig) -> None:
+    """Refuse what would take checkpoints from under a run.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    trainer = config.trainer
+    if trainer.resume_mode not in RESUME_MODES:
+        raise ConfigError(
+            f"trainer.resume_mode={trainer.resume_mode} is unknown; use one of {RESUME_MODES}"
+        )
+    keep = trainer.get("max_actor_ckpt_to_keep")
+    refused = {
+        f"trainer.max_actor_ckpt_to_keep={keep} is no whole number; null keeps all": (
+            keep is not None and (isinstance(keep, bool) or not isinstance(keep, int))
+        ),
+        "trainer.del_local_ckpt_after_load=True deletes the checkpoint that the run resumes from, "
+        "and a crash before the next one loses all; set it to False": (
+            trainer.get("del_local_ckpt_after_load", False)
+        ),
+        "trainer.remove_previous_ckpt_in_save=True is verl's old name; set it to False and "
+        "trainer.max_actor_ckpt_to_keep=1": trainer.get("remove_previous_ckpt_in_save", False),
+        "actor_rollout_ref.actor.checkpoint.async_save=True: a checkpoint counts here once it is "
+        "whole, which nobody can tell while it is being written; set it to False": (
+            config.actor_rollout_ref.actor.get("checkpoint", {}).get("async_save", False)
+        ),
+    }
+    for message, applies in refused.items():
+        if applies:
+            raise ConfigError(message)
+
+
+def check_overlong(config: DictConfig) -> None:
+    """Make sure that the soft overlong punishment begins within a response.
+
+    Raises:
+        ConfigError: If its span exceeds the longest response, or is none.
+    """
+    reward = config.reward
+    punishment = reward.get("reward_kwargs", {}).get("overlong_buffer_cfg")
+    if reward.reward_manager.name != "dapo" or not punishment or not punishment.enable:
+        return
+    longest = reward.reward_kwargs.max_resp_len
+    if not longest or longest != config.data.max_response_length:
+        raise ConfigError(
+            f"reward.reward_kwargs.max_resp_len={longest} is not data.max_response_length="
+            f"{config.data.max_response_length}: the overlong punishment would begin elsewhere; "
+            "leave it as it is"
+        )
+    if not 0 < punishment.len <= longest:
+        raise ConfigError(
+            f"reward.reward_kwargs.overlong_buffer_cfg.len={punishment.len} must be above 0 and "
+            f"not above data.max_response_length={longest}: it is the end of a response that is "
+            "punished; DAPO took a fifth of it"
+        )
+
+
+def check_validation(config: DictConfig, options: RspOptions) -> None:
+    """Refuse validations whose numbers would not mean what their names say.
+
+    Raises:
+        ConfigError: If a problem's several samples are one and the same, or if answers that are to
+            be greedy would be sampled: verl's trainer looks at the temperature alone.
+    """
+    kwargs = config.actor_rollout_ref.rollout.val_kwargs
+    if not kwargs.do_sample and kwargs.temperature > 0 and kwargs.top_k != 1:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.val_kwargs.do_sample=False with temperature="
+            f"{kwargs.temperature}: verl samples all the same; set temperature=0 for greedy "
+            "answers, or do_sample=True"
+        )
+    greedy = kwargs.temperature == 0 or kwargs.top_k == 1
+    drawn = options.enabled and options.validation and options.mode == "independent"
+    if kwargs.n > 1 and greedy and not drawn:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.val_kwargs.n={kwargs.n} greedy answers to a problem are "
+            f"one and the same, and best@{kwargs.n} and maj@{kwargs.n} would say nothing; set n=1, "
+            "or temperature above 0 and do_sample=True"
+        )
+
+
+def fit_context(config: DictConfig) -> None:
+    """Let vLLM's batches hold what is prefilled at once, in place.
+
+    Without chunked prefill that is a whole context. verl takes the model's, 32,768 tokens and more,
+    and fails on its own mend for it; a run needs prompt and response.
+
+    Raises:
+        ConfigError: If a batch has fewer tokens than sequences.
+    """
+    rollout = config.actor_rollout_ref.rollout
+    if not rollout.enable_chunked_prefill:
+        if rollout.max_model_len is None:
+            rollout.max_model_len = rollout.prompt_length + rollout.response_length
+        if rollout.max_num_batched_tokens < rollout.max_model_len:
+            logger.warning(
+                "actor_rollout_ref.rollout.max_num_batched_tokens=%s is below the context of %s "
+                "tokens, which come at once without chunked prefill; raised to that",
+                rollout.max_num_batched_tokens,
+                rollout.max_model_len,
+            )
+            rollout.max_num_batched_tokens = rollout.max_model_len
+    if rollout.max_num_batched_tokens < rollout.max_num_seqs:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.max_num_batched_tokens={rollout.max_num_batched_tokens} "
+            f"is below max_num_seqs={rollout.max_num_seqs}, a token each; raise the former or "
+            "lower the latter"
+        )
+
+
+def fit_bucket(config: DictConfig, model: Path) -> None:
+    """Make room for the largest weight where weights go through shared memory, in place.
+
+    On a GPU verl sends a weight that exceeds the bucket by itself.
+
+    Args:
+        config: The composed config.
+        model: The model's folder.
+    """
+    if config.trainer.device != "cpu":
+        return
+    name, numbers = max(_weights(model), key=lambda weight: weight[1], default=("", 0))
+    needed = -(-numbers * _BYTES_A_NUMBER // _MIB)
+    engine = config.actor_rollout_ref.rollout.checkpoint_engine
+    if engine.update_weights_bucket_megabytes < needed:
+        logger.warning(
+            "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=%s does "
+            "not hold %s; raised to its %s MiB",
+            engine.update_weights_bucket_megabytes,
+            name,
+            needed,
+        )
+        with open_dict(config):
+            engine.update_weights_bucket_megabytes = needed
+
+
+def _weights(model: Path) -> Iterator[tuple[str, int]]:
+    """Name and count of numbers of each weight, from the headers of its safetensors files."""
+    for file in sorted(model.glob("*.safetensors")):
+        with file.open("rb") as weights:
+            size = int.from_bytes(weights.read(8), "little")
+            header = json.loads(weights.read(size))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                count = 1
+                for width in tensor["shape"]:
+                    count *= width
+                yield name, count

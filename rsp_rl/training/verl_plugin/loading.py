@@ -1,0 +1,80 @@
+"""Whatever a run's settings name by module and name, loaded before any engine is.
+
+verl loads it where it is first needed, minutes later and in processes that then count as dead; of a
+plug-in that cannot be imported it says so at DEBUG alone, and goes on without.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.reward import resolve_reward_manager_cls
+from verl.utils.import_utils import load_class_from_fqn, load_extern_object
+
+from rsp_rl.basics.errors import ConfigError, KnownError
+
+_PLUGINS, _POLICY = "verl.plugins", "VERL_USE_EXTERNAL_PLUGINS"
+
+#: Settings that name a file (or `pkg://` module), and of it a class or function.
+_OBJECTS = {
+    "reward.custom_reward_function.path": "reward.custom_reward_function.name",
+    "data.custom_cls.path": "data.custom_cls.name",
+    "trainer.v1.sampler.custom_sampler.path": "trainer.v1.sampler.custom_sampler.name",
+}
+_AGENT_LOOP_MANAGER = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
+_MODULES = "actor_rollout_ref.model.external_lib"
+
+
+def check_loading(config: DictConfig) -> None:
+    """Load plug-ins, modules, classes and functions that the config names.
+
+    Raises:
+        ConfigError: Naming the setting, what was looked for, and the error of its own import.
+    """
+    for plugin in _plugins():
+        _load(f"the plug-in {plugin.name} ({plugin.value})", plugin.load)
+    modules = OmegaConf.select(config, _MODULES) or []
+    for module in [modules] if isinstance(modules, str) else modules:
+        _load(f"{_MODULES}={module}", lambda module=module: importlib.import_module(module))
+    for path_key, name_key in _OBJECTS.items():
+        path, name = (OmegaConf.select(config, key) for key in (path_key, name_key))
+        if path:
+            what = f"{name_key}={name} of {path_key}={path}"
+            found = _load(what, lambda path=path, name=name: load_extern_object(path, str(name)))
+            if not callable(found):
+                raise ConfigError(f"{what} is a {type(found).__name__}, nothing to be called")
+    if name := OmegaConf.select(config, _AGENT_LOOP_MANAGER):
+        _load(f"{_AGENT_LOOP_MANAGER}={name}", lambda: load_class_from_fqn(name))
+    manager = config.reward.reward_manager
+    _load(f"reward.reward_manager.name={manager.name}", lambda: resolve_reward_manager_cls(config))
+
+
+def _plugins() -> Iterable[EntryPoint]:
+    """Those that verl loads."""
+    policy = os.environ.get(_POLICY, "auto").strip().lower()
+    found = () if policy == "none" else entry_points(group=_PLUGINS)
+    chosen = {name.strip() for name in policy.split(",")}
+    return [plugin for plugin in found if policy == "auto" or plugin.name in chosen]
+
+
+def _load(what: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except KnownError:
+        raise
+    except Exception as error:  # a user's module may raise anything
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        *_, frame = traceback.extract_tb(cause.__traceback__) or [None]
+        where = f" ({frame.filename}, line {frame.lineno})" if frame else ""
+        said = " ".join(str(cause).split())
+        raise ConfigError(
+            f"{what} cannot be loaded: {type(cause).__name__}: {said}{where}"
+        ) from error
