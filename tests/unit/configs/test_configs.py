@@ -551,7 +551,7 @@ def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: P
         (
             {"actor_rollout_ref.model.custom_chat_template": REFUSES_SUMS},
             ConfigError,
-            r"train\.parquet: 4 of 4 rows are lost, 4 that the chat template refuses .*no sums",
+            r"train\.parquet: 16 of 16 rows are lost, 16 that the chat template refuses .*no sums",
         ),
         ({"data.max_lost_share": 3}, ConfigError, "max_lost_share=3 must be"),
     ],
