@@ -23,6 +23,7 @@ from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_confi
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import (
     check_law,
+    check_model_of,
     check_whole,
     checkpoint_to_resume,
     saved_law,
@@ -122,6 +123,7 @@ def prepare(config: DictConfig) -> RunFolder:
     order = data_order(config)
     if checkpoint:
         check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
+        check_model_of(checkpoint, model_config, _lora(model))
         forget = config.trainer.v1.rsp_sync.forget_data_position
         if told := check_order(checkpoint, order, forget=forget):
             logger.warning(told)
@@ -148,6 +150,15 @@ def prepare(config: DictConfig) -> RunFolder:
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
     run.keep_earlier_metrics(Path(os.environ["VERL_FILE_LOGGER_PATH"]))  # the job's, if it has one
     return run
+
+
+def _lora(model: DictConfig) -> tuple[int, int] | None:
+    """Rank and alpha as the config says them; an adapter that is loaded has its own."""
+    if model.get("lora_adapter_path"):
+        return None
+    nested = model.get("lora") or {}
+    rank = model.get("lora_rank", 0)
+    return (rank, model.lora_alpha) if rank else (nested.get("rank", 0), nested.get("alpha", 0))
 
 
 def _with_law(options: RspOptions, checkpoint: Path | None, model: Path) -> RspOptions:
