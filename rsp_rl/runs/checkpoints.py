@@ -146,9 +146,9 @@ def check_model_of(checkpoint: Path, model: Any, lora: tuple[int, int] | None) -
     rank, alpha = had.get("r", 0), had.get("lora_alpha")
     if saved and lora and (rank != lora[0] or alpha not in (None, lora[1])):
         raise ConfigError(
-            f"{checkpoint} has a LoRA adapter of rank {rank} and alpha {alpha}, and the run asks for rank {lora[0]} (0: none) and alpha {lora[1]}; resume with what "
-            "it had (actor_rollout_ref.model.lora_rank, lora_alpha), or start anew with another "
-            "run_dir"
+            f"{checkpoint} has a LoRA adapter of rank {rank} and alpha {alpha}, and the run asks "
+            f"for rank {lora[0]} (0: none) and alpha {lora[1]}; resume with what it had "
+            "(actor_rollout_ref.model.lora_rank, lora_alpha), or start anew with another run_dir"
         )
 
 
