@@ -11,6 +11,7 @@ from typing import Any
 
 from rsp_rl.grading import pool
 from rsp_rl.grading.batch import grade_many
+from rsp_rl.grading.gold import gold_text
 from rsp_rl.grading.verdict import STAGES, STEPS
 
 _CHUNK = 512  # answers graded between two writes
@@ -116,14 +117,25 @@ def _read(
     path: Path, output_field: str, gold_field: str, benchmark_field: str
 ) -> list[tuple[str, str, str | None]]:
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Bytes: JSON strings may hold Unicode's line breaks.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
-        row = json.loads(line)
+        place = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place} is damaged: {error}") from error
         for field in (output_field, gold_field):
-            if field not in row:
-                raise KeyError(f"{path}, line {number}: no field {field!r}")
-        items.append((str(row[output_field]), str(row[gold_field]), row.get(benchmark_field)))
+            if not isinstance(row, dict) or field not in row:
+                raise KeyError(f"{place}: no field {field!r}")
+        if not isinstance(row[output_field], str):
+            raise ValueError(f"{place}: {output_field!r} is {row[output_field]!r:.40}, not text")
+        try:
+            gold = gold_text(row[gold_field])
+        except ValueError as error:
+            raise ValueError(f"{place}: {gold_field!r} is {error}") from error
+        items.append((row[output_field], gold, row.get(benchmark_field)))
     return items
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rsp_rl.basics.files import write_json
 from rsp_rl.console.screen import quiet
+from rsp_rl.models.weights import stored_dtype
 from rsp_rl.runs.checkpoints import latest_checkpoint, merge_checkpoint
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.merging import made_of
 from rsp_rl.runs.report import count_parameters, plot, summarize, table
 
 
@@ -30,9 +32,12 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nsummary     {folder.summary}\nplot        {folder.plot}")
     print(f"samples     {folder.root / 'samples'}\ntensorboard {folder.tensorboard}")
     print(f"merging {latest_checkpoint(folder.checkpoints)} ...", flush=True)
-    merged = merge_checkpoint(latest_checkpoint(folder.checkpoints))
     with quiet(folder.logs / "report.log"):
+        merged = merge_checkpoint(latest_checkpoint(folder.checkpoints))
         parameters = count_parameters(merged)
-    print(f"model       {merged} ({parameters:,} parameters, loads in transformers)")
+    kind = f"{parameters:,} parameters, {stored_dtype(merged)}"
+    if adapter := (made_of(merged) or {}).get("adapter"):
+        kind += f", LoRA of rank {adapter['r']} merged"
+    print(f"model       {merged} ({kind}, loads in transformers)")
     print(f"logs        {folder.logs}")
     return 0

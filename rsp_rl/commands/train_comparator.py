@@ -146,6 +146,7 @@ def train_ttsv(args: argparse.Namespace) -> int:
         *(plan, problems, protocol, engine.host.tokenizer),
         dtype="float32",
         context=_context(engine),
+        model=engine.host.folder,
     ):
         epochs[question.sample].append(question.request)
     with _Progress(settings.epochs * -(-len(problems) // settings.batch_size)) as progress:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data.lone_surrogates import lone_surrogate
 
 _GOLD = "####"
 
@@ -44,6 +45,8 @@ def read_solutions(file: Path) -> list[SolvedProblem]:
             question, answer = row["question"], row["answer"]
             if not (isinstance(question, str) and isinstance(answer, str) and answer.strip()):
                 raise TypeError("both must be text")
+            if half := lone_surrogate({"question": question, "answer": answer}):
+                raise ValueError(half)
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{file}, line {number} has no 'question' and 'answer' to train on ({error})"

@@ -8,6 +8,7 @@ or else loaded from the hub repository that holds the same fields.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data import arithmetic
+from rsp_rl.data.lone_surrogates import lone_surrogate
 from rsp_rl.grading.extraction import from_box
+from rsp_rl.grading.gold import MISSING
 
 #: Environment variable that names the local folder.
 DATA_DIR_VARIABLE = "RSP_RL_DATA_DIR"
@@ -83,9 +86,17 @@ class Benchmark:
     empty_golds: int = 0
 
 
+def _text(row: Row, field: str) -> str:
+    """A field that must be text: what else has its methods would give a gold of its own."""
+    value = row[field]
+    if not isinstance(value, str):
+        raise ValueError(f"field {field!r} is {value!r:.40}, not text")
+    return value
+
+
 def _after_hashes(row: Row) -> str:
     """GSM8K: what follows `####` in the answer."""
-    _, hashes, gold = row["answer"].rpartition("####")
+    _, hashes, gold = _text(row, "answer").rpartition("####")
     if not hashes:
         raise ValueError("no '####' in field 'answer'")
     return gold.strip()
@@ -93,24 +104,29 @@ def _after_hashes(row: Row) -> str:
 
 def _last_box(row: Row) -> str:
     """The content of the solution's last box."""
-    box = from_box(row["solution"])
+    box = from_box(_text(row, "solution"))
     return box.text if box else ""
 
 
 def _answer(row: Row) -> str:
     """The answer, a text or a number, as it is."""
-    if not isinstance(row["answer"], str | int | float):
-        raise ValueError("field 'answer' is neither text nor number")
-    return str(row["answer"])
+    value = row["answer"]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not isinstance(value, str) and not (is_number and math.isfinite(value)):
+        raise ValueError(f"field 'answer' is {value!r:.40}, neither text nor number")
+    return str(value)
 
 
 def _answer_without_dollars(row: Row) -> str:
-    return row["answer"].replace("$", "").strip()
+    return _text(row, "answer").replace("$", "").strip()
 
 
 def _first_final_answer(row: Row) -> str:
     """OlympiadBench: the first of a list; dollars within it stay, between its several answers."""
-    return row["final_answer"][0].strip("$")
+    answers = row["final_answer"]
+    if not isinstance(answers, list) or not answers or not isinstance(answers[0], str):
+        raise ValueError(f"field 'final_answer' is {answers!r:.40}, not a list of texts")
+    return answers[0].strip("$")
 
 
 def _arithmetic_rows() -> list[Row]:
@@ -294,10 +310,14 @@ def _hub_rows(source: HubDataset) -> Iterable[Row]:
 def _problem(benchmark: Benchmark, number: int, row: Row, where: str) -> Problem:
     try:
         gold = benchmark.gold(row)
-        question = (row[benchmark.question] + _choice(gold)).strip()
-        identifier = str(row[benchmark.id]) if benchmark.id else str(number)
+        question = (_text(row, benchmark.question) + _choice(gold)).strip()
+        identifier = _identifier(row, benchmark.id) if benchmark.id else str(number)
         if not question:
             raise ValueError(f"field {benchmark.question!r} is empty")
+        if gold.strip().lower() in MISSING:
+            raise ValueError(f"the gold answer is {gold!r}, a missing value written as text")
+        if problem := lone_surrogate({"question": question, "gold": gold, "id": identifier}):
+            raise ValueError(problem)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         cause = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(
@@ -305,6 +325,13 @@ def _problem(benchmark: Benchmark, number: int, row: Row, where: str) -> Problem
             "that rsp_rl/data/benchmarks.py describes"
         ) from error
     return Problem(benchmark.name, identifier, question, gold)
+
+
+def _identifier(row: Row, field: str) -> str:
+    value = row[field]
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise ValueError(f"field {field!r} is {value!r:.40}, neither text nor whole number")
+    return str(value)
 
 
 def _choice(gold: str) -> str:

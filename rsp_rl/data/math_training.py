@@ -23,9 +23,11 @@ import pyarrow.parquet as pq
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import write_json
 from rsp_rl.data.benchmarks import Problem
+from rsp_rl.data.lone_surrogates import lone_surrogate
 from rsp_rl.data.near_duplicates import DuplicateFinder, same_text_key
 from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.data.templates import ChatTemplate, TextTemplate, get_template
+from rsp_rl.grading.gold import gold_text
 
 #: The "hard" set of SimpleRL-Zoo. Repository and file are those of its README. Row count (8,523),
 #: columns, and two rows without an answer are as users of the file report them; we have not loaded
@@ -133,11 +135,14 @@ def _problem(
 ) -> TrainingProblem:
     try:
         question, answer, level = fields(row)
-        problem = TrainingProblem(number, question.strip(), str(answer or "").strip(), int(level))
+        answer = "" if answer is None else gold_text(answer).strip()
+        problem = TrainingProblem(number, question.strip(), answer, int(level))
         if not problem.question:
             raise ValueError("the question is empty")
         if level != problem.level:
             raise ValueError(f"level {level!r} is not a whole number")
+        if cause := lone_surrogate(asdict(problem)):
+            raise ValueError(cause)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         cause = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rsp_rl.basics.errors import ConfigError, PlacementError
-from rsp_rl.placement.chat import place_in_chat
-from rsp_rl.placement.prompt import INSTRUCTION, PlacedPrompt, Position
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.placement.chat import answer_end, place_in_chat
+from rsp_rl.placement.dates import date_argument
+from rsp_rl.placement.prompt import INSTRUCTION, PlacedPrompt, Position, added_tokens, encode
 from rsp_rl.placement.text import place_in_turn
 
 if TYPE_CHECKING:
@@ -43,19 +44,14 @@ class Template(ABC):
             PlacementError: If the tokenizer does not suit the template.
         """
 
+    @abstractmethod
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
-        """Token that closes a turn, None if the template or the tokenizer knows none.
+        """Special token that closes the model's turn; None if template or tokenizer know none.
 
-        A model that closes its own turn with it has finished. Generation must stop there even
-        where the model's configuration does not say so: Qwen2.5's base models name
-        `<|endoftext|>` alone, and after `<|im_end|>` would go on with turns of their own.
+        Generation mostly stops there even where the model's configuration does not say so (see
+        `rsp_rl.models.stop_tokens`): Qwen2.5's base models name `<|endoftext|>` alone, and after
+        `<|im_end|>` would go on with turns of their own.
         """
-        try:
-            placed = self.place(tokenizer, "Question", length=1)
-        except PlacementError:
-            return None
-        after = placed.token_ids[placed.start + 1 :]
-        return after[0] if after else None
 
 
 @dataclass(frozen=True)
@@ -87,6 +83,12 @@ class TextTemplate(Template):
         pieces = (self.opening, question, self.instruction, self.closing)
         return place_in_turn(tokenizer, *pieces, length, position)
 
+    def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
+        """See `Template.end_of_turn`: all of a literal template's turns are closed alike."""
+        closing = self.closing.lstrip()
+        is_special = closing.startswith(added_tokens(tokenizer, special=True))
+        return encode(tokenizer, closing)[0] if is_special else None
+
 
 @dataclass(frozen=True)
 class ChatTemplate(Template):
@@ -114,7 +116,15 @@ class ChatTemplate(Template):
         messages.append({"role": "user", "content": question + self.instruction})
         # A plain prompt needs no end-of-turn token, and a prefix asks for none.
         position = position if length else "prefix"
-        return place_in_chat(tokenizer, messages, length, position, **self.options)
+        return place_in_chat(tokenizer, messages, length, position, **self.arguments(tokenizer))
+
+    def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
+        """See `Template.end_of_turn`."""
+        return answer_end(tokenizer, **self.arguments(tokenizer))
+
+    def arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+        """The chat template's, the date pinned where it takes one."""
+        return {**date_argument(tokenizer, **self.options), **self.options}
 
 
 TEMPLATES: dict[str, Template] = {

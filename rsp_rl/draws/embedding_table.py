@@ -113,7 +113,7 @@ def open_embedding_table(model_folder: str | Path) -> EmbeddingTable:
         ValueError: If the folder holds no input-embedding table, or one in another dtype.
     """
     file, name = _find_embedding(Path(model_folder))
-    header, data_start = _read_header(file)
+    header, data_start = read_header(file)
     if name not in header:
         raise ValueError(f"{file} does not hold {name}, though the index says so; re-download it")
     entry = header[name]
@@ -184,7 +184,7 @@ def _find_embedding(folder: Path) -> tuple[Path, str]:
     if index.is_file():
         names = _read_index(index)
     elif (single := folder / "model.safetensors").is_file():
-        names = dict.fromkeys(_read_header(single)[0], single.name)
+        names = dict.fromkeys(read_header(single)[0], single.name)
     elif (folder / "adapter_config.json").is_file():
         raise ValueError(
             f"{folder} holds a LoRA adapter, which has no input-embedding table; "
@@ -222,8 +222,12 @@ def _read_index(index: Path) -> dict[str, str]:
         raise ValueError(f"{index} is not an index of safetensors; download it again") from error
 
 
-def _read_header(file: Path) -> tuple[dict[str, dict], int]:
-    """A safetensors file's header and the byte at which its data starts."""
+def read_header(file: Path) -> tuple[dict[str, dict], int]:
+    """A safetensors file's header and the byte at which its data starts.
+
+    Raises:
+        ValueError: If it is none, or cut short.
+    """
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         if not 0 < size <= file.stat().st_size - 8:

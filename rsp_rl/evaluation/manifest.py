@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import read_json, write_json, write_whole
 from rsp_rl.data.benchmarks import Problem
+from rsp_rl.evaluation.distinct import check_distinct
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.provenance import provenance
 from rsp_rl.inference.requests import EngineOptions
-from rsp_rl.models.weights import weights_digest
+from rsp_rl.models.weights import stored_dtype, values_digest, weights_digest
+from rsp_rl.runs.merging import made_of
 
 #: What a folder's samples have in common, by its name in the manifest, as an error calls it.
 _SAME = {
@@ -31,12 +34,13 @@ def write_manifest(
     engine: EngineOptions,
     context: int | None,
     trained: str | None,
+    unlike_training: Sequence[str] = (),
 ) -> None:
     """Say how the numbers are made; refuse to mix them with others'.
 
     Raises:
         RunFolderError: If the folder was begun with another protocol, model, kind of engine, or
-            training of a comparator.
+            training of a comparator, or another step of the run has the same weights.
     """
     what = {
         "fingerprint": protocol.fingerprint(),
@@ -55,6 +59,16 @@ def write_manifest(
                     "--output"
                 )
         made_with = begun.get("made_with", [])
+    values = values_digest(model)
+    evaluation = EvaluationFolder(folder.root.parent)
+    steps = evaluation.steps()
+    others = {
+        step: read_json(other.manifest)
+        for step, other in steps.items()
+        if other != folder and other.manifest.is_file()
+    }
+    own = {step: {"values": values} for step, other in steps.items() if other == folder}
+    check_distinct(evaluation, others | own)
     # Everything that samples were generated with, once each: a resumed run may have moved.
     if (now := provenance()) not in made_with:
         made_with.append(now)
@@ -64,11 +78,22 @@ def write_manifest(
         # With it and the protocol, every draw can be made again.
         "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std},
         "model": str(model),
+        "values": values,
+        "stored": {"dtype": stored_dtype(model), "made_of": made_of(model)},
+        "unlike_training": list(unlike_training),
         "engine": {**asdict(engine), "dtype": engine.resolved_dtype()},
         "context": context,
         "made_with": made_with,
     }
     write_json(folder.manifest, manifest)
+
+
+def add_difference(folder: StepFolder, line: str) -> None:
+    """Keep what was found unlike the training once the numbers were there."""
+    manifest = read_json(folder.manifest)
+    known = manifest.get("unlike_training", [])  # not there in evaluations of before
+    if line not in known:
+        write_json(folder.manifest, manifest | {"unlike_training": [*known, line]})
 
 
 def write_problems(folder: StepFolder, benchmark: str, problems: list[Problem]) -> None:

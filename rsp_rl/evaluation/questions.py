@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from rsp_rl.data.templates import get_template
 from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Request
+from rsp_rl.models.stop_tokens import stop_token_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +46,7 @@ def questions(
     *,
     dtype: str,
     context: int | None,
+    model: Path | None = None,
 ) -> Iterator[Question]:
     """Every sample of a benchmark, a problem's next to each other: they share a prefix cache.
 
@@ -54,14 +57,14 @@ def questions(
         tokenizer: The model's.
         dtype: What soft prompts are rounded to.
         context: Longest prompt with output that the model takes, in tokens, if there is a limit.
+        model: Its folder, whose own stop tokens count (`rsp_rl.models.stop_tokens`).
 
     Raises:
         ConfigError: If a prompt, its soft prompt included, leaves no room for an output.
         PlacementError: If a soft prompt has no place in a prompt.
     """
     template, rsp = get_template(protocol.template), protocol.rsp
-    # A base model's config may name its end of text alone, not that of the turn.
-    end_of_turn = template.end_of_turn(tokenizer)
+    end_of_turn = stop_token_of(template, tokenizer, model)
     sampling = Sampling(
         temperature=plan.temperature,
         top_p=plan.top_p,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError, PlacementError, RunFolderError
 from rsp_rl.basics.files import locked
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.data.benchmarks import load_benchmark
+from rsp_rl.data.templates import ChatTemplate, get_template
 from rsp_rl.evaluation.asking import Book, Graded, ask
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.manifest import write_manifest, write_problems
@@ -20,6 +23,15 @@ from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.models.folder import check_model, load_tokenizer
+from rsp_rl.models.vocabulary import (
+    check_placeholder,
+    check_tokens,
+    vocabulary_size,
+)
+from rsp_rl.placement.dates import depends_on_the_day
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass
@@ -46,6 +58,7 @@ def evaluate(
     engines: Engines | None = None,
     data_dir: Path | None = None,
     law: tuple[float, float] | None = None,
+    unlike_training: Sequence[str] = (),
     progress: bool = True,
     on_graded: Graded | None = None,
 ) -> Outcome:
@@ -63,6 +76,7 @@ def evaluate(
         data_dir: Folder with the benchmarks' files; else see `load_benchmark`.
         law: mu_E and sigma_E of the protocol's soft prompts; by default those of the model's own
             embedding table.
+        unlike_training: What `rsp_rl.evaluation.trained_prompts` found, for `how.json`.
         progress: Whether to show a progress bar on stderr.
         on_graded: See `Graded`.
 
@@ -74,6 +88,9 @@ def evaluate(
     engine = engine or EngineOptions()
     config = check_model(model)
     tokenizer = load_tokenizer(model)
+    _warn_of_dates(protocol, tokenizer)
+    if protocol.rsp.enabled or engine.kind == "huggingface":
+        check_placeholder(tokenizer, vocabulary_size(config))
     context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
     trained = check_comparator(protocol, model, engine)
     protocol = _with_law(protocol, model, law)
@@ -88,13 +105,18 @@ def evaluate(
                     *(plan, problems, protocol, tokenizer),
                     dtype=engine.resolved_dtype(),
                     context=context,
+                    model=model,
                 )
             )
+            for question in asked[plan.benchmark]:
+                where = f"the prompt of {plan.benchmark}, problem {question.problem.id},"
+                check_tokens(tokenizer, question.request.token_ids, vocabulary_size(config), where)
+            _warn_of_unknown(plan.benchmark, asked[plan.benchmark], tokenizer)
         except (ConfigError, PlacementError) as error:
             outcome.failed[plan.benchmark] = str(error)
     log = EvaluationFolder(folder.root.parent).engine_log
     with locked(folder.root), quiet(log), ExitStack() as stack:
-        write_manifest(folder, model, protocol, engine, context, trained)
+        write_manifest(folder, model, protocol, engine, context, trained, unlike_training)
         books = []
         for name, wanted in asked.items():
             try:
@@ -117,6 +139,32 @@ def evaluate(
             say(f"{missing} samples to generate, {kept} are there; log of the engine: {log}")
         outcome.generated = ask(books, engines, progress, on_graded)
     return outcome
+
+
+def _warn_of_dates(protocol: Protocol, tokenizer: PreTrainedTokenizerBase) -> None:
+    template = get_template(protocol.template)
+    if not isinstance(template, ChatTemplate):
+        return
+    if depends_on_the_day(tokenizer, **template.arguments(tokenizer)):
+        say(
+            "warning: the chat template writes today's date into every prompt and takes no "
+            "argument for it: an evaluation on another day has other prompts, and so had training"
+        )
+
+
+def _warn_of_unknown(
+    benchmark: str, asked: list[Question], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return
+    found = {one.problem.id for one in asked if unknown in one.request.token_ids}
+    if found:
+        say(
+            f"warning: {benchmark}: the tokenizer does not know all characters of {len(found)} "
+            f"problems ({', '.join(sorted(map(str, found))[:5])}); the model reads its unknown "
+            "token in their place"
+        )
 
 
 def check_comparator(protocol: Protocol, model: Path, engine: EngineOptions) -> str | None:

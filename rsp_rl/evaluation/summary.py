@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.display.tables import markdown_head, markdown_row
+from rsp_rl.evaluation.distinct import check_distinct
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
 from rsp_rl.evaluation.reading import read_manifest, read_metrics
@@ -41,11 +42,13 @@ class Summary:
         manifest: How the last step was evaluated (`how.json`).
         headline_benchmarks: Benchmarks of the headline.
         metrics: By step and benchmark; a benchmark that is not done at a step is not there.
+        unlike_training: How a step's prompts differ from training's, by step; not there if not.
     """
 
     manifest: dict[str, Any]
     headline_benchmarks: tuple[str, ...]
     metrics: dict[int, dict[str, BenchmarkMetrics]]
+    unlike_training: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def benchmarks(self) -> tuple[str, ...]:
@@ -83,9 +86,10 @@ def read_summary(folder: EvaluationFolder) -> Summary:
 
     Raises:
         RunFolderError: If no benchmark is done at any step, a file is damaged, or the steps were
-            not all evaluated in the same way.
+            not all evaluated in the same way, or two of them had the same weights.
     """
-    metrics, manifests = {}, {}
+    metrics: dict[int, dict[str, BenchmarkMetrics]] = {}
+    manifests: dict[int, dict[str, Any]] = {}
     for step, step_folder in folder.steps().items():
         if found := read_metrics(step_folder):  # else its evaluation has just begun
             manifests[step], metrics[step] = read_manifest(step_folder), found
@@ -99,7 +103,13 @@ def read_summary(folder: EvaluationFolder) -> Summary:
                 "fingerprint: these steps were not evaluated under the same protocol; evaluate one "
                 "of them again, or move it away"
             )
-    return Summary(manifests[last], tuple(manifests[last]["protocol"]["headline"]), metrics)
+    check_distinct(folder, manifests)
+    unlike = {
+        step: tuple(manifest["unlike_training"])
+        for step, manifest in manifests.items()
+        if manifest.get("unlike_training")
+    }
+    return Summary(manifests[last], tuple(manifests[last]["protocol"]["headline"]), metrics, unlike)
 
 
 def _headline(metrics: list[BenchmarkMetrics]) -> Headline:
@@ -153,6 +163,11 @@ def notes(summary: Summary) -> list[str]:
     lines += [
         f"Step {step} has no headline: {', '.join(names)} not done."
         for step, names in summary.missing.items()
+    ]
+    lines += [
+        f"Warning, step {step}: {what}."
+        for step, differences in summary.unlike_training.items()
+        for what in differences
     ]
     return lines
 

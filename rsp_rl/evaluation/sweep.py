@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import read_json
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.manifest import is_complete
+from rsp_rl.evaluation.manifest import add_difference, is_complete
 from rsp_rl.evaluation.outputs import outcome_line, write_outputs
 from rsp_rl.evaluation.protocol import Protocol
+from rsp_rl.evaluation.reading import read_metrics
 from rsp_rl.evaluation.runner import Outcome, evaluate
 from rsp_rl.evaluation.trained_run import TrainedRun
+from rsp_rl.evaluation.validated import unlike_validation
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import merge_checkpoint, merged_folder
+from rsp_rl.runs.merging import has_adapter, shards_digest
 
 POLL_SECONDS = 15.0
 
@@ -86,16 +90,38 @@ class Sweep:
 
     def _step(self, step: int) -> list[str]:
         """Evaluate one step, show it, log it; what failed in it."""
-        if self._is_done(step):
-            say(f"step {step}: done before")
-            return []
         try:
+            self._check_same(step)
+            if self._is_done(step):
+                say(f"step {step}: done before")
+                return []
             outcome = self._evaluate(step)
         except (ConfigError, RunFolderError) as error:
             return [f"step {step}: {error}"]
         say(f"step {step}: " + outcome_line(outcome))
         self._track(step, outcome)
         return [f"step {step}, {name}: {why}" for name, why in outcome.failed.items()]
+
+    def _check_same(self, step: int) -> None:
+        """Refuse numbers that are not those of the checkpoint that is there.
+
+        Raises:
+            RunFolderError: If the step was evaluated before adapters were merged, or training has
+                saved another checkpoint of the step since.
+        """
+        checkpoint, folder = self.run.steps().get(step), self.folder.step(step)
+        if checkpoint is None or not folder.manifest.is_file():
+            return
+        actor, stored = checkpoint / "actor", read_json(folder.manifest).get("stored")
+        made = (stored or {}).get("made_of")
+        if stored is None and has_adapter(actor):
+            why = "evaluated without its LoRA adapter: the numbers are the base model's"
+        elif made and made["shards"] != shards_digest(actor):
+            why = f"evaluated with another checkpoint than {checkpoint} is now"
+        else:
+            return
+        add_difference(folder, why)  # its numbers are in the table until it is removed
+        raise RunFolderError(f"{folder.root} was {why}; remove the folder and evaluate again")
 
     def _evaluate(self, step: int) -> Outcome:
         checkpoint = self.run.steps().get(step)
@@ -108,7 +134,12 @@ class Sweep:
                 f"{self.run.checkpoints} holds no whole checkpoint of it; there are: {there}"
             )
         else:
-            model = merge_checkpoint(checkpoint)
+            with quiet(self.folder.engine_log):
+                model = merge_checkpoint(checkpoint)
+        dtype = self.engine.resolved_dtype()
+        unlike = self.run.unlike_training(self.protocol.template, model, dtype)
+        for line in unlike:
+            say(f"warning: step {step}: {line}")
         outcome = evaluate(
             model,
             self.protocol,
@@ -116,7 +147,12 @@ class Sweep:
             engine=self.engine,
             data_dir=self.data_dir,
             law=self.run.law(),
+            unlike_training=unlike,
         )
+        folder = self.folder.step(step)
+        for line in unlike_validation(self.run.validated(step), read_metrics(folder)):
+            say(f"warning: step {step}: {line}")
+            add_difference(folder, line)
         if checkpoint and not self.keep_merged and not outcome.failed:
             shutil.rmtree(merged_folder(checkpoint), ignore_errors=True)
         return outcome

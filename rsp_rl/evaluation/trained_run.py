@@ -12,9 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import read_json
+from rsp_rl.dials.options import rollout_dtype
+from rsp_rl.evaluation.trained_prompts import unlike_training
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import finished_checkpoints
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.merging import made_of
+from rsp_rl.runs.metrics import held_out_by_source
+
+#: Share of an adapter that rounding may change before it is said.
+_TOLD_LOSS = 0.05
 
 _CHECKPOINT = re.compile(r"global_step_(\d+)")
 
@@ -80,6 +87,47 @@ class TrainedRun:
         settings = RunFolder(self.root).settings
         saved = read_json(settings) if settings.is_file() else {}
         return None if saved.get("mean") is None else (saved["mean"], saved["std"])
+
+    def unlike_training(self, template: str, model: Path, dtype: str) -> list[str]:
+        """What an evaluation has other than the run's rollouts had, a sentence each.
+
+        Args:
+            template: The protocol's.
+            model: Hugging Face folder of the model that is asked.
+            dtype: What it computes in.
+        """
+        if self.config is None:  # plain verl's checkpoints do not say
+            return []
+        try:
+            base = self.base_model()
+        except ConfigError:  # it is gone; a checkpoint has its tokenizer
+            base = model
+        found = unlike_training(self.config, template, model, base)
+        rollout = self.config.actor_rollout_ref.get("rollout", {})
+        try:
+            trained = rollout_dtype(rollout.get("dtype"))
+        except ConfigError:  # plain verl's `auto`
+            trained = dtype
+        if trained != dtype:
+            found.append(f"the model computes in {dtype}, in training's rollouts in {trained}")
+        loss = ((made_of(model) or {}).get("adapter") or {}).get("bfloat16_loss", 0)
+        merged_there = self.config.actor_rollout_ref.model.get("lora", {}).get("merge")
+        if dtype == "bfloat16" and loss > _TOLD_LOSS and not merged_there:
+            found.append(
+                f"rounding to bfloat16 changes the merged LoRA adapter by {loss:.0%} of its size, "
+                "training's rollouts added it unrounded; evaluate with --dtype float32"
+            )
+        if rollout.get("quantization"):
+            found.append(f"training's rollouts had weights rounded to {rollout.quantization}")
+        return found
+
+    def validated(self, step: int) -> dict[str, float]:
+        """Accuracy of the training's own validation at a step, by source of the problems.
+
+        Raises:
+            RunFolderError: If the run's metrics are damaged.
+        """
+        return held_out_by_source(RunFolder(self.root).read_metrics().get(step, {}))
 
     def last_step(self) -> int | None:
         """The step that training ends with, if the run says so."""

@@ -65,7 +65,11 @@ def read_expression(text: str) -> Expression | None:
     except (Unreadable, RecursionError):
         return None
     return Expression(
-        value, closed=not reader.letters, rounded=reader.rounded, stepped=reader.stepped
+        value,
+        closed=not reader.letters,
+        rounded=reader.rounded,
+        stepped=reader.stepped,
+        branched=reader.branched,
     )
 
 
@@ -76,10 +80,11 @@ class _Reader:
         letters: Whether an unknown occurred.
         rounded: Whether a decimal occurred.
         stepped: Whether a floor or ceiling occurred.
+        branched: Whether bars, a root or a power other than a whole number's occurred.
     """
 
     def __init__(self, text: str) -> None:
-        self.letters = self.rounded = self.stepped = False
+        self.letters = self.rounded = self.stepped = self.branched = False
         self._tokens = [found.group(1) for found in _TOKEN.finditer(text.rstrip())]
         self._at = self._depth = 0
         self._bars = 0
@@ -156,7 +161,10 @@ class _Reader:
             return base
         self._next()
         if self.peek() == "{":
+            start = self._at
             exponent = self._group()
+            whole = "".join(self._tokens[start + 1 : self._at - 1]).removeprefix("-").isdigit()
+            self.branched = self.branched or not whole
         elif len(self.peek()) == 1 and (self.peek() in _DIGITS or self.peek().isalpha()):
             exponent = self._primary()
         else:
@@ -174,6 +182,7 @@ class _Reader:
             return self._group()
         if token == "|" and not self._bars:
             self._bars += 1
+            self.branched = True
             inner = self.sum()
             self._bars -= 1
             self._expect("|")
@@ -184,6 +193,7 @@ class _Reader:
             top, bottom = self._braced(), self._braced()
             return _combine(operator.truediv, top, bottom)
         if token == "\\sqrt":
+            self.branched = True
             degree = _constant(Fraction(2))
             if self.peek() == "[":
                 degree = self._group()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from rsp_rl.grading import units
 from rsp_rl.grading.structure import Group, Leaf, Matrix, Node, Relation, Sequence
 
 _LABEL = re.compile(
@@ -31,6 +32,7 @@ _FLIP = {
 }
 _EQUALITIES = {"=", "\\approx"}
 _MOST_ITEMS = 100
+_MOST_FORMS = 3
 
 
 class Comparer(Protocol):
@@ -57,6 +59,24 @@ def equal(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
         The decision, or ``None`` where ``leaves`` could not make it.
     """
     prediction, gold = _single(prediction), _single(gold)
+    decision = _equal_shapes(prediction, gold, leaves)
+    forms, gold_forms = _forms(prediction), _forms(gold)
+    if decision or len(forms) == len(gold_forms) or min(len(forms), len(gold_forms)) != 1:
+        return decision
+    # 3/8 or 0.375: both have to be the one value that the other answer is
+    same = every(equal(a, b, leaves) for a in forms for b in gold_forms)
+    return either((decision, same))
+
+
+def _forms(node: Node) -> tuple[Node, ...]:
+    """What may be forms of one value: the few items of a list; any other node is one by itself."""
+    if not isinstance(node, Group) or node.kind != "list" or len(node.items) > _MOST_FORMS:
+        return (node,)
+    labels = {_label(item) for item in node.items} - {""}
+    return node.items if len(labels) <= 1 else (node,)
+
+
+def _equal_shapes(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
     if isinstance(prediction, Relation) and isinstance(gold, Relation):
         return _equal_relations(prediction, gold, leaves)
     if isinstance(gold, Relation):
@@ -167,9 +187,23 @@ def _equal_groups(prediction: Group, gold: Group, leaves: Comparer) -> bool | No
     if len(items) > _MOST_ITEMS:
         return every(equal(a, b, leaves) for a, b in zip(items, gold_items, strict=True))
     table = [[equal(a, b, leaves) for b in gold_items] for a in items]
+    things, gold_things = list(map(_thing, items)), list(map(_thing, gold_items))
+    if all(things) and set(things) == set(gold_things):  # 13 hens, 17 cats is not 17 hens, 13 cats
+        table = [
+            [decision and thing == other for decision, other in zip(row, gold_things, strict=True)]
+            for row, thing in zip(table, things, strict=True)
+        ]
     if _can_pair(table, lambda decision: decision is True):
         return True
     return None if _can_pair(table, lambda decision: decision is not False) else False
+
+
+def _thing(node: Node) -> str:
+    """What an item counts, in letters; ``""`` if it is a bare value."""
+    if not isinstance(node, Leaf):
+        return ""
+    unit = re.sub(r"\\[a-z]+|[^a-zA-Z]", "", units.split(node.text)[1])
+    return unit.lower().removesuffix("s")
 
 
 def _are_intervals(prediction: Group, gold: Group) -> bool:

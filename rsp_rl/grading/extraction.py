@@ -1,28 +1,30 @@
-r"""Find the answer in a model's output: the five-step fallback chain of the paper's appendix A.2.
+r"""Find the answer in a model's output: the fallback chain of the paper's appendix A.2.
 
-Every step is one small function that returns an `Extraction` or ``None``; `extract_answer` asks
-them in order. All of them are linear in the length of the text: no pattern here can backtrack.
+It departs from the paper's five steps where real outputs ask for it; ``eval/README.md`` has the
+table of these decisions. Every step is one small function that returns an `Extraction` or ``None``;
+`extract_answer` asks them in order. All of them are linear in the length of the text: no pattern
+here can backtrack.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from rsp_rl.grading.boxes import from_box
+from rsp_rl.grading.hashes import from_gsm8k
 from rsp_rl.grading.verdict import Extraction
+from rsp_rl.grading.whole import from_whole
 
 _DOLLAR = re.compile(r":?\s{0,9}\$")
 _MINERVA_END = re.compile(r"\$\s?\.?\s?I hope")
-_BOX_OR_BRACE = re.compile(r"\\?(?:boxed|fbox)\s*|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"[^\s$\\{}]{1,40}")
-_END_OF_FORMULA = re.compile(r"\$|\n|\\\]|\\\)")
 _LABEL = re.compile(r"\W{0,4}:")  # Final Answer: ..., **Answer:** ...
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(])")
 _AFTERTHOUGHT = re.compile(r",?\s+(?:which|because|since|as)\s")
 _STATEMENT = re.compile(r"The [^.:=]{1,120}? (?:is|are|equals) (?=\S)")
 _DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
 _DISPLAY_END = re.compile(r"\\\]|\$\$")
+_FENCE = re.compile(r"```+[a-z]*[ \t]*\n?")
 _NUMBER = re.compile(
     r"(?<![\w.^])[-−+]?(?:"
     r"\\[dt]?frac\{\d{1,30}\}\{\d{1,30}\}"
@@ -32,8 +34,11 @@ _NUMBER = re.compile(
     r")(?:\s?\\?%)?"
 )
 _LONGEST_NUMBER = 400
-_FARTHEST_BOX = 40  # characters between two boxes of one answer
-_MOST_BOXES = 12
+_THOUGHTS_END = re.compile(
+    r"</(?:think|thinking|thought|thoughts|reasoning)>|<\|(?:end_of_thought|/think)\|>|◁/think▷"
+    r"|\[/THINK\]|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
+)
 
 
 def extract_answer(text: str) -> Extraction:
@@ -41,7 +46,10 @@ def extract_answer(text: str) -> Extraction:
 
     The chain (paper A.2): (1) ``final answer is $...$. I hope``; (2) the last non-empty
     ``\boxed{...}``; (3) the text after "the answer is"; (4) the text after "final answer is";
-    (5) the last number.
+    (5) the last number. Between them two steps of our own: after (2) GSM8K's ``#### ...``, before
+    (5) the whole output where it is nothing but an answer. What follows the last mark that ends a
+    model's thoughts (``</think>`` and its kin) is asked first, and the thoughts only if it has no
+    answer.
 
     Args:
         text: A model's whole output.
@@ -49,10 +57,14 @@ def extract_answer(text: str) -> Extraction:
     Returns:
         The answer and the step that found it; an empty text with step ``none`` if none did.
     """
-    for step in (from_minerva, from_box, from_answer_is, from_final_answer_is, from_last_number):
-        found = step(text)
-        if found is not None:
-            return found
+    end = 0
+    for mark in _THOUGHTS_END.finditer(text):
+        end = mark.end()
+    for part in (text[end:], text) if end else (text,):
+        for step in CHAIN:
+            found = step(part)
+            if found is not None:
+                return found
     return Extraction("", "none")
 
 
@@ -70,27 +82,6 @@ def from_minerva(text: str) -> Extraction | None:
         elif dollar:
             return None  # no end after this one, hence after none of the later ones
     return None
-
-
-def from_box(text: str) -> Extraction | None:
-    r"""Step 2: the last ``\boxed`` or ``\fbox`` that is not empty."""
-    boxes = _boxes(text)
-    while boxes and not boxes[-1].content(text):
-        boxes.pop()
-    if not boxes:
-        return None
-    last = boxes.pop()
-    answer = last.content(text)
-    run = [answer]
-    while boxes and len(run) < _MOST_BOXES:
-        between = text[boxes[-1].end or last.start : last.start]
-        earlier = boxes[-1].content(text)
-        if len(between) > _FARTHEST_BOX or not earlier or not _joins(between):
-            break
-        if earlier not in run:
-            run.append(earlier)
-        last = boxes.pop()
-    return Extraction(answer, "boxed", ",".join(reversed(run)) if len(run) > 1 else "")
 
 
 def from_answer_is(text: str) -> Extraction | None:
@@ -129,61 +120,24 @@ def from_last_number(text: str) -> Extraction | None:
     return None if number is None else Extraction(number.group().strip(), "last_number")
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """Where a box command starts, where its content starts and ends, where the box ends."""
-
-    start: int
-    content_start: int
-    content_end: int | None
-    end: int | None
-
-    def content(self, text: str) -> str:
-        if self.content_end is not None:
-            return text[self.content_start : self.content_end].strip()
-        # Never closed: the content runs to the end of its formula or line.
-        stop = _END_OF_FORMULA.search(text, self.content_start)
-        return text[self.content_start : stop.start() if stop else len(text)].strip()
-
-
-def _boxes(text: str) -> list[_Box]:
-    """Every box, in order of their start; one pass over the text."""
-    first = min((i for i in (text.find("boxed"), text.find("fbox")) if i >= 0), default=-1)
-    if first < 0:
-        return []
-    found: list[_Box] = []
-    opened: list[tuple[int, int] | None] = []  # for each open brace: start and content of its box
-    pending: tuple[int, int] | None = None  # a box command whose brace should come next
-    for token in _BOX_OR_BRACE.finditer(text, max(first - 1, 0)):
-        mark = token.group()
-        if mark == "{":
-            is_box = pending is not None and pending[1] == token.start()
-            opened.append((pending[0], token.end()) if is_box else None)
-            pending = None
-        elif mark == "}":
-            box = opened.pop() if opened else None
-            if box is not None and box[1] != token.start():  # empty boxes do not count
-                found.append(_Box(*box, token.start(), token.end()))
-        elif "box" in mark:
-            pending = (token.start(), token.end())
-            bare = _BARE_BOX.match(text, token.end()) if mark[0] == "\\" else None
-            if bare:  # \boxed 5
-                end = token.end() + len(bare.group().rstrip(".,;:"))
-                found.append(_Box(token.start(), token.end(), end, end))
-    found.extend(_Box(*box, None, None) for box in opened if box is not None)
-    return sorted(found, key=lambda box: box.start)
-
-
-def _joins(between: str) -> bool:
-    """Whether the text between two boxes only strings them together, as "and" or "," does."""
-    bare = re.sub(r"\b[a-zA-Z]_?\d?\s*=", "", between)  # x = \boxed{2} or x = \boxed{3}
-    bare = re.sub(r"\\(?:text|mathrm|quad|qquad|,|;|:|!)|[\s${}~.\\()]", "", bare).lower()
-    return bare in ("", ",", ";", "and", "or", ",and", ",or")
+CHAIN = (
+    from_minerva,
+    from_box,
+    from_gsm8k,
+    from_answer_is,
+    from_final_answer_is,
+    from_whole,
+    from_last_number,
+)
+"""The steps, in order; their names are `rsp_rl.grading.verdict.STEPS`."""
 
 
 def _what_follows(text: str, start: int, step: str) -> Extraction | None:
     """The formula, or the first sentence on the line, from ``start``; empty lines are skipped."""
     rest = text[start:].lstrip(" :*\t\n\r")
+    fence = _FENCE.match(rest)
+    if fence:
+        rest = rest[fence.end() :].partition("```")[0]
     display = _DISPLAY.match(rest)
     if display:
         end = _DISPLAY_END.search(rest, display.end())

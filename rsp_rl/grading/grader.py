@@ -12,6 +12,7 @@ from rsp_rl.grading import pool
 from rsp_rl.grading.equivalence import equal
 from rsp_rl.grading.extraction import extract_answer
 from rsp_rl.grading.leaves import canonical, compare_leaves, compare_relations, compare_yes_no
+from rsp_rl.grading.listed import unlisted
 from rsp_rl.grading.normalize import LONGEST, normalize, readings
 from rsp_rl.grading.structure import read
 from rsp_rl.grading.verdict import Verdict
@@ -68,7 +69,7 @@ def is_correct(prediction: str, gold: str) -> Verdict:
 
 
 def _judge(prediction: str, gold: str) -> Verdict:
-    prediction, gold = prediction.strip(), gold.strip()
+    prediction, gold = unlisted(prediction.strip()), unlisted(gold.strip())
     if not prediction or not gold:
         return Verdict(False, "none", prediction)
     if prediction == gold:

@@ -14,13 +14,14 @@ from rsp_rl.grading.points import equal_expressions, proportional
 
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|normal|tt)|mbox|hbox|boldsymbol|bm|"
-    r"operatorname\*?|emph|underline|ensuremath)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+    r"operatorname\*?|emph|underline|ensuremath|enquote)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _SWITCH = re.compile(r"\\(?:rm|bf|it|sf|textstyle|displaystyle)(?![a-zA-Z])")
 _SINGLE = re.compile(r"\{(\w)\}")
 _CHOICE = re.compile(r"\(?\s*([A-K])\s*\)?$")
 _CHOSEN = re.compile(
-    r"(?:option|choice|answer)?\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):]|$))(?!\W*(?:or|and|both)\b)",
+    r"(?:option|choice|answer)?\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):]|$))"
+    r"(?!\W*(?:or|and|both)\b|\s*[\^_+*/=<>])",
     re.I,
 )
 _LABELLED_VALUE = re.compile(r"\(\s*[A-K]\s*\)\s*(?=[^\s,)])")
@@ -30,6 +31,7 @@ _LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}|\d\s*:\s*\d")
 _ARTICLE = re.compile(r"\b(?:the|an?|is|are)\b")
 _PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s\b")
 _TIME = re.compile(r"\d{1,2}\s*:\s*\d\d(?!\d)")
+_LIMITS = re.compile(r"\\(?:sum|prod|int|lim)(?![a-zA-Z])")  # what may go to infinity within
 _SAID = re.compile(r"([a-z]+)(?=$|[\s.,;:!])(?!\s*,?\s*(?:or|and)\b)")
 _YES_NO = ("yes", "no", "true", "false")
 
@@ -74,7 +76,7 @@ def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
         return _same_words(plain_prediction, plain_gold), "string"
     if _TIME.match(plain_prediction) or _TIME.match(plain_gold):
         return False, "string"
-    if "\\infty" in prediction or "\\infty" in gold:
+    if ("\\infty" in prediction or "\\infty" in gold) and not _LIMITS.search(prediction + gold):
         return _same_infinity(plain_prediction, plain_gold), "string"
     first, second = read_expression(plain_prediction), read_expression(plain_gold)
     if first is None or second is None:

@@ -7,13 +7,16 @@ in `rsp_rl.grading.structure`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
+from rsp_rl.grading.qualifiers import without_qualifiers
 from rsp_rl.grading.rules import RULES, THOUSANDS
 from rsp_rl.grading.structure import strip_braces
 
 LONGEST = 4000
 """Characters. A longer answer is compared as a string only: no real answer is that long."""
 
+_SUM_OR_BOTH = re.compile(r"\+\s?-(?=\s?[\w\\({.])")
 _CONSTANT = re.compile(r"\+\s*([cCkK])$")
 _DECIMAL_COMMA = re.compile(r"(-?(?:0,\d+|\d+,(?:\d\d|\d{4,})))$", re.ASCII)
 
@@ -22,10 +25,22 @@ def readings(prediction: str, gold: str) -> list[tuple[str, str]]:
     """The normal forms of two answers; several pairs where a comma may mean different things.
 
     ``325,950`` is a number or a list, ``2,74`` a list or, where the other answer has a point, a
-    decimal as much of the world writes it. The constant of integration may have another name.
+    decimal as much of the world writes it. The constant of integration may have another name, and
+    what one answer says of its letters (``for some a>0``) need not be said by the other.
     """
     a, b = normalize(prediction), normalize(gold)
     a = _same_constant(a, b)
+    pairs = _by_comma(a, b)
+    if _SUM_OR_BOTH.search(a):  # 2x+-3 as a program prints a sum; read as both signs above
+        pairs += _by_comma(_SUM_OR_BOTH.sub("-", a), b)
+    bare, bare_gold = without_qualifiers(a, b)
+    if (bare, bare_gold) != (a, b):
+        pairs += _by_comma(bare, bare_gold)
+    return pairs
+
+
+def _by_comma(a: str, b: str) -> list[tuple[str, str]]:
+    """Both answers for each of the things that a comma may mean in them."""
     if "," not in a + b:
         return [(a, b)]
     if _DECIMAL_COMMA.match(a) and "," not in b:
@@ -46,6 +61,7 @@ def _same_constant(prediction: str, gold: str) -> str:
     return prediction[: ours.start(1)] + theirs[1]
 
 
+@lru_cache(maxsize=16_384)  # a gold comes back with each of its rollouts
 def normalize(text: str) -> str:
     """Apply `RULES` to one answer.
 

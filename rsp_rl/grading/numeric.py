@@ -24,7 +24,6 @@ _SCIENTIFIC = re.compile(
 )
 _FRACTION = re.compile(rf"([0-9]+)?(?:\\frac\{{([-+]?{_UNSIGNED})\}}\{{([-+]?{_UNSIGNED})\}})$")
 _SLASH = re.compile(rf"(?:([0-9]+)\s+)?\(?({_UNSIGNED})\)?/\(?([-+]?{_UNSIGNED})\)?$")
-_REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar|dot)\{([0-9]+)\}$")
 _BASE = re.compile(r"\(?([0-9A-F]+)\)?_\{?([0-9]{1,2})\}?$")
 
 
@@ -134,12 +133,6 @@ def _read_unsigned(text: str) -> tuple[Fraction, bool] | None:
     found = _FRACTION.match(compact) or _SLASH.match(text)
     if found:
         return _quotient(found[1], found[2], found[3])
-    found = _REPEATING.match(compact)
-    if found:
-        whole, fixed, cycle = found.groups()
-        scale = 10 ** len(fixed)
-        value = Fraction(int((whole or "0") + fixed), scale)
-        return value + Fraction(int(cycle), scale * (10 ** len(cycle) - 1)), False
     return None
 
 

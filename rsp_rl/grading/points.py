@@ -8,7 +8,7 @@ exact fractions, so that nothing overflows and ``2^{2000}`` is never close to ``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -19,6 +19,9 @@ from rsp_rl.grading.numeric import REL_TOL
 _SCALES = (1, 2, 7, 19)
 POINTS = len(_SCALES)
 _POINTS_OF_STEPS = 32
+_NEGATIVE, _MIXED = 4, 12
+"""Further points: in the first of them all symbols are below 0, in the others some are."""
+
 _ROUNDED_FUNCTION = 1e-5
 
 
@@ -36,12 +39,15 @@ class Expression:
         closed: Whether it has no unknowns, so that one point is enough.
         rounded: Whether a rounded decimal occurs in it.
         stepped: Whether it has steps, such as ``\lfloor x\rfloor``: different ones often agree.
+        branched: Whether it has bars, roots or their like, so that it may be ``x`` above 0 and
+            something else below.
     """
 
     at: Callable[[int], Any]
     closed: bool
     rounded: bool
     stepped: bool = False
+    branched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +69,21 @@ class Precision:
 
 @lru_cache(maxsize=4096)
 def symbol_value(name: str, index: int) -> Fraction:
-    r"""The value of a symbol at a point: positive, so that ``\sqrt{x^2}`` is ``x``."""
+    r"""The value of a symbol at a point: above 0, and at a point of index below 0 of either sign.
+
+    Where all is above 0 every root and logarithm is defined; there ``|x|`` is ``x``.
+    """
     digest = hashlib.blake2b(f"{index}:{name}".encode("utf-8", "replace"), digest_size=4).digest()
+    drawn = int.from_bytes(digest, "big")
     # Points of different sizes, because floor(n/2) and floor(n/3) agree for small n.
-    return Fraction((int.from_bytes(digest, "big") % 1997 + 300) * _SCALES[index % POINTS], 1009)
+    size = Fraction((drawn % 1997 + 300) * _SCALES[index % POINTS], 1009)
+    return -size if -_NEGATIVE <= index < 0 or (index < 0 and drawn >> 31) else size
 
 
 def equal_expressions(a: Expression, b: Expression, precision: Precision) -> bool | None:
     """Whether two expressions are equal; ``b`` is the gold. ``None`` if that cannot be told."""
     closed = a.closed and b.closed
-    agreed = 0
+    agreed = unknown = 0  # e^{x^4} is too large at some points; two others will do
     points = _POINTS_OF_STEPS if a.stepped or b.stepped else POINTS
     for index in range(1 if closed else points):
         try:
@@ -84,11 +95,31 @@ def equal_expressions(a: Expression, b: Expression, precision: Precision) -> boo
         except ZeroDivisionError:
             continue
         except (Unknown, OverflowError):
-            return None
+            unknown += 1
+            continue
         if not decision:
             return decision
         agreed += 1
-    return True if agreed else None
+    if agreed < (2 if unknown else 1):
+        return None
+    if not closed and (a.branched or b.branched):
+        limits = precision
+        if a.rounded or b.rounded:
+            limits = Precision(_ROUNDED_FUNCTION, _ROUNDED_FUNCTION)
+        return not any(_close(x, y, limits) is False for x, y in _of_either_sign((a, b)))
+    return True
+
+
+def _of_either_sign(expressions: tuple[Expression, ...]) -> Iterator[tuple[Any, ...]]:
+    """The values where symbols are of either sign, at those points where all of them are real."""
+    for index in range(-1, -_MIXED - 1, -1):
+        try:
+            values = tuple(expression.at(index) for expression in expressions)
+        except (ZeroDivisionError, Unknown, OverflowError):
+            continue
+        # By type: the product of two roots of numbers below 0 is no real function of them.
+        if not any(type(value).__name__ in ("complex", "mpc") for value in values):
+            yield values
 
 
 def proportional(
@@ -126,6 +157,12 @@ def proportional(
         return False
     rounded = any(side.rounded for side in (*first, *second))
     limits = Precision(_ROUNDED_FUNCTION, _ROUNDED_FUNCTION) if rounded else precision
+    sides = (*first, *second)
+    if any(side.branched for side in sides):
+        for values in _of_either_sign(sides):
+            x, y = _alike(_difference(*values[:2]), _difference(*values[2:]))
+            if min(abs(x), abs(y)) >= 1e-9:
+                ratios.append(x / y)
     decisions = [_close(ratio, ratios[0], limits) for ratio in ratios[1:]]
     return False if False in decisions else None if None in decisions else True
 

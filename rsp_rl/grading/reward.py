@@ -11,13 +11,11 @@ signals or on the main thread.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from rsp_rl.grading.gold import gold_text
 from rsp_rl.grading.grader import grade
 from rsp_rl.grading.verdict import STEPS
-
-_BOX = re.compile(r"\\boxed\s*\{")
 
 
 def compute_score(
@@ -34,7 +32,7 @@ def compute_score(
     Args:
         data_source: Name of the benchmark or task.
         solution_str: The model's response.
-        ground_truth: The gold answer.
+        ground_truth: The gold answer; a number, or a list of one, stands for its text.
         extra_info: Not used; verl always passes it.
         format_reward: Added to the score of a wrong answer that stands in a ``\boxed{}``; off by
             default. It never touches ``acc``, on which dynamic sampling filters.
@@ -43,11 +41,14 @@ def compute_score(
         ``score`` (1.0 or 0.0, plus the format reward if any), ``acc`` (1.0 or 0.0), ``pred`` (the
         extracted answer), ``extraction_step`` (its name), ``stage``, and as numbers, hence as
         metrics: ``timeouts``, ``crashes``, ``unparsable``, ``no_answer`` and ``boxed``.
+
+    Raises:
+        ValueError: If the gold has no one text (`gold_text`); training looks at all golds first.
     """
-    verdict = grade(solution_str, str(ground_truth), data_source)
+    verdict = grade(solution_str, gold_text(ground_truth), data_source)
     accuracy = 1.0 if verdict else 0.0
     score = accuracy
-    if format_reward and not verdict and _BOX.search(solution_str):
+    if format_reward and not verdict and verdict.extraction_step == "boxed":
         score = format_reward
     return {
         "score": score,

@@ -10,6 +10,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rsp_rl.grading.rewriting import (
+    BRACKETED,
+    ROUND_ROOT,
+    cut_decimal,
+    degrees_and_minutes,
+    one_sign,
+    recurring,
+    recurring_decimal,
+    round_root,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -46,6 +57,7 @@ _UNICODE = {
     "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ",
+    "«": '"', "»": '"', "„": '"', "‚": "'", "「": '"', "」": '"', "´": "'", "′′": "''",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u3000": " ", "\u200b": "",
     "℃": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|",
 }  # fmt: skip
@@ -64,6 +76,8 @@ _FUNCTIONS = (
     "lcm|gcd|det"
 )
 _PLAIN_FUNCTIONS = "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log|exp"
+_JOINER = r"(?:,?\s*\b(?:and|or)\b|[,;]|\\?&)"
+_COUNT = r"\d[\d.,/]*\s+[a-zA-Z]{2,20}(?:\s[a-zA-Z]{1,20}){0,3}"
 _ARGUMENT = r"(\{[^{}]*\}|[0-9]|[a-zA-Z]|\\[a-zA-Z]+)"
 
 
@@ -87,6 +101,7 @@ def _braced(argument: str) -> str:
 
 _BASE = r"\(?\s*(?:base[\s~-]*)?(" + "|".join(_WORDS_OF_BASE) + r"|\d{1,2})\s*\)?"
 _DEGREES = r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z]))"
+_ANGLE = r"\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\}"
 _WORD = r"\\(?:text|mathrm)\s*\{[^{}]*\}"
 _TEXT = r"\\(?:text|mathrm|textrm|textbf)\s*\{\s*"
 
@@ -102,7 +117,34 @@ def _base(match: re.Match[str]) -> str:
     return "_{" + _WORDS_OF_BASE.get(base, base) + "}"
 
 
+_SPACE = r"(?:[\s~]|\\[,;:! ])*"
+_MINUTE = (
+    r"(?:'(?!')|\^\s*\{?\s*(?:\\prime|')\s*\}?(?!\s*(?:\\prime|'))"
+    r"|\\(?:text|mathrm)\s*\{\s*(?:'|min(?:ute)?s?)\s*\}|min(?:ute)?s?\b)"
+)
+_SECOND = (
+    r"(?:''|\"|\^\s*\{?\s*(?:\\prime\s*\\prime|'')\s*\}?"
+    r"|\\(?:text|mathrm)\s*\{\s*(?:''|sec(?:ond)?s?)\s*\}|sec(?:ond)?s?\b)"
+)
+
 RULES: tuple[Rule, ...] = (
+    _rule("dot above", "\u0307", "(\\d)\u0307", r"\\dot{\1}", "0.3\u0307", r"0.\dot{3}"),
+    _rule(
+        "dot set over",
+        "overset {\\dot",
+        r"\\overset\s*\{\s*(?:\.|\\cdot)\s*\}\s*\{?(\d)\}?|\{\s*\\dot\s*\{?(\d)\}?\s*\}",
+        lambda m: rf"\dot{{{m[1] or m[2]}}}",
+        r"0.\overset{.}{3}",
+        r"0.\dot{3}",
+    ),
+    _rule(
+        "bar above",
+        "\u0305 \u0304",
+        "(?:\\d[\u0305\u0304])+",
+        lambda m: r"\overline{" + re.sub(r"\D", "", m.group()) + "}",
+        "0.1\u03058\u0305",
+        r"0.\overline{18}",
+    ),
     _rule(
         "unicode root",
         "√",
@@ -143,7 +185,73 @@ RULES: tuple[Rule, ...] = (
         "52₈",
         "52_{8}",
     ),
-    _rule("quotation marks", '"', '"', "", 'is "east"', "is east"),
+    _rule(
+        "degrees, minutes, seconds",
+        "circ degree °",
+        r"(\d{1,6})"
+        + _SPACE
+        + r"(?:"
+        + _DEGREES
+        + r"|\\text\s*\{\s*degrees?\s*\}|\bdegrees?\b)"
+        + _SPACE
+        + r"(\d{1,2}(?:\.\d{1,9})?)"
+        + _SPACE
+        + _MINUTE
+        + r"(?:"
+        + _SPACE
+        + r"(\d{1,2}(?:\.\d{1,9})?)"
+        + _SPACE
+        + _SECOND
+        + ")?",
+        degrees_and_minutes,
+        r"30^\circ 15'",
+        r"\frac{121}{4}^\circ ",
+    ),
+    _rule("quotation marks of TeX", "``", r"``([^`]*?)''", r"\1", "``63''", "63"),
+    _rule(
+        "quotation marks as macros",
+        "quot \\lq \\rq",
+        r"\\(?:textquotesingle|textquotedbl|textquote(?:dbl)?(?:left|right)|[lr]q)(?![a-zA-Z])\s?",
+        "",
+        r"\lq 63\rq",
+        "63",
+    ),
+    _rule("quotation marks", '"', r'\\?"', "", 'is "east"', "is east"),
+    _rule("code marks", "`", "`+", "", "`63`", "63"),
+    _rule("quoted as a whole", "'", r"^\s*'(.+)'[\s.,;]*$", r"\1", "'y''.", "y'", re.DOTALL),
+    _rule(
+        "quoted items",
+        "'",
+        r"(?<![\w)}\]'])'(?=[\w\\$(\[{+.-])([^']*)'(?![\w'])",
+        r"\1",
+        r"\{'a', 'b'\}",
+        r"\{a, b\}",
+    ),
+    _rule(
+        "markup",
+        "</",
+        r"</?(?:b|i|u|em|strong|code|tt|pre|p|span|mark|answer|math)(?:\s[^<>]{0,80})?>",
+        "",
+        "<b>63</b>",
+        "63",
+    ),
+    _rule("verbatim", "verb", r"\\verb\*?([^\sa-zA-Z*])(.{0,200}?)\1", r"\2", r"\verb|63|", "63"),
+    _rule(
+        "italics in Markdown",
+        "* _",
+        r"^\s*([*_]{1,3})(?=[^\s*_])([^*_]*)\1[\s.]*$",
+        r"\2",
+        "*63*",
+        "63",
+    ),
+    _rule(
+        "box named",
+        "box",
+        r"\(\s*\\(?:boxed|fbox)\s*(?:\{\s*\})?\s*\)",
+        "",
+        r"12 (\boxed)",
+        "12 ",
+    ),
     _rule("box inside the answer", "box", r"\\?\b(?:boxed|fbox)\s*(?=\{)", "", r"\boxed{5}", "{5}"),
     _rule(
         "doubled backslash",
@@ -197,6 +305,22 @@ RULES: tuple[Rule, ...] = (
         "",
         r"\left\{1\right\}",
         r"\{1\}",
+    ),
+    _rule(
+        "root of a bracket",
+        "sqrt cbrt",
+        ROUND_ROOT.pattern,
+        round_root,
+        r"6\sqrt(2+sqrt(3))",
+        r"6\sqrt{2+\sqrt{3}}",
+    ),
+    _rule(
+        "fraction of brackets",
+        "frac",
+        r"\\[dtc]?frac\s*" + BRACKETED + r"\s*" + BRACKETED,
+        r"\\frac{\1}{\2}",
+        r"\frac(1)(2)",
+        r"\frac{1}{2}",
     ),
     _rule(
         "sizes of brackets", "\\b \\B", r"\\[bB]igg?[lrm]?(?![a-zA-Z])", "", r"\bigl(1\bigr)", "(1)"
@@ -281,6 +405,81 @@ RULES: tuple[Rule, ...] = (
         re.IGNORECASE,
     ),
     _rule(
+        "another form in brackets",
+        "or that i.e.",
+        r"\s*(?:\\text\s*\{\s*\(\s*(?:or|i\.e\.,?|that is,?)\s*\}\s*([^(){}]{1,80}?)\s*"
+        r"(?:\)|\\text\s*\{\s*\)\s*\})"
+        r"|\(\s*(?:\\text\s*\{\s*(?:or|i\.e\.,?|that is,?)\s*\}|or\s|i\.e\.)\s*"
+        r"([^(){}]{1,80})\))\s*$",
+        lambda m: rf" \text{{ or }} {m[1] or m[2]}",
+        r"\frac{3}{8} (or 0.375)",
+        r"\frac{3}{8} \text{ or } 0.375",
+    ),
+    _rule(
+        "another form in other words",
+        "i.e. that is equivalently namely",
+        r",?\s*(?:\\text\s*\{\s*,?\s*(?:i\.e\.,?|that is,?|(?:or,?\s*)?equivalently,?|namely,?)"
+        r"\s*\}"
+        r"|\bi\.e\.,?|,\s*that is,?\s|\bor,?\s+equivalently\b,?)",
+        r" \\text{ or }",
+        r"\frac{3}{8}, \text{ i.e. } 0.375",
+        r"\frac{3}{8} \text{ or } 0.375",
+    ),
+    _rule(
+        "approximate form",
+        "approx about roughly",
+        r"(?<=\S),?\s*(?:\\text\s*\{\s*,?\s*(?:or|which is)\s+"
+        r"(?:approximately|approx\.?|about|roughly)\s*\}"
+        r"|\b(?:or|which is)\s+(?:approximately|about|roughly)\b"
+        r"|\\text\s*\{\s*\(\s*(?:approximately|approx\.?|about|roughly)\s*\}\s*([^(){}]{1,80})\)\s*$"
+        r"|\(\s*(?:\\approx|(?:approximately|about|roughly)\s)\s*([^(){}]{1,80})\)\s*$)",
+        lambda m: rf" \approx {m[1] or m[2] or ''}",
+        r"2\sqrt{3} \text{ or about } 3.46",
+        r"2\sqrt{3} \approx  3.46",
+    ),
+    _rule(
+        "things counted within one text",
+        "and or , &",
+        r"^\s*\\text\s*\{\s*("
+        + _COUNT
+        + r"(?:"
+        + _JOINER
+        + r"\s*"
+        + _COUNT
+        + r"){1,5})\.?\s*\}\s*$",
+        r"\1",
+        r"\text{17 hens and 13 cats}",
+        "17 hens and 13 cats",
+    ),
+    _rule(
+        "things counted one after the other",
+        "\\text \\mathrm \\mbox",
+        r"(\\(?:text|textrm|mathrm|mbox)\s*\{[^{}]{0,79}[^{}\s,;&\\])\s{0,9}"
+        + _JOINER
+        + r"\s{0,9}\}(?=\s*(?:[-+.\d(]|\\(?:frac|sqrt|pi)|[a-zA-Z](?![a-zA-Z])))",
+        r"\1},",
+        r"17 \text{ hens and } 13",
+        r"17 \text{ hens}, 13",
+    ),
+    _rule(
+        "things counted, the second within the text of the first",
+        "\\text",
+        r"(\d\s*\\text\s*\{[^{}\d]{1,60}?)\s{0,9}"
+        + _JOINER
+        + r"\s{0,9}(\d[\d.,/]*)(\s[^{}\d]{1,60}\})",
+        r"\1}, \2 \\text{\3",
+        r"17 \text{ hens and 13 cats}",
+        r"17 \text{ hens}, 13 \text{ cats}",
+    ),
+    _rule(
+        "name before a colon",
+        "\\text",
+        r"(?:^|(?<=[,;]))\s*\\text\s*\{([a-zA-Z\s]{1,40})(?::\s*\}|\}\s*:)",
+        r"\\text{\1}=",
+        r"\text{hens: } 17",
+        r"\text{hens}= 17",
+    ),
+    _rule(
         "percent in words",
         "percent pct %",
         r"\\?%|\s*\\text\s*\{\s*(?:percent|pct)\s*\}|\s*\b(?:percent(?:age)?|pct)\b",
@@ -306,7 +505,15 @@ RULES: tuple[Rule, ...] = (
         "degrees in a function",
         "circ degree",
         r"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])(?:\s*\^\s*(?:\{\d\}|\d))?)\s*"
-        r"(?:(\d+(?:\.\d+)?)\s*" + _DEGREES + r"|\(\s*(\d+(?:\.\d+)?)\s*" + _DEGREES + r"\s*\))",
+        r"(?:("
+        + _ANGLE
+        + r")\s*"
+        + _DEGREES
+        + r"|\(\s*("
+        + _ANGLE
+        + r")\s*"
+        + _DEGREES
+        + r"\s*\))",
         lambda m: rf"{m[1]}(\frac{{{m[2] or m[3]}}}{{180}}\pi)",
         r"\sin 60^\circ",
         r"\sin(\frac{60}{180}\pi)",
@@ -330,7 +537,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "infinity",
-        "inf",
+        "inf Inf INF",
         r"\\?\binfinity\b|\\infin\b|(?<![\w\\])inf\b|\+\s*\\infty\b",
         r"\\infty ",
         r"[2,+\infty)",
@@ -372,6 +579,42 @@ RULES: tuple[Rule, ...] = (
         "1,...,5",
         r"1,\dots ,5",
     ),
+    _rule(
+        "digits before dots",
+        "dots",
+        r"(?<![\d.,])(\d{0,40})\.(\d{1,200})\s?\\dots(?![a-zA-Z])\s*(?=[%)},;]|$)",
+        cut_decimal,
+        r"0.333\dots",
+        r"\frac{1}{3}",
+    ),
+    _rule(
+        "recurring decimals",
+        "overline bar dot widehat",
+        r"(?<![\d.,])(\d{0,40})\.(\d{0,200})(?:"
+        r"\\(?:overline|bar|widehat)\s*(?:\{\s*(\d{1,200})\s*\}|(\d))"
+        r"|\\dot(?![a-zA-Z])\s*\{?(\d)\}?(?:(\d{0,200})\\dot(?![a-zA-Z])\s*\{?(\d)\}?)?"
+        r")(?:\s*\\dots(?![a-zA-Z]))?",
+        recurring_decimal,
+        r"0.\dot{1}\dot{8}",
+        r"\frac{2}{11}",
+    ),
+    _rule(
+        "recurring decimals in brackets",
+        "(",
+        r"^(\s*-?\s*)(\d{0,40})\.(\d{0,40})\((\d{1,40})\)(?=\s*%?\s*$)",
+        lambda m: m[1] + recurring(m[2], m[3], m[4], ""),
+        "0.1(6)",
+        r"\frac{1}{6}",
+    ),
+    _rule(
+        "printed complex numbers",
+        "j I i",
+        r"(?:^|(?<=[,;(\[{]))\s*([-+]?\d+(?:\.\d*)?\s*[-+]{1,2})?\s*([-+]?\d+(?:\.\d*)?)\s?\*?\s?[jIi]"
+        r"(?=\s*(?:[,;)\]}]|$))",
+        lambda m: one_sign("".join(((m[1] or "") + m[2]).split())) + "i",
+        "(9.0+-2.0j)",
+        "(9.0-2.0i)",
+    ),
     _rule("bold in Markdown", "**", r"(?<![\w)}\]])\*\*|\*\*(?![\w({\\-])", "", "**B**: 5", "B: 5"),
     _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
     _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
@@ -395,6 +638,14 @@ RULES: tuple[Rule, ...] = (
         r"\sqrt{2}",
     ),
     _rule(
+        "short root of a degree",
+        "sqrt",
+        r"\\sqrt\s*(\[[^\[\]]{1,20}\])\s*([0-9a-zA-Z])",
+        r"\\sqrt\1{\2}",
+        r"\sqrt[3]8",
+        r"\sqrt[3]{8}",
+    ),
+    _rule(
         "short root of a letter",
         "sqrt",
         r"\\sqrt\s+([0-9a-zA-Z])",
@@ -405,9 +656,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "root in plain text",
         "sqrt",
-        r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+))",
-        lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}",
-        "2sqrt(3)",
+        r"(?<![\\a-zA-Z])sqrt\s*(\[[^\[\]]{1,20}\])?\s*(?:\{([^{}]*)\}|(\d+))",
+        lambda m: rf"\sqrt{m[1] or ''}{{{m[2] or m[3] or ''}}}",
+        "2sqrt3",
         r"2\sqrt{3}",
     ),
     _rule(
@@ -493,6 +744,7 @@ RULES: tuple[Rule, ...] = (
         r"(-\infty,\infty)",
         re.IGNORECASE,
     ),
+    _rule("equals before the value", "=", r"^\s*=\s*(?=[^\s=])", "", "= 5", "5"),
     _rule("white space", "", r"\s+", " ", "a \n b", "a b"),
 )
 

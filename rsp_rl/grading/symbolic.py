@@ -40,6 +40,7 @@ _MOST_BITS = 200_000
 _FORBIDDEN = re.compile(
     r"\\(?:xrightarrow|operatorname|input|write|def|newcommand|let|csname|mathop)\b"
     r"|\d{400}|\\binom\s*\{[^{}]*\d{5}|\d{5,}\s*!|!\s*!"
+    r"|\d\s+\d|!\s*\d+(?![\d\s]*!)"  # 1 0 is no product
     r"|\d\s*_"  # the parser drops an index of a number
     r"|(?<![\\a-zA-Z])[a-z]{2,}\s+\d"  # words, as in "at least 5"
 )
@@ -50,6 +51,7 @@ _FACTOR_BEFORE_BRACKET = re.compile(
 _WORD = re.compile(
     r"(?<![_\\])(?<!_\{)(?<!_\s)\\(?:text\w*|mbox)\s*\{\s*[a-zA-Z]{3,}|(?<![a-zA-Z\\{])[a-z]{6,}"
 )
+_MODULUS = re.compile(r"%\s*(?:[\w.(\[{|]|\\(?:frac|sqrt|pi)(?![a-zA-Z]))")  # 7 % 3, as in Python
 _GAMMA = re.compile(r"\\(gamma(?![a-zA-Z])|Gamma(?!\s*[a-zA-Z(]))")  # not the function
 _PRIMES = re.compile(r"([a-zA-Z])('+)")
 _mp = mpmath.mp.clone()
@@ -94,7 +96,7 @@ class SymbolicComparer:
 def _parse(leaf: str) -> sympy.Expr | sympy.MatrixBase:
     """Parse one leaf; raises `Unreadable`."""
     value, _ = units.split(leaf)
-    if _WORD.search(value):
+    if _WORD.search(value) or _MODULUS.search(value):
         raise Unreadable(leaf[:80])
     return _parse_prepared(_prepare(unwrap(value)))
 
@@ -167,6 +169,8 @@ def _expression(tree: Any) -> Expression:
         closed=not tree.free_symbols,
         rounded=bool(tree.atoms(sympy.Float)),
         stepped=bool(tree.atoms(sympy.floor, sympy.ceiling, sympy.Mod)),
+        branched=bool(tree.atoms(sympy.Abs, sympy.Max, sympy.Min, sympy.sign))
+        or any(not power.exp.is_Integer for power in tree.atoms(sympy.Pow)),
     )
 
 

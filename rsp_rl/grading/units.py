@@ -57,6 +57,11 @@ def split(text: str) -> tuple[str, str]:
     return found["value"].strip(), " ".join(unit.split())
 
 
+def is_unit(word: str) -> bool:
+    """Whether a bare word is a unit that is known, such as ``cm`` or ``minutes``."""
+    return word in _UNIT or word in _MODIFIERS
+
+
 def compatible(unit: str, other: str) -> bool:
     """Whether two units may stand for each other: false only if both are known and differ."""
     a, b = _known(unit), _known(other)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-STEPS = ("minerva", "boxed", "answer_is", "final_answer_is", "last_number", "none")
-"""Steps of the extraction chain (paper A.2), in order, and ``none`` when no step fired."""
+STEPS = (
+    "minerva", "boxed", "gsm8k", "answer_is", "final_answer_is", "whole", "last_number", "none",
+)  # fmt: skip
+"""Steps of the extraction chain, in order, and ``none`` when no step fired.
+
+The paper's (A.2) but for ``gsm8k`` and ``whole``; see `rsp_rl.grading.extraction`.
+"""
 
 STAGES = ("string", "numeric", "symbolic", "none")
 """Stages of the equivalence test, in order; ``none`` when there was nothing to compare."""

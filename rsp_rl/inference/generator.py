@@ -20,6 +20,8 @@ from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Completion, EngineOptions
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.models.stop_tokens import stop_token_of
+from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
 from rsp_rl.placement.prompt import Position
 
 
@@ -43,6 +45,7 @@ class Generator(AbstractContextManager):
         self._folder = resolve_model_folder(model)
         self._tokenizer = load_tokenizer(self._folder)
         config = check_model(self._folder)
+        check_placeholder(self._tokenizer, vocabulary_size(config))
         self._context = self._options.max_model_len or getattr(
             config, "max_position_embeddings", None
         )
@@ -101,7 +104,7 @@ class Generator(AbstractContextManager):
         )
         placed = self._template.place(self._tokenizer, question, length, position)
         check_room(placed, length, self._context, "the prompt")
-        end_of_turn = self._template.end_of_turn(self._tokenizer)
+        end_of_turn = stop_token_of(self._template, self._tokenizer, self._folder)
         sampling = Sampling(
             temperature=temperature,
             top_p=top_p,

@@ -8,7 +8,7 @@ Shape suffixes: `_BT` batch and padded prompt, `_BTD` the same with the hidden s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -29,6 +30,7 @@ from rsp_rl.inference.soft_prompts import Comparator, DrawnSoftPrompts, HostMode
 from rsp_rl.injection.hook import SoftPromptInjector, flat_positions
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.models.stop_tokens import known_stop_tokens
+from rsp_rl.models.vocabulary import unknown_tokens
 from rsp_rl.placement.prompt import placeholder_id
 
 
@@ -55,6 +57,7 @@ class HuggingFaceEngine:
             model, dtype=getattr(torch, options.resolved_dtype())
         ).eval()
         network.to("cuda" if has_gpu() else "cpu").requires_grad_(False)
+        self._unknown = unknown_tokens(network.config, self._tokenizer)
         # The model's own defaults (sampling, penalties) are not what requests ask for.
         network.generation_config = GenerationConfig()
         self._injector = SoftPromptInjector(network.get_input_embeddings())
@@ -83,7 +86,7 @@ class HuggingFaceEngine:
         outputs = self.host.network.generate(
             inputs_embeds=embeds_BTD,
             attention_mask=mask_BT,
-            logits_processor=_processors(batch),
+            logits_processor=_processors(batch, self._unknown),
             stop_strings=sampling["stop"] or None,
             tokenizer=self._tokenizer,
             generation_config=GenerationConfig(
@@ -144,9 +147,14 @@ def _parameters(request: Request) -> tuple:
     return *(sampling[name] for name in names), *lists, sampling.get("repetition_penalty")
 
 
-def _processors(batch: list[Request]) -> LogitsProcessorList:
-    """Penalty, temperature, top-k, top-p in vLLM's order, then the draw; if greedy, the first."""
+def _processors(batch: list[Request], unknown: Sequence[int] = ()) -> LogitsProcessorList:
+    """Penalty, temperature, top-k, top-p in vLLM's order, then the draw; if greedy, the first.
+
+    Before them all, tokens without a text are kept out.
+    """
     sampling, processors = batch[0].sampling, LogitsProcessorList()
+    if unknown:
+        processors.append(SuppressTokensLogitsProcessor(list(unknown)))
     if penalty := sampling.get("repetition_penalty"):
         processors.append(RepetitionPenaltyLogitsProcessor(penalty))
     if batch[0].is_greedy:

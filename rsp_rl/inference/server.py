@@ -11,8 +11,12 @@ a soft prompt by vLLM's extra arguments, as the openai client sends them:
         extra_body={"vllm_xargs": {"rsp_length": 20, "rsp_position": "suffix", "rsp_seed": 7}},
     )
 
-All others pass through untouched. The n choices of one request share its draw; for independent
-ones send n requests with seeds of their own.
+All others pass through untouched. In a chat the soft prompt stands where training and evaluation
+put it, whatever the template's arguments and the last turn are; in a prompt of text or tokens it
+does, or the request is refused (`rsp_rl.placement.tokens`).
+
+The n choices of one request share its draw; for independent ones send n requests with seeds of
+their own.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import check_room
 from rsp_rl.models.folder import resolve_model_folder
+from rsp_rl.models.vocabulary import check_placeholder, check_tokens
 from rsp_rl.placement.prompt import placeholder_id
 from rsp_rl.placement.tokens import place_in_tokens
 
@@ -43,6 +48,10 @@ def register() -> None:
     """
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.async_llm import AsyncLLM
+
+    from rsp_rl.inference import vllm_renderer
+
+    vllm_renderer.enter()
 
     add_request = AsyncLLM.add_request
     if getattr(add_request, "takes_soft_prompts", False):
@@ -88,6 +97,7 @@ def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any
 
 def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     """A prompt of tokens as vLLM's mixed prompt."""
+    from rsp_rl.inference.vllm_renderer import CHAT
     from rsp_rl.injection.vllm_prompt import prompt_maker
 
     model = engine.vllm_config.model_config
@@ -109,7 +119,12 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     if not options.enabled:
         return prompt
     tokenizer = engine.get_tokenizer()
-    placed = place_in_tokens(tokenizer, list(token_ids), options.length, options.position)
+    # vLLM looks no further at the tokens of prompts with embeddings in them.
+    check_placeholder(tokenizer, model.get_vocab_size())
+    check_tokens(tokenizer, list(token_ids), model.get_vocab_size(), "the prompt")
+    chat = prompt.get(CHAT)
+    place = chat.place if chat is not None else place_in_tokens
+    placed = place(tokenizer, list(token_ids), options.length, options.position)
     check_room(placed, options.length, model.max_model_len, "the prompt")
     seed = asked.get(SEED, 0)
     if not (isinstance(seed, int) and 0 <= seed < 1 << 64):

@@ -9,6 +9,7 @@ from typing import Any
 
 from rsp_rl.basics.errors import ConfigError, GenerationError
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
+from rsp_rl.models.vocabulary import unknown_tokens
 
 _DEAD = (
     "a vLLM engine died; what it said about it stands above (often: out of memory; then lower "
@@ -55,6 +56,8 @@ class Engine:
         )
         self._engine = llm.llm_engine
         self._make_prompt = prompt_maker(self._engine.vllm_config)
+        unknown = unknown_tokens(llm.model_config.hf_config, llm.get_tokenizer())
+        self._bias = dict.fromkeys(unknown, -100.0) or None  # vLLM's least
 
     def exchange(self, requests: list[Request]) -> list[Completion]:
         """Take requests on, then generate until something is finished.
@@ -74,7 +77,11 @@ class Engine:
             if request.record is not None:
                 prompt = self._make_prompt(request.token_ids, request.record)
             # Outputs are of use when they are finished: nothing is sent in between.
-            sampling = SamplingParams(**request.sampling, output_kind=RequestOutputKind.FINAL_ONLY)
+            sampling = SamplingParams(
+                **request.sampling,
+                logit_bias=self._bias,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
             self._engine.add_request(str(request.number), prompt, sampling)
         finished: list[Completion] = []
         while not finished and self._engine.has_unfinished_requests():

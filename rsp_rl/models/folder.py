@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.models.kept_text import check_text_is_kept
+from rsp_rl.models.weights import weight_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+#: What peft calls an adapter, and verl's merger the folder that it moves one to.
+_ADAPTERS = ("adapter_config.json", "lora_adapter")
 _VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
 
@@ -48,17 +52,31 @@ def check_model(folder: Path) -> PretrainedConfig:
     """The model's config, its weights being there.
 
     Raises:
-        ConfigError: If the folder holds no config that loads, or no safetensors weights.
+        ConfigError: If the folder holds no config that loads, or no safetensors weights, or an
+            adapter, which engines would leave out.
     """
     from transformers import AutoConfig
 
+    for name in _ADAPTERS:
+        if (folder / name).exists():
+            raise ConfigError(
+                f"model folder {folder} holds a LoRA adapter ({name}) beside or instead of its "
+                "model, and nothing would read it; merge it (peft's merge_and_unload, or evaluate "
+                "the run's folder, which merges), or move it away to have the model without it"
+            )
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"model folder {folder} holds no config.json; is it a Hugging Face model folder? "
-            "A verl checkpoint has one in its actor/huggingface folder, once merged"
+            "Of a checkpoint, give its global_step_N folder or the run's to rsp-rl eval"
         )
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_PATTERNS):
         raise ConfigError(f"model folder {folder} holds no *.safetensors weights; download them")
+    for file in sorted(folder.glob("*.safetensors")):
+        if any(".lora_" in name for name in weight_names(file)):
+            raise ConfigError(
+                f"{file} has the weights of a LoRA run by peft's names, which engines do not "
+                "know (verl's hf_model); evaluate the run's folder, which merges them"
+            )
     try:
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,7 +87,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
     """The model's tokenizer.
 
     Raises:
-        ConfigError: If the folder holds none that loads.
+        ConfigError: If the folder holds none that loads, or one that loses text.
     """
     from transformers import AutoTokenizer
 
@@ -83,6 +101,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
+    check_text_is_kept(tokenizer, str(folder))
     if chat_template:
         tokenizer.chat_template = chat_template
     return tokenizer

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from rsp_rl.basics.errors import ConfigError
 
 _BLOCK = 1 << 16
 _BLOCKS = 64
+
+#: Rows that are read of each weight.
+_ROWS = 16
+
+#: By safetensors' names.
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def weights_digest(model: Path) -> str:
@@ -16,10 +26,15 @@ def weights_digest(model: Path) -> str:
         model: Hugging Face folder with safetensors weights.
 
     Returns:
-        A hash of 64 blocks of 64 KiB, evenly spaced, of each weights file, with their sizes.
+        As `files_digest`, of its weights files.
     """
+    return files_digest(model.glob("*.safetensors"))
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """A hash of 64 blocks of 64 KiB, evenly spaced, of each file, with names and sizes."""
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(model.glob("*.safetensors")):
+    for file in sorted(files):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as weights:
@@ -27,3 +42,60 @@ def weights_digest(model: Path) -> str:
                 weights.seek(offset)
                 digest.update(weights.read(_BLOCK))
     return digest.hexdigest()
+
+
+def values_digest(model: Path) -> str:
+    """Tells whether two models are the same one, however they are stored.
+
+    Neither names nor files count, nor whether values are stored in bfloat16 or float32 if
+    bfloat16 holds them: a base model and what was made of a checkpoint differ in all of that.
+
+    Args:
+        model: As for `weights_digest`.
+
+    Returns:
+        A hash of 16 rows, evenly spaced, of every weight.
+    """
+    from safetensors import safe_open
+
+    found = set()
+    for file in sorted(model.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 (no mapping)
+                rows = weights.get_slice(name)
+                shape = rows.get_shape()
+                digest = hashlib.blake2b(str(shape).encode(), digest_size=8)
+                if len(shape) < 2:
+                    parts = [weights.get_tensor(name)]
+                else:
+                    starts = range(0, shape[0], max(1, shape[0] // _ROWS))
+                    parts = [rows[start : start + 1] for start in starts]
+                for part in parts:
+                    digest.update(part.float().numpy().tobytes())
+                found.add(digest.digest())  # tied weights, stored twice or once, are one
+    return hashlib.blake2b(b"".join(sorted(found)), digest_size=8).hexdigest()
+
+
+def stored_dtype(model: Path) -> str:
+    """The dtype of a model folder's weights on disk; all of them if there are several."""
+    files = model.glob("*.safetensors")
+    found = {entry["dtype"] for file in files for entry in _header(file).values()}
+    return ", ".join(sorted(_DTYPES.get(name, name) for name in found))
+
+
+def weight_names(file: Path) -> list[str]:
+    """Names of the weights in a safetensors file.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    return list(_header(file))
+
+
+def _header(file: Path) -> dict[str, dict[str, Any]]:
+    from rsp_rl.draws.embedding_table import read_header  # here: it imports numpy
+
+    try:
+        return read_header(file)[0]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -91,24 +91,46 @@ def split_instruction(text: str) -> tuple[str, str]:
     return question, text[len(question) :]
 
 
-def split_at_end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> tuple[str, str]:
-    """Split what follows the user's message in front of its first special token: end-of-turn.
+def added_tokens(tokenizer: PreTrainedTokenizerBase, *, special: bool = False) -> tuple[str, ...]:
+    """Texts that are a token each wherever they stand; `special` leaves out the ordinary ones."""
+    added = tokenizer.added_tokens_decoder.values()
+    named = {token.content for token in added if token.special or not special}
+    return tuple(sorted(named | {*tokenizer.all_special_tokens}))
 
-    No list of names: end-of-turn is whatever special token the template puts first after the
-    message (`<|im_end|>`, `<|eot_id|>`, `<end_of_turn>`, `[/INST]`), blanks aside.
+
+def cut(tokenizer: PreTrainedTokenizerBase, text: str, at: int) -> tuple[list[int], list[int]]:
+    """Tokens of a text on either side of a character, those that the text has in one piece.
+
+    Args:
+        tokenizer: Any tokenizer.
+        text: The prompt.
+        at: Place of the character, no blank, that the second part is to begin with.
+
+    Returns:
+        Both parts. Blanks before the character are in the second one where its first token holds
+        them: some added tokens swallow the blanks beside them (Phi-4's), most words the one
+        before them.
 
     Raises:
-        PlacementError: If no special token follows.
+        PlacementError: If a token holds text of both sides.
     """
-    added = tokenizer.added_tokens_decoder.values()
-    special = {token.content for token in added if token.special} | {*tokenizer.all_special_tokens}
-    stripped = after.lstrip()
-    if stripped.startswith(tuple(special)):
-        return after[: len(after) - len(stripped)], stripped
+    if tokenizer.is_fast:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = encoded["input_ids"]
+        for number, (start, end) in enumerate(encoded["offset_mapping"]):
+            if end > at:
+                if text[start:at].strip():
+                    break
+                return ids[:number], ids[number:]
+    else:  # knows no places of tokens
+        before, after = encode(tokenizer, text[:at]), encode(tokenizer, text[at:])
+        if before + after == encode(tokenizer, text):
+            return before, after
     raise PlacementError(
-        "no end-of-turn token found: the template closes the user's turn with "
-        f"{after[:40]!r}, which does not start with a special token of the tokenizer; use a "
-        "template that has one, or rsp.position=prefix"
+        f"the tokenizer fuses the end of the user's turn with what is before it, "
+        f"{text[max(at - 12, 0) : at]!r} with {text[at : at + 12]!r}: no soft prompt can stand "
+        "between them without changing the prompt; use rsp.position=prefix, or end the user's "
+        "message in a line break"
     )
 
 

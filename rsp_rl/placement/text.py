@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rsp_rl.basics.errors import PlacementError
 from rsp_rl.placement.prompt import (
     INFIX_DESCRIPTION,
     PlacedPrompt,
     Position,
+    added_tokens,
     around,
     check_request,
+    cut,
     encode,
-    split_at_end_of_turn,
     split_instruction,
 )
 
@@ -70,7 +72,7 @@ def place_in_turn(
             `infix`, the paper's description and the L positions between question and instruction.
 
     Raises:
-        PlacementError: If `closing` starts with no special token of this tokenizer: text on either
+        PlacementError: If `closing` starts with no added token of this tokenizer: text on either
             side of the soft prompt would then be tokenised otherwise than without it.
     """
     check_request(length, position)
@@ -81,14 +83,21 @@ def place_in_turn(
         bos = []
     if position == "prefix":
         return around(tokenizer, [], bos + encode(tokenizer, text), length)
-    if length == 0:
+    if position == "infix" and length:
+        before = f"{opening}{question}\n{INFIX_DESCRIPTION.format(length=length)}"
+        after = encode(tokenizer, instruction + closing)
+        return around(tokenizer, bos + encode(tokenizer, before), after, length)
+    if not closing:
+        return around(tokenizer, bos + encode(tokenizer, text), [], length)
+    turn_end = len(text) - len(closing.lstrip())
+    if not text.startswith(added_tokens(tokenizer), turn_end):
+        if length:
+            raise PlacementError(
+                f"no end-of-turn token found: the template closes the user's turn with "
+                f"{closing[:40]!r}, which does not start with a token of this tokenizer's own; use "
+                "a template of this model's, or rsp.position=prefix"
+            )
         ids = bos + encode(tokenizer, text)
         return PlacedPrompt(ids, len(ids) - len(encode(tokenizer, closing)))
-    before, after = opening + question + instruction, closing
-    if position == "infix":
-        before = f"{opening}{question}\n{INFIX_DESCRIPTION.format(length=length)}"
-        after = instruction + closing
-    elif closing:
-        gap, after = split_at_end_of_turn(tokenizer, closing)
-        before += gap
-    return around(tokenizer, bos + encode(tokenizer, before), encode(tokenizer, after), length)
+    before, after = cut(tokenizer, text, turn_end)
+    return around(tokenizer, bos + before, after, length)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,10 @@ from omegaconf import DictConfig
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import locked, read_json, write_json
+from rsp_rl.console.screen import say
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.runs.folder import SETTINGS_FILE
+from rsp_rl.runs.merging import has_adapter, made_of, merge_shards, shards_digest
 
 #: verl's file that names the newest checkpoint; `rsp_rl.runs.saving` moves it last.
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -226,16 +226,21 @@ def _has_weights(checkpoint: Path) -> bool:
 
 
 def _saved_model(checkpoint: Path) -> Path | None:
-    """The Hugging Face folder that verl saved beside the shards, if it was asked for weights."""
+    """The Hugging Face folder that verl saved beside the shards, if it was asked for weights.
+
+    That of a LoRA run is none: its weights have peft's names, which no model loads.
+    """
     folder = checkpoint / "actor" / "huggingface"
-    return folder if any(folder.glob("*.safetensors")) else None
+    whole = any(folder.glob("*.safetensors")) and not has_adapter(checkpoint / "actor")
+    return folder if whole else None
 
 
 def merge_checkpoint(checkpoint: Path) -> Path:
-    """A checkpoint as a Hugging Face folder: converted by verl's own merger, once, beside it.
+    """A checkpoint as a Hugging Face folder: made of its shards, once, beside it.
 
     A checkpoint that has one already (`checkpoint.save_contents` with `hf_model`) is taken as it
-    is: verl's merger rounds to bfloat16, that folder does not.
+    is. One that verl's merger made, here or by hand, is made again if the shards are there: it is
+    rounded to bfloat16, and of a LoRA run it is the base model.
 
     Args:
         checkpoint: A `global_step_N` folder.
@@ -244,26 +249,26 @@ def merge_checkpoint(checkpoint: Path) -> Path:
         `<checkpoint>/merged`, which exists only when it is complete, or verl's own folder.
 
     Raises:
-        RunFolderError: If verl's merger failed, with the end of its output, or if another process
-            is converting the checkpoint.
+        RunFolderError: As `merge_shards`, or if another process is converting the checkpoint.
     """
     if saved := _saved_model(checkpoint):
         return saved
     target = merged_folder(checkpoint)
     with locked(checkpoint):
-        if target.is_dir():
+        actor, made = checkpoint / "actor", made_of(target)
+        if made is not None and made.get("shards") == shards_digest(actor):
             return target
         partial = checkpoint / ".merged.partial"
         shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was cut off
-        command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
-        command += ["--local_dir", str(checkpoint / "actor"), "--target_dir", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
+        try:
+            merge_shards(actor, partial)
+        except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
-            raise RunFolderError(
-                f"verl's merger could not convert {checkpoint}; its last words:\n"
-                f"{done.stderr[-2000:]}"
-            )
+            raise
+        if target.is_dir():
+            by = "verl's merger, rounded, without an adapter" if made is None else "other shards"
+            say(f"{target} was made by {by}: it is made again")
+            shutil.rmtree(target)
         os.replace(partial, target)
     return target
 

@@ -40,6 +40,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def data(self) -> Path:
+        """`train.parquet`, `val.parquet`: written where verl cannot read the files named to it."""
+        return self.root / "data"
+
+    @property
     def logs(self) -> Path:
         """What the run's processes printed, `NAME-PID.log` each, and `driver.log`."""
         return self.root / "logs"
@@ -119,15 +124,14 @@ class RunFolder:
                 number = len(list(earlier.glob("start_*.jsonl")))
                 shutil.move(file, earlier / f"start_{number:03d}.jsonl")
 
-    def merge_metrics(self) -> dict[int, dict[str, float]]:
-        """All starts' metrics by step, later starts' for steps done twice; `metrics.jsonl` anew.
+    def read_metrics(self) -> dict[int, dict[str, float]]:
+        """All starts' metrics by step, in order, later starts' for steps done twice.
 
         What was logged beyond the step that a later start began with is of another future (the run
-        began anew, or went back to a checkpoint) and is left out. While a run is at work here its
-        file is left alone: it would go on writing into the one that was replaced.
+        began anew, or went back to a checkpoint) and is left out.
 
         Raises:
-            RunFolderError: If nothing was logged.
+            RunFolderError: If a file is damaged.
         """
         starts = [*sorted((self.root / "metrics").glob("start_*.jsonl")), self.metrics]
         steps: dict[int, dict[str, float]] = {}
@@ -138,12 +142,24 @@ class RunFolder:
             for step, data in logged:
                 # Validation before training and the resumed step may share a number.
                 steps[step] = {**steps.get(step, {}), **data}
+        return dict(sorted(steps.items()))
+
+    def merge_metrics(self) -> dict[int, dict[str, float]]:
+        """`read_metrics`, and `metrics.jsonl` anew.
+
+        While a run is at work here its file is left alone: it would go on writing into the one that
+        was replaced.
+
+        Raises:
+            RunFolderError: If nothing was logged.
+        """
+        steps = self.read_metrics()
         if not steps:
             raise RunFolderError(f"{self.root} holds no metrics; did the training log a step?")
-        lines = [json.dumps({"step": step, "data": steps[step]}) for step in sorted(steps)]
+        lines = [json.dumps({"step": step, "data": data}) for step, data in steps.items()]
         with suppress(RunFolderError), locked(self.root):
             write_whole(self.metrics, "\n".join(lines) + "\n")
-        return dict(sorted(steps.items()))
+        return steps
 
 
 def _read_metrics(file: Path) -> Iterator[tuple[int, dict[str, float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping
 
@@ -12,16 +13,24 @@ GAP_MEAN = "rsp/logprob_gap_mean"
 GAP_MAX = "rsp/logprob_gap_max"
 STEP_SECONDS = "timing_s/step"
 
+_HELD_OUT = re.compile(r"val-core/(.+)/acc/mean@\d+")
+
 
 def held_out_accuracy(data: Mapping[str, float]) -> float | None:
-    """Mean over sources of verl's `val-core/<source>/acc/mean@n` (n = 1: acc), if a step has any.
+    """Mean of `held_out_by_source`, if a step has any.
 
     Args:
         data: One step's logged metrics.
     """
-    values = [
-        value
-        for name, value in data.items()
-        if name.startswith("val-core/") and "/acc/mean@" in name
-    ]
+    values = held_out_by_source(data).values()
     return statistics.fmean(values) if values else None
+
+
+def held_out_by_source(data: Mapping[str, float]) -> dict[str, float]:
+    """verl's `val-core/<source>/acc/mean@n` (n = 1: acc) by source of the problems.
+
+    Args:
+        data: One step's logged metrics.
+    """
+    matches = ((_HELD_OUT.fullmatch(name), value) for name, value in data.items())
+    return {match[1]: value for match, value in matches if match}

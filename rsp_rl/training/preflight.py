@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
@@ -31,12 +32,21 @@ FP8_BLOCK = 128
 CPU_ADAM_MODULE = "rsp_rl.training.verl_plugin.cpu_adam"
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, options: RspOptions) -> None:
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase,
+    options: RspOptions,
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> None:
     """Make sure that prompts can be made and that soft prompts have a place in them.
+
+    Args:
+        tokenizer: The model's.
+        options: Whether and where soft prompts go.
+        template_kwargs: `data.apply_chat_template_kwargs`.
 
     Raises:
         ConfigError: If there is no chat template.
-        PlacementError: If the template has no end-of-turn token.
+        PlacementError: If the template does not end the user's turn.
     """
     if not tokenizer.chat_template:
         raise ConfigError(
@@ -44,7 +54,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, options: RspOptions) -> 
             "one, or set actor_rollout_ref.model.custom_chat_template"
         )
     if options.enabled:
-        check_chat_template(tokenizer, options.position)
+        check_chat_template(tokenizer, options.position, **(template_kwargs or {}))
 
 
 def check_lengths(config: DictConfig, model: PretrainedConfig, extra: int) -> None:

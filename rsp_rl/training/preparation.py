@@ -7,12 +7,12 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics.files import write_json
 from rsp_rl.console import events
-from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import embedding_stats
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table, recognised_table
@@ -20,6 +20,8 @@ from rsp_rl.draws.laws import LAWS
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
+from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import (
     check_law,
@@ -31,6 +33,7 @@ from rsp_rl.runs.checkpoints import (
 )
 from rsp_rl.runs.data_order import check_order, data_order
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.training.adapters import check_adapter
 from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.job_environment import give_way_to_job
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
@@ -48,6 +51,7 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_tokenizer,
 )
+from rsp_rl.training.prompts import check_prompts, template_arguments
 from rsp_rl.training.run_edges import (
     check_groups,
     check_overlong,
@@ -57,7 +61,11 @@ from rsp_rl.training.run_edges import (
     fit_context,
 )
 from rsp_rl.training.trackers import check_trackers
+from rsp_rl.training.train_data import check_data
 from rsp_rl.training.vllm_faults import check_lora
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +90,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if options.enabled:
         check_rsp_support(config)
     check_batches(config)
+    check_adapter(config)
     check_cpus(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
     check_optimizer(config)
@@ -96,7 +105,10 @@ def prepare(config: DictConfig) -> RunFolder:
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
     tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
-    check_tokenizer(tokenizer, options)
+    vocabulary = vocabulary_size(model_config)
+    check_placeholder(tokenizer, vocabulary)
+    _pin_date(config, tokenizer)
+    check_tokenizer(tokenizer, options, template_arguments(config))
     extra = extra_tokens(tokenizer, options.max_length, options.position)
     run = RunFolder(Path(config.run_dir).resolve())
     with open_dict(config):
@@ -116,8 +128,8 @@ def prepare(config: DictConfig) -> RunFolder:
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
-    for files in (config.data.train_files, config.data.val_files):
-        check_dataset(files, config.data.prompt_key, agent_loops=loops)
+    data = check_data(config, loops)
+    check_prompts(config, tokenizer, options, vocabulary, data)
 
     checkpoint = checkpoint_to_resume(config)
     order = data_order(config)
@@ -136,6 +148,8 @@ def prepare(config: DictConfig) -> RunFolder:
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
+    for files in data:
+        files.write(config, run.data)
     run.root.mkdir(parents=True, exist_ok=True)
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):
@@ -159,6 +173,22 @@ def _lora(model: DictConfig) -> tuple[int, int] | None:
     nested = model.get("lora") or {}
     rank = model.get("lora_rank", 0)
     return (rank, model.lora_alpha) if rank else (nested.get("rank", 0), nested.get("alpha", 0))
+
+
+def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Keep today's date out of the prompts, so that a resumed run has the same ones."""
+    arguments = template_arguments(config)
+    if not depends_on_the_day(tokenizer, **arguments):
+        return
+    if argument := date_argument(tokenizer, **arguments):
+        with open_dict(config):
+            config.data.apply_chat_template_kwargs = {**arguments, **argument}
+        return
+    logger.warning(
+        "the chat template writes today's date into every prompt and takes no argument for it: a "
+        "run that is resumed on another day, and an evaluation, have other prompts; to pin it, set "
+        "actor_rollout_ref.model.custom_chat_template to one with a fixed date"
+    )
 
 
 def _with_law(options: RspOptions, checkpoint: Path | None, model: Path) -> RspOptions:

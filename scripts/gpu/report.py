@@ -1,7 +1,7 @@
 """A proof's results as one file, and as the tables of docs/gpu.md.
 
-    python scripts/gpu/report.py PROOF docs/gpu/CARD.json    # gather what prove.py left in PROOF
-    python scripts/gpu/report.py docs/gpu/CARD.json          # print its section of docs/gpu.md
+    python scripts/gpu/report.py PROOF docs/gpu/h100.json    # gather what prove.py left in PROOF
+    python scripts/gpu/report.py docs/gpu/h100.json          # print its section of docs/gpu.md
 
 Gathering again adds to the file: a check that ran later takes the place of an earlier one. A `note`
 added to a check by hand is kept until then.
@@ -63,10 +63,10 @@ def section(content: dict[str, Any]) -> str:
         for what, found in check.get("checks", {}).items():
             passed = "ok" if found["passed"] else "**FAILED**"
             rest = {key: value for key, value in found.items() if key != "passed"}
-            lines.append(f"| {what} | {passed} | {_told(rest)} |")
+            lines.append(f"| {_short(what)} | {passed} | {_told(rest)} |")
         for figure in check.get("figures", []):
             rest = {key: value for key, value in figure.items() if key != "what"}
-            lines.append(f"| {figure['what']} | | {_told(rest)} |")
+            lines.append(f"| {_short(figure['what'])} | | {_told(rest)} |")
         for cell in check.get("engine", []):
             lines.append(_throughput(cell))
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Evaluation on the real stack: a real run's checkpoints, verl's merger, vLLM, the grader.
+"""Evaluation on the real stack: a real run's checkpoints, merged, vLLM, the grader.
 
 Everything goes through `rsp-rl eval`, in processes of its own, as a user does it.
 """

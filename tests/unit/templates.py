@@ -98,6 +98,9 @@ NO_END_OF_TURN = (
     "{% endfor %}{% if add_generation_prompt %}{{ '### assistant:\\n' }}{% endif %}"
 )
 
+# Nothing but the messages.
+BARE = "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
+
 # The user's message is never rendered.
 SYSTEM_ONLY = (
     "{% for message in messages %}{% if message['role'] == 'system' %}"

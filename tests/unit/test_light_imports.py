@@ -39,12 +39,15 @@ MODULES = {
     "rsp_rl.cli": set(),
     "rsp_rl.grading": set(),
     "rsp_rl.placement.tokens": set(),
+    "rsp_rl.placement.dates": set(),
     "rsp_rl.models.folder": set(),
+    "rsp_rl.models.vocabulary": set(),
     "rsp_rl.data.benchmarks": set(),
     "rsp_rl.draws.record": {"numpy"},
     "rsp_rl.dials.options": {"numpy"},
     "rsp_rl.training.configs": {"hydra", "omegaconf"},
     "rsp_rl.training.dry_run": {"hydra", "omegaconf", "numpy"},
+    "rsp_rl.training.prompts": {"omegaconf", "numpy", "pyarrow"},
     "rsp_rl.training.train": {"hydra", "omegaconf"},
 }
 

@@ -34,6 +34,7 @@ from rsp_rl.inference import server
 from rsp_rl.inference.requests import KINDS, Completion, EngineOptions
 from rsp_rl.injection.vllm_prompt import WORKER
 from rsp_rl.placement.prompt import POSITIONS
+from rsp_rl.training.configs import compose_config
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -285,10 +286,20 @@ def test_configs_and_protocols() -> None:
     assert names(PROTOCOLS) >= {"rsp_paper", "simplerl_zoo", "rsp_inference", "quick", "tiny"}
 
 
+SETTINGS = {"console": "progress", "data.max_lost_share": 0.0}
+
+
 def test_config_group_rsp() -> None:
     """Its keys are the options, its values their defaults."""
     group = OmegaConf.to_container(OmegaConf.load(CONFIGS / "rsp" / "paper.yaml"))
     assert group == dataclasses.asdict(RspOptions())
+
+
+def test_settings_of_ours_beside_verls() -> None:
+    """In verl's own groups, with their defaults."""
+    config = compose_config("dapo")
+    found = {key: OmegaConf.select(config, key) for key in SETTINGS}
+    assert found == SETTINGS
 
 
 def test_extra_arguments_of_vllms_server() -> None:

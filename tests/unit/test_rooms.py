@@ -54,6 +54,7 @@ KNOWN_TO = {
         "training.verl_plugin",
         "inference.server",
         "inference.vllm_engine",
+        "inference.vllm_renderer",
     },
 }
 

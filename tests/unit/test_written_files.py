@@ -81,7 +81,7 @@ METRICS = {
 #: `how.json` of an evaluated model, and of its parts the ones that others look into.
 MANIFEST = {
     *("protocol", "fingerprint", "weights", "sampler", "trained", "law", "model", "engine"),
-    *("context", "made_with"),
+    *("context", "made_with", "values", "stored", "unlike_training"),
 }
 MANIFEST_PARTS = {
     "protocol": {
@@ -89,6 +89,7 @@ MANIFEST_PARTS = {
         "headline",
     },
     "law": {"mean", "std"},
+    "stored": {"dtype", "made_of"},
     "engine": {
         *("kind", "dtype", "tensor_parallel", "data_parallel", "max_num_seqs", "max_model_len"),
         *("gpu_memory_utilization", "ray_address"),

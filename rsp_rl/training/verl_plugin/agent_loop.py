@@ -32,6 +32,7 @@ from rsp_rl.draws.record import EXTRA_ARG, RECORD_FIELD, SoftPromptRecord
 from rsp_rl.draws.seeds import prompt_index_of
 from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.placement.prompt import placeholder_id
+from rsp_rl.training.verl_plugin.rewards import RewardCheckingWorker
 
 #: Fields that the manager adds to a prompt: where its group of rollouts stands in the run.
 PLACE_FIELDS = ("rsp_validation", "rsp_prompt_index", "rsp_group_start")
@@ -68,10 +69,14 @@ class GroupCounter:
 
 
 class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
-    """verl's manager, numbering the rollouts of batches that are to have soft prompts."""
+    """verl's manager, numbering the rollouts of batches that are to have soft prompts.
+
+    Its workers check rewards.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = RewardCheckingWorker
         self._options = RspOptions.from_config(self.config.rsp)
         self._training_groups = GroupCounter()
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
 from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
+from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
 from rsp_rl.training.verl_plugin.tracking import Guarded, guard_trackers
 from rsp_rl.training.verl_plugin.watchdog import Progress
 
@@ -200,6 +202,17 @@ class SoftPromptTrainer(PPOTrainerSync):
         batch = super()._compute_old_log_prob(batch, metrics)
         batch.extra_info.pop(TRUNCATION_KEY, None)  # the update has no use for it
         samples, rewards, records = self._step_samples(batch)
+        step = f"step {self.global_steps}"
+        check_rewards(samples.rewards.tolist(), rewards, partial(self._sample_name, batch), step)
+        lost = self._rollouts_lost(batch)
+        metrics["rsp/rollouts_lost"] = float(lost)
+        if lost:
+            logger.warning(
+                "%s trains without %d of its rollouts: their agent loops failed, which is in the "
+                "logs of the agent loop workers",
+                step,
+                lost,
+            )
         self._steps_since_start += 1
         guarded = step_metrics(samples)
         metrics.update(guarded)
@@ -255,6 +268,48 @@ class SoftPromptTrainer(PPOTrainerSync):
             == "processed_logprobs",
         )
         return samples, rewards, records
+
+    def _rollouts_lost(self, batch: KVBatchMeta) -> int:
+        """Rollouts that a step should have and has not; verl fills its batch up with padding."""
+        rollouts = {key.rpartition("_")[0] for key in _real_keys(batch)}  # each may have outputs
+        wanted = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        return max(0, wanted - len(rollouts))
+
+    def _sample_name(self, batch: KVBatchMeta, number: int) -> str:
+        """What an error calls one of this step's real samples: its row, and which rollout of it."""
+        key = _real_keys(batch)[number]
+        fields = ["data_source", "index", "session_id"]
+        data = tq.kv_batch_get(keys=[key], partition_id=batch.partition_id, select_fields=fields)
+        source, index, rollout = (data[0][name] for name in fields)
+        return (
+            f"rollout {rollout} of the row with extra_info.index {index!r} ({source}), uid "
+            f"{key.rsplit('_', 2)[0]}"
+        )
+
+    def _val_metrics_update(
+        self,
+        data_sources: list[str],
+        sample_uids: list[str],
+        reward_extra_infos_dict: dict[str, list[Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """verl's means, of rewards that are numbers.
+
+        Raises:
+            ConfigError: If one is none.
+        """
+        rewards = reward_extra_infos_dict["reward"]
+        faults = reward_extra_infos_dict.get(FAULT, [None] * len(rewards))
+        check_rewards(
+            rewards,
+            [{FAULT: fault} for fault in faults],
+            lambda number: f"a sample of {data_sources[number]}, uid {sample_uids[number]}",
+            f"the validation at step {self.global_steps}",
+        )
+        return super()._val_metrics_update(
+            data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs
+        )
 
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str

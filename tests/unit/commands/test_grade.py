@@ -59,6 +59,28 @@ def test_fields_are_configurable_and_missing_ones_are_named(tmp_path, capsys):
     assert _grade(tmp_path / "missing.jsonl") == 2
 
 
+def test_golds_of_another_type(tmp_path, capsys):
+    file = tmp_path / "outputs.jsonl"
+    good = {"output": "\\boxed{5} \u2028", "gold": "5"}
+    file.write_text(
+        "".join(json.dumps({**good, "gold": g}, ensure_ascii=False) + "\n" for g in (5, 5.0, ["5"]))
+    )
+    assert _grade(file) == 0
+    assert "accuracy 1.0000 (3/3)" in capsys.readouterr().out
+    for changes, cause in (
+        ({"gold": ["5", "6"]}, "line 2: 'gold' is a list of 2 answers"),
+        ({"gold": None}, "line 2: 'gold' is missing"),
+        ({"gold": float("nan")}, "line 2: 'gold' is nan"),
+        ({"output": None}, "line 2: 'output' is None, not text"),
+    ):
+        _write(file, [good, {**good, **changes}])
+        assert _grade(file, "--restart") == 2
+        assert cause in capsys.readouterr().out
+    file.write_text("{")
+    assert _grade(file) == 2
+    assert "line 1 is damaged" in capsys.readouterr().out
+
+
 def test_an_empty_file(tmp_path, capsys):
     file = tmp_path / "empty.jsonl"
     file.write_text("")

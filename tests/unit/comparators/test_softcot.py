@@ -147,6 +147,7 @@ def test_solutions_in_gsm8k_form(tmp_path: Path) -> None:
         ('{"question": "a", "answer": 4}\n', "line 1 .*must be text"),
         ('{"question": "a", "answer": " "}\n', "line 1 .*must be text"),
         ("[1]\n", "line 1"),
+        ('{"question": "a\\ud83d", "answer": "4"}\n', "line 1 .*half a character"),
         (None, "cannot be read"),
     ],
 )

@@ -225,7 +225,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reward_model": {"style": "rule", "ground_truth": "4"},
     }
     for name in ("train", "val"):
-        pq.write_table(pa.Table.from_pylist([row] * 4), folder / f"{name}.parquet")
+        pq.write_table(pa.Table.from_pylist([row] * 16), folder / f"{name}.parquet")
     return folder
 
 
@@ -257,6 +257,12 @@ def _table(inputs: Path) -> torch.Tensor:
 
     return load_file(inputs / "model" / "model.safetensors")["model.embed_tokens.weight"].double()
 
+
+#: A template whose refusal no lone question shows.
+REFUSES_SUMS = (
+    "{% if '+' in messages[-1].content %}{{ raise_exception('no sums') }}{% endif %}"
+    + templates.CHATML
+)
 
 SCHEDULE = {"shape": "linear", "end": 12, "steps": 5}
 
@@ -291,6 +297,26 @@ def test_prepare_fills_in_law_and_lengths(inputs: Path, tmp_path: Path) -> None:
     environment = config.ray_kwargs.ray_init.runtime_env.env_vars
     assert str(run.metrics) == environment.VERL_FILE_LOGGER_PATH
     assert environment.VERL_PLATFORM == "cpu"
+
+
+@pytest.mark.usefixtures("_environment")
+@pytest.mark.parametrize("takes_date", [True, False])
+def test_prepare_keeps_the_day_out_of_the_prompts_where_it_can(
+    inputs: Path, tmp_path: Path, takes_date: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    today = "strftime_now('%d %b %Y')"
+    if takes_date:
+        today = f"date_string if date_string is defined else {today}"
+    template = "{{ " + today + " }}" + templates.CHATML
+    changes = {
+        "actor_rollout_ref.model.custom_chat_template": template,
+        "data.max_prompt_length": 80,
+    }
+    config = _run_config(inputs, tmp_path / "run", **changes)
+    prepare(config)
+    given = OmegaConf.to_container(config.data.apply_chat_template_kwargs)
+    assert given == ({"date_string": "26 Jul 2024"} if takes_date else {})
+    assert ("writes today's date" in caplog.text) != takes_date
 
 
 @pytest.mark.usefixtures("_environment")
@@ -518,10 +544,16 @@ def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: P
         ({"trainer.logger": ["console", "wandbb"]}, ConfigError, "'wandbb', which is no tracker"),
         ({"actor_rollout_ref.rollout.max_num_batched_tokens": 200}, ConfigError, "max_num_seqs"),
         (
-            {"actor_rollout_ref.model.custom_chat_template": templates.NO_END_OF_TURN},
+            {"actor_rollout_ref.model.custom_chat_template": templates.BARE},
             PlacementError,
             "no end-of-turn token",
         ),
+        (
+            {"actor_rollout_ref.model.custom_chat_template": REFUSES_SUMS},
+            ConfigError,
+            r"train\.parquet: 4 of 4 rows are lost, 4 that the chat template refuses .*no sums",
+        ),
+        ({"data.max_lost_share": 3}, ConfigError, "max_lost_share=3 must be"),
     ],
 )
 def test_prepare_refuses_and_leaves_no_folder(

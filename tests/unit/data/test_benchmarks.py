@@ -1,6 +1,7 @@
 """Benchmarks: golds and questions as SimpleRL-Zoo makes them, and clear errors on bad files."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,10 @@ def test_unknown_benchmark() -> None:
         load_benchmark("gsm9k")
 
 
+def _line(**fields: object) -> str:
+    return json.dumps({"question": "Q", "problem": "Q", "id": 9, **fields})
+
+
 @pytest.mark.parametrize(
     ("name", "line", "cause"),
     [
@@ -129,6 +134,22 @@ def test_unknown_benchmark() -> None:
         ("aime24", '{"problem": "Q", "answer": null, "id": 62}', "neither text nor number"),
         ("aime24", '{"problem": "Q", "answer": "7", "id": 60}', "two problems with id '60'"),
         ("minerva_math", '{"problem": "Q", "solution": "7"}', "1 problems without a gold answer"),
+        ("olympiadbench", _line(final_answer="74"), "'final_answer' is '74', not a list of texts"),
+        ("olympiadbench", _line(final_answer=[74]), "'final_answer' is .74., not a list of texts"),
+        ("olympiadbench", _line(final_answer=["7"], id=None), "line 3 .*'id' is None, neither"),
+        ("aime24", _line(answer=math.nan), "line 3 .*'answer' is nan, neither text nor number"),
+        ("aime24", _line(answer=-math.inf), "'answer' is -inf, neither text nor number"),
+        ("aime24", _line(answer=True), "'answer' is True, neither text nor number"),
+        ("aime24", _line(answer="nan"), "the gold answer is 'nan', a missing value"),
+        ("aime24", _line(answer="7", id=7.5), "'id' is 7.5, neither text nor whole number"),
+        ("gsm8k", _line(answer=7), "line 3 .*'answer' is 7, not text"),
+        ("gsm8k", _line(answer=["#### 7"]), "'answer' is .*, not text"),
+        ("gsm8k", _line(answer="#### <NA>"), "the gold answer is '<NA>', a missing value"),
+        ("minerva_math", _line(solution=None), "'solution' is None, not text"),
+        ("college_math", _line(answer={"a": 1}), "'answer' is .*, not text"),
+        ("gsm8k", _line(question="a \ud83d?", answer="#### 7"), "line 3 .*'question' holds half a"),
+        ("gsm8k", _line(answer="#### \udc00"), "line 3 .*'gold' holds half a character"),
+        ("aime24", _line(answer="7", id="\udfff"), "line 3 .*'id' holds half a character"),
     ],
 )
 def test_bad_rows(name: str, line: str, cause: str, tmp_path: Path) -> None:

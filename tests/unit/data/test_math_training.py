@@ -204,11 +204,19 @@ def test_local_rows_are_read(tmp_path: Path) -> None:
         ([{**ROW, "difficulty": 3.5}], r"row 0 .*level 3\.5 is not a whole number"),
         ([{**ROW, "difficulty": "hard"}], r"row 0 .*invalid literal"),
         ([7], r"row 0 is no MATH problem"),
+        ([{**ROW, "answer": float("nan")}], r"row 0 .*nan, a missing or infinite number"),
+        ([{**ROW, "answer": ["1", "2"]}], r"row 0 .*a list of 2 answers"),
+        ([{**ROW, "problem": "a \ud83d"}], r"row 0 .*'question' holds half a character"),
     ],
 )
 def test_bad_source_is_one_clear_error(tmp_path: Path, rows: object, cause: str) -> None:
     with pytest.raises(ConfigError, match=cause):
         load_training_problems(_source(tmp_path, rows))
+
+
+@pytest.mark.parametrize(("answer", "gold"), [(0, "0"), (7.5, "7.5"), (["7"], "7"), (None, "")])
+def test_golds_that_are_no_text(tmp_path: Path, answer: object, gold: str) -> None:
+    assert load_training_problems(_source(tmp_path, [{**ROW, "answer": answer}]))[0].answer == gold
 
 
 def test_missing_source_is_one_clear_error(tmp_path: Path) -> None:

@@ -163,12 +163,13 @@ def test_llama_chat_pins_the_date() -> None:
     assert tokenizer.decode(ids).startswith("Today Date: 26 Jul 2024<|eot_id|>")
 
 
-def test_a_chat_template_without_end_of_turn_serves_without_a_soft_prompt() -> None:
+def test_a_chat_template_whose_turns_are_closed_by_text() -> None:
     tokenizer = templates.chatml(templates.NO_END_OF_TURN)
     ids = get_template("plain-chat").place(tokenizer, "Hi").token_ids
     assert tokenizer.decode(ids) == "### user:\nHi\n\n### assistant:\n"
-    with pytest.raises(PlacementError, match="no end-of-turn token"):
-        get_template("plain-chat").place(tokenizer, "Hi", 3)
+    placed = get_template("plain-chat").place(tokenizer, "Hi", 3)
+    assert tokenizer.decode(placed.token_ids[: placed.start]) == "### user:\nHi\n\n"
+    assert placed.token_ids[: placed.start] + placed.token_ids[placed.start + 3 :] == ids
 
 
 # Where generation must stop.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import read_json
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
 from rsp_rl.evaluation.manifest import is_complete
@@ -18,7 +23,7 @@ from rsp_rl.evaluation.rescore import rescore, sample_files
 from rsp_rl.evaluation.runner import evaluate
 from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
 from rsp_rl.grading import grade
-from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.inference.requests import Completion, EngineOptions, Request
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.tiny import make_tiny_model
 
@@ -58,6 +63,16 @@ def answered(question: Question, output: str) -> Sample:
         "tokens": 4,
         **verdict_fields(grade(output, question.problem.gold)),
     }
+
+
+class Mute:
+    """Engines without an answer."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        yield [Completion(request.number, "", 0, "stop") for request in requests]
+
+    def close(self) -> None:
+        """Nothing to free."""
 
 
 # Questions.
@@ -133,6 +148,32 @@ def test_samples_of_another_prompt_are_not_mixed_in(model: Path, folder: StepFol
     assert "another prompt" in outcome.failed["arithmetic"]
 
 
+def test_a_step_with_the_weights_of_another_is_turned_away(
+    model: Path, folder: StepFolder, tmp_path: Path
+) -> None:
+    """Before an engine starts; stored in another dtype and under other names too."""
+    folder.root.mkdir(parents=True)
+    write_samples(folder.samples("arithmetic"), [answered(q, "") for q in asked(model)])
+    evaluate(model, protocol(), folder)
+    copy = shutil.copytree(model, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    save_file({name: value.double() for name, value in weights.items()}, copy / "x.safetensors")
+    other = EvaluationFolder(folder.root.parent).step(10)
+    with pytest.raises(RunFolderError, match=r"steps 0 and 10 of .* have the same weights"):
+        evaluate(copy, protocol(), other)
+    evaluate(model, protocol(), folder)  # again itself
+
+
+def test_how_the_weights_are_stored_is_said(model: Path, folder: StepFolder) -> None:
+    folder.root.mkdir(parents=True)
+    write_samples(folder.samples("arithmetic"), [answered(q, "") for q in asked(model)])
+    evaluate(model, protocol(), folder, unlike_training=["the prompts differ"])
+    how = read_json(folder.manifest)
+    assert how["stored"] == {"dtype": "float32", "made_of": None}
+    assert how["unlike_training"] == ["the prompts differ"]
+
+
 def test_another_protocol_model_or_engine_is_turned_away(
     model: Path, folder: StepFolder, tmp_path: Path
 ) -> None:
@@ -168,6 +209,73 @@ def test_an_unusable_model_is_named(model: Path, folder: StepFolder, missing: st
     with pytest.raises(ConfigError, match="broken"):
         evaluate(broken, protocol(), folder)
     assert not folder.root.exists()
+
+
+def _with_tokenizer(model: Path, folder: Path, change: Callable[[Any], None]) -> Path:
+    """The model with a changed tokenizer."""
+    shutil.copytree(model, folder)
+    tokenizer = load_tokenizer(model)
+    change(tokenizer)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _fill(model: Path, folder: StepFolder) -> None:
+    """Answers to all that is asked, so that no engine is needed."""
+    folder.root.mkdir(parents=True)
+    write_samples(folder.samples("arithmetic"), [answered(q, "") for q in asked(model)])
+
+
+def test_a_date_in_the_prompts_is_said(
+    model: Path, folder: StepFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dated(tokenizer: Any) -> None:
+        tokenizer.chat_template = "{{ strftime_now('%Y') }}" + tokenizer.chat_template
+
+    changed = _with_tokenizer(model, tmp_path / "dated", dated)
+    _fill(changed, folder)
+    evaluate(changed, protocol(), folder)
+    assert "warning: the chat template writes today's date" in capsys.readouterr().err
+    evaluate(model, protocol(), EvaluationFolder(tmp_path / "other").step(0), engines=Mute())
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_counted(
+    model: Path, folder: StepFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(tokenizer: Any) -> None:
+        tokenizer.unk_token = tokenizer.convert_ids_to_tokens(asked(model)[0].request.token_ids[5])
+
+    changed = _with_tokenizer(model, tmp_path / "unknown", unknown)
+    _fill(changed, folder)
+    evaluate(changed, protocol(), folder)
+    said = capsys.readouterr().err
+    assert "warning: arithmetic: the tokenizer does not know all characters of" in said
+
+
+def test_tokens_that_the_model_does_not_have_fail_their_benchmark(
+    model: Path, folder: StepFolder, tmp_path: Path
+) -> None:
+    def longer(tokenizer: Any) -> None:
+        tokenizer.add_tokens(["<|extra|>"])
+        tokenizer.chat_template = "<|extra|>" + tokenizer.chat_template
+
+    changed = _with_tokenizer(model, tmp_path / "longer", longer)
+    failed = evaluate(changed, protocol(), folder).failed["arithmetic"]
+    assert failed.startswith("the prompt of arithmetic, problem ")
+    assert "holds '<|extra|>', token " in failed
+
+
+def test_padding_that_the_model_does_not_have_is_refused(
+    model: Path, folder: StepFolder, tmp_path: Path
+) -> None:
+    changed = _with_tokenizer(
+        model, tmp_path / "padded", lambda t: t.add_special_tokens({"pad_token": "[PAD]"})
+    )
+    with pytest.raises(ConfigError, match=r"padding token '\[PAD\]'"):
+        evaluate(changed, protocol("rsp.length=4"), folder)
+    with pytest.raises(ConfigError, match=r"padding token '\[PAD\]'"):
+        evaluate(changed, protocol(), folder, engine=EngineOptions(kind="huggingface"))
 
 
 # Grading anew.

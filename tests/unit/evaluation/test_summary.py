@@ -131,3 +131,26 @@ def test_manifest_must_be_there_and_whole(folder):
     folder.step(0).manifest.unlink()
     with pytest.raises(RunFolderError, match=r"step_0/how\.json is missing"):
         read_summary(folder)
+
+
+def test_steps_with_the_same_weights_are_an_error(folder):
+    """As all LoRA steps had that verl's merger made; of evaluations of before, files tell."""
+    for name in ("values", "weights"):
+        before = {step: folder.step(step).manifest.read_text() for step in (5, 10)}
+        for step, text in before.items():
+            folder.step(step).manifest.write_text(json.dumps(json.loads(text) | {name: "f00d"}))
+        with pytest.raises(RunFolderError, match=r"steps 5 and 10 of .* have the same weights"):
+            read_summary(folder)
+        for step, text in before.items():
+            folder.step(step).manifest.write_text(text)
+    read_summary(folder)
+
+
+def test_prompts_unlike_trainings_are_said_with_the_table(folder):
+    assert "Warning" not in to_markdown(read_summary(folder))
+    manifest = json.loads(folder.step(5).manifest.read_text())
+    manifest["unlike_training"] = ["template abel does not ask as it did"]
+    folder.step(5).manifest.write_text(json.dumps(manifest))
+    summary = read_summary(folder)
+    assert summary.unlike_training == {5: ("template abel does not ask as it did",)}
+    assert "- Warning, step 5: template abel does not ask as it did." in to_markdown(summary)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from rsp_rl.evaluation.protocol import load_protocol
 from rsp_rl.evaluation.sweep import Sweep
 from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.runs.merging import shards_digest
 from tests.unit.evaluation.made_runs import make_evaluation
 from tests.unit.evaluation.test_trained_run import make_run
 
@@ -82,3 +85,24 @@ def test_watching_takes_each_checkpoint_as_it_lands_and_ends_with_the_last(
         "step 10: done before",
         "step 30: done before",
     ]
+
+
+def test_lora_steps_evaluated_before_adapters_were_merged_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = make_sweep(tmp_path / "run", (10, 20), 10, 20, steps=(10, 20))
+    for step in (10, 20):
+        actor = tmp_path / "run" / "checkpoints" / f"global_step_{step}" / "actor"
+        (actor / "lora_train_meta.json").write_text('{"r": 8, "lora_alpha": 16}')
+    how = chosen.folder.step(20).manifest
+    made = {"made_of": {"shards": shards_digest(actor)}}
+    how.write_text(json.dumps(json.loads(how.read_text()) | {"stored": made}))
+    (failed,) = chosen.once()
+    assert failed.startswith("step 10: ")
+    assert "without its LoRA adapter: the numbers are the base model's" in failed
+    assert "step 20: done before" in capsys.readouterr().err
+    assert "Warning, step 10: evaluated without" in chosen.folder.summary_markdown.read_text()
+    # Training was started anew in the same folder.
+    (actor / "model_world_size_1_rank_0.pt").write_bytes(b"another")
+    (failed,) = replace(chosen, steps=(20,)).once()
+    assert "was evaluated with another checkpoint than" in failed

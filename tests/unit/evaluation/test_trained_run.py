@@ -96,3 +96,24 @@ def test_values_reach_the_runs_tensorboard_at_the_checkpoints_step(
     (folder,) = {file.parent for file in (tmp_path / "run" / "tensorboard").rglob("events*")}
     events = EventAccumulator(str(folder)).Reload().Scalars("eval/quick/headline")
     assert [(event.step, event.value) for event in events] == [(10, 0.5), (20, 0.75)]
+
+
+def test_a_dtype_or_rounding_unlike_that_of_trainings_rollouts_is_said(tmp_path: Path) -> None:
+    run = TrainedRun.open(make_run(tmp_path / "run", 10))
+    _, *none = run.unlike_training("chat", tmp_path, "float32")  # the first: no data to compare
+    assert none == []
+    run.config.actor_rollout_ref.rollout = {"dtype": "bf16", "quantization": None}
+    _, *none = run.unlike_training("chat", tmp_path, "bfloat16")
+    assert none == []
+    run.config.actor_rollout_ref.rollout.quantization = "fp8"
+    _, dtype, rounding = run.unlike_training("chat", tmp_path, "float32")
+    assert dtype == "the model computes in float32, in training's rollouts in bfloat16"
+    assert "fp8" in rounding
+    run.config.actor_rollout_ref.rollout.quantization = None
+    adapter = {"adapter": {"r": 8, "bfloat16_loss": 0.4}}
+    write_json(tmp_path / "merged.json", adapter)
+    _, rounded = run.unlike_training("chat", tmp_path, "bfloat16")
+    assert "merged LoRA adapter by 40% of its size" in rounded
+    assert len(run.unlike_training("chat", tmp_path, "float32")) == 2  # the dtype alone
+    plain = TrainedRun(tmp_path, tmp_path, None)
+    assert plain.unlike_training("chat", tmp_path, "float32") == []

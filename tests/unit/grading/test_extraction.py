@@ -65,7 +65,9 @@ def test_chain(output, step, answer):
     assert (found.step, found.text) == (step, answer)
 
 
-def test_boxes_of_one_answer_are_read_together_as_well():
-    assert extract_answer(r"$\boxed{-2}$ and $\boxed{1}$").wider == "-2,1"
-    assert extract_answer(r"$x=\boxed{2}$ or $x=\boxed{3}$").wider == "2,3"
-    assert extract_answer(r"\boxed{2} is wrong, so we get \boxed{3}").wider == ""
+def test_boxes_that_are_joined_are_one_answer():
+    assert extract_answer(r"$\boxed{-2}$ and $\boxed{1}$").text == "-2,1"
+    assert extract_answer(r"$x=\boxed{2}$ or $x=\boxed{3}$").text == "2,3"
+    assert extract_answer(r"\boxed{2}\boxed{3}").text == "3"
+    assert extract_answer(r"\boxed{2}\boxed{3}").wider == "2,3"
+    assert extract_answer(r"\boxed{2} is wrong, so we get \boxed{3}").text == "3"

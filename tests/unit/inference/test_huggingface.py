@@ -128,3 +128,24 @@ def test_ends_at_stop_token_and_stop_string(model: Path, engine: HuggingFaceEngi
     ((cut,),) = engine.generate([replace(plain, sampling=plain.sampling | {"stop": [word]})])
     assert cut.text == whole.text[: whole.text.index(word)]
     assert cut.finish_reason == "stop"
+
+
+def test_tokens_that_the_tokenizer_does_not_have_are_never_generated(
+    model: Path, engine: HuggingFaceEngine, tmp_path: Path
+) -> None:
+    """As in verl's rollouts: padding of the vocabulary, however likely, is no output."""
+    network = AutoModelForCausalLM.from_pretrained(model)
+    known = network.config.vocab_size
+    network.resize_token_embeddings(known + 3, mean_resizing=False)
+    with torch.no_grad():  # one of the two is above everything else
+        network.lm_head.weight[known] = 9 * network.lm_head.weight[5]
+        network.lm_head.weight[known + 1] = -9 * network.lm_head.weight[5]
+        network.lm_head.weight[known + 2] = 0
+    network.save_pretrained(tmp_path)
+    load_tokenizer(model).save_pretrained(tmp_path)
+    padded = HuggingFaceEngine(tmp_path, OPTIONS)
+    batch = [request(model, 0, [5, 6, 7, 8])]
+    assert padded.generate_tokens(batch) == engine.generate_tokens(batch)
+    batch = [request(model, 1, [5, 6, 7, 8], temperature=1.0)]
+    (tokens,) = padded.generate_tokens(batch)
+    assert max(tokens) < known

@@ -12,7 +12,14 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast, Qwen2Config
 
-from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data.templates import get_template
+from rsp_rl.models.stop_tokens import (
+    known_stop_tokens,
+    missing_stop_token,
+    stop_token_of,
+    write_generation_config,
+)
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preparation import prepare
 from tests.unit import templates
@@ -53,7 +60,41 @@ def test_a_template_without_end_of_turn_asks_for_none(tmp_path: Path) -> None:
     assert missing_stop_token(tmp_path, tokenizer) is None
 
 
-@pytest.mark.parametrize("named", [7, [7, 9]])
+def test_a_list_of_stop_tokens_is_left_as_it_is(tmp_path: Path) -> None:
+    """gpt-oss's: what closes a part of the answer closes a turn too, and is not in its list."""
+    base = _base_tokenizer()
+    end = base.convert_tokens_to_ids("<|im_end|>")
+    assert missing_stop_token(_model(tmp_path, [7, 9]), base) is None
+    for template in ("chat", "qwen-boxed"):
+        assert stop_token_of(get_template(template), base, tmp_path) is None
+        assert stop_token_of(get_template(template), base, None) == end
+        for one in (7, [7], None):
+            assert stop_token_of(get_template(template), base, _model(tmp_path, one)) == end
+        _model(tmp_path, [7, 9])
+
+
+def test_without_a_generation_config_the_models_config_counts(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
+    base = _base_tokenizer()
+    assert known_stop_tokens(tmp_path, base) == {7, 9, base.eos_token_id}
+    assert missing_stop_token(tmp_path, base) is None
+    (tmp_path / "config.json").write_text("[")
+    with pytest.raises(ConfigError, match=r"config\.json is no readable config"):
+        known_stop_tokens(tmp_path, base)
+
+
+@pytest.mark.parametrize("turn_end", ["[/I]", "<|think|>"])
+def test_no_word_becomes_a_stop_token(turn_end: str) -> None:
+    """What closes the user's turn may be text, or occur in any answer."""
+    base = _base_tokenizer()
+    base.chat_template = (
+        "{% for m in messages %}{{ m.content + (' TURN' if m.role == 'user' else eos_token) }}"
+        "{% endfor %}"
+    ).replace("TURN", turn_end)
+    assert get_template("chat").end_of_turn(base) == base.eos_token_id
+
+
+@pytest.mark.parametrize("named", [7, [7]])
 def test_vllm_stops_at_the_written_tokens(tmp_path: Path, named: int | list[int]) -> None:
     """Folder to request, through the functions with which vLLM's input processor does it."""
     from vllm import SamplingParams
@@ -93,10 +134,11 @@ def test_a_run_gets_the_stop_tokens_that_its_model_lacks(
         "prompt": [{"role": "user", "content": "2+2?"}],
         "reward_model": {"style": "rule", "ground_truth": "4"},
     }
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "data.parquet")
+    pq.write_table(pa.Table.from_pylist([row] * 1024), tmp_path / "data.parquet")
     run = tmp_path / "run"
     overrides = [
         "+machine=gpu",
+        "ray_kwargs.ray_init.num_cpus=64",
         f"run_dir={run}",
         f"actor_rollout_ref.model.path={model}",
         f"data.train_files={tmp_path / 'data.parquet'}",

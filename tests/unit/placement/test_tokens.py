@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import PlacementError
 from rsp_rl.placement.chat import place_in_chat
-from rsp_rl.placement.prompt import POSITIONS
+from rsp_rl.placement.prompt import POSITIONS, added_tokens
 from rsp_rl.placement.text import place_in_text
 from rsp_rl.placement.tokens import place_in_tokens
 from tests.properties import examples
@@ -29,12 +29,18 @@ from tests.unit.templates import FAMILIES, tokenizer_of
 @pytest.mark.parametrize("family", FAMILIES)
 @given(content=USER_TEXT, length=st.sampled_from([0, 1, 20]))
 @examples(50)
-def test_tokens_of_a_chat_are_placed_as_its_messages(
+def test_tokens_of_a_chat_are_placed_as_its_messages_or_refused(
     family: str, position: str, content: str, length: int
 ) -> None:
+    """Refused only where the user typed a token of the tokenizer's: anybody's turn, by the look."""
     tokenizer = tokenizer_of(family)
     tokens = plain_ids(tokenizer, asked(content))
-    placed = place_in_tokens(tokenizer, tokens, length, position)
+    try:
+        placed = place_in_tokens(tokenizer, tokens, length, position)
+    except PlacementError:
+        assert position == "suffix"
+        assert any(token in content for token in (*added_tokens(tokenizer), "<tool_response>"))
+        return
     if length or position == "suffix":
         assert placed == place_in_chat(tokenizer, asked(content), length, position)
     assert without(placed, length) == tokens

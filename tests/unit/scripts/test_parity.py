@@ -139,6 +139,7 @@ def test_the_cuda_script_runs_on_a_cpu(tmp_path):
     program = (
         "import runpy, sys\n"
         "sys.modules.update(dict.fromkeys(['verl', 'vllm', 'ray', 'tensordict']))\n"
+        f"sys.path.insert(0, {str(script.parent)!r})\n"
         f"sys.argv = ['cuda_parity.py', '--device', 'cpu', '--output', {str(tmp_path / 'o')!r}]\n"
         f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
     )

@@ -99,6 +99,29 @@ def test_missing_weights(model_folder: Path) -> None:
         check_model(model_folder)
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "lora_adapter"])
+def test_an_adapter_that_nothing_would_read(model_folder: Path, name: str) -> None:
+    """Beside its model, or where verl's merger lays it."""
+    (model_folder / name).mkdir()
+    with pytest.raises(ConfigError, match=rf"holds a LoRA adapter \({name}\)"):
+        check_model(model_folder)
+
+
+def test_weights_by_pefts_names(model_folder: Path) -> None:
+    """What verl's `hf_model` is of a LoRA run."""
+    weights = {"base_model.model.q_proj.lora_A.default.weight": torch.zeros(4, 16)}
+    save_file(weights, model_folder / "model.safetensors")
+    with pytest.raises(ConfigError, match="a LoRA run by peft's names"):
+        check_model(model_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x10\0\0\0\0\0\0\0{"])
+def test_weights_that_are_cut_short(model_folder: Path, content: bytes) -> None:
+    (model_folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"not a (whole )?safetensors file"):
+        check_model(model_folder)
+
+
 def test_missing_model_config(model_folder: Path) -> None:
     (model_folder / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"no config\.json; is it a Hugging Face model folder"):
@@ -147,7 +170,7 @@ def test_no_chat_template(length: int) -> None:
 
 
 def test_template_without_end_of_turn_matters_to_rsp_alone() -> None:
-    tokenizer = templates.chatml(templates.NO_END_OF_TURN)
+    tokenizer = templates.chatml(templates.BARE)
     check_tokenizer(tokenizer, RspOptions(length=0))
     check_tokenizer(tokenizer, RspOptions(position="prefix"))
     with pytest.raises(PlacementError, match="no end-of-turn token"):
@@ -265,10 +288,13 @@ def test_unreadable_dataset(tmp_path: Path, content: bytes) -> None:
         check_dataset(str(file))
 
 
-def test_json_is_left_to_verl(tmp_path: Path) -> None:
+def test_json_is_checked_as_well(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps(GOOD_ROW))
-    assert check_dataset(str(file)) == 0
+    assert check_dataset(str(file)) == 1
+    file.write_text(json.dumps({**GOOD_ROW, "data_source": ""}))
+    with pytest.raises(ConfigError, match="row 0: 'data_source' is empty"):
+        check_dataset(str(file))
     with pytest.raises(ConfigError, match="does not exist"):
         check_dataset(str(tmp_path / "b.jsonl"))
 

@@ -104,6 +104,19 @@ def test_records_are_dumped_although_verl_has_not_yet_made_the_folder(
     assert [row["seed"] for row in rows] == [record.seed for record in records]
 
 
+def test_rollouts_that_verl_lost_are_counted() -> None:
+    """Its synthetic padding is none of them, and a rollout may have several outputs."""
+    trainer = object.__new__(SoftPromptTrainer)
+    trainer.config = OmegaConf.create(
+        {"data": {"train_batch_size": 2}, "actor_rollout_ref": {"rollout": {"n": 2}}}
+    )
+    keys = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "p_0_0"]
+    tags = [{}, {}, {}, {}, {"is_padding": True}]
+    assert trainer._rollouts_lost(SimpleNamespace(keys=keys, tags=tags)) == 1
+    keys[4], tags[4] = "b_1_0", {}
+    assert trainer._rollouts_lost(SimpleNamespace(keys=keys, tags=tags)) == 0
+
+
 def test_sums_of_what_the_reward_counts() -> None:
     right, wrong = {"acc": 1.0, "pred": "4", "timeouts": 0.0}, {"acc": 0, "timeouts": 1}
     assert reward_metrics([right, wrong, right]) == {"reward/acc": 2.0, "reward/timeouts": 1.0}

@@ -1,0 +1,56 @@
+"""Which models are the same, and how they are stored."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rsp_rl.models.weights import stored_dtype, values_digest, weights_digest
+
+
+def make(folder: Path, weights: dict[str, torch.Tensor], files: int = 1) -> Path:
+    folder.mkdir()
+    names = sorted(weights)
+    for number in range(files):
+        part = {name: weights[name] for name in names[number::files]}
+        save_file(part, folder / f"model-{number}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def weights() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"embed": (40, 8), "layer": (8, 8), "norm": (8,), "scale": ()}
+    return {
+        name: torch.randn(shape, generator=generator).bfloat16() for name, shape in shapes.items()
+    }
+
+
+def test_one_model_stored_in_many_ways_is_one(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    ways = [
+        make(tmp_path / "a", weights),
+        make(tmp_path / "float32", {name: value.float() for name, value in weights.items()}),
+        make(tmp_path / "files", weights, files=3),
+        make(tmp_path / "names", {f"model.{name}": value for name, value in weights.items()}),
+        make(tmp_path / "tied", weights | {"head": weights["embed"].clone()}),
+    ]
+    assert len({values_digest(way) for way in ways}) == 1
+    assert len({weights_digest(way) for way in ways}) == len(ways)
+
+
+@pytest.mark.parametrize("name", ["embed", "layer", "norm", "scale"])
+def test_a_model_whose_weight_was_trained_is_another(
+    name: str, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    before = values_digest(make(tmp_path / "a", weights))
+    after = values_digest(make(tmp_path / "b", weights | {name: weights[name] * 1.01}))
+    assert before != after
+
+
+def test_the_dtype_on_disk(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    assert stored_dtype(make(tmp_path / "a", weights)) == "bfloat16"
+    mixed = weights | {"norm": weights["norm"].float()}
+    assert stored_dtype(make(tmp_path / "b", mixed, files=2)) == "bfloat16, float32"
