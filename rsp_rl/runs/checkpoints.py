@@ -23,6 +23,12 @@ TRACKER = "latest_checkpointed_iteration.txt"
 #: What a checkpoint's files were when it was saved, `{path: bytes}`.
 SIZES_FILE = "sizes.json"
 
+#: What a model's weights are as wide as.
+_SHAPE = (
+    *("model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads"),
+)
+
 #: What decides a run's draws and must not change when it is resumed.
 _LAW = (
     *("length", "position", "scale", "mode", "law", "length_schedule", "scale_schedule"),
@@ -111,6 +117,38 @@ def check_whole(checkpoint: Path, ranks: int) -> None:
         raise ConfigError(
             f"{checkpoint} was saved by {len(shards)} ranks and this run has {ranks}; resume with "
             f"trainer.nnodes x trainer.n_gpus_per_node = {len(shards)}"
+        )
+
+
+def check_model_of(checkpoint: Path, model: Any, lora: tuple[int, int] | None) -> None:
+    """Make sure that a checkpoint's weights are those of the run's model.
+
+    Args:
+        checkpoint: A `global_step_N` folder; one that does not say is taken as it is.
+        model: The model's config (transformers').
+        lora: Rank and alpha of the run's adapter, rank 0 without; None if they are not known.
+
+    Raises:
+        ConfigError: Naming the first width that differs; loading would fail with all of them.
+    """
+    kept = checkpoint / "actor" / "huggingface" / "config.json"
+    saved = read_json(kept) if kept.is_file() else {}
+    for name in _SHAPE:
+        if name in saved and saved[name] != getattr(model, name, saved[name]):
+            raise ConfigError(
+                f"{checkpoint} is of a model with {name}={saved[name]}, and "
+                f"actor_rollout_ref.model.path has {getattr(model, name)}; resume with that model, "
+                "or start anew with another run_dir"
+            )
+    adapter = checkpoint / "actor" / "lora_train_meta.json"
+    had = read_json(adapter) if adapter.is_file() else {"r": 0}
+    # Another alpha would load, and make another policy of the same weights.
+    rank, alpha = had.get("r", 0), had.get("lora_alpha")
+    if saved and lora and (rank != lora[0] or alpha not in (None, lora[1])):
+        raise ConfigError(
+            f"{checkpoint} has a LoRA adapter of rank {rank} and alpha {alpha}, and the run asks "
+            f"for rank {lora[0]} (0: none) and alpha {lora[1]}; resume with what it had "
+            "(actor_rollout_ref.model.lora_rank, lora_alpha), or start anew with another run_dir"
         )
 
 

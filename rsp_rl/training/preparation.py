@@ -25,6 +25,7 @@ from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import (
     check_law,
+    check_model_of,
     check_whole,
     checkpoint_to_resume,
     saved_law,
@@ -134,6 +135,7 @@ def prepare(config: DictConfig) -> RunFolder:
     order = data_order(config)
     if checkpoint:
         check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
+        check_model_of(checkpoint, model_config, _lora(model))
         forget = config.trainer.v1.rsp_sync.forget_data_position
         if told := check_order(checkpoint, order, forget=forget):
             logger.warning(told)
@@ -162,6 +164,15 @@ def prepare(config: DictConfig) -> RunFolder:
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
     run.keep_earlier_metrics(Path(os.environ["VERL_FILE_LOGGER_PATH"]))  # the job's, if it has one
     return run
+
+
+def _lora(model: DictConfig) -> tuple[int, int] | None:
+    """Rank and alpha as the config says them; an adapter that is loaded has its own."""
+    if model.get("lora_adapter_path"):
+        return None
+    nested = model.get("lora") or {}
+    rank = model.get("lora_rank", 0)
+    return (rank, model.lora_alpha) if rank else (nested.get("rank", 0), nested.get("alpha", 0))
 
 
 def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from transformers import Qwen2Config
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
+from rsp_rl.basics.files import write_json
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.dials.schedule import Schedule
 from rsp_rl.runs.checkpoints import (
     check_law,
+    check_model_of,
     checkpoint_to_resume,
     finished_checkpoints,
     merge_checkpoint,
@@ -148,3 +151,39 @@ def test_a_conversion_that_was_cut_off_is_not_taken_for_a_finished_one(tmp_path:
         merge_checkpoint(checkpoint)
     assert not (checkpoint / "merged").exists()
     assert not (checkpoint / ".merged.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "rank", "cause"),
+    [
+        ({}, 0, None),
+        ({"hidden_size": 32}, 0, "with hidden_size=16, and .* has 32"),
+        ({"num_hidden_layers": 3}, 0, "num_hidden_layers"),
+        ({"rms_norm_eps": 1e-5}, 0, None),  # no width
+        ({}, 8, "adapter of rank 0 .* asks for rank 8"),
+    ],
+)
+def test_the_weights_of_another_model_are_refused(
+    change: dict, rank: int, cause: str | None, tmp_path: Path
+) -> None:
+    kept = tmp_path / "global_step_1" / "actor" / "huggingface"
+    widths = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    Qwen2Config(**widths).save_pretrained(kept)
+    if cause is None:
+        check_model_of(tmp_path / "global_step_1", Qwen2Config(**widths | change), (rank, 16))
+    else:
+        with pytest.raises(ConfigError, match=cause):
+            check_model_of(tmp_path / "global_step_1", Qwen2Config(**widths | change), (rank, 16))
+
+
+def test_an_adapter_has_the_rank_and_alpha_that_it_was_saved_with(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "global_step_1"
+    model = Qwen2Config(hidden_size=16, num_attention_heads=2)
+    check_model_of(checkpoint, model, (8, 16))  # it does not say
+    model.save_pretrained(checkpoint / "actor" / "huggingface")
+    write_json(checkpoint / "actor" / "lora_train_meta.json", {"r": 8, "lora_alpha": 16})
+    check_model_of(checkpoint, model, (8, 16))
+    check_model_of(checkpoint, model, None)
+    for other in ((4, 16), (8, 32), (0, 16)):
+        with pytest.raises(ConfigError, match="rank 8 and alpha 16, and the run asks for rank"):
+            check_model_of(checkpoint, model, other)
