@@ -91,9 +91,9 @@ def write_manifest(
 def add_difference(folder: StepFolder, line: str) -> None:
     """Keep what was found unlike the training once the numbers were there."""
     manifest = read_json(folder.manifest)
-    if line not in manifest["unlike_training"]:
-        manifest["unlike_training"].append(line)
-        write_json(folder.manifest, manifest)
+    known = manifest.get("unlike_training", [])  # not there in evaluations of before
+    if line not in known:
+        write_json(folder.manifest, manifest | {"unlike_training": [*known, line]})
 
 
 def write_problems(folder: StepFolder, benchmark: str, problems: list[Problem]) -> None:

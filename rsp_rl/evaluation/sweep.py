@@ -109,22 +109,19 @@ class Sweep:
             RunFolderError: If the step was evaluated before adapters were merged, or training has
                 saved another checkpoint of the step since.
         """
-        checkpoint, manifest = self.run.steps().get(step), self.folder.step(step).manifest
-        if checkpoint is None or not manifest.is_file():
+        checkpoint, folder = self.run.steps().get(step), self.folder.step(step)
+        if checkpoint is None or not folder.manifest.is_file():
             return
-        actor, stored = checkpoint / "actor", read_json(manifest).get("stored")
-        if stored is None and has_adapter(actor):
-            raise RunFolderError(
-                f"{manifest.parent} was evaluated without its LoRA adapter: the numbers are the "
-                "base model's; remove the folder and evaluate again"
-            )
+        actor, stored = checkpoint / "actor", read_json(folder.manifest).get("stored")
         made = (stored or {}).get("made_of")
-        if made and made["shards"] != shards_digest(actor):
-            raise RunFolderError(
-                f"{manifest.parent} was evaluated with another checkpoint than {checkpoint} is now "
-                "(was training started anew?); remove the folder and evaluate again, or choose "
-                "another --output"
-            )
+        if stored is None and has_adapter(actor):
+            why = "evaluated without its LoRA adapter: the numbers are the base model's"
+        elif made and made["shards"] != shards_digest(actor):
+            why = f"evaluated with another checkpoint than {checkpoint} is now"
+        else:
+            return
+        add_difference(folder, why)  # its numbers are in the table until it is removed
+        raise RunFolderError(f"{folder.root} was {why}; remove the folder and evaluate again")
 
     def _evaluate(self, step: int) -> Outcome:
         checkpoint = self.run.steps().get(step)

@@ -17,7 +17,11 @@ from rsp_rl.evaluation.trained_prompts import unlike_training
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import finished_checkpoints
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.merging import made_of
 from rsp_rl.runs.metrics import held_out_by_source
+
+#: Share of an adapter that rounding may change before it is said.
+_TOLD_LOSS = 0.05
 
 _CHECKPOINT = re.compile(r"global_step_(\d+)")
 
@@ -106,6 +110,13 @@ class TrainedRun:
             trained = dtype
         if trained != dtype:
             found.append(f"the model computes in {dtype}, in training's rollouts in {trained}")
+        loss = ((made_of(model) or {}).get("adapter") or {}).get("bfloat16_loss", 0)
+        merged_there = self.config.actor_rollout_ref.model.get("lora", {}).get("merge")
+        if dtype == "bfloat16" and loss > _TOLD_LOSS and not merged_there:
+            found.append(
+                f"rounding to bfloat16 changes the merged LoRA adapter by {loss:.0%} of its size, "
+                "training's rollouts added it unrounded; evaluate with --dtype float32"
+            )
         if rollout.get("quantization"):
             found.append(f"training's rollouts had weights rounded to {rollout.quantization}")
         return found

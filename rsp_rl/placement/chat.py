@@ -10,6 +10,7 @@ user wrote: an end-of-turn string inside the question cannot move the soft promp
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import PlacementError
@@ -35,6 +36,10 @@ _MARKER = "\ue0f0{}\ue0f1"
 
 #: How a conversation begins that is made to see what a template does: some want a system turn.
 STARTS: tuple[list[dict[str, str]], ...] = ([], [{"role": "system", "content": "System"}])
+
+
+class TemplateRefusalError(PlacementError):
+    """The chat template raises on these messages: no system role, roles that must alternate."""
 
 
 def place_in_chat(
@@ -177,6 +182,9 @@ def check_chat_template(
 ) -> None:
     """Fail early, on a one-word question, where no prompt of this tokenizer could be placed.
 
+    A template that refuses such a question may take others: a run tries the rows that it has
+    (`rsp_rl.training.prompts`).
+
     Args:
         tokenizer: Tokenizer with a chat template.
         position: See `place_in_chat`.
@@ -185,14 +193,11 @@ def check_chat_template(
     Raises:
         PlacementError: See `place_in_chat` and `placeholder_id`.
     """
-    question, errors = {"role": "user", "content": "Question"}, []
+    question = {"role": "user", "content": "Question"}
     for start in STARTS:
-        try:
+        with suppress(TemplateRefusalError):
             place_in_chat(tokenizer, [*start, question], 1, position, **template_kwargs)
             return
-        except PlacementError as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def _render(
@@ -208,7 +213,7 @@ def _render(
         return tokenizer.apply_chat_template(messages, **asked)
     except Exception as error:  # a template may raise, and fail, as it likes
         roles = [message.get("role") for message in messages]
-        raise PlacementError(
+        raise TemplateRefusalError(
             f"the chat template refuses messages of the roles {roles}: {error or type(error)}; "
             "use messages that it takes, or another template"
         ) from error

@@ -117,12 +117,13 @@ def check_whole(checkpoint: Path, ranks: int) -> None:
 def _way_back(checkpoint: Path) -> str:
     """The overrides that resume from the newest whole checkpoint before this one."""
     for folder in reversed(finished_checkpoints(checkpoint.parent).values()):
-        if _step(folder) < _step(checkpoint) and damage(folder) is None:
+        if step_of(folder) < step_of(checkpoint) and damage(folder) is None:
             return f"trainer.resume_mode=resume_path trainer.resume_from_path={folder}"
     return "trainer.resume_mode=disable, which starts anew: no earlier one is whole"
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step that a `global_step_N` folder was saved after."""
     return int(checkpoint.name.removeprefix("global_step_"))
 
 

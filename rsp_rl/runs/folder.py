@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
+import math
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.basics.files import read_json, write_whole
+from rsp_rl.basics.files import locked, read_json, write_whole
 
 #: RSP settings, in the run's folder and in every checkpoint.
 SETTINGS_FILE = "rsp.json"
@@ -110,17 +111,24 @@ class RunFolder:
     def _starts(self) -> Path:
         return self.root / "starts.jsonl"
 
-    def keep_earlier_metrics(self) -> None:
-        """Move an earlier start's metrics aside; verl opens its log file anew at each start."""
-        if not self.metrics.is_file():
-            return
-        earlier = self.root / "metrics"
-        earlier.mkdir(exist_ok=True)
-        number = len(list(earlier.glob("start_*.jsonl")))
-        os.replace(self.metrics, earlier / f"start_{number:03d}.jsonl")
+    def keep_earlier_metrics(self, elsewhere: Path | None = None) -> None:
+        """Move an earlier start's metrics aside; verl opens its log file anew at each start.
+
+        Args:
+            elsewhere: Where verl writes them in place of `metrics`, if it was told to.
+        """
+        for file in {self.metrics, elsewhere or self.metrics}:
+            if file.is_file():
+                earlier = self.root / "metrics"
+                earlier.mkdir(exist_ok=True)
+                number = len(list(earlier.glob("start_*.jsonl")))
+                shutil.move(file, earlier / f"start_{number:03d}.jsonl")
 
     def read_metrics(self) -> dict[int, dict[str, float]]:
         """All starts' metrics by step, in order, later starts' for steps done twice.
+
+        What was logged beyond the step that a later start began with is of another future (the run
+        began anew, or went back to a checkpoint) and is left out.
 
         Raises:
             RunFolderError: If a file is damaged.
@@ -128,13 +136,19 @@ class RunFolder:
         starts = [*sorted((self.root / "metrics").glob("start_*.jsonl")), self.metrics]
         steps: dict[int, dict[str, float]] = {}
         for file in starts:
-            for step, data in _read_metrics(file):
+            logged = list(_read_metrics(file))
+            first = logged[0][0] if logged else math.inf
+            steps = {step: data for step, data in steps.items() if step <= first}
+            for step, data in logged:
                 # Validation before training and the resumed step may share a number.
                 steps[step] = {**steps.get(step, {}), **data}
         return dict(sorted(steps.items()))
 
     def merge_metrics(self) -> dict[int, dict[str, float]]:
-        """`read_metrics`, and `metrics.jsonl` anew; of a run that has ended.
+        """`read_metrics`, and `metrics.jsonl` anew.
+
+        While a run is at work here its file is left alone: it would go on writing into the one that
+        was replaced.
 
         Raises:
             RunFolderError: If nothing was logged.
@@ -143,7 +157,8 @@ class RunFolder:
         if not steps:
             raise RunFolderError(f"{self.root} holds no metrics; did the training log a step?")
         lines = [json.dumps({"step": step, "data": data}) for step, data in steps.items()]
-        write_whole(self.metrics, "\n".join(lines) + "\n")
+        with suppress(RunFolderError), locked(self.root):
+            write_whole(self.metrics, "\n".join(lines) + "\n")
         return steps
 
 

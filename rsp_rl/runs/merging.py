@@ -79,8 +79,8 @@ def merge_shards(actor: Path, target: Path) -> None:
     adapter: dict[str, Any] | None = None
     if any("lora_" in name for name in weights):
         adapter = _read_adapter(actor)
-        weights, layers = merge_adapter(weights, model, adapter["r"], adapter["lora_alpha"])
-        adapter["layers"] = layers
+        weights, done = merge_adapter(weights, model, adapter["r"], adapter["lora_alpha"])
+        adapter |= done
     elif has_adapter(actor):
         raise RunFolderError(f"{actor} has an {ADAPTER_FILE} but no adapter in its shards")
     if untied := _drop_aliases(weights, model):
@@ -154,7 +154,9 @@ def _join(name: str, parts: list[Any], actor: Path) -> Tensor:
 
     first = parts[0]
     if isinstance(first, DTensor):
-        placement, local = first.placements[-1], [part._local_tensor for part in parts]
+        (*replicas, placement), local = first.placements, [part._local_tensor for part in parts]
+        if not all(replica.is_replicate() for replica in replicas):
+            raise RunFolderError(f"{actor}: {name} is split twice ({first.placements}), as by TP")
         if placement.is_shard():
             whole = local[0] if len(local) == 1 else torch.cat(local, dim=placement.dim)
         elif placement.is_replicate():
@@ -190,7 +192,7 @@ def _read_adapter(actor: Path) -> dict[str, Any]:
 
 def merge_adapter(
     weights: dict[str, Tensor], model: nn.Module, rank: int, alpha: int
-) -> tuple[dict[str, Tensor], int]:
+) -> tuple[dict[str, Tensor], dict[str, float]]:
     """W + (alpha / r) B A for every layer that has an adapter (LoRA, arXiv 2106.09685, eq. 3).
 
     Args:
@@ -200,13 +202,18 @@ def merge_adapter(
         alpha: LoRA's alpha.
 
     Returns:
-        float32 weights by the model's own names, and how many layers had an adapter.
+        float32 weights by the model's own names; how many `layers` had an adapter, and what an
+        engine that rounds to bfloat16 would lose of it: `bfloat16_loss`, the norm of the rounding
+        over that of the adapter.
 
     Raises:
         RunFolderError: If there is more to the adapter than A and B (DoRA, biases, whole modules),
             or another rank.
     """
+    import torch
+
     merged, used = {}, set()
+    learned = rounded = 0.0  # sums of squares
     for name, weight in weights.items():
         if "lora_" in name:
             continue
@@ -233,6 +240,8 @@ def merge_adapter(
                         f"{plain} is {list(weight.shape)}, its adapter {list(delta.shape)}"
                     )
                 weight = weight + delta
+                learned += float(delta.square().sum())
+                rounded += float((weight.to(torch.bfloat16).float() - weight).square().sum())
                 used.update(names)
         merged[plain] = weight
     if not merged:
@@ -246,7 +255,8 @@ def merge_adapter(
             f"the adapter holds {rest[0]} (and {len(rest) - 1} more): only plain LoRA, A and B of "
             "one weight, is merged"
         )
-    return merged, len(used) // 2
+    loss = (rounded / learned) ** 0.5 if learned else 0.0
+    return merged, {"layers": len(used) // 2, "bfloat16_loss": loss}
 
 
 def _drop_aliases(weights: dict[str, Tensor], model: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,13 @@ from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_confi
 from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
 from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
-from rsp_rl.runs.checkpoints import check_law, check_whole, checkpoint_to_resume, saved_law
+from rsp_rl.runs.checkpoints import (
+    check_law,
+    check_whole,
+    checkpoint_to_resume,
+    saved_law,
+    step_of,
+)
 from rsp_rl.runs.data_order import check_order, data_order
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
@@ -130,6 +137,12 @@ def prepare(config: DictConfig) -> RunFolder:
         forget = config.trainer.v1.rsp_sync.forget_data_position
         if told := check_order(checkpoint, order, forget=forget):
             logger.warning(told)
+        if step_of(checkpoint) >= (steps := config.trainer.total_training_steps or math.inf):
+            logger.warning(
+                "%s has all of trainer.total_training_steps=%s: nothing is left to train",
+                checkpoint,
+                steps,
+            )
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
@@ -147,7 +160,7 @@ def prepare(config: DictConfig) -> RunFolder:
         _set_environment(config, run)
         _join_running_cluster(config)
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
-    run.keep_earlier_metrics()
+    run.keep_earlier_metrics(Path(os.environ["VERL_FILE_LOGGER_PATH"]))  # the job's, if it has one
     return run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -99,6 +100,12 @@ def _train(config: DictConfig, held: ExitStack) -> None:
             if not creation_error(str(error)):
                 _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
             _end(first_line(error), status(error))
+        except SystemExit as stopped:
+            if stopped.code != signal.SIGTERM:
+                raise
+            # Ray's handler exits with the signal's bare number.
+            print("stopped by SIGTERM", file=sys.stderr, flush=True)
+            sys.exit(128 + signal.SIGTERM)
         except Exception as error:
             cause, pid = root_cause(error)
             if not isinstance(cause, KnownError):

@@ -22,6 +22,7 @@ from rsp_rl.dials.options import GuardOptions, RspOptions
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import save_law
+from rsp_rl.runs.data_order import save_order
 from rsp_rl.runs.saving import staged
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preflight import check_guard_support
@@ -431,6 +432,50 @@ def test_a_resumed_run_keeps_its_law(inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_environment")
+def test_a_resumed_run_keeps_the_order_of_its_data(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = _run_config(inputs, tmp_path)
+    prepare(first)
+    checkpoint = tmp_path / "checkpoints" / "global_step_30"
+    checkpoint.mkdir(parents=True)
+    (checkpoint.parent / "latest_checkpointed_iteration.txt").write_text("30")
+    order = OmegaConf.to_container(first.trainer.v1.rsp_sync.data_order)
+    save_order(checkpoint, order)
+    same = _run_config(inputs, tmp_path)
+    prepare(same)
+    assert same.trainer.v1.rsp_sync.data_order == order
+    assert caplog.messages[-1].endswith(
+        "has all of trainer.total_training_steps=30: nothing is left to train"
+    )
+    other = {"data.seed": 7, "data.train_batch_size": 8}
+    with pytest.raises(ConfigError, match=r"train_batch_size=8, there 16; data\.seed=7, there 42"):
+        prepare(_run_config(inputs, tmp_path, **other))
+    other["trainer.v1.rsp_sync.forget_data_position"] = True
+    prepare(_run_config(inputs, tmp_path, **other))
+    assert any("begins the data anew after global_step_30" in said for said in caplog.messages)
+
+
+@pytest.mark.usefixtures("_environment")
+def test_prepare_makes_paths_absolute_and_settings_fit(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(inputs)
+    relative = {
+        "actor_rollout_ref.model.path": "model",
+        "data.train_files": "train.parquet",
+        "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": 0,
+    }
+    config = _run_config(inputs, tmp_path, **relative)
+    prepare(config)
+    assert config.actor_rollout_ref.model.path == str(inputs / "model")
+    assert config.data.train_files == str(inputs / "train.parquet")
+    rollout = config.actor_rollout_ref.rollout
+    assert rollout.checkpoint_engine.update_weights_bucket_megabytes == 1
+    assert rollout.max_model_len == rollout.prompt_length + rollout.response_length
+
+
+@pytest.mark.usefixtures("_environment")
 def test_rows_of_the_table_are_the_pretrained_ones_for_the_whole_run(
     inputs: Path, tmp_path: Path
 ) -> None:
@@ -503,6 +548,20 @@ def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: P
         ({"data.max_prompt_length": 480}, ConfigError, "max_position_embeddings=512"),
         ({"data.train_batch_size": 33}, ConfigError, "train_batch_size=33"),
         ({"data.prompt_key": "question"}, ConfigError, "row 0: no 'question'"),
+        (
+            {"algorithm.filter_groups.enable": True, "actor_rollout_ref.rollout.n": 1},
+            ConfigError,
+            "a group of one is never",
+        ),
+        (
+            {"reward.reward_kwargs.overlong_buffer_cfg.enable": True},
+            ConfigError,
+            r"len=512 must be above 0 and not above data\.max_response_length=40",
+        ),
+        ({"actor_rollout_ref.rollout.val_kwargs.n": 4}, ConfigError, "n=4 greedy answers"),
+        ({"trainer.resume_mode": "always"}, ConfigError, "resume_mode=always"),
+        ({"trainer.logger": ["console", "wandbb"]}, ConfigError, "'wandbb', which is no tracker"),
+        ({"actor_rollout_ref.rollout.max_num_batched_tokens": 200}, ConfigError, "max_num_seqs"),
         (
             {"actor_rollout_ref.model.custom_chat_template": templates.BARE},
             PlacementError,

@@ -101,6 +101,7 @@ def test_lora_steps_evaluated_before_adapters_were_merged_are_refused(
     assert failed.startswith("step 10: ")
     assert "without its LoRA adapter: the numbers are the base model's" in failed
     assert "step 20: done before" in capsys.readouterr().err
+    assert "Warning, step 10: evaluated without" in chosen.folder.summary_markdown.read_text()
     # Training was started anew in the same folder.
     (actor / "model_world_size_1_rank_0.pt").write_bytes(b"another")
     (failed,) = replace(chosen, steps=(20,)).once()

@@ -109,5 +109,11 @@ def test_a_dtype_or_rounding_unlike_that_of_trainings_rollouts_is_said(tmp_path:
     _, dtype, rounding = run.unlike_training("chat", tmp_path, "float32")
     assert dtype == "the model computes in float32, in training's rollouts in bfloat16"
     assert "fp8" in rounding
+    run.config.actor_rollout_ref.rollout.quantization = None
+    adapter = {"adapter": {"r": 8, "bfloat16_loss": 0.4}}
+    write_json(tmp_path / "merged.json", adapter)
+    _, rounded = run.unlike_training("chat", tmp_path, "bfloat16")
+    assert "merged LoRA adapter by 40% of its size" in rounded
+    assert len(run.unlike_training("chat", tmp_path, "float32")) == 2  # the dtype alone
     plain = TrainedRun(tmp_path, tmp_path, None)
     assert plain.unlike_training("chat", tmp_path, "float32") == []

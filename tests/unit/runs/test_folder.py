@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.basics.files import write_json, write_whole
+from rsp_rl.basics.files import locked, write_json, write_whole
 from rsp_rl.runs.folder import RunFolder
 
 
@@ -62,6 +62,47 @@ def test_more_than_ten_starts_keep_their_order(run: RunFolder) -> None:
         run.metrics.write_text(_lines((start, {"start": start}), (start + 1, {"start": start})))
     expected = {step: {"start": min(step, 12)} for step in range(14)}
     assert run.merge_metrics() == expected
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        ([(0, {"val": 0.2}), (1, {"r": 10.0})], {0: {"val": 0.2}, 1: {"r": 10.0}}),
+        (
+            [(2, {"val": 0.5}), (3, {"r": 30.0})],
+            {0: {"val": 0.1}, 1: {"r": 1.0}, 2: {"r": 2.0, "val": 0.5}, 3: {"r": 30.0}},
+        ),
+        ([], {0: {"val": 0.1}, **{step: {"r": float(step)} for step in (1, 2, 3, 4)}}),
+    ],
+    ids=["anew", "back to step 2", "ended before a step"],
+)
+def test_another_future_is_left_out(run: RunFolder, later: list, expected: dict) -> None:
+    """Steps 3 and 4 of a run that began anew were never its own."""
+    run.metrics.write_text(_lines((0, {"val": 0.1}), *((n, {"r": float(n)}) for n in (1, 2, 3, 4))))
+    run.keep_earlier_metrics()
+    run.metrics.write_text(_lines(*later))
+    assert run.merge_metrics() == expected
+
+
+def test_a_run_that_goes_on_keeps_the_file_that_it_writes(run: RunFolder) -> None:
+    with run.metrics.open("w") as file, locked(run.root):
+        file.write(_lines((1, {"r": 1.0})))
+        file.flush()
+        assert run.merge_metrics() == {1: {"r": 1.0}}  # a look at it
+        file.write(_lines((2, {"r": 2.0})))
+        file.flush()
+        assert run.merge_metrics() == {1: {"r": 1.0}, 2: {"r": 2.0}}
+
+
+def test_metrics_that_a_job_had_written_elsewhere_are_kept_too(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    run.keep_earlier_metrics(elsewhere)
+    elsewhere.write_text(_lines((1, {"r": 1.0})))
+    run.keep_earlier_metrics(elsewhere)
+    assert not elsewhere.exists()
+    assert run.merge_metrics() == {1: {"r": 1.0}}
 
 
 def test_steps_are_sorted_by_number(run: RunFolder) -> None:
@@ -215,7 +256,7 @@ def test_crash_before_the_replacement_leaves_the_old_file(
         seen.append((Path(source).read_text(), Path(target).read_text(), Path(source).parent))
         raise OSError("power")
 
-    monkeypatch.setattr("rsp_rl.runs.folder.os.replace", crash)
+    monkeypatch.setattr("rsp_rl.basics.files.os.replace", crash)
     with pytest.raises(OSError, match="power"):
         write_whole(file, "new")
     # All of the new text was on the same file system, and nothing of it in the file.

@@ -224,6 +224,33 @@ def test_the_shards_of_many_ranks_make_the_same_model(
         merge_shards(actor, tmp_path / "again")
 
 
+def test_shards_of_tensor_parallel_ranks_are_refused(as_rank, tmp_path: Path) -> None:
+    actor = save(qwen(), tmp_path)
+    (actor / "model_world_size_1_rank_0.pt").unlink()
+    for rank in range(4):
+        as_rank(rank, 4)
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("fsdp", "tp"))
+        state = {"w": DTensor.from_local(torch.ones(2, 2), mesh, [Shard(0), Shard(1)])}
+        torch.save(state, actor / f"model_world_size_4_rank_{rank}.pt")
+    with pytest.raises(RunFolderError, match="w is split twice"):
+        merge_shards(actor, tmp_path / "merged")
+
+
+def test_what_rounding_would_take_of_a_small_adapter_is_said(tmp_path: Path) -> None:
+    model = with_adapter(qwen())
+    losses = []
+    for size in (1.0, 1e-3):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter *= size
+                elif "lora_" not in name:  # a pretrained model's are bfloat16
+                    parameter.copy_(parameter.bfloat16())
+        merge_shards(save(model, tmp_path / str(size)), tmp_path / str(size) / "merged")
+        losses.append(note(tmp_path / str(size) / "merged")["adapter"]["bfloat16_loss"])
+    assert losses[0] < 0.01 < 0.02 < losses[1]
+
+
 def test_everything_beside_the_weights_is_as_trained_with(tmp_path: Path) -> None:
     actor = save(qwen(), tmp_path)
     GenerationConfig(eos_token_id=[3, 4]).save_pretrained(actor / "huggingface")

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.training.preflight import check_tokenizer
 from rsp_rl.training.prompts import check_prompts, template_arguments
 from rsp_rl.training.train_data import check_data
 from tests.unit import templates
@@ -147,6 +148,18 @@ def test_a_template_that_needs_a_system_turn(tmp_path: Path) -> None:
     _check(_config(_file(tmp_path, [[("system", "S"), *USER]])), tokenizer)
     with pytest.raises(ConfigError, match="S!"):
         _check(_config(_file(tmp_path, [USER])), tokenizer)
+
+
+def test_a_template_that_takes_neither_a_lone_question_nor_one_behind_a_system_turn(
+    tmp_path: Path,
+) -> None:
+    template = "{% if messages | length < 3 %}{{ raise_exception('examples!') }}{% endif %}"
+    tokenizer = templates.chatml(template + templates.CHATML)
+    check_tokenizer(tokenizer, RspOptions())
+    turns = [("user", "1+1?"), ("assistant", "2"), *USER]
+    _check(_config(_file(tmp_path, [turns])), tokenizer)
+    with pytest.raises(ConfigError, match="examples!"):
+        _check(_config(_file(tmp_path, [turns, USER])), tokenizer)
 
 
 def test_a_row_without_a_place_for_its_soft_prompt(tmp_path: Path) -> None:
