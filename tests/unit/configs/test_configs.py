@@ -336,7 +336,9 @@ def test_on_a_cpu_vllms_model_runs_in_its_engines_process(
 
 @pytest.mark.usefixtures("_environment")
 def test_prepare_gives_verl_what_it_can_read(inputs: Path, tmp_path: Path) -> None:
-    """Once all checks have passed; files that it reads stay where they are."""
+    """Once all rows have passed; files that it reads stay where they are."""
+    from rsp_rl.training.verl_plugin.nodes import check_data
+
     rows = pq.read_table(inputs / "train.parquet").to_pylist()
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -348,9 +350,10 @@ def test_prepare_gives_verl_what_it_can_read(inputs: Path, tmp_path: Path) -> No
     assert not run.exists()
     config.data.train_batch_size = 16
     prepare(config)
-    assert config.data.train_files == [str(run / "data" / "train.parquet")]
-    assert pq.read_table(config.data.train_files[0]).to_pylist() == rows
+    assert config.data.train_files == str(run / "data" / "train.parquet")
+    assert pq.read_table(config.data.train_files).to_pylist() == rows
     assert config.data.val_files == [str(inputs / "val.parquet")]
+    check_data(config, "here")  # the trainer's node finds what was compared
 
 
 @pytest.mark.usefixtures("_environment")
