@@ -26,7 +26,6 @@ from rsp_rl.models.folder import check_model, load_tokenizer
 from rsp_rl.models.vocabulary import (
     check_placeholder,
     check_tokens,
-    unknown_tokens,
     vocabulary_size,
 )
 from rsp_rl.placement.dates import depends_on_the_day
@@ -89,7 +88,6 @@ def evaluate(
     engine = engine or EngineOptions()
     config = check_model(model)
     tokenizer = load_tokenizer(model)
-    unknown_tokens(config, tokenizer)  # refused here, not by an engine
     _warn_of_dates(protocol, tokenizer)
     if protocol.rsp.enabled or engine.kind == "huggingface":
         check_placeholder(tokenizer, vocabulary_size(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
@@ -9,6 +10,8 @@ from rsp_rl.placement.prompt import placeholder_id
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 #: vLLM takes a bias for no more tokens (`vllm.v1.worker.gpu.sample.logit_bias`).
 MOST = 1024
@@ -19,17 +22,21 @@ def unknown_tokens(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
 
     verl's rollouts never sample them (`monkey_patch_compute_logits`), so no other engine may.
 
-    Raises:
-        ConfigError: If they are more than can be kept out of an output.
+    Returns:
+        The ids; none, with a warning, where they are more than vLLM can keep out of an output:
+        a trained model gives them next to no probability, and the evaluation should say so rather
+        than not be made.
     """
     rows = config.get_text_config().vocab_size
     unknown = range(len(tokenizer), max(rows, len(tokenizer)))
     if len(unknown) > MOST:
-        raise ConfigError(
-            f"the model has {rows} tokens and its tokenizer {len(tokenizer)}: {len(unknown)} "
-            f"without a text, and vLLM keeps at most {MOST} out of an output; is it this model's "
-            "tokenizer?"
+        logger.warning(
+            "the model has %d tokens and its tokenizer %d: %d without a text, more than the %d "
+            "that vLLM keeps out of an output; they stay possible here, and are not in training's "
+            "rollouts",
+            *(rows, len(tokenizer), len(unknown), MOST),
         )
+        return range(0)
     return unknown
 
 
