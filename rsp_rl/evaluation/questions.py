@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rsp_rl.basics.errors import PlacementError
 from rsp_rl.data.benchmarks import Problem
 from rsp_rl.data.templates import get_template
 from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol
@@ -74,10 +75,12 @@ def questions(
         stop_token_ids=() if end_of_turn is None else (end_of_turn,),
     )
     for problem in problems:
-        placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
-        check_room(
-            placed, rsp.length, context, f"the prompt of {plan.benchmark}, problem {problem.id}"
-        )
+        where = f"the prompt of {plan.benchmark}, problem {problem.id}"
+        try:
+            placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
+        except PlacementError as error:
+            raise PlacementError(f"{where}: {error}") from error
+        check_room(placed, rsp.length, context, where)
         token_bytes = np.asarray(placed.token_ids, dtype=np.int64).tobytes()
         prompt_hash = hashlib.blake2b(token_bytes, digest_size=8).hexdigest()
         requests = sample_requests(

@@ -31,7 +31,7 @@ _LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}|\d\s*:\s*\d")
 _ARTICLE = re.compile(r"\b(?:the|an?|is|are)\b")
 _PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s\b")
 _TIME = re.compile(r"\d{1,2}\s*:\s*\d\d(?!\d)")
-_LIMITS = re.compile(r"\\(?:sum|prod|int|lim)(?![a-zA-Z])")  # what may go to infinity within
+_LIMITS = re.compile(r"\\(?:sum|prod|int|lim)(?![a-zA-Z])")  # within which infinity is no value
 _SAID = re.compile(r"([a-z]+)(?=$|[\s.,;:!])(?!\s*,?\s*(?:or|and)\b)")
 _YES_NO = ("yes", "no", "true", "false")
 
@@ -76,7 +76,8 @@ def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
         return _same_words(plain_prediction, plain_gold), "string"
     if _TIME.match(plain_prediction) or _TIME.match(plain_gold):
         return False, "string"
-    if ("\\infty" in prediction or "\\infty" in gold) and not _LIMITS.search(prediction + gold):
+    within_sums = _LIMITS.search(prediction) and _LIMITS.search(gold)
+    if ("\\infty" in prediction or "\\infty" in gold) and not within_sums:
         return _same_infinity(plain_prediction, plain_gold), "string"
     first, second = read_expression(plain_prediction), read_expression(plain_gold)
     if first is None or second is None:

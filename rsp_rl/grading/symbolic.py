@@ -40,7 +40,7 @@ _MOST_BITS = 200_000
 _FORBIDDEN = re.compile(
     r"\\(?:xrightarrow|operatorname|input|write|def|newcommand|let|csname|mathop)\b"
     r"|\d{400}|\\binom\s*\{[^{}]*\d{5}|\d{5,}\s*!|!\s*!"
-    r"|\d\s+\d|!\s*\d+(?![\d\s]*!)"  # 1 0 is no product
+    r"|(?<![\d_^.])\d+(?:\.\d+)?\s+\d|!\s*\d+(?![\d\s]*!)"  # 1 0 is no product
     r"|\d\s*_"  # the parser drops an index of a number
     r"|(?<![\\a-zA-Z])[a-z]{2,}\s+\d"  # words, as in "at least 5"
 )

@@ -50,6 +50,10 @@ _WARM_UP = (
     r"(1-2x)/(3+\frac{x}{y})\times (\alpha+\beta)/\omega",
     r"\sum_{k=0}^{n-1} F_{k} F_{n-k-1}",
     r"\frac{d^{2} y}{d x^{2}}+\int_0^1 x dx+\sec x\tan x",
+    r"a_{0} \sum_{m=0}^{\infty}(-1)^{m}[\prod_{j=0}^{m-1} \frac{2 j+1}{3 j+2}] \frac{x^{2 m}}{m !}",
+    r"c_{1}\begin{pmatrix}2\\\cos 2 t\end{pmatrix} e^{-t}+t(e^{t}\begin{pmatrix}1\\0\end{pmatrix})",
+    r"x \sqrt{x^{2}+2} / 2-\ln |x+\sqrt{x^{2}+2}| / 3+\frac{(\sin 3 x) / 4-x / 8+C}{2}",
+    r"(2 x(x^{2}+3)+\frac{x^{3}+4 x}{2 \sqrt{2+(x^{2}+3)^{2}}}) / 3 \sqrt{(x^{2}+3)^{2}}",
     r"\omega_{d}^{2} e^{-\sigma \omega_{d} t} \sin (\omega_{d} \sqrt{2-\sigma^{2}} t)",
 )
 _IDLE = 0.25  # seconds without a request after which a worker warms up further

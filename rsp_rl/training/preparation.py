@@ -131,8 +131,11 @@ def prepare(config: DictConfig) -> RunFolder:
     data = check_data(config, loops)
     check_prompts(config, tokenizer, options, vocabulary, data)
 
+    for files in data:
+        files.write(config, run.data)
+
     checkpoint = checkpoint_to_resume(config)
-    order = data_order(config)
+    order = data_order(config)  # of what the trainer's node reads, too
     if checkpoint:
         check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
         check_model_of(checkpoint, model_config, _lora(model))
@@ -148,8 +151,6 @@ def prepare(config: DictConfig) -> RunFolder:
     options = _with_law(options, checkpoint, folder)
     if checkpoint:
         check_law(checkpoint, options)
-    for files in data:
-        files.write(config, run.data)
     run.root.mkdir(parents=True, exist_ok=True)
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):

@@ -64,8 +64,10 @@ class CheckedFiles:
             said = "; ".join([f"written as verl reads them to {file}", *changes])
             logger.info("%s: %s", setting, said)
             files = [file]
+        names = [str(file) for file in files]
         with open_dict(config):
-            config.data[f"{self.name}_files"] = [str(file) for file in files]
+            is_one = isinstance(config.data[f"{self.name}_files"], str)
+            config.data[f"{self.name}_files"] = names[0] if is_one else names
 
 
 def check_data(config: DictConfig, agent_loops: Collection[str] | None) -> list[CheckedFiles]:

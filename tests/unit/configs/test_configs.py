@@ -335,6 +335,28 @@ def test_on_a_cpu_vllms_model_runs_in_its_engines_process(
 
 
 @pytest.mark.usefixtures("_environment")
+def test_prepare_gives_verl_what_it_can_read(inputs: Path, tmp_path: Path) -> None:
+    """Once all rows have passed; files that it reads stay where they are."""
+    from rsp_rl.training.verl_plugin.nodes import check_data
+
+    rows = pq.read_table(inputs / "train.parquet").to_pylist()
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = tmp_path / "run"
+    config = _run_config(inputs, run, **{"data.train_files": str(file)})
+    config.data.train_batch_size = 32
+    with pytest.raises(ConfigError, match=r"16 rows are left .*train_batch_size=32"):
+        prepare(config)
+    assert not run.exists()
+    config.data.train_batch_size = 16
+    prepare(config)
+    assert config.data.train_files == str(run / "data" / "train.parquet")
+    assert pq.read_table(config.data.train_files).to_pylist() == rows
+    assert config.data.val_files == [str(inputs / "val.parquet")]
+    check_data(config, "here")  # the trainer's node finds what was compared
+
+
+@pytest.mark.usefixtures("_environment")
 def test_prepare_makes_room_for_an_infix_description(inputs: Path, tmp_path: Path) -> None:
     config = _run_config(inputs, tmp_path, **{"rsp.position": "infix"})
     prepare(config)
@@ -551,7 +573,7 @@ def test_a_run_that_starts_anew_has_its_own_models_law(inputs: Path, tmp_path: P
         (
             {"actor_rollout_ref.model.custom_chat_template": REFUSES_SUMS},
             ConfigError,
-            r"train\.parquet: 4 of 4 rows are lost, 4 that the chat template refuses .*no sums",
+            r"train\.parquet: 16 of 16 rows are lost, 16 that the chat template refuses .*no sums",
         ),
         ({"data.max_lost_share": 3}, ConfigError, "max_lost_share=3 must be"),
     ],

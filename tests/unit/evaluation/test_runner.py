@@ -26,6 +26,7 @@ from rsp_rl.grading import grade
 from rsp_rl.inference.requests import Completion, EngineOptions, Request
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.tiny import make_tiny_model
+from tests.unit.templates import BARE
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +252,16 @@ def test_characters_that_the_tokenizer_does_not_know_are_counted(
     evaluate(changed, protocol(), folder)
     said = capsys.readouterr().err
     assert "warning: arithmetic: the tokenizer does not know all characters of" in said
+
+
+def test_a_prompt_without_a_place_is_named(model: Path, folder: StepFolder, tmp_path: Path) -> None:
+    def bare(tokenizer: Any) -> None:
+        tokenizer.chat_template = BARE
+
+    changed = _with_tokenizer(model, tmp_path / "bare", bare)
+    failed = evaluate(changed, protocol("rsp.length=4"), folder).failed["arithmetic"]
+    assert failed.startswith("the prompt of arithmetic, problem ")
+    assert "no end-of-turn token found" in failed
 
 
 def test_tokens_that_the_model_does_not_have_fail_their_benchmark(

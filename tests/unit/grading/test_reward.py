@@ -38,6 +38,12 @@ def test_format_reward_is_off_and_never_touches_accuracy():
     scores = compute_score("math500", r"\boxed{3}", "5", format_reward=0.1)
     assert (scores["score"], scores["acc"]) == (0.1, 0.0)
     assert compute_score("math500", "it is 3", "5", format_reward=0.1)["score"] == 0.0
+    for named in (
+        r"put it in \boxed{}",
+        r"put it in \boxed{answer}",
+        r"<think>\boxed{3}</think> 4",
+    ):
+        assert compute_score("math500", named, "5", format_reward=0.1)["score"] == 0.0
     assert compute_score("math500", r"\boxed{5}", "5", format_reward=0.1)["score"] == 1.0
 
 

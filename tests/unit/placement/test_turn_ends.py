@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import pytest
+from hypothesis import given
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
@@ -13,8 +14,16 @@ from rsp_rl.basics.errors import PlacementError
 from rsp_rl.placement.chat import answer_end, check_chat_template, place_in_chat
 from rsp_rl.placement.prompt import PlacedPrompt, cut
 from rsp_rl.placement.tokens import place_in_tokens
+from tests.properties import examples
 from tests.unit import templates
-from tests.unit.placement.prompts import QUESTION, asked, before_and_after, plain_ids, without
+from tests.unit.placement.prompts import (
+    QUESTION,
+    USER_TEXT,
+    asked,
+    before_and_after,
+    plain_ids,
+    without,
+)
 
 # DeepSeek-R1's: turns opened by added tokens that are not special, the user's closed by nothing.
 OPENED_ONLY = (
@@ -139,6 +148,27 @@ def test_without_the_soft_prompt_it_is_the_plain_prompt(
     placed = place_in_chat(tokenizer, asked(content), length)
     assert without(placed, length) == plain_ids(tokenizer, asked(content))
     assert placed.start == place_in_chat(tokenizer, asked(content), 0).start
+
+
+@pytest.mark.parametrize("kind", AFTER)
+@given(content=USER_TEXT)
+@examples(40)
+def test_no_user_text_moves_the_placement_or_it_is_refused(kind: str, content: str) -> None:
+    tokenizer = _made(kind)
+    plain = plain_ids(tokenizer, asked(content))
+    try:
+        placed = place_in_chat(tokenizer, asked(content), 5)
+    except PlacementError as error:
+        if "fuses the end" not in str(error):  # text that the tokenizer joins to text
+            raise
+        return
+    assert without(placed, 5) == plain
+    assert tokenizer.decode(placed.token_ids[placed.start + 5 :]) == AFTER[kind]
+
+
+@cache
+def _made(kind: str) -> PreTrainedTokenizerFast:
+    return KINDS[kind]()
 
 
 def test_a_tokenizer_that_knows_no_places_of_tokens() -> None:

@@ -94,10 +94,10 @@ def prepared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., 
     return prepare
 
 
-def verls(files: list[str]) -> list[dict[str, Any]]:
+def verls(files: str | list[str]) -> list[dict[str, Any]]:
     """The rows that verl's dataset makes of files."""
     parts = []
-    for file in files:
+    for file in [files] if isinstance(files, str) else files:
         assert file.endswith(".parquet")
         parts.append(datasets.load_dataset("parquet", data_files=file)["train"])
     return datasets.concatenate_datasets(parts).to_list()
@@ -109,7 +109,7 @@ def verls(files: list[str]) -> list[dict[str, Any]]:
 def test_enough_rows_are_left_as_they_are(tmp_path: Path, prepared: Callable) -> None:
     train = parquet(tmp_path / "train.parquet", rows(4))
     made = prepared(train)
-    assert made.data.train_files == [train]
+    assert made.data.train_files == train
     assert not (tmp_path / "run").exists()
 
 
@@ -272,7 +272,7 @@ def test_another_reward_takes_any_gold(tmp_path: Path, caplog: pytest.LogCapture
     made = config(file, file)
     made.reward.custom_reward_function.path = "my_reward.py"
     prepare_data(made, tmp_path / "data")
-    assert made.data.train_files == [file]
+    assert made.data.train_files == file
     assert "golds are not checked" in caplog.text
 
 
@@ -377,6 +377,10 @@ def test_structures_as_json_text(
     ]
     made = prepared(parquet(tmp_path / "t.parquet", texts))
     assert verls(made.data.train_files) == rows(4)
+    # A resumed run compares what is in the file.
+    once = Path(made.data.train_files).read_bytes()
+    made = prepared(str(tmp_path / "t.parquet"))
+    assert Path(made.data.train_files).read_bytes() == once
     for name in ("prompt", "reward_model", "extra_info"):
         assert f"{name} read from JSON text in 4 rows" in caplog.text
 
