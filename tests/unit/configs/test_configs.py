@@ -472,7 +472,7 @@ def test_prepare_makes_paths_absolute_and_settings_fit(
     config = _run_config(inputs, tmp_path, **relative)
     prepare(config)
     assert config.actor_rollout_ref.model.path == str(inputs / "model")
-    assert config.data.train_files == [str(inputs / "train.parquet")]
+    assert config.data.train_files == str(inputs / "train.parquet")
     rollout = config.actor_rollout_ref.rollout
     assert rollout.checkpoint_engine.update_weights_bucket_megabytes == 1
     assert rollout.max_model_len == rollout.prompt_length + rollout.response_length

@@ -71,7 +71,7 @@ def test_a_node_without_the_model_or_with_another_is_named() -> None:
 
 def test_data_where_the_trainer_runs(config: DictConfig) -> None:
     check_data(config, "10.0.0.2")
-    file = Path(config.data.train_files[0])
+    file = Path(config.data.train_files)
     file.write_text("another")
     with pytest.raises(ConfigError, match=r"train_files holds other bytes on 10\.0\.0\.2"):
         check_data(config, "10.0.0.2")
