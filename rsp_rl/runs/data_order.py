@@ -20,14 +20,11 @@ from rsp_rl.basics.files import read_json, write_json
 #: In a checkpoint: settings by name, and rows after filtering.
 FILE = "data_order.json"
 
-#: Where the trainer finds what `data_order` made of the config before it was started.
-KEY = "trainer.v1.rsp_sync.data_order"
-
 #: The override that resumes all the same, and gives up what it names.
 FORGET = "trainer.v1.rsp_sync.forget_data_position"
 
 ROWS = "rows left by the filters"
-VALIDATION = "data.val_files"
+TRAINING, VALIDATION = "data.train_files", "data.val_files"
 
 _SETTINGS = (
     *("data.train_batch_size", "data.gen_batch_size", "data.seed", "data.shuffle"),
@@ -39,10 +36,12 @@ _BLOCK = 1 << 22
 
 def data_order(config: DictConfig) -> dict[str, Any]:
     """What decides the order, by setting; files by what is in them, wherever they lie."""
-    order: dict[str, Any] = {name: OmegaConf.select(config, name) for name in _SETTINGS}
-    order["data.train_files"] = _digests(config.data.train_files)
-    order[VALIDATION] = _digests(config.data.val_files)
-    return order
+    return {name: OmegaConf.select(config, name) for name in _SETTINGS} | file_digests(config)
+
+
+def file_digests(config: DictConfig) -> dict[str, list[str]]:
+    """What is in the files, by setting; of what is none (a user's class reads it), its name."""
+    return {name: _digests(OmegaConf.select(config, name)) for name in (TRAINING, VALIDATION)}
 
 
 def _digests(files: str | Sequence[str]) -> list[str]:
@@ -50,6 +49,8 @@ def _digests(files: str | Sequence[str]) -> list[str]:
 
 
 def _digest(file: Path) -> str:
+    if not file.is_file():
+        return str(file)
     digest = hashlib.blake2b(digest_size=16)
     with file.open("rb") as content:
         while block := content.read(_BLOCK):
@@ -120,6 +121,6 @@ def check_order(checkpoint: Path, order: Mapping[str, Any], *, forget: bool) -> 
 
 
 def _difference(name: str, saved: Any, now: Any) -> str:
-    if name == "data.train_files":
+    if name == TRAINING:
         return f"{name} hold other bytes"
     return f"{name}={now}, there {saved}"

@@ -31,7 +31,7 @@ from rsp_rl.runs.checkpoints import (
     saved_law,
     step_of,
 )
-from rsp_rl.runs.data_order import check_order, data_order
+from rsp_rl.runs.data_order import check_order, data_order, file_digests
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
 from rsp_rl.training.cpus import check_cpus, joins_cluster
@@ -158,6 +158,7 @@ def prepare(config: DictConfig) -> RunFolder:
             vllm.generation_config = str(run.root / GENERATION_CONFIG)
             write_generation_config(run.root / GENERATION_CONFIG, folder, tokenizer, stop_token)
         config.trainer.v1.rsp_sync.data_order = order
+        config.trainer.v1.rsp_sync.data_read = file_digests(config)  # as written for verl
         for name in _FILLED_IN:
             config.rsp[name] = getattr(options, name)
         _set_environment(config, run)

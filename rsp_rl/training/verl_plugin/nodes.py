@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.models.weights import weights_digest
-from rsp_rl.runs.data_order import VALIDATION, data_order
+from rsp_rl.runs.data_order import file_digests
 
 #: Files of a model folder that are compared whole; the weights by blocks (`weights_digest`).
 _WHOLE = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -101,11 +101,11 @@ def check_data(config: DictConfig, node: str) -> None:
         ConfigError: If a file is not here, or is another.
     """
     mend = f"on {node}, where the trainer runs; put it on a disk that all nodes share"
-    checked = OmegaConf.to_container(config.trainer.v1.rsp_sync.data_order)
-    try:
-        here = data_order(config)
-    except OSError as error:
-        raise ConfigError(f"{error.filename} is not {mend}") from error
-    for name in ("data.train_files", VALIDATION):
-        if here[name] != checked[name]:
-            raise ConfigError(f"{name}={OmegaConf.select(config, name)} hold other bytes {mend}")
+    for name, here in file_digests(config).items():
+        files = OmegaConf.select(config, name)
+        files = [files] if isinstance(files, str) else files
+        checked = config.trainer.v1.rsp_sync.data_read[name]
+        for file, found, wanted in zip(files, here, checked, strict=True):
+            if found != wanted:
+                what = "holds other bytes" if Path(file).is_file() else "is not"
+                raise ConfigError(f"{file} of {name} {what} {mend}")

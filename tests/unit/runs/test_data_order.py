@@ -99,3 +99,9 @@ def test_other_validation_files_are_said(files: Path) -> None:
 def test_a_checkpoint_that_does_not_say_is_taken_with_a_word(files: Path) -> None:
     order = data_order(config(files))
     assert "does not say" in check_order(files / "global_step_4", order, forget=False)
+
+
+def test_what_is_no_file_goes_by_its_name(files: Path) -> None:
+    """A class of the user's may read folders, or nothing on a disk."""
+    order = data_order(config(files, **{"data.train_files": [str(files), "hub/name"]}))
+    assert order["data.train_files"] == [str(files), "hub/name"]

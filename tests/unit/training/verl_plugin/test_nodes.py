@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.runs.data_order import data_order
+from rsp_rl.runs.data_order import file_digests
 from rsp_rl.training.verl_plugin.nodes import (
     check_data,
     check_model,
@@ -43,10 +43,10 @@ def config(tmp_path: Path, model: Path) -> DictConfig:
                 f"{name}_files": str(tmp_path / f"{name}.parquet") for name in ("train", "val")
             },
             "actor_rollout_ref": {"model": {"path": str(model)}},
-            "trainer": {"v1": {"rsp_sync": {"data_order": None}}},
+            "trainer": {"v1": {"rsp_sync": {"data_read": None}}},
         }
     )
-    made.trainer.v1.rsp_sync.data_order = data_order(made)
+    made.trainer.v1.rsp_sync.data_read = file_digests(made)
     return made
 
 
@@ -73,10 +73,10 @@ def test_data_where_the_trainer_runs(config: DictConfig) -> None:
     check_data(config, "10.0.0.2")
     file = Path(config.data.train_files)
     file.write_text("another")
-    with pytest.raises(ConfigError, match=r"train_files=.* hold other bytes on 10\.0\.0\.2"):
+    with pytest.raises(ConfigError, match=r"train_files holds other bytes on 10\.0\.0\.2"):
         check_data(config, "10.0.0.2")
     file.unlink()
-    with pytest.raises(ConfigError, match=r"train\.parquet is not on 10\.0\.0\.2, where the train"):
+    with pytest.raises(ConfigError, match=r"train\.parquet of .* is not on 10\.0\.0\.2, where"):
         check_data(config, "10.0.0.2")
 
 
