@@ -5,8 +5,17 @@ find (`--hypothesis-profile=long`) becomes an `@example` at its test. No example
 busy machine is no reason to fail, time is measured in scripts/bench.
 """
 
+import logging
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("same", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("long", deadline=None, print_blob=True, max_examples=2000)
 settings.load_profile("same")  # pytest loads another afterwards, if asked to
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_heard() -> None:
+    """Libraries raise the root logger's level when they are imported, by whichever test is first."""
+    logging.getLogger().setLevel(logging.WARNING)

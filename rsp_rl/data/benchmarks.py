@@ -18,7 +18,7 @@ from typing import Any
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data import arithmetic
 from rsp_rl.data.lone_surrogates import lone_surrogate
-from rsp_rl.grading.extraction import from_box
+from rsp_rl.grading.boxes import last_box
 from rsp_rl.grading.gold import MISSING
 
 #: Environment variable that names the local folder.
@@ -104,8 +104,7 @@ def _after_hashes(row: Row) -> str:
 
 def _last_box(row: Row) -> str:
     """The content of the solution's last box."""
-    box = from_box(_text(row, "solution"))
-    return box.text if box else ""
+    return last_box(_text(row, "solution"))
 
 
 def _answer(row: Row) -> str:

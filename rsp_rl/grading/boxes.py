@@ -35,9 +35,7 @@ _JOINT = re.compile(
 
 def from_box(text: str) -> Extraction | None:
     r"""Step 2: the last ``\boxed`` or ``\fbox`` that is not empty."""
-    boxes = _boxes(text)
-    while boxes and not boxes[-1].is_made(text):
-        boxes.pop()
+    boxes = _made_boxes(text)
     if not boxes:
         return None
     last = boxes.pop()
@@ -59,6 +57,20 @@ def from_box(text: str) -> Extraction | None:
     if together and joined:  # "2 or 3" is no answer where 3 is asked for
         return Extraction(together, "boxed")
     return Extraction(answer, "boxed", together)
+
+
+def last_box(text: str) -> str:
+    """The content of the last box alone; "" without one: SimpleRL-Zoo's gold of a solution."""
+    boxes = _made_boxes(text)
+    return boxes[-1].content(text) if boxes else ""
+
+
+def _made_boxes(text: str) -> list[_Box]:
+    """All boxes of a text up to the last that holds an answer."""
+    boxes = _boxes(text)
+    while boxes and not boxes[-1].is_made(text):
+        boxes.pop()
+    return boxes
 
 
 @dataclass(frozen=True, slots=True)
