@@ -17,5 +17,5 @@ settings.load_profile("same")  # pytest loads another afterwards, if asked to
 
 @pytest.fixture(autouse=True)
 def _warnings_are_heard() -> None:
-    """Libraries raise the root logger's level when they are imported, by whichever test is first."""
+    """Libraries raise the root logger's level when they are imported, by whichever test first."""
     logging.getLogger().setLevel(logging.WARNING)
