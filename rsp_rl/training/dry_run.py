@@ -30,6 +30,7 @@ from rsp_rl.training.estimate import (
     soft_prompt_costs,
     step_arithmetic,
 )
+from rsp_rl.training.fitted_sizes import fit_context
 from rsp_rl.training.model_runner import check_held_prompts
 from rsp_rl.training.preflight import (
     check_batches,
@@ -39,12 +40,11 @@ from rsp_rl.training.preflight import (
     check_quantization,
     check_rsp_support,
 )
-from rsp_rl.training.run_edges import (
+from rsp_rl.training.self_defeating import (
     check_groups,
     check_overlong,
     check_saving,
     check_validation,
-    fit_context,
 )
 
 #: The settings that make the run what it is: all of the paper's Table 12, and the machine's.

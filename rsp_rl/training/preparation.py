@@ -35,6 +35,7 @@ from rsp_rl.runs.data_order import check_order, data_order, file_digests
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
 from rsp_rl.training.cpus import check_cpus, joins_cluster
+from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
 from rsp_rl.training.job_environment import give_way_to_job
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
 from rsp_rl.training.paths import make_absolute
@@ -52,13 +53,11 @@ from rsp_rl.training.preflight import (
     check_tokenizer,
 )
 from rsp_rl.training.prompts import check_prompts, template_arguments
-from rsp_rl.training.run_edges import (
+from rsp_rl.training.self_defeating import (
     check_groups,
     check_overlong,
     check_saving,
     check_validation,
-    fit_bucket,
-    fit_context,
 )
 from rsp_rl.training.trackers import check_trackers
 from rsp_rl.training.train_data import check_data
