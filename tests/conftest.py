@@ -17,5 +17,8 @@ settings.load_profile("same")  # pytest loads another afterwards, if asked to
 
 @pytest.fixture(autouse=True)
 def _warnings_are_heard() -> None:
-    """Libraries raise the root logger's level when they are imported, by whichever test first."""
-    logging.getLogger().setLevel(logging.WARNING)
+    """Libraries raise levels of the root logger when imported, by whichever test comes first."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    for handler in root.handlers:  # pytest's among them
+        handler.setLevel(logging.NOTSET)
