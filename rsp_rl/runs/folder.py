@@ -14,6 +14,7 @@ from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import locked, read_json, write_whole
+from rsp_rl.runs.metrics import GAP_MEAN
 
 #: RSP settings, in the run's folder and in every checkpoint.
 SETTINGS_FILE = "rsp.json"
@@ -101,6 +102,10 @@ class RunFolder:
         finally:
             with self._starts.open("a") as file:
                 file.write(json.dumps({"begun": begun, "ended": time.time()}) + "\n")
+
+    def has_stepped(self) -> bool:
+        """Whether the latest start logged a training step, in the file that is the run's own."""
+        return self.metrics.is_file() and GAP_MEAN in self.metrics.read_text()
 
     def wall_seconds(self) -> float:
         """Wall time of all starts of this run, those cut off by a crash left out."""

@@ -30,6 +30,13 @@ def check_adapter(config: DictConfig) -> None:
     model, checkpoint = config.actor_rollout_ref.model, config.actor_rollout_ref.actor.checkpoint
     where = "actor_rollout_ref.model"
     begun = model.get("lora_adapter_path")
+    # Megatron's setting, which verl's vLLM server reads first and its FSDP actor not at all.
+    nested = (model.get("lora") or {}).get("rank", 0)
+    if nested not in (0, model.get("lora_rank", 0)):
+        raise ConfigError(
+            f"{where}.lora.rank={nested} but {where}.lora_rank={model.get('lora_rank', 0)}: vLLM "
+            "would take the former and the actor the latter; set lora_rank alone"
+        )
     if model.get("lora_rank", 0) <= 0:
         if begun:
             raise ConfigError(

@@ -18,7 +18,8 @@ from rsp_rl.basics.errors import KnownError, RunBrokenError
 #: In what Ray says of an actor whose `__init__` raised.
 _CREATION = "raised in its creation task"
 
-#: Errors of settings and of code: the same start ends in them again.
+#: Errors of settings and of code: a start that never made a step ends in them again. Once a step
+#: was made the settings are good, and such an error may be a race, or a disk that was away.
 _COME_AGAIN = (
     *(ImportError, AttributeError, NameError, TypeError, NotImplementedError, AssertionError),
     *(ValueError, LookupError, SyntaxError, FileNotFoundError, PermissionError),
@@ -62,16 +63,21 @@ def first_line(error: BaseException, pid: int | None = None) -> str:
     return said + where
 
 
-def status(error: BaseException) -> int:
-    """How a process that an error ended is to end (`rsp_rl.basics.exit_status`)."""
-    if isinstance(error, RunBrokenError):
-        return exit_status.BROKEN
-    if isinstance(error, RayActorError):
+def status(error: BaseException, *, stepped: bool) -> int:
+    """How a process that an error ended is to end (`rsp_rl.basics.exit_status`).
+
+    Args:
+        error: The cause (`root_cause`).
+        stepped: Whether this start of the run made a training step.
+    """
+    if isinstance(error, KnownError):
+        again = not isinstance(error, RunBrokenError)
+    elif isinstance(error, RayActorError):
         made = creation_error(str(error))
-        return exit_status.WOULD_COME_AGAIN if made and comes_again(made) else exit_status.BROKEN
-    if isinstance(error, (KnownError, *_COME_AGAIN)):
-        return exit_status.WOULD_COME_AGAIN
-    return exit_status.BROKEN
+        again = not stepped and made is not None and comes_again(made)
+    else:
+        again = not stepped and isinstance(error, _COME_AGAIN)
+    return exit_status.WOULD_COME_AGAIN if again else exit_status.BROKEN
 
 
 def comes_again(line: str) -> bool:

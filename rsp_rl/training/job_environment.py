@@ -31,7 +31,8 @@ def give_way_to_job(variables: MutableMapping[str, str]) -> None:
     """
     job = json.loads(os.environ.get(JOB_CONFIG) or "{}")
     theirs = (job.get("runtime_env") or {}).get("env_vars") or {}
-    os.environ.update({OVERRIDE: "1"} if JOB_CONFIG in os.environ else {})
+    if JOB_CONFIG in os.environ:
+        os.environ[OVERRIDE] = "1"
     told = []
     for name in sorted(theirs.keys() & variables.keys()):
         ours = variables.pop(name)

@@ -137,7 +137,9 @@ def prepare(config: DictConfig) -> RunFolder:
     order = data_order(config)  # of what the trainer's node reads, too
     if checkpoint:
         check_whole(checkpoint, config.trainer.nnodes * config.trainer.n_gpus_per_node)
-        check_model_of(checkpoint, model_config, _lora(model))
+        # An adapter that is loaded has an alpha of its own.
+        lora = None if model.get("lora_adapter_path") else (model.lora_rank, model.lora_alpha)
+        check_model_of(checkpoint, model_config, lora)
         forget = config.trainer.v1.rsp_sync.forget_data_position
         if told := check_order(checkpoint, order, forget=forget):
             logger.warning(told)
@@ -165,15 +167,6 @@ def prepare(config: DictConfig) -> RunFolder:
     write_json(run.settings, OmegaConf.to_container(config.rsp, resolve=True))
     run.keep_earlier_metrics(Path(os.environ["VERL_FILE_LOGGER_PATH"]))  # the job's, if it has one
     return run
-
-
-def _lora(model: DictConfig) -> tuple[int, int] | None:
-    """Rank and alpha as the config says them; an adapter that is loaded has its own."""
-    if model.get("lora_adapter_path"):
-        return None
-    nested = model.get("lora") or {}
-    rank = model.get("lora_rank", 0)
-    return (rank, model.lora_alpha) if rank else (nested.get("rank", 0), nested.get("alpha", 0))
 
 
 def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> None:

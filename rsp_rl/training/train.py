@@ -99,7 +99,7 @@ def _train(config: DictConfig, held: ExitStack) -> None:
         except RayActorError as error:
             if not creation_error(str(error)):
                 _end(f"the trainer's own process died. Ray says: {error}", exit_status.BROKEN)
-            _end(first_line(error), status(error))
+            _end(first_line(error), status(error, stepped=run.has_stepped()))
         except SystemExit as stopped:
             if stopped.code != signal.SIGTERM:
                 raise
@@ -110,7 +110,7 @@ def _train(config: DictConfig, held: ExitStack) -> None:
             cause, pid = root_cause(error)
             if not isinstance(cause, KnownError):
                 traceback.print_exception(error)  # to the logs; the first line is the cause
-            _end(first_line(cause, pid), status(cause))
+            _end(first_line(cause, pid), status(cause, stepped=run.has_stepped()))
 
 
 def _end(error: object, status: int) -> NoReturn:

@@ -21,7 +21,8 @@ def check_lora(config: DictConfig, model: PretrainedConfig) -> None:
 
     Its LoRA layer for embeddings counts on the tokens of a whole batch and gets those that are not
     embeddings: it reads beyond its arrays, and the engine dies. vLLM wraps the layer of each model
-    class with `embedding_modules`, whatever the adapter targets.
+    class with `embedding_modules`, whatever the adapter targets. Where verl sends it merged weights
+    (`lora.merge`) vLLM knows of no adapter.
 
     Args:
         config: The composed config, `enable_prompt_embeds` filled in.
@@ -30,11 +31,12 @@ def check_lora(config: DictConfig, model: PretrainedConfig) -> None:
     Raises:
         ConfigError: Naming the report.
     """
-    ours = config.actor_rollout_ref.model
-    lora = ours.get("lora") or {}
-    has_lora = ours.get("lora_rank", 0) > 0 or lora.get("rank", 0) > 0
-    has_lora = has_lora or ours.get("lora_adapter_path")
-    if not has_lora or not config.actor_rollout_ref.rollout.engine_kwargs.vllm.enable_prompt_embeds:
+    ours, vllm = (
+        config.actor_rollout_ref.model,
+        config.actor_rollout_ref.rollout.engine_kwargs.vllm,
+    )
+    in_vllm = ours.get("lora_rank", 0) > 0 and not (ours.get("lora") or {}).get("merge", False)
+    if not in_vllm or not vllm.enable_prompt_embeds:
         return
     architectures = getattr(model, "architectures", None) or []
     if wrapped := [name for name in architectures if wraps_embedding(name)]:
@@ -42,7 +44,8 @@ def check_lora(config: DictConfig, model: PretrainedConfig) -> None:
             f"LoRA with soft prompts on {wrapped[0]}: vLLM puts a LoRA layer over this model's "
             "embedding, which reads beyond its arrays when prompts hold embeddings (vLLM issue "
             "#51122, https://github.com/vllm-project/vllm/issues/51122); set "
-            "actor_rollout_ref.model.lora_rank=0, or take a model without that layer, such as Qwen2"
+            "actor_rollout_ref.model.lora.merge=true, with which verl sends weights merged, rounded "
+            "to bfloat16, or take a model without that layer, such as Qwen2"
         )
 
 

@@ -27,7 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from results import Results
-from step_time import Step, table
+from step_time import PHASES, Step, table
 
 from rsp_rl.basics.exit_status import WOULD_COME_AGAIN
 from tests.integration.harness import REPOSITORY, Run, launch
@@ -37,6 +37,8 @@ KINDS = ("tiny", "real", "forgotten", "cost")
 LARGEST_GAP = {"tiny": 1e-4, "real": 0.05}
 _SAVED, _KILLED, _STEPS, _REAL_STEPS = 5, 8, 10, 5
 _GIB = 2**30
+#: On a CPU: enough to try the script.
+SMALL = {"prompts": 4, "response": 24}
 
 
 def main() -> None:
@@ -114,14 +116,15 @@ def arguments(args: argparse.Namespace, fp32: bool, prompts: int, response: int)
 def report_run(results: Results, name: str, run: Run, begun: float, steps: int) -> bool:
     """Whether a run ended well, with its end and its start-up on record."""
     metrics = run.metrics() if (run.folder / "metrics.jsonl").is_file() else {}
+    well = run.returncode == 0 and steps in metrics
     results.check(
         name,
-        run.returncode == 0 and steps in metrics,
+        well,
         exit_status=run.returncode,
         seconds=time.monotonic() - begun,
-        **({} if run.returncode == 0 else {"end": run.output[-3000:]}),
+        **({} if well else {"end": run.output[-3000:]}),
     )
-    return run.returncode == 0 and steps in metrics
+    return well
 
 
 def check_gaps(results: Results, run: Run, largest: float, when: str = "") -> None:
@@ -304,9 +307,8 @@ def cost(results: Results, args: argparse.Namespace) -> None:
         run = launch(args.runs / f"length_{length}", command)
         if not report_run(results, f"9 steps with L = {length}", run, begun, 9):
             return
-        phases = ("gen", "old_log_prob", "adv", "update_actor", "update_weights", "step")
         steps[length] = [
-            Step({p: data[f"timing_s/{p}"] for p in phases}, data["perf/total_num_tokens"])
+            Step({p: data[f"timing_s/{p}"] for p in PHASES}, data["perf/total_num_tokens"])
             for data in run.metrics().values()
             if "rsp/logprob_gap_mean" in data
         ][1:]
@@ -320,9 +322,6 @@ def cost(results: Results, args: argparse.Namespace) -> None:
             noise=row.noise,
         )
 
-
-#: On a CPU: enough to try the script.
-SMALL = {"prompts": 4, "response": 24}
 
 if __name__ == "__main__":
     main()

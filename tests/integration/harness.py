@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -90,9 +91,7 @@ def train(
     task: Task,
     *overrides: str,
     steps: int = 2,
-    env: dict[str, str] | None = None,
-    kill_when: Callable[[], bool] | None = None,
-    timeout_s: float = 600,
+    **how: Any,
 ) -> Run:
     """Train with the `tiny_cpu` config.
 
@@ -101,13 +100,11 @@ def train(
         task: Model and data.
         *overrides: Hydra overrides after `SMALL`.
         steps: Training steps.
-        env: Environment variables to add.
-        kill_when: Polled; once true, the whole process tree gets SIGKILL.
-        timeout_s: After that the tree is killed and the test fails.
+        **how: See `launch`.
     """
     command = ["--config-name", "tiny_cpu", *task.overrides(), *SMALL]
     command += [f"trainer.total_training_steps={steps}", *overrides]
-    return launch(folder, command, env, kill_when, timeout_s)
+    return launch(folder, command, **how)
 
 
 def launch(
@@ -122,9 +119,9 @@ def launch(
     Args:
         folder: Run folder.
         arguments: Config and overrides.
-        env: See `train`.
-        kill_when: See `train`.
-        timeout_s: See `train`.
+        env: Environment variables to add.
+        kill_when: Polled; once true, the whole process tree gets SIGKILL.
+        timeout_s: After that the tree is killed.
 
     Raises:
         TimeoutError: After `timeout_s`; nothing of the run is left.

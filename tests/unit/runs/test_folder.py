@@ -262,3 +262,15 @@ def test_crash_before_the_replacement_leaves_the_old_file(
     # All of the new text was on the same file system, and nothing of it in the file.
     assert seen == [("new", "old", tmp_path)]
     assert file.read_text() == "old"
+
+
+def test_whether_the_latest_start_made_a_step(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert not run.has_stepped()
+    run.metrics.write_text('{"step":0,"data":{"val-core/arithmetic/acc/mean@1":0.4}}\n')
+    assert not run.has_stepped()
+    with run.metrics.open("a") as file:
+        file.write('{"step":1,"data":{"rsp/logprob_gap_mean":1e-7}}\n')
+    assert run.has_stepped()
+    run.keep_earlier_metrics()  # as the next start does
+    assert not run.has_stepped()

@@ -81,3 +81,13 @@ def test_an_adapter_that_would_be_left_out_is_refused(tmp_path: Path) -> None:
         check(make_adapter(tmp_path))
     with pytest.raises(ConfigError, match=r"holds no adapter_config\.json"):
         check(tmp_path / "nowhere", **LORA)
+
+
+@pytest.mark.parametrize(("rank", "nested"), [(0, 8), (8, 16)])
+def test_megatrons_rank_is_not_the_actors(rank: int, nested: int) -> None:
+    """verl's vLLM server would take the nested one, FSDP's actor takes the other."""
+    settings = [f"actor_rollout_ref.model.lora_rank={rank}"]
+    config = compose_config("tiny_cpu", [*settings, f"actor_rollout_ref.model.lora.rank={nested}"])
+    with pytest.raises(ConfigError, match=rf"lora\.rank={nested} but .*lora_rank={rank}"):
+        check_adapter(config)
+    check_adapter(compose_config("tiny_cpu", settings))

@@ -53,7 +53,10 @@ def test_the_cause_comes_first(error: Exception, line: str, code: int, times: in
     assert "\n" not in said
     known = isinstance(error, ConfigError | PlacementError | RunBrokenError)
     assert ("in pid=77" in said) == (times > 0 and not known)
-    assert status(cause) == code
+    assert status(cause, stepped=False) == code
+    # Once a step was made, only what the project itself refuses would come again.
+    kept = isinstance(error, ConfigError | PlacementError)
+    assert status(cause, stepped=True) == (code if kept else BROKEN)
 
 
 def died(text: str) -> Exception:
@@ -78,13 +81,14 @@ def test_an_actor_that_could_not_be_made(last: str, code: int) -> None:
     error = died(head + "  File x, line 3\n" * 40 + last + "\n")
     assert creation_error(str(error)) == last
     assert first_line(error, 5).startswith(f"{last} (in pid=5): a part of the run could not")
-    assert status(error) == code
+    assert status(error, stepped=False) == code
+    assert status(error, stepped=True) == BROKEN
 
 
 def test_an_actor_that_died_is_another_matter() -> None:
     error = died("The actor died unexpectedly before finishing this task. pid: 7")
     assert creation_error(str(error)) is None
-    assert status(error) == BROKEN
+    assert status(error, stepped=False) == BROKEN
 
 
 @pytest.mark.parametrize("line", ["", "(", "Exception: x", "print: x", "OSError: disk"])

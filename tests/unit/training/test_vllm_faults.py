@@ -53,8 +53,8 @@ def test_the_fault_is_still_there() -> None:
     ("model", "lora", "embeds", "refused"),
     [
         (LLAMA, {"lora_rank": 8}, True, True),
-        (LLAMA, {"lora": {"rank": 8}}, True, True),
-        (LLAMA, {"lora_adapter_path": "/a"}, True, True),
+        (LLAMA, {"lora_rank": 8, "lora": {"merge": False}}, True, True),
+        (LLAMA, {"lora_rank": 8, "lora": {"merge": True}}, True, False),
         (LLAMA, {"lora_rank": 8}, None, False),
         (LLAMA, {"lora_rank": 0, "lora": {"rank": 0}}, True, False),
         (QWEN2, {"lora_rank": 8}, True, False),
