@@ -44,8 +44,8 @@ def check_lora(config: DictConfig, model: PretrainedConfig) -> None:
             f"LoRA with soft prompts on {wrapped[0]}: vLLM puts a LoRA layer over this model's "
             "embedding, which reads beyond its arrays when prompts hold embeddings (vLLM issue "
             "#51122, https://github.com/vllm-project/vllm/issues/51122); set "
-            "actor_rollout_ref.model.lora.merge=true, with which verl sends weights merged, rounded "
-            "to bfloat16, or take a model without that layer, such as Qwen2"
+            "actor_rollout_ref.model.lora.merge=true, with which verl sends weights merged and "
+            "rounded to bfloat16, or take a model without that layer, such as Qwen2"
         )
 
 
