@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.methods import METHODS
+from rsp_rl.comparators.presets import PRESETS
 from rsp_rl.console.screen import say
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
 from rsp_rl.inference.options import add_engine_options, engine_options
@@ -84,8 +85,9 @@ def add_comparator_option(parser: argparse._ActionsContainer, what: str) -> None
         action="append",
         default=[],
         metavar=("METHOD", "KEY=VALUE"),
-        help=f"{what}: one of {', '.join(METHODS)} and its settings, such as `ltpo sigma=4 "
-        "rsp.length=8` or `ttsv trained=DIR`; may be given several times",
+        help=f"{what}: one of {', '.join(METHODS)} and its settings, such as `ltpo "
+        "preset=paper-math500`, `ltpo sigma=4 rsp.length=8` or `ttsv trained=DIR`; may be given "
+        f"several times. Presets of LTPO: {', '.join(PRESETS['ltpo'])}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,18 @@ import torch
 
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.comparators.presets import (
+    AUTHORS,
+    PAPER_ASSISTANT,
+    PRESETS,
+    departures,
+    get_preset,
+    spoken,
+)
 from rsp_rl.comparators.softcot import SoftCot, SoftCotTraining
 from rsp_rl.comparators.training import TrainingSettings
 from rsp_rl.comparators.ttsv import PREFIX, Ttsv, TtsvTraining
-from rsp_rl.console.screen import bar
+from rsp_rl.console.screen import bar, say
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.data.templates import TEMPLATES, get_template
 from rsp_rl.dials.options import RspOptions
@@ -32,8 +40,11 @@ Train the soft prompt of a comparator for one model. The folder is then named in
 
   rsp-rl eval MODEL comparator.method=ttsv comparator.trained=OUTPUT --engine huggingface
 
-LTPO has nothing to train: comparator.method=ltpo.
+LTPO has nothing to train: comparator.method=ltpo, with comparator.preset=paper-gsm8k for the RSP
+paper's settings instead of its authors'.
 """
+
+_PRESETS = "A preset gives them all, and those set here win. Each with its presets' values:"
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -52,7 +63,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     softcot = _add_method(
         methods, SoftCot, SoftCotTraining, train_softcot, help="a projection, by solutions"
     )
-    softcot.add_argument("--assistant", required=True, help="the small model: folder or hub name")
+    softcot.add_argument(
+        "--assistant",
+        help=f"the small model: folder or hub name (the paper's presets: {PAPER_ASSISTANT})",
+    )
     softcot.add_argument(
         "--solutions", required=True, type=Path,
         help="JSON lines with question and answer, such as GSM8K's training file",
@@ -81,21 +95,39 @@ def _add_method(
         "--dtype", default="auto", choices=("auto", *DTYPES),
         help="auto is bfloat16 on a GPU, float32 without one",
     )  # fmt: skip
-    group = parser.add_argument_group("hyper-parameters", "The method's published ones by default.")
+    parser.add_argument(
+        "--preset", default=AUTHORS, choices=list(PRESETS[kind.method]),
+        help="whose hyper-parameters: the method's authors', or the RSP paper's (%(default)s)",
+    )  # fmt: skip
+    group = parser.add_argument_group("hyper-parameters", _PRESETS)
     for field in fields(settings):
         group.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
-            default=field.default,
             metavar=type(field.default).__name__.upper(),
-            help="default: %(default)s",
+            help=_by_preset(kind, field),
         )
     parser.set_defaults(func=run)
     return parser
 
 
-def _settings(kind: type[TrainingSettings], args: argparse.Namespace) -> Any:
-    return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
+def _by_preset(kind: type[Comparator], field: Field) -> str:
+    """A hyper-parameter's values: one where all presets have the same."""
+    values = {name: p.values()[field.name] for name, p in PRESETS[kind.method].items()}
+    if len(set(values.values())) == 1:
+        return f"{values[AUTHORS]:g}"
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def _settings(kind: type[Comparator], args: argparse.Namespace) -> Any:
+    """The preset's, and what the command line sets; says both."""
+    preset = get_preset(kind.method, args.preset)
+    set_ = {name: own for name in preset.values() if (own := getattr(args, name)) is not None}
+    if preset.values().get("evaluation_length") == preset.settings.length and "length" in set_:
+        set_.setdefault("evaluation_length", set_["length"])  # one L stays one
+    settings = replace(preset.settings, **set_)
+    say(f"{kind.method}: {spoken(args.preset, departures(preset, asdict(settings)))}")
+    return settings
 
 
 def _start(args: argparse.Namespace) -> HuggingFaceEngine:
@@ -120,7 +152,7 @@ def train_ttsv(args: argparse.Namespace) -> int:
     from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol, choose_problems
     from rsp_rl.evaluation.questions import questions
 
-    settings = _settings(TtsvTraining, args)
+    settings = _settings(Ttsv, args)
     # An epoch's sample is what an evaluation's nth is: a seed of its own, the same prompt.
     plan = BenchmarkPlan(
         args.benchmark,
@@ -149,10 +181,11 @@ def train_ttsv(args: argparse.Namespace) -> int:
         model=engine.host.folder,
     ):
         epochs[question.sample].append(question.request)
-    with _Progress(settings.epochs * -(-len(problems) // settings.batch_size)) as progress:
+    with _Progress(settings.epochs * -(-len(problems) // settings.step_size)) as progress:
         prefix_LD, course = train(engine, epochs, settings, on_step=progress.add)
     data = {"benchmark": args.benchmark, "problems": len(problems)}
-    return _save(Ttsv, args, engine, {PREFIX: prefix_LD}, settings, data, course, "entropy")
+    length, tensors = settings.length, {PREFIX: prefix_LD}
+    return _save(Ttsv, args, engine, tensors, length, settings, data, course, "entropy")
 
 
 def train_softcot(args: argparse.Namespace) -> int:
@@ -161,13 +194,18 @@ def train_softcot(args: argparse.Namespace) -> int:
     from rsp_rl.comparators.solutions import read_solutions
     from rsp_rl.models.weights import weights_digest
 
-    settings = _settings(SoftCotTraining, args)
+    settings = _settings(SoftCot, args)
     solutions = read_solutions(args.solutions)[: args.limit]
-    assistant = resolve_assistant(args.assistant)
+    named = args.assistant or get_preset(SoftCot.method, args.preset).assistant
+    if named is None:
+        raise ConfigError(
+            f"--assistant is missing: preset {args.preset} has none; name the small model"
+        )
+    assistant = resolve_assistant(named)
     engine = _start(args)
     solved = _solved(engine, solutions, settings, args)
     thinker = Assistant(assistant, engine.host)
-    with _Progress(settings.epochs * -(-len(solved) // settings.batch_size)) as progress:
+    with _Progress(settings.epochs * -(-len(solved) // settings.step_size)) as progress:
         tensors, course = train(engine.host, thinker, solved, settings, on_step=progress.add)
     data = {
         "solutions": args.solutions.name,
@@ -175,7 +213,8 @@ def train_softcot(args: argparse.Namespace) -> int:
         "assistant": str(assistant.resolve()),
         "assistant_weights": weights_digest(assistant),
     }
-    return _save(SoftCot, args, engine, tensors, settings, data, course, "nll")
+    length = settings.evaluation_length
+    return _save(SoftCot, args, engine, tensors, length, settings, data, course, "nll")
 
 
 def _positions(length: int, args: argparse.Namespace) -> RspOptions:
@@ -220,6 +259,7 @@ def _save(
     args: argparse.Namespace,
     engine: HuggingFaceEngine,
     tensors: Mapping[str, torch.Tensor],
+    length: int,
     settings: TrainingSettings,
     data: Mapping[str, Any],
     course: Sequence[float],
@@ -230,9 +270,12 @@ def _save(
     from rsp_rl.models.weights import weights_digest
 
     folder = engine.host.folder
+    departed = departures(get_preset(kind.method, args.preset), asdict(settings))
     how = {
         "method": kind.method,
-        "length": args.length,
+        "preset": args.preset,
+        "instead_of_preset": {name: own for name, (own, _) in departed.items()},
+        "length": length,  # in evaluations
         "position": args.position,
         "template": args.template,
         "model": str(folder.resolve()),

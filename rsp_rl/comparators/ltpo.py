@@ -40,7 +40,7 @@ class Ltpo(Comparator):
     """Settings; defaults are those of the authors' `main.py`.
 
     Their script for AIME 2024 with Llama-3.1-8B-Instruct has 8 vectors, sigma 4, decay 0.9 and
-    learning rate 0.04. We could not read the settings that the RSP paper used (its Table 8).
+    learning rate 0.04. The RSP paper's (its Table 8) are in `rsp_rl.comparators.presets`.
 
     Attributes:
         sigma: Standard deviation of the first step's noise.
@@ -48,6 +48,7 @@ class Ltpo(Comparator):
         learning_rate: Of the policy gradient.
         steps: Forwards a sample.
         top_k: Most probable tokens that make a position's confidence.
+        preset: Whose those of them are that were not set one by one.
     """
 
     method: ClassVar[str] = "ltpo"
@@ -60,6 +61,7 @@ class Ltpo(Comparator):
     learning_rate: float = 0.03
     steps: int = 10
     top_k: int = 10
+    preset: str = "authors"
 
     def __post_init__(self) -> None:
         for name in ("sigma", "sigma_decay", "learning_rate"):

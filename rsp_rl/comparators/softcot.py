@@ -116,12 +116,16 @@ class SoftCotTraining(TrainingSettings):
     Vectors, epochs and batch are those of the authors' README (Llama-3.1-8B-Instruct with
     Llama-3.2-1B-Instruct on GSM8K; for Qwen2.5-7B-Instruct the batch is 1), the learning rate that
     of their `train_softcot.py`. The rest is what transformers' Trainer, which they use, does by
-    itself: AdamW without weight decay, falling linearly to 0, gradients clipped, seed 42.
+    itself: AdamW without weight decay, falling linearly to 0, gradients clipped, seed 42. The RSP
+    paper's are in `rsp_rl.comparators.presets`.
 
     Attributes:
-        length: L, soft thought tokens.
+        length: L in training, soft thought tokens.
+        evaluation_length: L in evaluations: the layer takes one position at a time, so that it can
+            be another one.
         epochs: Passes over the problems.
-        batch_size: Problems a step.
+        batch_size: Problems a mini-batch.
+        accumulation: Mini-batches a step.
         learning_rate: At the start.
         max_grad_norm: Longer gradients are shortened to it.
         seed: Of the projection and of the order.
@@ -130,7 +134,9 @@ class SoftCotTraining(TrainingSettings):
     length: int = SoftCot.length
     epochs: int = 10
     batch_size: int = 4
+    accumulation: int = 1
     learning_rate: float = 2e-5
+    evaluation_length: int = SoftCot.length
     max_grad_norm: float = 1.0
     seed: int = 42
 
@@ -207,11 +213,11 @@ def train(
         assistant: Its assistant; asked once a problem, since neither it nor the problem changes.
         solved: Problems' requests with the tokens of their solutions.
         settings: Hyper-parameters.
-        on_step: Called with each mini-batch's mean loss.
+        on_step: Called with each step's mean loss.
 
     Returns:
-        Weight [d, d_assistant] and bias [d], float32, and the mean of each epoch's mini-batches, in
-        nats a token.
+        Weight [d, d_assistant] and bias [d], float32, and the mean of each epoch's steps, in nats a
+        token.
 
     Raises:
         ConfigError: If there are no problems.
@@ -229,15 +235,16 @@ def train(
         Answered(request, answer_ids, partial(projection, hidden_LA))
         for (request, answer_ids), hidden_LA in zip(solved, thoughts, strict=True)
     ]
-    steps = settings.epochs * -(-len(solved) // settings.batch_size)
+    steps = settings.epochs * -(-len(solved) // settings.step_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     course = []
     for _ in range(settings.epochs):
         losses = []
-        for numbers in shuffled_batches(len(solved), settings.batch_size, generator):
+        for numbers in shuffled_batches(len(solved), settings.step_size, generator):
             batch = [answered[number] for number in numbers]
             loss = descend(
                 *(host, batch, negative_log_likelihood, optimizer),
+                batch_size=settings.batch_size,
                 max_grad_norm=settings.max_grad_norm,
             )
             schedule.step()

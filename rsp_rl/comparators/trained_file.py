@@ -38,7 +38,8 @@ class TrainedFile:
     Attributes:
         file: Where it lies.
         tensors: Parameters by name, float32 on the CPU.
-        how: Method, L, models, data, hyper-parameters and course of the training.
+        how: Method, preset, L in evaluations, models, data, hyper-parameters and course of the
+            training.
         digest: Of the whole file, 16 hexadecimal digits.
     """
 

@@ -30,7 +30,28 @@ _FROM_ZERO = ("weight_decay", "temperature")
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What the trainings have in common: the checks of their numbers."""
+    """What the trainings have in common, the checks of all their numbers among it.
+
+    Attributes:
+        length: L.
+        epochs: Passes over the problems.
+        batch_size: Problems a mini-batch.
+        accumulation: Mini-batches a step; each counts the same, whatever its answers' lengths.
+        learning_rate: At the start.
+        seed: Of first values and order.
+    """
+
+    length: int
+    epochs: int
+    batch_size: int
+    accumulation: int
+    learning_rate: float
+    seed: int
+
+    @property
+    def step_size(self) -> int:
+        """Problems a step."""
+        return self.batch_size * self.accumulation
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.name != "seed"):
@@ -77,27 +98,32 @@ def descend(
     loss: TokenLoss,
     optimizer: torch.optim.Optimizer,
     *,
+    batch_size: int | None = None,
     max_grad_norm: float | None = None,
 ) -> float:
-    """One step on the mean loss over all tokens of a mini-batch.
+    """One step on the mean over mini-batches of the mean loss over all tokens of each.
 
     Args:
         host: The frozen model.
-        batch: The mini-batch.
+        batch: All of the step's answers.
         loss: Of each token.
         optimizer: Of what is trained.
+        batch_size: Answers a mini-batch; by default all are one.
         max_grad_norm: Longer gradients are shortened to it.
 
     Returns:
         The mean loss before the step, in nats.
     """
-    tokens = sum(len(answered.answer_ids) for answered in batch)
+    size = batch_size or len(batch)
+    parts = [batch[first : first + size] for first in range(0, len(batch), size)]
     total = 0.0
     optimizer.zero_grad()
-    for answered in batch:
-        part = token_losses(host, answered, loss).sum() / tokens
-        part.backward()
-        total += part.item()
+    for part in parts:
+        tokens = sum(len(answered.answer_ids) for answered in part)
+        for answered in part:
+            share = token_losses(host, answered, loss).sum() / (tokens * len(parts))
+            share.backward()
+            total += share.item()
     if max_grad_norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)

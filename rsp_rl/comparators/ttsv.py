@@ -80,12 +80,13 @@ class TtsvTraining(TrainingSettings):
     """Hyper-parameters; defaults are those of the authors' `train.sh` and `train.py`.
 
     Their name for that run says 30 epochs, its settings 20. Its batch of 16 is 8 on each of two
-    GPUs.
+    GPUs. The RSP paper's are in `rsp_rl.comparators.presets`.
 
     Attributes:
         length: L.
         epochs: Passes over the problems.
-        batch_size: Problems a step.
+        batch_size: Problems a mini-batch.
+        accumulation: Mini-batches a step.
         learning_rate: AdamW's; falls linearly over the epochs to `final_share` of itself.
         final_share: Of the learning rate, after the last epoch.
         weight_decay: AdamW's.
@@ -100,6 +101,7 @@ class TtsvTraining(TrainingSettings):
     length: int = Ttsv.length
     epochs: int = 20
     batch_size: int = 16
+    accumulation: int = 1
     learning_rate: float = 1e-3
     final_share: float = 0.01
     weight_decay: float = 1e-8
@@ -139,10 +141,10 @@ def train(
         engine: The model, frozen; it answers with the prefix as it is at the time.
         epochs: The problems' requests of each epoch, equally many, seeds of their own in each.
         settings: Hyper-parameters.
-        on_step: Called with each mini-batch's mean entropy.
+        on_step: Called with each step's mean entropy.
 
     Returns:
-        The prefix, float32 [L, d], and the mean of each epoch's mini-batches, in nats a token.
+        The prefix, float32 [L, d], and the mean of each epoch's steps, in nats a token.
 
     Raises:
         ConfigError: If there are no problems.
@@ -164,7 +166,7 @@ def train(
     course = []
     for requests in epochs:
         losses = []
-        for numbers in shuffled_batches(len(requests), settings.batch_size, generator):
+        for numbers in shuffled_batches(len(requests), settings.step_size, generator):
             batch = [_penalised(requests[n], settings.repetition_penalty) for n in numbers]
             engine.soft_prompts = Prefix(prefix_LD.detach())
             answers = engine.generate_tokens(batch)
@@ -172,7 +174,9 @@ def train(
                 Answered(request, tokens, lambda: prefix_LD)
                 for request, tokens in zip(batch, answers, strict=True)
             ]
-            losses.append(descend(host, answered, entropy, optimizer))
+            losses.append(
+                descend(host, answered, entropy, optimizer, batch_size=settings.batch_size)
+            )
             on_step(losses[-1])
         schedule.step()
         course.append(sum(losses) / len(losses))

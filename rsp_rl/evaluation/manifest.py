@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import read_json, write_json, write_whole
+from rsp_rl.comparators.methods import preset_line
 from rsp_rl.data.benchmarks import Problem
 from rsp_rl.evaluation.distinct import check_distinct
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
@@ -72,9 +73,11 @@ def write_manifest(
     # Everything that samples were generated with, once each: a resumed run may have moved.
     if (now := provenance()) not in made_with:
         made_with.append(now)
+    comparator = protocol.comparator
     manifest = {
         "protocol": protocol.to_dict(),
         **what,
+        "preset": comparator and preset_line(comparator, protocol.rsp.length),
         # With it and the protocol, every draw can be made again.
         "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std},
         "model": str(model),

@@ -28,7 +28,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.package_files import PROTOCOLS
-from rsp_rl.comparators.methods import comparator_from_config, comparator_to_config
+from rsp_rl.comparators.methods import (
+    comparator_from_config,
+    comparator_to_config,
+    evaluation_length,
+)
 from rsp_rl.data.benchmarks import BENCHMARKS, Problem
 from rsp_rl.data.templates import get_template
 from rsp_rl.dials.options import RspOptions
@@ -198,7 +202,7 @@ class Protocol:
         if "comparator" in values:
             comparator = comparator_from_config(values["comparator"])
             values["comparator"] = comparator
-            rsp |= {"length": comparator.length, "position": comparator.position}
+            rsp |= {"length": evaluation_length(comparator), "position": comparator.position}
         given = _group("rsp", values.get("rsp", {}))
         _check_known("rsp.", given, set(_RSP_OPTIONS))
         values["rsp"] = RspOptions.from_config(rsp | given)
@@ -219,8 +223,8 @@ class Protocol:
         if self.comparator is None:  # as in protocols from before there were any
             del content["comparator"]
         else:
-            for name in self.comparator.paths:
-                del content["comparator"][name]
+            for name in (*self.comparator.paths, "preset"):  # places and names change nothing
+                content["comparator"].pop(name, None)
         content["template"] = repr(get_template(self.template))  # its text, whatever its name
         return stable_hash(content, 8).hex()
 

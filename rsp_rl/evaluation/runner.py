@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError, PlacementError, RunFolderError
 from rsp_rl.basics.files import locked
+from rsp_rl.comparators.methods import preset_line
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.data.templates import ChatTemplate, get_template
@@ -93,6 +94,8 @@ def evaluate(
         check_placeholder(tokenizer, vocabulary_size(config))
     context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
     trained = check_comparator(protocol, model, engine)
+    if (comparator := protocol.comparator) is not None:
+        say(f"{comparator.method}: {preset_line(comparator, protocol.rsp.length)}")
     protocol = _with_law(protocol, model, law)
     outcome = Outcome()
     asked: dict[str, list[Question]] = {}

@@ -315,8 +315,8 @@ ENGINE = (
 )
 MODEL = "--model --dtype --benchmark --problems --samples"
 TRAINED = (
-    "--model --output --template --position --limit --dtype --length --epochs --batch-size "
-    "--learning-rate --seed"
+    "--model --output --template --position --limit --dtype --preset --length --epochs "
+    "--batch-size --accumulation --learning-rate --seed"
 )
 
 FLAGS = {
@@ -342,7 +342,8 @@ FLAGS = {
     f"--comparator --samples --trajectories --embedder --runs {ENGINE}",
     "train-comparator ttsv": "--final-share --weight-decay --epsilon --max-tokens --temperature "
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
-    "train-comparator softcot": f"--max-grad-norm --assistant --solutions {TRAINED}",
+    "train-comparator softcot": "--evaluation-length --max-grad-norm --assistant --solutions "
+    f"{TRAINED}",
     "recipe": "NAME --list --copy",
     "grade": "FILE --output-field --gold-field --benchmark-field --verdicts --processes --restart "
     "--show --quiet",

@@ -81,7 +81,7 @@ METRICS = {
 #: `how.json` of an evaluated model, and of its parts the ones that others look into.
 MANIFEST = {
     *("protocol", "fingerprint", "weights", "sampler", "trained", "law", "model", "engine"),
-    *("context", "made_with", "values", "stored", "unlike_training"),
+    *("context", "made_with", "values", "stored", "unlike_training", "preset"),
 }
 MANIFEST_PARTS = {
     "protocol": {

@@ -91,6 +91,52 @@ def test_how_it_was_made_is_kept(root: Path, model: Path, assistant: Path) -> No
     assert read_json(root / "runs" / "ltpo" / "step_0" / "how.json")["trained"] is None
 
 
+def test_presets_are_kept_and_what_was_set_wins(
+    root: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_ttsv(model, tmp_path / "ttsv", "--preset", "paper-7b", "--batch-size", "4") == 0
+    said = "ttsv: preset paper-7b, but length 3 (not 20), epochs 2 (not 20), batch_size 4 (not 2)"
+    assert said in capsys.readouterr().err
+    how = read_json(tmp_path / "ttsv" / "how.json")
+    assert (how["preset"], how["settings"]["learning_rate"]) == ("paper-7b", 1e-5)
+    assert how["settings"]["accumulation"] == 8
+    instead = {"length": 3, "epochs": 2, "batch_size": 4, "max_tokens": 6}
+    assert how["instead_of_preset"] == instead
+    assert read_json(root / "ttsv" / "how.json")["preset"] == "authors"
+    made = {name: read_json(root / "runs" / name / "step_0" / "how.json") for name in CONDITIONS}
+    assert made["random"]["preset"] is None
+    assert made["ltpo"]["preset"] == ("preset authors, but steps 3 (not 10), rsp.length 4 (not 10)")
+    assert made["ttsv"]["preset"].startswith("preset authors, but length 3 (not 20), epochs 2")
+
+
+def test_softcot_is_evaluated_at_another_length_than_it_was_trained_at(
+    model: Path,
+    assistant: Path,
+    solutions: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paper = ("--preset", "paper-math-7b", "--length", "8", "--limit", "3")
+    assert train_softcot(model, assistant, solutions, tmp_path / "s", *paper) == 0
+    how = read_json(tmp_path / "s" / "how.json")
+    assert (how["length"], how["settings"]["length"]) == (4, 8)
+    command = ["eval", str(model), "comparator.method=softcot", f"comparator.trained={tmp_path}/s"]
+    command += ["benchmarks.arithmetic.limit=2", "max_tokens=4"]
+    engine = ["--protocol", "tiny", "--engine", "huggingface", "--dtype", "float32"]
+    assert main([*command, *engine, "--output", str(tmp_path / "out")]) == 0
+    assert read_json(tmp_path / "out" / "step_0" / "how.json")["protocol"]["rsp"]["length"] == 4
+    assert main([*command, "rsp.length=8", *engine, "--output", str(tmp_path / "other")]) == 1
+    assert "set rsp.length=4" in capsys.readouterr().err
+
+
+def test_one_length_stays_one(
+    model: Path, assistant: Path, solutions: Path, tmp_path: Path
+) -> None:
+    few = ("--length", "2", "--limit", "2")
+    assert train_softcot(model, assistant, solutions, tmp_path / "s", *few) == 0
+    assert read_json(tmp_path / "s" / "how.json")["length"] == 2
+
+
 def test_each_method_answers_in_its_own_way(root: Path) -> None:
     assert len({tuple(outputs(root, name)) for name in CONDITIONS}) == len(CONDITIONS)
 
@@ -165,6 +211,9 @@ def test_bad_trainings(
     assert "leaves no room for an output in a context of 1024" in capsys.readouterr().err
     assert train_softcot(model, tmp_path, solutions, tmp_path / "s") == 1
     assert "SoftCoT's assistant model" in capsys.readouterr().err
+    command = ["train-comparator", "softcot", "--model", str(model), "--output", str(tmp_path)]
+    assert main([*command, "--solutions", str(solutions)]) == 1
+    assert "--assistant is missing: preset authors has none" in capsys.readouterr().err
     long = tmp_path / "long.jsonl"
     long.write_text(json.dumps({"question": "1?", "answer": "1 " * 2_000}) + "\n")
     assert train_softcot(model, assistant, long, tmp_path / "s") == 1

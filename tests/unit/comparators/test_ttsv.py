@@ -84,6 +84,31 @@ def test_a_step_is_on_the_mean_over_all_tokens(engine: HuggingFaceEngine) -> Non
     assert mean_loss(engine.host, batch, entropy) < mean
 
 
+def test_accumulated_mini_batches_count_the_same(engine: HuggingFaceEngine) -> None:
+    """Whatever their answers' lengths, the last one too, though it holds fewer."""
+    rows = torch.randn(4, engine.host.hidden_size, requires_grad=True)
+    answers = [[20, 21], [30, 31, 32, 33, 34], [40]]
+    batch = [
+        Answered(request(engine, f"Compute {i}+2."), ids, lambda: rows)
+        for i, ids in enumerate(answers)
+    ]
+    losses = [token_losses(engine.host, one, entropy) for one in batch]
+    mean = (torch.cat(losses[:2]).mean() + losses[2].mean()) / 2
+    (gradient,) = torch.autograd.grad(mean, rows)
+    expected = rows.detach() - 0.5 * gradient
+    optimizer = torch.optim.SGD([rows], lr=0.5)
+    found = descend(engine.host, batch, entropy, optimizer, batch_size=2)
+    assert found == pytest.approx(float(mean.detach()), abs=FORWARD)
+    torch.testing.assert_close(rows.detach(), expected, rtol=0, atol=FORWARD)
+
+
+def test_steps_are_of_all_accumulated_problems(engine: HuggingFaceEngine) -> None:
+    settings = TtsvTraining(length=2, epochs=1, batch_size=2, accumulation=2, max_tokens=2)
+    seen: list[float] = []
+    train(engine, made_epochs(engine, settings), settings, on_step=seen.append)
+    assert len(seen) == 2  # of 8 problems
+
+
 def test_gradients_are_clipped(engine: HuggingFaceEngine) -> None:
     rows = torch.randn(4, engine.host.hidden_size, requires_grad=True)
     start = rows.detach().clone()
