@@ -193,7 +193,7 @@ def _settings(condition: Condition, benchmark: str) -> dict[str, object]:
     return {
         "model": (condition.model, condition.manifest["weights"]),
         "template": protocol.template,
-        "max_tokens": protocol.max_tokens,
+        "max_tokens": protocol.max_tokens_of(benchmark),
         "stop": protocol.stop,
         "samples": plan.samples,
         "temperature": plan.temperature,

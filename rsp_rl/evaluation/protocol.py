@@ -56,6 +56,7 @@ class BenchmarkPlan:
         top_p: Nucleus, above 0 and at most 1.
         top_k: 0 for the whole vocabulary, as vLLM has it.
         limit: Number of problems, a fixed seeded subset; None for all.
+        max_tokens: Most generated tokens a sample; None for the protocol's.
     """
 
     benchmark: str
@@ -64,6 +65,7 @@ class BenchmarkPlan:
     top_p: float = 1.0
     top_k: int = 0
     limit: int | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         where = f"benchmarks.{self.benchmark}"
@@ -75,6 +77,8 @@ class BenchmarkPlan:
         _check_whole(f"{where}.top_k", self.top_k, 0)
         if self.limit is not None:
             _check_whole(f"{where}.limit", self.limit, 1)
+        if self.max_tokens is not None:
+            _check_whole(f"{where}.max_tokens", self.max_tokens, 1)
         if not (_is_number(self.temperature) and self.temperature >= 0):
             raise ConfigError(
                 f"{where}.temperature={self.temperature!r} must be a number from 0 on"
@@ -91,7 +95,7 @@ class Protocol:
         name: Names the folder of results; the file's name by default.
         template: A key of `rsp_rl.data.templates.TEMPLATES`.
         benchmarks: The benchmarks in order.
-        max_tokens: Most generated tokens a sample.
+        max_tokens: Most generated tokens a sample, where a benchmark has no limit of its own.
         headline: Benchmarks whose unweighted mean is the headline.
         stop: Strings at which an output is cut off. Empty, the default, leaves ends to the model's
             end-of-sequence and end-of-turn tokens.
@@ -172,6 +176,8 @@ class Protocol:
                     "top_p": float(plan.top_p),
                     "top_k": plan.top_k,
                     "limit": plan.limit,
+                    # Only where it is set, as in protocols from before.
+                    **({} if plan.max_tokens is None else {"max_tokens": plan.max_tokens}),
                 }
                 for plan in self.benchmarks
             },
@@ -208,6 +214,11 @@ class Protocol:
         values["rsp"] = RspOptions.from_config(rsp | given)
         return cls(**values)
 
+    def max_tokens_of(self, benchmark: str) -> int:
+        """Most generated tokens a sample of one of its benchmarks."""
+        own = {plan.benchmark: plan.max_tokens for plan in self.benchmarks}[benchmark]
+        return own or self.max_tokens
+
     def fingerprint(self, benchmark: str | None = None) -> str:
         """Hash of everything that changes outputs, hence neither of name nor of headline.
 
@@ -237,6 +248,7 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
         overrides: `key=value` each, such as `max_tokens=512`, `rsp.length=20`, `template=abel`,
             `sampling.temperature=0.6`, `benchmarks.aime24.samples=4`. `benchmarks=[gsm8k,aime24]`
             asks these alone: each as the file says, or by `sampling` where the file lacks it.
+            `max_tokens` is for all, also for those that have a limit of their own in the file.
 
     Raises:
         ConfigError: If there is no such file, or on an unknown key or a bad value; names file and
@@ -296,7 +308,8 @@ def _find(name_or_path: str | Path) -> Path:
 def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
     """A file's settings with the overrides put into them."""
     chosen = None
-    for override in overrides:
+    # Its own limits give way to one for all, and not to each other's order.
+    for override in sorted(overrides, key=lambda text: not text.startswith("max_tokens=")):
         key, equals, _ = override.partition("=")
         if not key or not equals:
             raise ConfigError(f"override {override!r} must be key=value")
@@ -307,6 +320,10 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
         if key == "benchmarks":  # a choice among the file's, which a merge would lose
             chosen = _texts(key, OmegaConf.to_container(change)[key])
+        if key == "max_tokens":
+            for plan in (merged.get("benchmarks") or {}).values():
+                if isinstance(plan, DictConfig):
+                    plan.pop("max_tokens", None)
         content = merged
     try:
         values = OmegaConf.to_container(content, resolve=True)
@@ -329,7 +346,8 @@ def _plan(benchmark: str, sampling: object, own: object) -> BenchmarkPlan:
     values: dict[str, Any] = {}
     for name, given in (("sampling", sampling), (f"benchmarks.{benchmark}", own)):
         group = _group(name, {} if given is None else given)
-        _check_known(f"{name}.", group, known)
+        # The limit for all is the protocol's `max_tokens`.
+        _check_known(f"{name}.", group, known - ({"max_tokens"} if name == "sampling" else set()))
         values |= group
     return BenchmarkPlan(str(benchmark), **values)
 

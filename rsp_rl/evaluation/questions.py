@@ -70,7 +70,7 @@ def questions(
         temperature=plan.temperature,
         top_p=plan.top_p,
         top_k=plan.top_k,
-        max_tokens=protocol.max_tokens,
+        max_tokens=plan.max_tokens or protocol.max_tokens,
         stop=protocol.stop,
         stop_token_ids=() if end_of_turn is None else (end_of_turn,),
     )

@@ -65,12 +65,12 @@ def test_simplerl_zoos_stop_words_are_written_beside_it() -> None:
 
 def test_rsp_inference_asks_what_table_7_is_of() -> None:
     protocol = load_protocol("rsp_inference")
-    assert protocol.benchmarks == tuple(
-        BenchmarkPlan(name) for name in ("math500", "gsm8k", "aime24")
-    )
+    asked = (BenchmarkPlan("math500"), BenchmarkPlan("gsm8k"))
+    assert protocol.benchmarks == (*asked, BenchmarkPlan("aime24", max_tokens=4_096))
+    limits = {name: protocol.max_tokens_of(name) for name in _plans(protocol)}
+    assert limits == {"math500": 3_072, "gsm8k": 3_072, "aime24": 4_096}
     assert sum(BENCHMARKS[name].problems for name in _plans(protocol)) == 1_849
     assert TEMPLATES[protocol.template].text("Q").startswith(f"<|im_start|>system\n{INSTRUCTION}")
-    assert protocol.max_tokens + 1_000 < 4_096 < protocol.max_tokens + 1_100  # room for prompts
 
 
 def test_quick_is_a_fraction_of_the_paper() -> None:
@@ -152,6 +152,25 @@ def test_overrides(tmp_path: Path) -> None:
     assert plans["aime24"] == BenchmarkPlan("aime24", samples=4, temperature=1.0, top_k=50)
 
 
+def test_a_limit_of_a_benchmarks_own(tmp_path: Path) -> None:
+    file = _write(tmp_path, benchmarks={"gsm8k": None, "aime24": {"max_tokens": 99}})
+
+    def limits(*overrides: str) -> list[int]:
+        protocol = load_protocol(file, overrides)
+        assert Protocol.from_dict(protocol.to_dict()) == protocol
+        return [protocol.max_tokens_of(plan.benchmark) for plan in protocol.benchmarks]
+
+    assert limits() == [64, 99]
+    # What is set for all is of all; what is set for one comes after it, wherever it stands.
+    assert limits("max_tokens=8") == [8, 8]
+    assert limits("max_tokens=8", "benchmarks.aime24.max_tokens=9") == [8, 9]
+    assert limits("benchmarks.gsm8k.max_tokens=7") == [7, 99]
+    limited = load_protocol(file).fingerprint()
+    plain = load_protocol(_write(tmp_path, benchmarks={"gsm8k": None, "aime24": None}))
+    assert limited != plain.fingerprint()
+    assert "max_tokens" not in plain.to_dict()["benchmarks"]["aime24"]  # as in those of before
+
+
 def test_a_choice_of_benchmarks(tmp_path: Path) -> None:
     file = _write(tmp_path)
     for overrides in (
@@ -199,6 +218,8 @@ def test_greedy_samples_differ_by_independent_soft_prompts_alone(tmp_path: Path)
         ({"benchmarks": {"gsm8k": {"n": 3}}}, "unknown key benchmarks.gsm8k.n; known: limit"),
         ({"benchmarks": {"gsm8k": {"samples": 0}}}, "benchmarks.gsm8k.samples=0 must be"),
         ({"benchmarks": {"gsm8k": {"limit": 0}}}, "benchmarks.gsm8k.limit=0 must be"),
+        ({"benchmarks": {"gsm8k": {"max_tokens": 0}}}, "benchmarks.gsm8k.max_tokens=0 must be"),
+        ({"sampling": {"max_tokens": 9}}, "unknown key sampling.max_tokens"),
         ({"benchmarks": {"gsm8k": {"top_k": -1}}}, "benchmarks.gsm8k.top_k=-1 must be"),
         ({"benchmarks": {"gsm8k": {"top_p": 0}}}, "benchmarks.gsm8k.top_p=0 must be"),
         ({"benchmarks": {"gsm8k": {"temperature": -1}}}, "benchmarks.gsm8k.temperature=-1 must"),
