@@ -1,5 +1,6 @@
 """`rsp-rl reproduce`: what a section of the paper needs, on any model, as one page.
 
-`paper` holds the paper's numbers; `plan` says what a section evaluates and analyses; `steps` does
-it; `measured` reads the numbers back; `page` puts both side by side.
+`tables` holds the paper's tables, and `paper` what their numbers are numbers of; `plan` says what a
+section evaluates and analyses; `steps` does it; `measured` reads the numbers back;
+`comparator_settings` says how a comparator's differ from the paper's; `page` puts all side by side.
 """

@@ -4,8 +4,9 @@
 can be sent about alone. It loads nothing and runs nothing.
 
 A number of the paper stands beside the run's only if both are the same quantity: the same metric,
-condition and benchmark. They are subtracted only if, besides, model and L are the same and the
-benchmark's problems all were asked; otherwise the page says what differs.
+condition and benchmark. They are subtracted only if, besides, model, prompts, L, the comparator's
+settings and the longest answer are the same and the benchmark's problems all were asked; otherwise
+the page says what differs.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from rsp_rl.analysis.conditions import draw_name, position_name
 from rsp_rl.analysis.embedders import DEFAULT
+from rsp_rl.analysis.trained_or_random import method_name
 from rsp_rl.basics.files import read_json, write_whole
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.display.pages import asset, page
@@ -27,6 +29,7 @@ from rsp_rl.display.tables import markdown_row
 from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.reproduce import paper
+from rsp_rl.reproduce.comparator_settings import other_settings
 from rsp_rl.reproduce.measured import Measured, Numbers, read_numbers
 from rsp_rl.reproduce.paper import PaperNumber
 from rsp_rl.reproduce.plan import Analysis, Wanted, evaluations
@@ -112,7 +115,7 @@ def _part(analysis: Analysis, wanted: Wanted, layout: Layout, failures: Failures
     labels = [evaluation.label for evaluation in analysis.reads] or analysis.runs
     lines += [f"From {', '.join(labels)}. {analysis.remark}".strip(), ""]
     lines += [f"![{analysis.title}]({figure.as_posix()})", "", _demoted(table.read_text()), ""]
-    numbers = read_numbers(analysis.name, folder, wanted.prompt_kind)
+    numbers = read_numbers(analysis, folder)
     return "\n".join([*lines, *_paper_lines(analysis, wanted, numbers)])
 
 
@@ -130,77 +133,77 @@ def _code(text: str) -> str:
 def _paper_lines(analysis: Analysis, wanted: Wanted, numbers: Numbers) -> list[str]:
     known = [n for n in paper.NUMBERS if n.quantity.analysis == analysis.name]
     same_model = [n for n in known if n.model == wanted.model]
+    same = [n for n in same_model if n.prompts in (None, wanted.prompt_kind)]
     lines = ["#### Beside the paper", ""]
     if not known:
-        return [*lines, "rsp_rl/reproduce/paper.py holds no number of the paper for this table."]
+        return [*lines, "The paper has no number for this: it shows a figure."]
     head = ["paper", "model", "L", "benchmark", "condition", "quantity", "paper's", "this run"]
     lines.append(markdown_row([*head, "difference"]))
     lines.append(markdown_row([*("---" for _ in head[:6]), "--:", "--:", "---"]))
-    for number in same_model or known:
-        lines += [markdown_row(row) for row in _rows(number, analysis, wanted, numbers)]
+    lines += [markdown_row(_row(number, analysis, wanted, numbers)) for number in same or known]
     return lines
 
 
-def _rows(
-    number: PaperNumber, analysis: Analysis, wanted: Wanted, numbers: Numbers
-) -> Iterable[list[str]]:
-    """A row for each of the run's numbers of the same quantity, or one that says there is none."""
-    quantity = number.quantity
-    benchmarks = (quantity.benchmark,) if quantity.benchmark else paper.BENCHMARKS
-    counterparts = {
-        benchmark: numbers[same]
-        for benchmark in benchmarks
-        if (same := replace(quantity, benchmark=benchmark)) in numbers
-    }
-    conditions = [
+def _row(number: PaperNumber, analysis: Analysis, wanted: Wanted, numbers: Numbers) -> list[str]:
+    """The paper's number, and the run's of the same quantity if it has one."""
+    quantity, found = number.quantity, numbers.get(number.quantity)
+    row = [
         number.source,
-        number.model or "not known",
+        number.model if number.prompts is None else f"{number.model}, {number.prompts}",
         "–" if number.length is None else str(number.length),
+        *(quantity.benchmark, quantity.condition, quantity.metric),
+        _shown(number, number.value, "g"),
     ]
-    what = [quantity.condition, quantity.metric, _shown(number, number.value, "g")]
-    if not counterparts:
-        yield [*conditions, quantity.benchmark or "not known", *what, "–", "not in this run"]
-    for benchmark, found in counterparts.items():
-        named = quantity.benchmark or f"not known; the run's: {benchmark}"
-        reasons = list(_other_conditions(number, analysis, wanted, benchmark))
-        difference = "; ".join(reasons) or _difference(number, found)
-        yield [*conditions, named, *what, _with_interval(number, found), difference]
+    if found is None:
+        return [*row, "–", "not in this run"]
+    reasons = list(_other_conditions(number, analysis, wanted))
+    difference = "; ".join(reasons) or _difference(number, found)
+    return [*row, _with_interval(number, found), difference]
 
 
-def _other_conditions(
-    number: PaperNumber, analysis: Analysis, wanted: Wanted, benchmark: str
-) -> Iterable[str]:
+def _other_conditions(number: PaperNumber, analysis: Analysis, wanted: Wanted) -> Iterable[str]:
     """Why this run's number and the paper's must not be subtracted."""
-    if wanted.model not in ([number.model] if number.model else paper.MODELS):
+    if wanted.model != number.model:
         yield f"other model: {wanted.model}"
+    if number.prompts not in (None, wanted.prompt_kind):
+        yield f"other prompts: {wanted.prompt_kind}"
     if (embedder := analysis.options.get("embedder", DEFAULT)) != DEFAULT:
         yield f"other embedder: {embedder}"
-    protocols = _protocols(analysis)
-    parts = paper.parts_of(benchmark)
-    plans = [
-        plan for protocol in protocols for plan in protocol.benchmarks if plan.benchmark in parts
+    parts = paper.parts_of(number.quantity.benchmark)
+    asked = [
+        (protocol, plan)
+        for protocol in _protocols(analysis, number.quantity.condition)
+        for plan in protocol.benchmarks
+        if plan.benchmark in parts
     ]
-    lengths = {
-        protocol.rsp.length
-        for protocol in protocols
-        if protocol.rsp.enabled and any(plan.benchmark in parts for plan in protocol.benchmarks)
-    }
+    drawn = [protocol for protocol, _ in asked if protocol.rsp.enabled]
+    lengths = {protocol.rsp.length for protocol in drawn}
     if number.length is not None and lengths - {number.length}:
         yield f"other L: {min(lengths)}"
-    samples = {plan.samples for plan in plans}
+    for position in sorted({protocol.rsp.position for protocol in drawn}):
+        if number.position not in (None, position):
+            yield f"other position: {position}, not {number.position}"
+    for comparator in {p.comparator.method: p.comparator for p in drawn if p.comparator}.values():
+        yield from other_settings(comparator, number.model, number.quantity.benchmark)
+    samples = {plan.samples for _, plan in asked}
     if number.samples is not None and samples - {number.samples}:
         yield f"{min(samples)} and not {number.samples} answers a problem"
-    for plan in {plan.benchmark: plan for plan in plans if plan.limit is not None}.values():
+    limits = {protocol.max_tokens_of(plan.benchmark) for protocol, plan in asked}
+    if number.max_tokens is not None and limits - {number.max_tokens}:
+        yield f"answers of at most {min(limits):,} and not {number.max_tokens:,} tokens"
+    for plan in {plan.benchmark: plan for _, plan in asked if plan.limit is not None}.values():
         if plan.limit < (number.problems or BENCHMARKS[plan.benchmark].problems):
             yield f"only {plan.limit} problems of {plan.benchmark}"
 
 
-def _protocols(analysis: Analysis) -> list[Protocol]:
-    """How what an analysis reads was asked."""
-    if not analysis.runs:
-        return [evaluation.protocol for evaluation in analysis.reads]
-    manifests = [open_run(text).summaries[0].manifest for text in analysis.runs]
-    return [Protocol.from_dict(manifest["protocol"]) for manifest in manifests]
+def _protocols(analysis: Analysis, condition: str) -> list[Protocol]:
+    """How what a condition's number is made from was asked: all that is read if it has no name."""
+    if analysis.runs:
+        manifests = [open_run(text).summaries[0].manifest for text in analysis.runs]
+        return [Protocol.from_dict(manifest["protocol"]) for manifest in manifests]
+    asked = [evaluation.protocol for evaluation in analysis.reads]
+    names = (position_name, draw_name, method_name)
+    return [p for p in asked if condition in {name(p) for name in names}] or asked
 
 
 def _difference(number: PaperNumber, found: Measured) -> str:
@@ -219,9 +222,9 @@ def _with_interval(number: PaperNumber, found: Measured) -> str:
 
 def _shown(number: PaperNumber, value: float, spec: str) -> str:
     sign = "+" if spec.startswith("+") else ""
-    if number.percent:
+    if number.shown == "percent":
         return f"{100 * value:{sign}.2f}%"
-    return f"{value:{sign}.0f}" if number.quantity.metric == "L" else f"{value:{spec}}"
+    return f"{value:{sign}.0f}" if number.shown == "whole" else f"{value:{spec}}"
 
 
 def to_html(parts: Iterable[str], root: Path) -> str:

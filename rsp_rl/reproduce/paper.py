@@ -1,15 +1,19 @@
-"""The paper's numbers (arXiv 2605.11936), each with its table and the conditions it holds under.
+"""The paper's numbers (arXiv 2605.11936): what those of its `tables` are numbers of.
 
-Incomplete on purpose: a number is here only if we are sure of it. Conditions that we are not sure
-of are its `unknown`, and the page says so beside it. Not here yet: the accuracies of Tables 1, 2
-and 6, the attention masses of Figures 2 and 7, Table 10's counts, and of Table 9 all but the
-entropy.
+A number stands under the conditions that it holds under; what the paper does not say of them is its
+`unknown`, and the page says so beside it. Tables 8, 11 and 12 are settings and no measurements:
+`rsp_rl.comparators.presets`, `eval/protocols/rsp_paper.yaml`, `configs/objective/dapo.yaml`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
+
+from rsp_rl.comparators.presets import PRESETS
+from rsp_rl.placement.prompt import Position
+from rsp_rl.reproduce.tables import TABLES, numbers_in
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,13 @@ class Quantity:
         analysis: Name of the analysis that measures it (see `rsp_rl.reproduce.plan`).
         metric: As shown.
         condition: As the analysis calls it.
-        benchmark: One, or the average of several; None if it is not known.
+        benchmark: One, or the average of several.
     """
 
     analysis: str
     metric: str
     condition: str
-    benchmark: str | None = None
+    benchmark: str
 
 
 @dataclass(frozen=True)
@@ -36,48 +40,42 @@ class PaperNumber:
     Attributes:
         source: Its table or figure.
         quantity: What it is.
-        value: A fraction where `percent`.
-        model: Whose, by the last part of its name on the hub; None if not known.
+        value: A fraction where it is shown in percent.
+        model: Whose, by the last part of its name on the hub.
         length: L; None without soft prompts.
+        prompts: `CHAT` or `RAW`, where the paper has the model with both.
+        position: Of the soft prompt, where it is not in the quantity.
         samples: Answers or draws a problem, where the quantity depends on them.
         problems: Where it is not of all problems of the benchmark.
-        percent: Whether it is shown in percent.
-        unknown: Conditions that are not known to us; the number is then of one of `MODELS`
-            and `BENCHMARKS`.
+        max_tokens: Longest answer, where the quantity is one of whole answers.
+        shown: How: in percent, as a whole number, or as it is.
+        unknown: Conditions that the paper does not say.
     """
 
     source: str
     quantity: Quantity
     value: float
-    model: str | None
+    model: str
     length: int | None = None
+    prompts: str | None = None
+    position: Position | None = None
     samples: int | None = None
     problems: int | None = None
-    percent: bool = False
+    max_tokens: int | None = None
+    shown: Literal["", "percent", "whole"] = ""
     unknown: tuple[str, ...] = ()
 
 
 SMALL, LARGE = "Qwen2.5-Math-1.5B", "Qwen2.5-Math-7B"
 LLAMA = "Llama-3.1-8B-Instruct"
 
-#: Benchmarks of Tables 2, 6 and 7.
+#: The model of sections 4.3 and 4.4.
+INSTRUCT = f"{SMALL}-Instruct"
+
+#: Benchmarks of Tables 1, 2, 6 and 7.
 BENCHMARKS = ("math500", "gsm8k", "aime24")
 
 CHAT, RAW = "chat template", "raw text"
-
-#: Table 7: L by model and kind of prompt, in the order of `BENCHMARKS`.
-LENGTHS: dict[tuple[str, str], tuple[int, int, int]] = {
-    (LLAMA, CHAT): (15, 20, 15),
-    (f"{LARGE}-Instruct", CHAT): (20, 20, 20),
-    (f"{SMALL}-Instruct", CHAT): (20, 10, 20),
-    (LARGE, RAW): (10, 10, 20),
-    (SMALL, RAW): (10, 10, 20),
-    (SMALL, CHAT): (20, 20, 10),
-    (LARGE, CHAT): (20, 20, 20),
-}
-
-#: All models of sections 4.2 to 4.4.
-MODELS = tuple(dict.fromkeys(model for model, _ in LENGTHS))
 
 #: L of the analyses of sections 4.3 and 4.4, and of attention (appendix F).
 MECHANISM_LENGTH, ATTENTION_LENGTH = 20, 10
@@ -85,54 +83,43 @@ MECHANISM_LENGTH, ATTENTION_LENGTH = 20, 10
 #: Table 4: problems and trajectories of each.
 DIVERSITY_PROBLEMS, DIVERSITY_TRAJECTORIES = 64, 300
 
-#: Table 3: draws a problem. Figure 4: samples a problem.
+#: Table 3: draws a problem. Figure 4, Table 10: samples a problem.
 FIRST_TOKEN_DRAWS = PASS_SAMPLES = 16
 
-#: Table 9, entropy in nats by position: over the first 5% of the answer, and over all of it.
-_ENTROPY = {
-    "baseline": (0.1332, 0.0871),
-    "prefix": (0.1366, 0.0881),
-    "infix": (0.1402, 0.0899),
-    "suffix": (0.1941, 0.1049),
-}
+#: Longest answers (appendix A; G.3 for the evaluation of trainings).
+MAX_TOKENS = {"math500": 3072, "gsm8k": 3072, "aime24": 4096}
+TRAINING_MAX_TOKENS = 16_000
 
-FIRST_TOKEN_METRICS = ("Spearman's rho", "mass outside the top 10", "Jensen-Shannon (base 2)")
-
-#: Table 3, in the order of `FIRST_TOKEN_METRICS`.
-_FIRST_TOKEN = {
-    "τ = 2": (1.000, 0.0518, 0.060),
-    "τ = 3": (1.000, 0.2911, 0.218),
-    "suffix": (0.709, 0.2186, 0.131),
-}
-
-DIVERSITY_METRICS = ("pairwise", "inter-cluster", "intra-cluster")
-
-#: Table 4, in the order of `DIVERSITY_METRICS`.
-_DIVERSITY = {
-    "baseline, sampled": (0.0612, 0.0183, 0.0526),
-    "independent RSP, sampled": (0.0879, 0.0982, 0.0528),
-}
-
-#: Figure 4, pass@16 with a draw and a seed for every sample.
+#: Figure 4, pass@16 with a draw and a seed for every sample, as section 4.4 says it.
 _PASS_AT_16 = {"math500": 0.9280, "aime24": 0.3667}
 
-DAPO, DAPO_RSP = "DAPO", "DAPO+RSP"
+#: Appendix B: the baseline at temperature 1, and its spread over 16 samples, in percent.
+_BASELINE_SAMPLED = (73.92, 0.78)
 
-TRAINING_BENCHMARKS = ("gsm8k", "math500", "college_math", "minerva_math", "aime24")
+DAPO, DAPO_RSP, BASE = "DAPO", "DAPO+RSP", "base model"
+
+#: A comparator's L in evaluations (appendix A.3).
+COMPARATOR_LENGTHS = {"ltpo": 8, "ttsv": 20, "softcot": 4}
+
+#: The fourth condition of Figure 4, as `rsp_rl.analysis.conditions.draw_name` has it.
+_INDEPENDENT = "independent RSP, sampled"
+
+FIRST_TOKEN_METRICS = ("Spearman's rho", "mass outside the top 10", "Jensen-Shannon (base 2)")
+DIVERSITY_METRICS = ("pairwise", "inter-cluster", "intra-cluster")
+ACCURACY, DIFFERENCE = "accuracy", "accuracy − baseline"
+
+#: Ids of AIME24's 30 problems in order. The paper's #k counts them from 0: it quotes #6 and #22.
+_AIME24 = tuple(str(id_) for id_ in range(60, 90))
+
+_BENCHMARK = {
+    "MATH-500": "math500",
+    "GSM8K": "gsm8k",
+    "AIME24": "aime24",
+    "College": "college_math",
+    "Minerva": "minerva_math",
+}
 
 _MEAN = "mean of "
-
-#: Table 13 and Figure 5: mean over `TRAINING_BENCHMARKS` at steps 0, 10, ..., 100, in percent.
-_BY_STEP = {
-    DAPO: (30.06, 46.40, 49.02, 49.58, 50.62, 50.88, 51.84, 52.52, 53.20, 52.52, 50.54),
-    DAPO_RSP: (30.06, 46.22, 49.54, 50.72, 52.06, 52.40, 52.96, 53.86, 54.04, 54.36, 53.64),
-}
-
-#: Table 5: each run at its peak, in the order of `TRAINING_BENCHMARKS`, in percent.
-_PEAKS = {
-    DAPO: (86.3, 78.2, 41.4, 37.5, 22.6),
-    DAPO_RSP: (87.7, 78.6, 42.2, 39.7, 23.6),
-}
 
 
 def mean_of(benchmarks: Iterable[str]) -> str:
@@ -145,89 +132,256 @@ def parts_of(benchmark: str) -> list[str]:
     return benchmark.removeprefix(_MEAN).split(", ")
 
 
-def _numbers() -> list[PaperNumber]:
-    found = [
-        PaperNumber("Table 7", Quantity("lengths", "L", kind, benchmark), length, model)
-        for (model, kind), lengths in LENGTHS.items()
-        for benchmark, length in zip(BENCHMARKS, lengths, strict=True)
-    ]
-    found += [
-        PaperNumber(
-            "Table 9",
-            Quantity("distributions", f"entropy, {part}", position, "math500"),
-            value,
-            f"{SMALL}-Instruct",
-            None if position == "baseline" else MECHANISM_LENGTH,
+def aime24_problem(problem: str) -> str:
+    """What Table 10 calls a problem of AIME24, by its id."""
+    return f"problem #{_AIME24.index(problem)}" if problem in _AIME24 else f"problem {problem}"
+
+
+def paper_preset(method: str, model: str, benchmark: str) -> str | None:
+    """The preset of `rsp_rl.comparators.presets` that a comparator has in the paper, if it has one.
+
+    SoftCoT is GSM8K's on all three benchmarks, as the more accurate one (appendix A.3).
+    """
+    size = {f"{SMALL}-Instruct": "1.5b", f"{LARGE}-Instruct": "7b"}.get(model)
+    parts = {"ltpo": benchmark, "ttsv": size, "softcot": f"gsm8k-{size}"}
+    name = f"paper-{parts[method]}"
+    return name if name in PRESETS[method] else None
+
+
+def _model(text: str) -> str:
+    name = text.removesuffix(" (ChatML)")
+    return LLAMA if name.startswith("LLaMA") else name
+
+
+def _prompts(text: str, group: str = "") -> str:
+    chat = "Instruct" in text or "ChatML" in text or "ChatML" in group
+    return CHAT if chat else RAW
+
+
+def _lengths() -> Iterator[PaperNumber]:
+    for model, *cells in (row.cells for row in TABLES[7].rows()):
+        for benchmark, cell in zip(BENCHMARKS, cells, strict=True):
+            yield PaperNumber(
+                "Table 7",
+                Quantity("lengths", "L", "chosen", benchmark),
+                int(cell),
+                _model(model),
+                prompts=_prompts(model),
+                shown="whole",
+            )
+
+
+#: Table 7: L by model, kind of prompt and benchmark.
+LENGTHS: dict[tuple[str, str, str], int] = {
+    (number.model, number.prompts, number.quantity.benchmark): number.value for number in _lengths()
+}
+
+#: All models of sections 4.2 to 4.4.
+MODELS = tuple(dict.fromkeys(model for model, _, _ in LENGTHS))
+
+
+def _positions() -> Iterator[PaperNumber]:
+    """Tables 2 and 6: the first is a part of the second."""
+    for row in TABLES[6].rows():
+        model, mode, *cells = row.cells
+        prompts = _prompts(model, row.group)
+        source = "Table 6" if prompts == RAW or mode == "Infix" else "Tables 2, 6"
+        for benchmark, cell in zip(BENCHMARKS, cells, strict=True):
+            # A baseline has no difference.
+            for metric, value in zip((ACCURACY, DIFFERENCE), numbers_in(cell), strict=False):
+                yield PaperNumber(
+                    source,
+                    Quantity("positions", metric, mode.lower(), benchmark),
+                    value / 100,
+                    _model(model),
+                    None if mode == "Baseline" else LENGTHS[_model(model), prompts, benchmark],
+                    prompts,
+                    max_tokens=MAX_TOKENS[benchmark],
+                    shown="percent",
+                )
+
+
+def _methods() -> Iterator[PaperNumber]:
+    """Table 1; its RSP is Table 6's best position, whichever that is."""
+    names = {"Baseline": "baseline", "RSP": "random"}
+    for model, text, *cells in (row.cells for row in TABLES[1].rows()):
+        benchmark = _BENCHMARK[text]
+        for name, cell in zip(TABLES[1].columns[2:], cells, strict=True):
+            condition, value = names.get(name, name.lower()), float(cell) / 100
+            lengths = {
+                "baseline": None,
+                "random": LENGTHS[_model(model), CHAT, benchmark],
+                **COMPARATOR_LENGTHS,
+            }
+            yield PaperNumber(
+                "Table 1",
+                Quantity("trained_or_random", ACCURACY, condition, benchmark),
+                value,
+                _model(model),
+                lengths[condition],
+                CHAT,
+                _position_of(_model(model), benchmark, value) if condition == "random" else None,
+                max_tokens=MAX_TOKENS[benchmark],
+                shown="percent",
+                unknown=("what its prefix was trained on",) if condition == "ttsv" else (),
+            )
+
+
+def _position_of(model: str, benchmark: str, accuracy: float) -> Position:
+    """Where Table 6 has an accuracy; at the suffix, if there too."""
+    found = {
+        number.quantity.condition
+        for number in _positions()
+        if (number.model, number.quantity.benchmark) == (model, benchmark)
+        and (number.quantity.metric, number.value) == (ACCURACY, accuracy)
+    }
+    return next(position for position in ("suffix", "infix", "prefix") if position in found)
+
+
+def _first_token() -> Iterator[PaperNumber]:
+    """Table 3, its accuracies beside Figure 4's."""
+    *metrics, accuracies = (row.cells for row in TABLES[3].rows())
+    for metric, (label, *cells) in zip(FIRST_TOKEN_METRICS, metrics, strict=True):
+        for condition, cell in zip(("τ = 2", "τ = 3", "suffix"), cells, strict=True):
+            drawn = condition == "suffix"
+            yield PaperNumber(
+                "Table 3",
+                Quantity("first_token", metric, condition, "math500"),
+                numbers_in(cell)[0] / (100 if label.startswith("Mass") else 1),
+                INSTRUCT,
+                MECHANISM_LENGTH if drawn else None,
+                samples=FIRST_TOKEN_DRAWS if drawn else None,
+            )
+    sampled = dict(
+        zip(
+            ("baseline, sampled at τ = 2", "baseline, sampled at τ = 3", _INDEPENDENT),
+            (numbers_in(cell) for cell in accuracies[1:]),
+            strict=True,
         )
-        for position, values in _ENTROPY.items()
-        for part, value in zip(("first 5%", "overall"), values, strict=True)
-    ]
-    found += [
-        PaperNumber(
-            "Table 3",
-            Quantity("first_token", metric, row),
-            value,
-            None,
-            MECHANISM_LENGTH if row == "suffix" else None,
-            FIRST_TOKEN_DRAWS if row == "suffix" else None,
-            unknown=("model", "benchmark"),
-        )
-        for row, values in _FIRST_TOKEN.items()
-        for metric, value in zip(FIRST_TOKEN_METRICS, values, strict=True)
-    ]
-    found += [
-        PaperNumber(
-            "Table 4",
-            Quantity("diversity", metric, condition),
-            value,
-            None,
-            None if condition.startswith("baseline") else MECHANISM_LENGTH,
-            DIVERSITY_TRAJECTORIES,
-            DIVERSITY_PROBLEMS,
-            unknown=("model", "benchmark", "sampling", "DBSCAN's settings"),
-        )
-        for condition, values in _DIVERSITY.items()
-        for metric, value in zip(DIVERSITY_METRICS, values, strict=True)
-    ]
-    found += [
-        PaperNumber(
+    )
+    for condition, values in {"baseline, sampled": _BASELINE_SAMPLED, **sampled}.items():
+        for metric, value in zip(("pass@1", "pass@1, standard deviation"), values, strict=True):
+            yield PaperNumber(
+                "Appendix B" if condition == "baseline, sampled" else "Table 3",
+                Quantity("pass_at_n", metric, condition, "math500"),
+                value / 100,
+                INSTRUCT,
+                MECHANISM_LENGTH if condition == _INDEPENDENT else None,
+                samples=PASS_SAMPLES,
+                max_tokens=MAX_TOKENS["math500"],
+                shown="percent",
+            )
+
+
+def _diversity() -> Iterator[PaperNumber]:
+    for metric, row in zip(DIVERSITY_METRICS, TABLES[4].rows(), strict=True):
+        for condition, cell in zip(("baseline, sampled", _INDEPENDENT), row.cells[1:], strict=True):
+            clusters = () if metric == "pairwise" else ("DBSCAN's settings",)
+            yield PaperNumber(
+                "Table 4",
+                Quantity("diversity", metric, condition, "math500"),
+                float(cell),
+                INSTRUCT,
+                MECHANISM_LENGTH if condition == _INDEPENDENT else None,
+                samples=DIVERSITY_TRAJECTORIES,
+                problems=DIVERSITY_PROBLEMS,
+                max_tokens=MAX_TOKENS["math500"],
+                unknown=("which problems", *clusters),
+            )
+
+
+def _pass_at_16() -> Iterator[PaperNumber]:
+    for benchmark, value in _PASS_AT_16.items():
+        yield PaperNumber(
             "Figure 4",
-            Quantity("pass_at_n", "pass@16", "independent RSP, sampled", benchmark),
+            Quantity("pass_at_n", "pass@16", _INDEPENDENT, benchmark),
             value,
-            None,
+            INSTRUCT,
             MECHANISM_LENGTH,
-            PASS_SAMPLES,
-            percent=True,
-            unknown=("model",),
+            samples=PASS_SAMPLES,
+            max_tokens=MAX_TOKENS[benchmark],
+            shown="percent",
         )
-        for benchmark, value in _PASS_AT_16.items()
-    ]
-    found += [
-        PaperNumber(
-            "Table 5",
-            Quantity("comparison", "accuracy at the peak", run, benchmark),
-            value / 100,
+
+
+def _distributions() -> Iterator[PaperNumber]:
+    """Table 9; entropies in nats."""
+    names = {"Entropy": "entropy", "Top-1 Prob": "top-1 probability", "Varentropy": "varentropy"}
+    for text, *cells in (row.cells for row in TABLES[9].rows()):
+        name, _, part = text.removesuffix(")").partition(" (")
+        metric = "tokens" if name == "Tokens" else f"{names[name]}, {part}"
+        for column, cell in zip(TABLES[9].columns[1:], cells, strict=True):
+            condition = column.lower()
+            lengths = {"baseline": None, **COMPARATOR_LENGTHS}
+            yield PaperNumber(
+                "Table 9",
+                Quantity("distributions", metric, condition, "math500"),
+                float(cell),
+                INSTRUCT,
+                lengths.get(condition, MECHANISM_LENGTH),
+                max_tokens=MAX_TOKENS["math500"],
+            )
+
+
+def _coverage() -> Iterator[PaperNumber]:
+    """Table 10: how many problems of how many, their share, and which."""
+    outcomes = ("only RSP", "only baseline", "both", "neither")
+    for outcome, row in zip(outcomes, TABLES[10].rows(), strict=True):
+        count, problems, share = numbers_in(row.cells[1])
+        found = [("problems", count, "whole"), ("asked", problems, "whole")]
+        found.append(("share of problems", share / 100, "percent"))
+        found += [(f"problem #{k:.0f}", 1, "whole") for k in numbers_in(row.cells[2])]
+        for metric, value, shown in found:
+            yield PaperNumber(
+                "Table 10",
+                Quantity("coverage", metric, outcome, "aime24"),
+                value,
+                INSTRUCT,
+                MECHANISM_LENGTH,
+                samples=PASS_SAMPLES,
+                max_tokens=MAX_TOKENS["aime24"],
+                shown=shown,
+            )
+
+
+#: Table 5's benchmarks, whose mean Table 13 is of.
+TRAINING_BENCHMARKS = tuple(_BENCHMARK[name] for name in TABLES[5].columns[1:-1])
+
+
+def _training() -> Iterator[PaperNumber]:
+    """Tables 5 and 13, the latter Figure 5's curves."""
+    mean = mean_of(TRAINING_BENCHMARKS)
+    found = []
+    for (name, *cells), run in zip(
+        (row.cells for row in TABLES[5].rows()), (BASE, DAPO, DAPO_RSP), strict=True
+    ):
+        metric = ACCURACY if name == "Base" else "accuracy at the peak"
+        for benchmark, cell in zip((*TRAINING_BENCHMARKS, mean), cells, strict=True):
+            found.append(("Table 5", metric, run, benchmark, cell))
+    for step, *cells in (row.cells for row in TABLES[13].rows()):
+        for run, cell in zip((DAPO, DAPO_RSP), cells, strict=True):
+            found.append(("Table 13, Figure 5", f"headline at step {step}", run, mean, cell))
+    for source, metric, run, benchmark, cell in found:
+        yield PaperNumber(
+            source,
+            Quantity("comparison", metric, run, benchmark),
+            float(cell) / 100,
             LARGE,
             MECHANISM_LENGTH if run == DAPO_RSP else None,
-            percent=True,
+            max_tokens=TRAINING_MAX_TOKENS,
+            shown="percent",
         )
-        for run, values in _PEAKS.items()
-        for benchmark, value in zip(TRAINING_BENCHMARKS, values, strict=True)
-    ]
-    found += [
-        PaperNumber(
-            "Table 13, Figure 5",
-            Quantity("comparison", f"headline at step {10 * i}", run, mean_of(TRAINING_BENCHMARKS)),
-            value / 100,
-            LARGE,
-            MECHANISM_LENGTH if run == DAPO_RSP else None,
-            percent=True,
-        )
-        for run, values in _BY_STEP.items()
-        for i, value in enumerate(values)
-    ]
-    return found
 
 
 #: All of them.
-NUMBERS: tuple[PaperNumber, ...] = tuple(_numbers())
+NUMBERS: tuple[PaperNumber, ...] = (
+    *_methods(),
+    *_positions(),
+    *_lengths(),
+    *_first_token(),
+    *_diversity(),
+    *_pass_at_16(),
+    *_distributions(),
+    *_coverage(),
+    *_training(),
+)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from rsp_rl.analysis.condition_protocols import condition_protocols
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.comparators.ltpo import Ltpo
 from rsp_rl.data.templates import TextTemplate, get_template
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.reproduce import paper
@@ -113,8 +114,18 @@ class Wanted:
 
     def paper_length(self, benchmark: str) -> int:
         """L of Table 7, 0 if it has none for this model, kind of prompt and benchmark."""
-        lengths = paper.LENGTHS.get((self.model, self.prompt_kind), ())
-        return dict(zip(paper.BENCHMARKS, lengths, strict=False)).get(benchmark, 0)
+        return paper.LENGTHS.get((self.model, self.prompt_kind, benchmark), 0)
+
+    def comparators_for(self, benchmark: str) -> list[tuple[str, ...]]:
+        """The comparators, LTPO with the paper's preset for a benchmark if it was given none."""
+        made = []
+        for method, *settings in self.comparators:
+            preset = None
+            if method == Ltpo.method and not any(s.startswith("preset=") for s in settings):
+                preset = paper.paper_preset(method, self.model, benchmark)
+            named = [f"preset={preset}"] if preset else []
+            made.append((method, *named, *settings))
+        return made
 
 
 def make_plan(sections: Iterable[str], wanted: Wanted) -> dict[str, list[Analysis]]:
@@ -175,7 +186,9 @@ def accuracy(wanted: Wanted) -> list[Analysis]:
         protocol = wanted.asking([benchmark], length)
         positions = _positions(protocol)
         by_position += positions.values()
-        methods = condition_protocols("trained-or-random", protocol, comparators=wanted.comparators)
+        methods = condition_protocols(
+            "trained-or-random", protocol, comparators=wanted.comparators_for(benchmark)
+        )
         by_method += [positions["baseline"], positions["suffix"]]
         by_method += [_labelled(method, methods[method]) for method, *_ in wanted.comparators]
         for other in wanted.lengths:
@@ -197,7 +210,10 @@ def accuracy(wanted: Wanted) -> list[Analysis]:
                 "Table 1: random soft prompts beside trained ones",
                 "rsp_rl.analysis.trained_or_random",
                 tuple(by_method),
-                remark="Trained ones are run by transformers, whatever engine runs the others.",
+                remark="Trained ones are run by transformers, whatever engine runs the others. "
+                "LTPO has the paper's settings of each benchmark, unless others were given. The "
+                "paper's RSP is the best of three positions on the problems that it reports, here "
+                "it is the suffix; its SoftCoT learned from GSM8K for all three benchmarks.",
             )
         )
     if len(wanted.lengths) > 1:
@@ -225,6 +241,8 @@ def mechanism(wanted: Wanted) -> list[Analysis]:
             "Figures 3 and 6, Table 9: distributions along the answer",
             "rsp_rl.analysis.distributions",
             tuple(conditions.values()),
+            remark="The paper's overall top-1 probability is a weighted mean of three segments of "
+            "the answer (0.1, 0.8, 0.1), here it is the mean over all tokens.",
         ),
         Analysis(
             "attention",

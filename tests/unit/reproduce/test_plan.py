@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.comparators.ltpo import Ltpo
+from rsp_rl.comparators.presets import get_preset
 from rsp_rl.evaluation.protocol import load_protocol
 from rsp_rl.reproduce.plan import SECTIONS, Analysis, Wanted, evaluations, make_plan
 
@@ -48,6 +51,21 @@ def test_table_1_needs_comparators_and_shares_what_other_tables_read() -> None:
     assert found["suffix_L10_gsm8k"] == (10, ["gsm8k"])
     assert len(found) == 3 * 3
     assert len(evaluations(plan)) == len(evaluations(make_plan(["4.2"], wanted()))) + 3
+
+
+def test_ltpo_has_the_papers_settings_of_each_benchmark_unless_others_are_given() -> None:
+    def settings(*comparator: str) -> dict[str, object]:
+        table = make_plan(["4.2"], wanted(comparators=(comparator,)))["4.2"][1]
+        return {
+            e.label: e.protocol.comparator for e in table.reads if e.protocol.comparator is not None
+        }
+
+    names = {f"ltpo_L8_{name}": f"paper-{name}" for name in ("math500", "gsm8k", "aime24")}
+    papers = {label: get_preset("ltpo", name).settings for label, name in names.items()}
+    assert settings("ltpo") == papers
+    changed = settings("ltpo", "sigma=4")
+    assert changed == {label: replace(s, sigma=4.0) for label, s in papers.items()}
+    assert set(settings("ltpo", "preset=authors").values()) == {Ltpo()}
 
 
 def test_table_7_tells_prompts_apart() -> None:
