@@ -56,7 +56,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     section.add_argument(
         "--lengths", type=_lengths, default=(10, 15, 20), help="4.2: L to choose among (10,15,20)"
     )
-    add_comparator_option(section, "4.2: a row of Table 1")
+    add_comparator_option(
+        section,
+        "4.2: a row of Table 1 (ltpo: the paper's preset of each benchmark unless preset= is set)",
+    )
     section.add_argument(
         "--samples", type=count, default=16, help="4.4: answers a problem for pass@N (%(default)s)"
     )

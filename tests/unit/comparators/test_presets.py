@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from types import ModuleType
 
 import pytest
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.commands import train_comparator
+from rsp_rl.commands import analyze, reproduce, train_comparator
 from rsp_rl.comparators.ltpo import Ltpo
 from rsp_rl.comparators.methods import METHODS, preset_line
 from rsp_rl.comparators.presets import PRESETS, departures, get_preset, spoken
@@ -107,8 +108,21 @@ def test_the_help_shows_presets_and_their_values(
     train_comparator.add_parser(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["train-comparator", method, "--help"])
-    text = " ".join(capsys.readouterr().out.split())
+    text = "".join(capsys.readouterr().out.split())
     for name, preset in PRESETS[method].items():
-        assert name in text
-        assert f"{name} {preset.settings.learning_rate:g}" in text
+        assert f"{name}{preset.settings.learning_rate:g}" in text
     assert (get_preset("softcot", "paper-math-7b").assistant in text) == (method == "softcot")
+
+
+@pytest.mark.parametrize("command", [reproduce, analyze])
+def test_the_help_of_comparators_names_their_presets(
+    command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    name = ["reproduce"] if command is reproduce else ["analyze", "evaluate"]
+    with pytest.raises(SystemExit):
+        parser.parse_args([*name, "--help"])
+    text = "".join(capsys.readouterr().out.split())  # lines break at hyphens too
+    assert f"PresetsofLTPO:{','.join(PRESETS['ltpo'])}" in text
+    assert ("thepaper'spresetofeachbenchmark" in text) == (command is reproduce)
