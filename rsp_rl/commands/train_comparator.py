@@ -122,12 +122,22 @@ def _by_preset(kind: type[Comparator], field: Field) -> str:
 def _settings(kind: type[Comparator], args: argparse.Namespace) -> Any:
     """The preset's, and what the command line sets; says both."""
     preset = get_preset(kind.method, args.preset)
-    set_ = {name: own for name in preset.values() if (own := getattr(args, name)) is not None}
+    names = asdict(preset.settings)
+    set_ = {name: own for name in names if (own := getattr(args, name)) is not None}
     if preset.values().get("evaluation_length") == preset.settings.length and "length" in set_:
         set_.setdefault("evaluation_length", set_["length"])  # one L stays one
     settings = replace(preset.settings, **set_)
-    say(f"{kind.method}: {spoken(args.preset, departures(preset, asdict(settings)))}")
+    say(f"{kind.method}: {spoken(args.preset, _departed(kind, args, settings))}")
     return settings
+
+
+def _departed(
+    kind: type[Comparator], args: argparse.Namespace, settings: TrainingSettings
+) -> dict[str, tuple[Any, Any]]:
+    """What the command line set otherwise than the preset has it."""
+    named = getattr(args, "assistant", None)
+    given = asdict(settings) | ({} if named is None else {"assistant": named})
+    return departures(get_preset(kind.method, args.preset), given)
 
 
 def _start(args: argparse.Namespace) -> HuggingFaceEngine:
@@ -270,11 +280,12 @@ def _save(
     from rsp_rl.models.weights import weights_digest
 
     folder = engine.host.folder
-    departed = departures(get_preset(kind.method, args.preset), asdict(settings))
     how = {
         "method": kind.method,
         "preset": args.preset,
-        "instead_of_preset": {name: own for name, (own, _) in departed.items()},
+        "instead_of_preset": {
+            name: own for name, (own, _) in _departed(kind, args, settings).items()
+        },
         "length": length,  # in evaluations
         "position": args.position,
         "template": args.template,

@@ -11,7 +11,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.ltpo import Ltpo
 from rsp_rl.comparators.presets import AUTHORS, departures, get_preset, spoken
 from rsp_rl.comparators.softcot import SoftCot
-from rsp_rl.comparators.trained_file import load_trained
+from rsp_rl.comparators.trained_file import load_trained, settings_of
 from rsp_rl.comparators.ttsv import Ttsv
 from rsp_rl.inference.soft_prompts import Comparator
 
@@ -36,8 +36,10 @@ def comparator_from_config(config: Mapping[str, Any]) -> Comparator:
     kind = METHODS[given.pop("method")]
     known = {field.name: field for field in fields(kind)}
     if unknown := sorted(given.keys() - known.keys()):
+        trained = f"; --preset of `rsp-rl train-comparator {kind.method}` is where it is chosen"
         raise ConfigError(
             f"unknown key comparator.{unknown[0]} of {kind.method}; known: {', '.join(known)}"
+            f"{trained if unknown[0] == 'preset' else ''}"
         )
     if "preset" in known:
         given = asdict(get_preset(kind.method, given.get("preset", AUTHORS)).settings) | given
@@ -82,7 +84,7 @@ def preset_line(comparator: Comparator, length: int) -> str:
     else:
         how = load_trained(Path(comparator.trained), comparator.method, ()).how
         # Before there were presets, what was not set was the authors'.
-        name, settings = how.get("preset", AUTHORS), how.get("settings", {})
+        name, settings = how.get("preset", AUTHORS), settings_of(how)
     preset = get_preset(comparator.method, name)
     departed = departures(preset, settings)
     if length != preset.length:

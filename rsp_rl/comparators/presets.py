@@ -37,8 +37,9 @@ class Preset:
     assistant: str | None = None
 
     def values(self) -> dict[str, Any]:
-        """The settings by name."""
-        return {name: v for name, v in asdict(self.settings).items() if name != "preset"}
+        """What it sets, by name."""
+        set_ = {name: v for name, v in asdict(self.settings).items() if name != "preset"}
+        return set_ if self.assistant is None else set_ | {"assistant": self.assistant}
 
 
 def _ltpo(benchmark: str, *, sigma: float, learning_rate: float) -> dict[str, Preset]:
@@ -120,13 +121,26 @@ def departures(preset: Preset, settings: Mapping[str, Any]) -> dict[str, tuple[A
     return {
         name: (settings[name], value)
         for name, value in preset.values().items()
-        if name in settings and settings[name] != value
+        if name in settings and not _same(name, settings[name], value)
     }
+
+
+def _same(name: str, own: object, its: object) -> bool:
+    """An assistant may be named by where it lies, in the hub's cache too."""
+    if name != "assistant":
+        return own == its
+    wanted = str(its).rpartition("/")[2]
+    return any(part == wanted or part.endswith(f"--{wanted}") for part in str(own).split("/"))
+
+
+def in_words(departed: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """What was set otherwise than a preset has it, such as `sigma 4 (not 20)`."""
+    return [
+        f"{what} {own} (not {its})" if isinstance(its, str) else f"{what} {own:g} (not {its:g})"
+        for what, (own, its) in departed.items()
+    ]
 
 
 def spoken(name: str, departed: Mapping[str, tuple[Any, Any]]) -> str:
     """A preset's name, and what was set otherwise, in words."""
-    if not departed:
-        return f"preset {name}"
-    changes = (f"{what} {own:g} (not {its:g})" for what, (own, its) in departed.items())
-    return f"preset {name}, but {', '.join(changes)}"
+    return f"preset {name}, but {', '.join(in_words(departed))}" if departed else f"preset {name}"

@@ -133,3 +133,9 @@ def load_trained(folder: Path, method: str, names: tuple[str, ...]) -> TrainedFi
         raise RunFolderError(f"{file} lacks {missing[0]!r}; train it again")
     digest = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
     return TrainedFile(file, tensors, how, digest)
+
+
+def settings_of(how: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of a training from its description, SoftCoT's assistant among them."""
+    named = {"assistant": how["assistant"]} if "assistant" in how else {}
+    return {**how.get("settings", {}), **named}

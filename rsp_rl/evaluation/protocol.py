@@ -308,7 +308,7 @@ def _find(name_or_path: str | Path) -> Path:
 def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
     """A file's settings with the overrides put into them."""
     chosen = None
-    # Its own limits give way to one for all, and not to each other's order.
+    # A limit for all takes the file's own away, so it comes before one for a benchmark.
     for override in sorted(overrides, key=lambda text: not text.startswith("max_tokens=")):
         key, equals, _ = override.partition("=")
         if not key or not equals:
@@ -320,8 +320,8 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
         if key == "benchmarks":  # a choice among the file's, which a merge would lose
             chosen = _texts(key, OmegaConf.to_container(change)[key])
-        if key == "max_tokens":
-            for plan in (merged.get("benchmarks") or {}).values():
+        if key == "max_tokens" and isinstance(merged.get("benchmarks"), DictConfig):
+            for plan in merged.benchmarks.values():
                 if isinstance(plan, DictConfig):
                     plan.pop("max_tokens", None)
         content = merged

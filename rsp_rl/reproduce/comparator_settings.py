@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.comparators.ltpo import Ltpo
-from rsp_rl.comparators.presets import departures, get_preset
-from rsp_rl.comparators.trained_file import load_trained
+from rsp_rl.comparators.presets import departures, get_preset, in_words
+from rsp_rl.comparators.trained_file import load_trained, settings_of
 from rsp_rl.inference.soft_prompts import Comparator
 from rsp_rl.reproduce.paper import paper_preset
 
@@ -26,8 +26,6 @@ def other_settings(comparator: Comparator, model: str, benchmark: str) -> Iterab
     if name is None:
         yield f"the paper has no {comparator.method} for {model} on {benchmark}"
         return
-    preset = get_preset(comparator.method, name)
-    how = {}
     if isinstance(comparator, Ltpo):
         settings = asdict(comparator)
     else:
@@ -36,10 +34,5 @@ def other_settings(comparator: Comparator, model: str, benchmark: str) -> Iterab
         except RunFolderError as error:
             yield f"settings of its training not known ({error})"
             return
-        settings = how.get("settings", {})
-    for what, (own, its) in departures(preset, settings).items():
-        yield f"{what} {own:g} and not {its:g}"
-    if preset.assistant is not None:
-        wanted = preset.assistant.rpartition("/")[2]
-        if wanted not in str(assistant := how.get("assistant")):
-            yield f"assistant {assistant} and not {wanted}"
+        settings = settings_of(how)
+    yield from in_words(departures(get_preset(comparator.method, name), settings))

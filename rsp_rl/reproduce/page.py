@@ -140,13 +140,17 @@ def _paper_lines(analysis: Analysis, wanted: Wanted, numbers: Numbers) -> list[s
     head = ["paper", "model", "L", "benchmark", "condition", "quantity", "paper's", "this run"]
     lines.append(markdown_row([*head, "difference"]))
     lines.append(markdown_row([*("---" for _ in head[:6]), "--:", "--:", "---"]))
-    lines += [markdown_row(_row(number, analysis, wanted, numbers)) for number in same or known]
+    protocols = _protocols(analysis)
+    for number in same or known:
+        found = numbers.get(number.quantity)
+        reasons = list(_other_conditions(number, analysis, wanted, protocols)) if found else []
+        lines.append(markdown_row(_row(number, found, reasons)))
     return lines
 
 
-def _row(number: PaperNumber, analysis: Analysis, wanted: Wanted, numbers: Numbers) -> list[str]:
-    """The paper's number, and the run's of the same quantity if it has one."""
-    quantity, found = number.quantity, numbers.get(number.quantity)
+def _row(number: PaperNumber, found: Measured | None, reasons: list[str]) -> list[str]:
+    """The paper's number, the run's of the same quantity, and how far it is or why it is other."""
+    quantity = number.quantity
     row = [
         number.source,
         number.model if number.prompts is None else f"{number.model}, {number.prompts}",
@@ -156,12 +160,13 @@ def _row(number: PaperNumber, analysis: Analysis, wanted: Wanted, numbers: Numbe
     ]
     if found is None:
         return [*row, "–", "not in this run"]
-    reasons = list(_other_conditions(number, analysis, wanted))
     difference = "; ".join(reasons) or _difference(number, found)
     return [*row, _with_interval(number, found), difference]
 
 
-def _other_conditions(number: PaperNumber, analysis: Analysis, wanted: Wanted) -> Iterable[str]:
+def _other_conditions(
+    number: PaperNumber, analysis: Analysis, wanted: Wanted, protocols: Iterable[Protocol]
+) -> Iterable[str]:
     """Why this run's number and the paper's must not be subtracted."""
     if wanted.model != number.model:
         yield f"other model: {wanted.model}"
@@ -172,7 +177,7 @@ def _other_conditions(number: PaperNumber, analysis: Analysis, wanted: Wanted) -
     parts = paper.parts_of(number.quantity.benchmark)
     asked = [
         (protocol, plan)
-        for protocol in _protocols(analysis, number.quantity.condition)
+        for protocol in _of_condition(protocols, number.quantity.condition)
         for plan in protocol.benchmarks
         if plan.benchmark in parts
     ]
@@ -196,14 +201,18 @@ def _other_conditions(number: PaperNumber, analysis: Analysis, wanted: Wanted) -
             yield f"only {plan.limit} problems of {plan.benchmark}"
 
 
-def _protocols(analysis: Analysis, condition: str) -> list[Protocol]:
-    """How what a condition's number is made from was asked: all that is read if it has no name."""
-    if analysis.runs:
-        manifests = [open_run(text).summaries[0].manifest for text in analysis.runs]
-        return [Protocol.from_dict(manifest["protocol"]) for manifest in manifests]
-    asked = [evaluation.protocol for evaluation in analysis.reads]
+def _of_condition(protocols: Iterable[Protocol], condition: str) -> list[Protocol]:
+    """Those of a condition; all of them if it is the name of none, such as of a training run."""
     names = (position_name, draw_name, method_name)
-    return [p for p in asked if condition in {name(p) for name in names}] or asked
+    return [p for p in protocols if condition in {name(p) for name in names}] or list(protocols)
+
+
+def _protocols(analysis: Analysis) -> list[Protocol]:
+    """How what an analysis reads was asked."""
+    if not analysis.runs:
+        return [evaluation.protocol for evaluation in analysis.reads]
+    manifests = [open_run(text).summaries[0].manifest for text in analysis.runs]
+    return [Protocol.from_dict(manifest["protocol"]) for manifest in manifests]
 
 
 def _difference(number: PaperNumber, found: Measured) -> str:

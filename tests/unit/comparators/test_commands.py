@@ -120,6 +120,9 @@ def test_softcot_is_evaluated_at_another_length_than_it_was_trained_at(
     assert train_softcot(model, assistant, solutions, tmp_path / "s", *paper) == 0
     how = read_json(tmp_path / "s" / "how.json")
     assert (how["length"], how["settings"]["length"]) == (4, 8)
+    assert how["instead_of_preset"] == {"epochs": 1, "length": 8, "assistant": str(assistant)}
+    of_paper = "(not Qwen/Qwen2.5-Math-1.5B-Instruct)"
+    assert f"epochs 1 (not 10), assistant {assistant} {of_paper}" in capsys.readouterr().err
     command = ["eval", str(model), "comparator.method=softcot", f"comparator.trained={tmp_path}/s"]
     command += ["benchmarks.arithmetic.limit=2", "max_tokens=4"]
     engine = ["--protocol", "tiny", "--engine", "huggingface", "--dtype", "float32"]

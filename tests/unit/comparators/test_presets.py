@@ -91,6 +91,8 @@ def test_unknown_presets(name: str) -> None:
         ltpo(f"comparator.preset={name}")
     with pytest.raises(ConfigError, match=r"unknown key comparator\.preset of ttsv"):
         load_protocol("tiny", ["comparator.method=ttsv", f"comparator.preset={name}"])
+    with pytest.raises(ConfigError, match="--preset of `rsp-rl train-comparator softcot` is where"):
+        load_protocol("tiny", ["comparator.method=softcot", f"comparator.preset={name}"])
 
 
 def test_departures_are_of_what_is_known() -> None:
@@ -98,6 +100,24 @@ def test_departures_are_of_what_is_known() -> None:
     of_before = {"length": 20, "epochs": 3, "warmup": 5}  # without accumulation
     assert departures(preset, of_before) == {"epochs": (3, 20)}
     assert spoken("authors", {}) == "preset authors"
+
+
+@pytest.mark.parametrize(
+    ("named", "same"),
+    [
+        ("Qwen/Qwen2.5-Math-1.5B-Instruct", True),
+        ("/models/Qwen2.5-Math-1.5B-Instruct", True),
+        ("/cache/models--Qwen--Qwen2.5-Math-1.5B-Instruct/snapshots/0a1b", True),
+        ("Qwen/Qwen2.5-Math-1.5B", False),
+        ("/models/Qwen2.5-Math-1.5B-Instruct-tuned", False),
+    ],
+)
+def test_an_assistant_is_known_by_its_name(named: str, same: bool) -> None:
+    departed = departures(get_preset("softcot", "paper-math-7b"), {"assistant": named})
+    assert (departed == {}) == same
+    if not same:
+        its = "Qwen/Qwen2.5-Math-1.5B-Instruct"
+        assert spoken("x", departed) == f"preset x, but assistant {named} (not {its})"
 
 
 @pytest.mark.parametrize("method", ["ttsv", "softcot"])

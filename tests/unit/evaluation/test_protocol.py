@@ -166,6 +166,8 @@ def test_a_limit_of_a_benchmarks_own(tmp_path: Path) -> None:
     assert limits("max_tokens=8", "benchmarks.aime24.max_tokens=9") == [8, 9]
     assert limits("benchmarks.gsm8k.max_tokens=7") == [7, 99]
     limited = load_protocol(file).fingerprint()
+    with pytest.raises(ConfigError, match=r"benchmarks=.* must be a group"):
+        load_protocol(_write(tmp_path, benchmarks=["gsm8k"]), ["max_tokens=8"])
     plain = load_protocol(_write(tmp_path, benchmarks={"gsm8k": None, "aime24": None}))
     assert limited != plain.fingerprint()
     assert "max_tokens" not in plain.to_dict()["benchmarks"]["aime24"]  # as in those of before

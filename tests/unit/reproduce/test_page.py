@@ -207,8 +207,8 @@ def test_comparators_are_held_against_the_papers_settings(tmp_path: Path) -> Non
     unknown = "-0.20% (what its prefix was trained on not known)"
     assert rows["Table 1: ttsv, accuracy, math500"][2] == unknown
     assert rows["Table 1: softcot, accuracy, math500"][2] == (
-        "learning_rate 5e-06 and not 2e-05; assistant /models/Small and not "
-        "Qwen2.5-Math-1.5B-Instruct"
+        "learning_rate 5e-06 (not 2e-05); assistant /models/Small (not "
+        "Qwen/Qwen2.5-Math-1.5B-Instruct)"
     )
     assert rows["Table 1: random, accuracy, math500"][2] == "other position: suffix, not infix"
 
@@ -220,8 +220,8 @@ def test_other_settings_of_comparators_are_named(tmp_path: Path) -> None:
     )
     rows = page(tmp_path, "4.2", comparators=comparators)
     assert rows["Table 1: ltpo, accuracy, math500"][2] == (
-        "sigma 0.1 and not 20; sigma_decay 0.99 and not 0.95; learning_rate 0.03 and not 0.005; "
-        "steps 10 and not 20"
+        "sigma 0.1 (not 20); sigma_decay 0.99 (not 0.95); learning_rate 0.03 (not 0.005); "
+        "steps 10 (not 20)"
     )
     assert "settings of its training not known (" in rows["Table 1: ttsv, accuracy, math500"][2]
 
