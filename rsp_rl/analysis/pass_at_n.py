@@ -2,7 +2,8 @@
 
 Unbiased pass@N of all samples (Chen et al. 2021), not one nested run of N = 1, 2, ...; bands are
 95% bootstrap intervals over problems. Differences are to the first folder, on the same drawn
-problems.
+problems. Beside it, as in the paper's Table 3, how far the accuracies of single samples (every
+problem's first, every problem's second, ...) lie apart: their standard deviation, n - 1.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rsp_rl.analysis.conditions import (
 )
 from rsp_rl.analysis.options import add_folders_analysis
 from rsp_rl.analysis.outputs import write_analysis
+from rsp_rl.basics.files import write_whole
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.comparison import Cell, Estimate, percent
@@ -46,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def analyse(folders: Sequence[str], output: Path) -> None:
-    """Write `pass_at_n.csv`, `pass_at_n.md` and `pass_at_n.png`; print the table.
+    """Write `pass_at_n.csv`, `.md` and `.png`, and `single_samples.csv`; print the table.
 
     Raises as `pass_curves` does.
 
@@ -54,7 +56,17 @@ def analyse(folders: Sequence[str], output: Path) -> None:
         folders: `[NAME=]DIR` each, the reference first.
         output: Where to.
     """
-    curves = pass_curves(open_conditions(folders, draw_name))
+    conditions = open_conditions(folders, draw_name)
+    curves = pass_curves(conditions)
+    spreads = [
+        [name, condition.name, *sample_spread(condition, name)]
+        for name in curves
+        for condition in conditions
+        if condition.plan(name).samples > 1
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    head = "benchmark,condition,samples,standard_deviation"
+    write_whole(output / "single_samples.csv", csv_text(head, spreads))
     write_analysis(
         output,
         "pass_at_n",
@@ -109,6 +121,13 @@ def pass_table(condition: Condition, benchmark: str) -> np.ndarray:
     )
     correct_P = [sum(sample["correct"] for sample in group) for group in groups]
     return by_count_CN[correct_P].T
+
+
+def sample_spread(condition: Condition, benchmark: str) -> tuple[int, float]:
+    """How many samples a problem has, at least two, and their accuracies' standard deviation."""
+    groups = condition.groups(benchmark).values()
+    right_PN = np.array([[sample["correct"] for sample in group] for group in groups])
+    return right_PN.shape[1], float(right_PN.mean(0).std(ddof=1))
 
 
 def _shown(n: int) -> list[int]:

@@ -107,6 +107,10 @@ def _pass_at_n(folder: Path) -> Iterator[tuple[Quantity, Measured]]:
     for row in _rows(folder / "pass_at_n.csv"):
         quantity = Quantity("pass_at_n", f"pass@{row['n']}", row["condition"], row["benchmark"])
         yield quantity, _interval(row, "pass")
+    spreads = folder / "single_samples.csv"  # not there in analyses of before
+    for row in _rows(spreads) if spreads.is_file() else ():
+        quantity = Quantity("pass_at_n", paper.SPREAD, row["condition"], row["benchmark"])
+        yield quantity, Measured(float(row["standard_deviation"]))
 
 
 def _coverage(folder: Path) -> Iterator[tuple[Quantity, Measured]]:

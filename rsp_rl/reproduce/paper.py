@@ -106,6 +106,7 @@ _INDEPENDENT = "independent RSP, sampled"
 
 FIRST_TOKEN_METRICS = ("Spearman's rho", "mass outside the top 10", "Jensen-Shannon (base 2)")
 DIVERSITY_METRICS = ("pairwise", "inter-cluster", "intra-cluster")
+SPREAD = "pass@1, standard deviation over samples"
 ACCURACY, DIFFERENCE = "accuracy", "accuracy − baseline"
 
 #: Ids of AIME24's 30 problems in order. The paper's #k counts them from 0: it quotes #6 and #22.
@@ -260,7 +261,7 @@ def _first_token() -> Iterator[PaperNumber]:
         )
     )
     for condition, values in {"baseline, sampled": _BASELINE_SAMPLED, **sampled}.items():
-        for metric, value in zip(("pass@1", "pass@1, standard deviation"), values, strict=True):
+        for metric, value in zip(("pass@1", SPREAD), values, strict=True):
             yield PaperNumber(
                 "Appendix B" if condition == "baseline, sampled" else "Table 3",
                 Quantity("pass_at_n", metric, condition, "math500"),

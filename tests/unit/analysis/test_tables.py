@@ -162,6 +162,16 @@ def test_pass_at_n_command(tmp_path: Path) -> None:
     assert [row["n"] for row in rows] == ["1", "2", "3", "4"] * 2
     assert [float(row["difference"]) for row in rows[4:]] == [0] * 4
     assert "N = 4" in (output / "pass_at_n.md").read_text()
+    spreads = rows_of(output / "single_samples.csv")
+    assert [row["condition"] for row in spreads] == [
+        "baseline, sampled",
+        "independent RSP, sampled",
+    ]
+    # Of both problems right: two first samples, one second one, and then none.
+    by_hand = np.std([1, 0.5, 0, 0], ddof=1)
+    for row in spreads:
+        assert (row["benchmark"], row["samples"]) == ("aime24", "4")
+        assert float(row["standard_deviation"]) == pytest.approx(by_hand)
     fewer = make_condition(tmp_path / "c", {"aime24": ["+-", "++"]}, rsp=RSP, temperature=0)
     with pytest.raises(RunFolderError, match="with samples 4 and 2"):
         pass_curves(open_conditions([texts[0], fewer], draw_name))

@@ -70,6 +70,9 @@ def write_analysis(layout: Layout, analysis: Analysis) -> None:
     write_whole(folder / f"{analysis.name}.svg", "<svg></svg>")
     if analysis.name in CSV:
         write_whole(folder / f"{analysis.name}.csv", csv_text(*CSV[analysis.name]))
+    spread = ["math500", "independent RSP, sampled", 16, 0.0123]
+    head = "benchmark,condition,samples,standard_deviation"
+    write_whole(folder / "single_samples.csv", csv_text(head, [spread]))
     values = {
         name: {
             f"{metric}_{part}": {"mean": mean, "sem": sem}
@@ -146,6 +149,8 @@ def test_conditions_that_are_not_known_are_named(tmp_path: Path) -> None:
     assert rows["Figure 4: independent RSP, sampled, pass@16, math500"] == [
         *("92.80%", "90.00% [88.00%, 92.00%]", "-2.80%")
     ]
+    spread = "independent RSP, sampled, pass@1, standard deviation over samples, math500"
+    assert rows[f"Table 3: {spread}"] == ["1.07%", "1.23%", "+0.16%"]
     # Pass@8 is another quantity than pass@16.
     assert rows["Figure 4: independent RSP, sampled, pass@16, aime24"][2] == "not in this run"
     assert rows["Table 4: baseline, sampled, pairwise, math500"] == [
