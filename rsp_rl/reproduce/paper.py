@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rsp_rl.comparators.presets import PRESETS
+from rsp_rl.comparators.presets import AUTHORS, PRESETS
 from rsp_rl.placement.prompt import Position
 from rsp_rl.reproduce.tables import TABLES, numbers_in
 
@@ -98,8 +98,11 @@ _BASELINE_SAMPLED = (73.92, 0.78)
 
 DAPO, DAPO_RSP, BASE = "DAPO", "DAPO+RSP", "base model"
 
-#: A comparator's L in evaluations (appendix A.3).
-COMPARATOR_LENGTHS = {"ltpo": 8, "ttsv": 20, "softcot": 4}
+#: A comparator's L in evaluations (appendix A.3): one for all of the paper's presets of a method.
+COMPARATOR_LENGTHS = {
+    method: next(preset.length for name, preset in presets.items() if name != AUTHORS)
+    for method, presets in PRESETS.items()
+}
 
 #: The fourth condition of Figure 4, as `rsp_rl.analysis.conditions.draw_name` has it.
 _INDEPENDENT = "independent RSP, sampled"
