@@ -34,6 +34,7 @@ from rsp_rl.runs.checkpoints import (
 from rsp_rl.runs.data_order import check_order, data_order, file_digests
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
+from rsp_rl.training.cpu_sizes import fit_kv_cache, fit_prompt_length, fit_threads
 from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
 from rsp_rl.training.job_environment import give_way_to_job
@@ -108,6 +109,9 @@ def prepare(config: DictConfig) -> RunFolder:
     check_placeholder(tokenizer, vocabulary)
     _pin_date(config, tokenizer)
     check_tokenizer(tokenizer, options, template_arguments(config))
+    loops = agent_loops(config) if options.enabled else None
+    data = check_data(config, loops)
+    fit_prompt_length(config, tokenizer, data)
     extra = extra_tokens(tokenizer, options.max_length, options.position)
     run = RunFolder(Path(config.run_dir).resolve())
     with open_dict(config):
@@ -124,10 +128,11 @@ def prepare(config: DictConfig) -> RunFolder:
     check_lora(config, model_config)
     fit_context(config)
     fit_bucket(config, folder)
+    if config.trainer.device == "cpu" and not joins_cluster(config):
+        fit_kv_cache(config, model_config)
+        fit_threads(config, folder)
     if config.trainer.device == "cuda":
         check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
-    loops = agent_loops(config) if options.enabled else None
-    data = check_data(config, loops)
     check_prompts(config, tokenizer, options, vocabulary, data)
 
     for files in data:
