@@ -16,9 +16,11 @@ from rsp_rl.grading.structure import Group, Leaf, Matrix, Node, Relation, Sequen
 _LABEL = re.compile(
     r"(?:\\(?:sin|cos|tan|angle|triangle|overline|vec|bar|hat|mathrm|text|mathbf|operatorname|max|min|dot)\b\s*"
     r"|\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|Delta|Omega)\b"
-    r"|[a-zA-Z'\s{}|])+"
+    r"|[a-zA-Z'\s{}|:])+"
     r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\<>=|]*\))?\s*$"
     r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)[^{}]*\}\s*$"
+    r"|\s*\\(?:lim|sum|prod|int)(?![a-zA-Z]).*$",  # what is asked for, before its value
+    re.DOTALL,
 )
 _SUM = re.compile(r"\s*[a-zA-Z](?:_\{?\w\}?)?(?:\s*[-+]\s*[a-zA-Z](?:_\{?\w\}?)?)+\s*$")
 _FLIP = {
@@ -131,8 +133,14 @@ def _single(node: Node) -> Node:
     while (isinstance(node, Group) and len(set(node.items)) == 1) or (
         isinstance(node, Sequence) and len(node.items) == 1
     ):
+        if isinstance(node, Group) and node.kind == "set" and _is_set(node.items[0]):
+            return node
         node = node.items[0]
     return node
+
+
+def _is_set(node: Node) -> bool:
+    return node == Leaf("\\emptyset") or (isinstance(node, Group) and node.kind == "set")
 
 
 def _text(node: Node) -> str:
@@ -336,7 +344,8 @@ def _is_closed(node: Node) -> bool:
     """Whether a side holds no letters beside macros, hence no unknown."""
     if not isinstance(node, Leaf):
         return False
-    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", node.text)) is None
+    value, _ = units.split(node.text)
+    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", value)) is None
 
 
 def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> bool | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from rsp_rl.grading.ambiguous import other_readings
+from rsp_rl.grading.characters import plain_characters
 from rsp_rl.grading.qualifiers import without_qualifiers
 from rsp_rl.grading.rules import RULES, THOUSANDS
 from rsp_rl.grading.structure import strip_braces
@@ -18,6 +20,8 @@ LONGEST = 4000
 
 _SUM_OR_BOTH = re.compile(r"\+\s?-(?=\s?[\w\\({.])")
 _CONSTANT = re.compile(r"\+\s*([cCkK])$")
+_DECIMAL_POINT = re.compile(r"-?\d+\.\d+$", re.ASCII)
+_SHORT_DECIMAL_COMMA = re.compile(r"-?\d+,\d$", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"(-?(?:0,\d+|\d+,(?:\d\d|\d{4,})))$", re.ASCII)
 
 
@@ -36,6 +40,8 @@ def readings(prediction: str, gold: str) -> list[tuple[str, str]]:
     bare, bare_gold = without_qualifiers(a, b)
     if (bare, bare_gold) != (a, b):
         pairs += _by_comma(bare, bare_gold)
+    for pair in other_readings(a, b, (prediction, gold)):
+        pairs += _by_comma(*pair)
     return pairs
 
 
@@ -43,6 +49,8 @@ def _by_comma(a: str, b: str) -> list[tuple[str, str]]:
     """Both answers for each of the things that a comma may mean in them."""
     if "," not in a + b:
         return [(a, b)]
+    if _SHORT_DECIMAL_COMMA.match(a) and _DECIMAL_POINT.match(b):  # 1,5 beside 1.5 is no list
+        return [(a.replace(",", "."), b)]
     if _DECIMAL_COMMA.match(a) and "," not in b:
         return [(a.replace(",", "."), b)]
     if _DECIMAL_COMMA.match(b) and "," not in a:
@@ -73,6 +81,7 @@ def normalize(text: str) -> str:
     """
     if len(text) > LONGEST:
         return text.strip()
+    text = plain_characters(text)
     for rule in RULES:
         if not rule.needles or any(needle in text for needle in rule.needles):
             text = rule.pattern.sub(rule.replacement, text)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from rsp_rl.grading.rewriting import (
     BRACKETED,
     ROUND_ROOT,
+    between,
     cut_decimal,
     degrees_and_minutes,
     one_sign,
+    open_brackets,
     recurring,
     recurring_decimal,
     round_root,
@@ -43,26 +45,40 @@ class Rule:
     expected: str
 
 
+_SMALL_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau "
+    "upsilon phi chi psi omega"
+)
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "‐": "-", "‑": "-",
     "＋": "+", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
     "，": ",", "、": ",", "；": ";", "：": ":", "（": "(", "）": ")", "［": "[", "］": "]",
     "｛": "{", "｝": "}", "＝": "=", "．": ".", "。": ".", "％": "%",
     "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
-    "∞": r"\infty ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "π": r"\pi ", "°": r"^\circ ",
+    "∞": r"\infty ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "°": r"^\circ ",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "′": "'", "’": "'", "‘": "'", "″": "''", "“": '"', "”": '"',
-    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
-    "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}",
-    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
-    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ",
     "«": '"', "»": '"', "„": '"', "‚": "'", "「": '"', "」": '"', "´": "'", "′′": "''",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u3000": " ", "\u200b": "",
-    "℃": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|",
+    "℃": r"^\circ ", "℉": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|", "‖": "|",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∠": r"\angle ",
+    "△": r"\triangle ", "∂": r"\partial ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ",
+    "≡": r"\equiv ", "∉": r"\notin ", "→": r"\to ", "∧": r"\land ", "∨": r"\lor ",
+    "∖": r"\setminus ", "∘": r"\circ ", "∀": r"\forall ", "≃": r"\approx ", "≅": r"\approx ",
+    "≦": r"\le ", "≧": r"\ge ", "∗": "*", "ℂ": r"\mathbb{C}", "∆": r"\Delta ", "µ": r"\mu ",
+    "Ω": r"\Omega ",
 }  # fmt: skip
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
-_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_UNICODE |= {
+    char: rf"\{name} "
+    for chars, names in (
+        ("αβγδεζηθικλμνξπρστυφχψω", _SMALL_GREEK),
+        ("ΓΔΘΛΞΠΣΦΨΩ", "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"),
+        ("ϕϵϑ", "phi epsilon theta"),
+    )
+    for char, name in zip(chars, names.split(), strict=True)
+}
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺⁽⁾ⁿⁱˣʸᵃᵇᵏᵐᵗ", "0123456789-+()nixyabkmt")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋₊₍₎ₙᵢⱼₖₘₓₐ", "0123456789-+()nijkmxa")
 _UNICODE_PATTERN = re.compile("|".join(map(re.escape, _UNICODE)))
 
 _WORDS_OF_BASE = {
@@ -73,7 +89,7 @@ _MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillio
 _MAGNITUDE = "|".join(_MAGNITUDES)
 _FUNCTIONS = (
     "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|"
-    "lcm|gcd|det"
+    "lcm|gcd|det|arctg|arcctg|tg|ctg|cosec"
 )
 _PLAIN_FUNCTIONS = "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log|exp"
 _JOINER = r"(?:,?\s*\b(?:and|or)\b|[,;]|\\?&)"
@@ -99,12 +115,26 @@ def _braced(argument: str) -> str:
     return argument if argument.startswith("{") else "{" + argument + "}"
 
 
+_SHORT_FRACTION = re.compile(r"\\(frac|binom)\s*" + _ARGUMENT + r"\s*" + _ARGUMENT)
+
+
+def _long_fraction(match: re.Match[str]) -> str:
+    """A fraction with both of its braces, and those within it."""
+    top, bottom = (_SHORT_FRACTION.sub(_long_fraction, _braced(match[i])) for i in (2, 3))
+    return rf"\{match[1]}{top}{bottom}"
+
+
 _BASE = r"\(?\s*(?:base[\s~-]*)?(" + "|".join(_WORDS_OF_BASE) + r"|\d{1,2})\s*\)?"
 _DEGREES = r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z]))"
 _ANGLE = r"\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\}"
 _WORD = r"\\(?:text|mathrm)\s*\{[^{}]*\}"
 _TEXT = r"\\(?:text|mathrm|textrm|textbf)\s*\{\s*"
 
+_LIMIT = r"-?(?:\d+(?:\.\d+)?)"
+_BOUND = (
+    rf"(?:([a-zA-Z])\s*([<>]|\\[lg]e(?![a-zA-Z]))\s*({_LIMIT})"
+    rf"|({_LIMIT})\s*([<>]|\\[lg]e(?![a-zA-Z]))\s*([a-zA-Z]))\s*"
+)
 _BASE_BELOW = (
     rf"(?<=[\dA-F)}}])\s*_\s*(?:{_TEXT}{_BASE}\s*\}}"
     rf"|\{{\s*(?:{_TEXT}(?:{_BASE}\s*\}}|base\s*\}}\s*(\d+))|{_BASE})\s*\}}"
@@ -172,7 +202,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "unicode powers",
         "",
-        "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+",
+        "[" + "".join(map(chr, _SUPERSCRIPTS)) + "]+",
         lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}",
         "x²",
         "x^{2}",
@@ -180,7 +210,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "unicode indices",
         "",
-        "[₀₁₂₃₄₅₆₇₈₉]+",
+        "[" + "".join(map(chr, _SUBSCRIPTS)) + "]+",
         lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}",
         "52₈",
         "52_{8}",
@@ -273,11 +303,20 @@ RULES: tuple[Rule, ...] = (
         "spacing macros",
         "\\ ~",
         r"(?<!\\)\\[!,;:> ]|~"
-        r"|\\(?:q?quad|enspace|thinspace|displaystyle|textstyle|(?:no)?limits)(?![a-zA-Z])"
+        r"|\\(?:q?quad|enspace|thinspace|displaystyle|textstyle|(?:no)?limits"
+        r"|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-zA-Z])"
         r"|\\[hv]space\*?\{[^{}]*\}|\\newline(?![a-zA-Z])|\\phantom\{[^{}]*\}|\\(?:no)?break(?![a-zA-Z])",
         " ",
         r"5\,\quad x",
         "5   x",
+    ),
+    _rule(
+        "equation environments",
+        "\\begin",
+        r"\\(?:begin|end)\s*\{(?:equation|displaymath|math|multline|center)\*?\}",
+        " ",
+        r"\begin{equation}5\end{equation}",
+        " 5 ",
     ),
     _rule("maths delimiters", "\\", r"(?<!\\)\\[()\[\]]", " ", r"\(5\)", " 5 "),
     _rule(
@@ -287,6 +326,15 @@ RULES: tuple[Rule, ...] = (
         "",
         r"\$18.90",
         "18.90",
+    ),
+    _rule(
+        "currency before the amount",
+        "US EUR GBP INR Rs CNY RMB JPY CAD AUD",
+        r"^\s*(?:\\(?:text|mathrm)\s*\{\s*)?"
+        r"(?:US(?:D|(?=\s*\$))|EUR|GBP|INR|Rs\.?|CNY|RMB|JPY|CAD|AUD)\s*\}?\s*(?=[-$\d.])",
+        "",
+        r"\text{Rs. }500",
+        "500",
     ),
     _rule("dollars as delimiters", "$", r"\$+", " ", "$48$, $384$", " 48 ,  384 "),
     _rule("other currencies", "", r"[€£¥₹]|\\(?:pounds|euro|yen)(?![a-zA-Z])", "", "€5", "5"),
@@ -367,7 +415,7 @@ RULES: tuple[Rule, ...] = (
         r"\begin{pmatrix}1\end{pmatrix}",
     ),
     _rule(
-        "fractions", "frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"
+        "fractions", "frac", r"\\(?:[dtcsx]|nice)frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"
     ),
     _rule(
         "binomials",
@@ -378,12 +426,111 @@ RULES: tuple[Rule, ...] = (
         r"\binom{4}{2}",
     ),
     _rule(
+        "signs in words",
+        "minus negative",
+        r"^\s*(?:\\text\s*\{\s*)?(?:minus|negative)(?![a-zA-Z])\s*\}?\s*(?=[\d.\\$])",
+        "-",
+        r"\text{negative } 5",
+        "-5",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "both signs in words",
+        "plus",
+        r"(?:\\text\s*\{\s*)?\bplus or minus\b\s*\}?",
+        r"\\pm ",
+        "3 plus or minus 2",
+        r"3 \pm 2",
+    ),
+    _rule(
+        "ordinal numbers",
+        "st nd rd th",
+        r"^(\s*\d+)\s*(?:(?:\^\s*)?\\(?:text(?:rm|superscript)?|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}"
+        r"|\^\s*\{\s*(?:\\(?:text(?:rm)?|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th))\s*\}"
+        r"|(?:st|nd|rd|th)(?![a-zA-Z]))",
+        r"\1",
+        r"5^{\text{th}} day",
+        "5 day",
+    ),
+    _rule(
+        "decimal parts in words",
+        "enth undredth ousandth",
+        r"(?<=\d)\s*(?:\\text\s*\{\s*(ten|hundred|thousand)ths?\s*\}|(ten|hundred|thousand)ths?)\s*$",
+        lambda m: r"\times 10^{-" + str(("ten", "hundred", "thousand").index(m[1] or m[2]) + 1) + "}",
+        r"7 \text{ hundredths}",
+        r"7\times 10^{-2}",
+    ),
+    _rule(
+        "powers and factorials in words",
+        "squared cubed factorial",
+        r"(\d|\)|(?<![a-zA-Z])[a-zA-Z])\s*(?:\\text\s*\{\s*(squared|cubed|factorial)\s*\}"
+        r"|\b(squared|cubed|factorial))\s*$",
+        lambda m: m[1] + {"s": "^2", "c": "^3", "f": "!"}[(m[2] or m[3])[0]],
+        r"5 \text{ squared}",
+        "5^2",
+    ),
+    _rule(
+        "so many out of so many",
+        "of in over",
+        r"^\s*(\d+)\s*(?:\\text\s*\{\s*(?:out of|in|over)\s*\}|(?:out of|in|over)\s)\s*(\d+)\s*$",
+        r"\\frac{\1}{\2}",
+        r"1 \text{ out of } 4",
+        r"\frac{1}{4}",
+    ),
+    _rule(
+        "ratio in words",
+        "to",
+        r"^\s*(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to\s)\s*(\d+)\s*$",
+        r"\1:\2",
+        "3 to 5",
+        "3:5",
+    ),
+    _rule("ratio", "\\colon", r"\\colon(?![a-zA-Z])", ":", r"1\colon2", "1:2"),
+    _rule(
+        "variants of letters",
+        "\\var",
+        r"\\var(?=(?:phi|epsilon|theta|rho|sigma|kappa)(?![a-zA-Z]))",
+        r"\\",
+        r"\varphi",
+        r"\phi",
+    ),
+    _rule(
+        "end of a proof",
+        "",
+        r"(?<=\S)[\s$]*(?:\\(?:blacksquare|square|qed(?:symbol)?|Box|checkmark)(?![a-zA-Z])\s*"
+        r"|[\u220e\u25a0\u25a1\u2611\u2705\u2713\u2714\U0001f300-\U0001faff]\s*)+[.$]*$",
+        "",
+        r"5 \quad \blacksquare",
+        r"5 \quad",
+    ),
+    _rule(
+        "modulus",
+        "mod",
+        r"(?:\\pmod\s*(?:\{([^{}]*)\}|(\w))"
+        r"|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?b?mod(?![a-zA-Z]))\s*([^()]{1,40})\)"
+        r"|\\text\s*\{\s*\(?\s*mod\s*(\w{1,20})\s*\)?\s*\})",
+        lambda m: rf"\pmod{{{(m[1] or m[2] or m[3] or m[4] or '').strip()}}}",
+        "x = 3 (mod 5)",
+        r"x = 3 \pmod{5}",
+    ),
+    _rule(
         "operator names",
         "operatorname mathrm text",
         r"\\(?:operatorname\*?|mathrm|text)\s*\{\s*(" + _FUNCTIONS + r")\s*\}",
         r"\\\1 ",
         r"\operatorname{arccot}(5)",
         r"\arccot (5)",
+    ),
+    _rule(
+        "functions as others call them",
+        "tg cosec",
+        r"\\(arc)?(c?tg|cosec)(?![a-zA-Z])",
+        lambda m: "\\" + (m[1] or "") + {"tg": "tan", "ctg": "cot", "cosec": "csc"}[m[2]],
+        r"\arctg x",
+        r"\arctan x",
+    ),
+    _rule(
+        "base before the digits", "0b", r"^\s*0b([01]+)\s*$", r"\1_{2}", "0b1011", "1011_{2}"
     ),
     _rule(
         "base below the line",
@@ -619,9 +766,17 @@ RULES: tuple[Rule, ...] = (
     _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
     _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
     _rule(
+        "logarithm of a program",
+        "log2 log10",
+        r"(?<![a-zA-Z\\])log(2|10)(?=\s*\()|\\log(2|10)(?=\()",
+        lambda m: rf"\log_{{{m[1] or m[2]}}}",
+        "log2(8)",
+        r"\log_{2}(8)",
+    ),
+    _rule(
         "function in plain text",
         "sin cos tan cot sec csc ln log exp",
-        r"(?<![\\a-zA-Z])(" + _PLAIN_FUNCTIONS + r")(?=\s*[(^{\\]|\s*\d|\s+[a-zA-Z](?![a-zA-Z]))",
+        r"(?<![\\a-zA-Z])(" + _PLAIN_FUNCTIONS + r")(?=\s*[(^{\\_]|\s*\d|\s+[a-zA-Z](?![a-zA-Z]))",
         r"\\\1",
         "2sin(x)",
         r"2\sin(x)",
@@ -663,19 +818,61 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "short fraction, two digits",
-        "frac",
-        r"\\frac\s*" + _ARGUMENT + r"\s*" + _ARGUMENT,
-        lambda m: r"\frac" + _braced(m[1]) + _braced(m[2]),
+        "frac binom",
+        _SHORT_FRACTION.pattern,
+        _long_fraction,
         r"\frac12",
         r"\frac{1}{2}",
     ),
     _rule(
         "short fraction, first digit",
-        "frac",
-        r"\\frac\s*([0-9a-zA-Z])\s*(?=\{)",
-        r"\\frac{\1}",
+        "frac binom",
+        r"\\(frac|binom)\s*([0-9a-zA-Z])\s*(?=\{)",
+        r"\\\1{\2}",
         r"\frac9{\sqrt{19}}",
         r"\frac{9}{\sqrt{19}}",
+    ),
+    _rule(
+        "power of a fraction",
+        "^\\frac",
+        r"\^(\\frac\{[^{}]*\}\{[^{}]*\})",
+        r"^{\1}",
+        r"2^\frac{1}{2}",
+        r"2^{\frac{1}{2}}",
+    ),
+    _rule(
+        "thousands with points or strokes",
+        ". '",
+        r"(?<![\d.,'])(?:\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?:'\d{3})+)(?![\d.,'])",
+        lambda m: re.sub(r"[.']", "", m.group()).replace(",", "."),
+        "1.234,5",
+        "1234.5",
+    ),
+    _rule(
+        "intervals of the French",
+        "] [",
+        r"(?<![\w)}\]])([\[\]])([^\[\](),;<>=]{1,60})[,;]([^\[\](),;<>=]{1,60})([\[\]])"
+        r"(?=\s*(?:$|[,;)]|\\cup|\\text|U\s|or\s))",
+        open_brackets,
+        r"]1,2] \cup [3,4[",
+        r"(1,2] \cup [3,4)",
+    ),
+    _rule(
+        "two bounds",
+        "and \\land \\wedge",
+        r"^\s*" + _BOUND + r"(?:\\text\s*\{\s*and\s*\}|\band\b|\\(?:land|wedge)(?![a-zA-Z]))"
+        r"\s*" + _BOUND + "$",
+        between,
+        r"x>1 \text{ and } x \le 2",
+        r"1 < x \le 2",
+    ),
+    _rule(
+        "conditions of cases",
+        "{cases}",
+        r"\s*&?\s*,?\s*\\text\s*\{\s*,?\s*(?:if|for|when)\s*\}",
+        "&",
+        r"\begin{cases}x & \text{if } x>0\end{cases}",
+        r"\begin{cases}x& x>0\end{cases}",
     ),
     _rule(
         "thousands with space",

@@ -32,13 +32,21 @@ _BARE = (
     + r")(?![a-zA-Z])"
 )
 _BEHIND = re.compile(
-    rf"(?P<value>.*?(?:[\d.}})%\]]|\\pi))(?P<unit>(?:\s*(?:/|\\cdot|-)?\s*(?:{_WRAPPED}|{_BARE}){_POWER})+)$",
+    rf"(?P<value>.*?(?:[\d.}})%\]!]|\\pi))(?P<unit>(?:\s*(?:/|\\cdot|-)?\s*(?:{_WRAPPED}|{_BARE}){_POWER})+)$",
     re.DOTALL,
 )
 _COUNTED = re.compile(
     r"(?P<value>[-+]?[\d.,]*\d(?:/\d+)?)\s+(?P<unit>[a-zA-Z]{3,}(?:[\s-][a-zA-Z]+){0,5})$"
 )
-_NOT_UNITS = re.compile(r"\b(?:if|for|when|where|and|or|i|e|am|pm|AM|PM|times|mod)\b|\\pi|\d")
+_KNOWN = "|".join(sorted(_UNIT, key=len, reverse=True))
+_MEASURED = re.compile(  # 9.8 m/s^2, 10 m^2, 10 (cm)
+    r"(?P<value>[-+]?(?:\d[\d.,/]*|\\frac\{\d+\}\{\d+\}))"
+    rf"(?P<unit>\s*(?:{_KNOWN}){_POWER}\s*(?:/|\bper\b)\s*\(?(?:{_KNOWN}){_POWER}\)?"
+    r"|\s(?:sq|cu)\.?\s?(?:[kcdm]?m|ft|in|yd|mi)"
+    r"|\s(?:[kcdm]?m|ft|in|yd|mi)\s*\^\s*(?:\{\s*[23]\s*\}|[23])"
+    rf"|\s\((?:{_KNOWN}){_POWER}\))$"
+)
+_NOT_UNITS = re.compile(r"\b(?:not|if|for|when|where|and|or|i|e|am|pm|AM|PM|times|mod)\b|\\pi|\d")
 _WRAPPED_TEXT = re.compile(r"\\[a-z]+\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
@@ -48,7 +56,7 @@ def split(text: str) -> tuple[str, str]:
     Args:
         text: A normalised leaf, with its wrappers such as ``\\text`` still in place.
     """
-    found = _BEHIND.match(text) or _COUNTED.match(text)
+    found = _MEASURED.match(text) or _BEHIND.match(text) or _COUNTED.match(text)
     if not found:
         return text, ""
     unit = _WRAPPED_TEXT.sub(r" \1 ", found["unit"])
