@@ -12,11 +12,13 @@ import re
 from collections.abc import Iterator
 
 from rsp_rl.grading.boxes import from_box
+from rsp_rl.grading.characters import plain_characters
 from rsp_rl.grading.hashes import from_gsm8k
 from rsp_rl.grading.verdict import Extraction
 from rsp_rl.grading.whole import from_whole
 
 _DOLLAR = re.compile(r":?\s{0,9}\$")
+_MINERVA_BARE = re.compile(r":?\s{1,9}([^\n$]{1,300}?)\s?\.?\s?I hope")
 _MINERVA_END = re.compile(r"\$\s?\.?\s?I hope")
 _LABEL = re.compile(r"\W{0,4}:")  # Final Answer: ..., **Answer:** ...
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(])")
@@ -34,6 +36,10 @@ _NUMBER = re.compile(
     r")(?:\s?\\?%)?"
 )
 _LONGEST_NUMBER = 400
+_TOKEN_TEXT = re.compile(  # a token that ends a turn, decoded to text
+    r"<\|(?!think|/think|begin_of_thought|end_of_thought)[^<>|\s]{1,40}\|>"
+    r"|</s>|<eos>|<end_of_turn>|\[/INST\]"
+)
 _THOUGHTS_END = re.compile(
     r"</(?:think|thinking|thought|thoughts|reasoning)>|<\|(?:end_of_thought|/think)\|>|◁/think▷"
     r"|\[/THINK\]|<\|channel\|>final<\|message\|>",
@@ -57,23 +63,37 @@ def extract_answer(text: str) -> Extraction:
     Returns:
         The answer and the step that found it; an empty text with step ``none`` if none did.
     """
+    text = plain_characters(text)
     end = 0
     for mark in _THOUGHTS_END.finditer(text):
         end = mark.end()
     for part in (text[end:], text) if end else (text,):
-        for step in CHAIN:
-            found = step(part)
-            if found is not None:
-                return found
+        part = _TOKEN_TEXT.sub("\n", part)
+        tagged = _last_tagged(part)
+        for place in (tagged, part) if tagged else (part,):
+            for step in CHAIN:
+                found = step(place)
+                if found is not None:
+                    return found
     return Extraction("", "none")
 
 
+def _last_tagged(text: str) -> str:
+    """What the last ``<answer>`` holds, ``""`` without one."""
+    start = text.rfind("<answer>")
+    return text[start + len("<answer>") :].partition("</answer>")[0].strip() if start >= 0 else ""
+
+
 def from_minerva(text: str) -> Extraction | None:
-    """Step 1: the first ``final answer is $...$. I hope``, the form of Minerva's prompts."""
+    """Step 1: the first ``final answer is $...$. I hope``, the form of Minerva's prompts.
+
+    The dollars may be missing; what follows is often a problem that the model gives itself.
+    """
     if "I hope" not in text:
         return None
     for start in _occurrences("final answer is", _lower(text)):
-        dollar = _DOLLAR.match(text, start + len("final answer is"))
+        after = start + len("final answer is")
+        dollar = _DOLLAR.match(text, after)
         end = _MINERVA_END.search(text, dollar.end()) if dollar else None
         if end is not None:
             answer = text[dollar.end() : end.start()].strip().strip("$").strip()
@@ -81,6 +101,10 @@ def from_minerva(text: str) -> Extraction | None:
                 return Extraction(answer, "minerva")
         elif dollar:
             return None  # no end after this one, hence after none of the later ones
+        elif text.find("I hope", after, after + 320) >= 0:
+            bare = _MINERVA_BARE.match(text, after)
+            if bare and bare[1].strip():
+                return Extraction(bare[1].strip(), "minerva")
     return None
 
 
@@ -91,13 +115,16 @@ def from_answer_is(text: str) -> Extraction | None:
 
 
 def from_final_answer_is(text: str) -> Extraction | None:
-    """Step 4: what follows the last "final answer is", or "Final answer:" or "Answer:"."""
+    """Step 4: what follows the last "final answer is", or "Final answer:" or "Answer:".
+
+    The answer may be the "correct" one too, and the correct "option" where no answer is named.
+    """
     lower = _lower(text)
     at = len(text)
     while (at := lower.rfind("answer", 0, at)) >= 0:
         end = at + len("answer")
         label = _LABEL.match(text, end)
-        if lower.startswith(" is", end) and lower.endswith("final ", 0, at):
+        if lower.startswith(" is", end) and lower.endswith(_WHICH_ANSWER, 0, at):
             return _what_follows(text, end + len(" is"), "final_answer_is")
         if label and (lower.endswith("final ", 0, at) or _starts_line(text, at)):
             found = _what_follows(text, label.end(), "final_answer_is")
@@ -105,7 +132,9 @@ def from_final_answer_is(text: str) -> Extraction | None:
             if statement:  # Final Answer: The largest n is 34.
                 return Extraction(found.text[statement.end() :], found.step)
             return found
-    return None
+    for choice in _CHOICE_IS.finditer(lower):
+        at = choice.end()
+    return _what_follows(text, at, "final_answer_is") if at > 0 else None
 
 
 def from_last_number(text: str) -> Extraction | None:
@@ -158,6 +187,8 @@ def _lower(text: str) -> str:
     return lower if len(lower) == len(text) else text.translate(_ASCII_LOWER)
 
 
+_CHOICE_IS = re.compile(r"\b(?:correct|right|best) (?:option|choice) is\b")
+_WHICH_ANSWER = ("final ", "correct ", "right ")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 

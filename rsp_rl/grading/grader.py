@@ -17,6 +17,7 @@ from rsp_rl.grading.normalize import LONGEST, normalize, readings
 from rsp_rl.grading.structure import read
 from rsp_rl.grading.verdict import Verdict
 
+_SENTENCES = ("answer_is", "final_answer_is")
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +39,8 @@ def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
     if wider and extraction.step != "boxed" and _same_string(wider, gold):
         return Verdict(True, "string").of(extraction)
     verdict = is_correct(extraction.text, gold)
+    if not verdict and extraction.step in _SENTENCES and extraction.text.endswith("!"):
+        verdict = is_correct(extraction.text.rstrip("!"), gold)  # it is 42!
     if wider and extraction.step == "boxed" and not verdict:
         run_of_boxes = is_correct(wider, gold)
         verdict = run_of_boxes if run_of_boxes else verdict

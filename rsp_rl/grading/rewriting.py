@@ -9,7 +9,7 @@ BRACKETED = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # brackets up to thre
 ROUND_ROOT = re.compile(r"(?:\\|(?<![\\a-zA-Z]))(sqrt|cbrt)\s*(\[[^\[\]]{0,40}\])?\s*" + BRACKETED)
 _LONGEST_CYCLE = 12
 _LONGEST_DENOMINATOR = 3  # digits
-_ENOUGH_DIGITS = 5
+_ENOUGH_DIGITS = 4
 
 
 def recurring(whole: str, fixed: str, cycle: str, following: str) -> str:

@@ -579,8 +579,9 @@ RULES: tuple[Rule, ...] = (
         r"(?:approximately|approx\.?|about|roughly)\s*\}"
         r"|\b(?:or|which is)\s+(?:approximately|about|roughly)\b"
         r"|\\text\s*\{\s*\(\s*(?:approximately|approx\.?|about|roughly)\s*\}\s*([^(){}]{1,80})\)\s*$"
+        r"|\\text\s*\{\s*\(\s*(?:approximately|approx\.?|about|roughly)\s([^(){}]{1,80})\)\s*\}\s*$"
         r"|\(\s*(?:\\approx|(?:approximately|about|roughly)\s)\s*([^(){}]{1,80})\)\s*$)",
-        lambda m: rf" \approx {m[1] or m[2] or ''}",
+        lambda m: rf" \approx {m[1] or m[2] or m[3] or ''}",
         r"2\sqrt{3} \text{ or about } 3.46",
         r"2\sqrt{3} \approx  3.46",
     ),
@@ -898,6 +899,14 @@ RULES: tuple[Rule, ...] = (
         "",
         r"\text{The area is } 5",
         " 5",
+    ),
+    _rule(
+        "base of one digit",
+        "\\log_",
+        r"\\log_(?:([2-9])(?=\d)|(10)(?!\d))",
+        lambda m: rf"\log_{{{m[1] or m[2]}}}",
+        r"\log_23",
+        r"\log_{2}3",
     ),
     _rule(
         "decimal logarithm", "\\lg", r"\\lg(?![a-zA-Z])", r"\\log_{10}", r"\lg 2", r"\log_{10} 2"

@@ -36,7 +36,7 @@ _BEHIND = re.compile(
     re.DOTALL,
 )
 _COUNTED = re.compile(
-    r"(?P<value>[-+]?[\d.,]*\d(?:/\d+)?)\s+(?P<unit>[a-zA-Z]{3,}(?:[\s-][a-zA-Z]+){0,5})$"
+    r"(?P<value>[-+]?[\d.,]*\d(?:/\d+|!)?)\s+(?P<unit>[a-zA-Z]{3,}(?:[\s-][a-zA-Z]+){0,5})$"
 )
 _KNOWN = "|".join(sorted(_UNIT, key=len, reverse=True))
 _MEASURED = re.compile(  # 9.8 m/s^2, 10 m^2, 10 (cm)
