@@ -1,4 +1,4 @@
-r"""Notation that has a second reading: ``C(5,2)`` is a point or a number, ``3/8 (0.375)`` a product.
+r"""Notation with a second reading: ``C(5,2)``, a point or a number; ``3/8 (0.375)``, a product.
 
 Where the one that `rsp_rl.grading.normalize` makes is not the gold, the other is tried.
 """
@@ -13,12 +13,14 @@ _INDEX = rf"(?:\{{\s*({_NUMBER})\s*\}}|({_NUMBER}))"
 _LETTER = r"(?:\\(?:mathrm|text|rm)\s*\{?\s*)?([CPA])\s*\}?"
 _CHOSEN = re.compile(
     rf"(?<![\w\\])([CP])\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)"  # C(5,2)
-    rf"|(?:(?<![\w}}^_])|(?<=\{{\}}))[\^_]{_INDEX}\s*{_LETTER}\s*_{_INDEX}"  # {}^5C_2, _5C_2
+    rf"|(?:(?<![\w}}^_])|\{{\}})[\^_]{_INDEX}\s*{_LETTER}\s*_{_INDEX}"  # {}^5C_2, _5C_2
     rf"|(?<![\w.}}])({_NUMBER})\s?([CP])\s?_?({_NUMBER})(?![\w.])"  # 5C2
     rf"|(?<![\w\\]){_LETTER}\s*_{_INDEX}\s*\^{_INDEX}"  # C_5^2, as in China
 )
 _DOZENS = re.compile(r"^(\d{1,6}) ?(?:\\text\{ ?dozens?([^{}]*)\}|dozens?(?![a-zA-Z])(.*))$")
-_IN_BRACKETS = re.compile(r"(.*\S)(?:\s+\(([^()]{1,80})\)|\s*\\text\s*\{\s*\(([^(){}]{1,80})\)\s*\})$")
+_IN_BRACKETS = re.compile(
+    r"(.*\S)(?:\s+\(([^()]{1,80})\)|\s*\\text\s*\{\s*\(([^(){}]{1,80})\)\s*\})$"
+)
 _SEVERAL = re.compile(r"[,;]|\bor\b|\band\b|\\pm|\\mp")
 _DEGREES = re.compile(r"\\circ(?![a-zA-Z])|\\degree|\bdegrees?\b|°")
 _ANGLE = re.compile(r"-?\d+(?:\.\d+)?")

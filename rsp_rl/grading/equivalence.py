@@ -19,6 +19,7 @@ _LABEL = re.compile(
     r"|[a-zA-Z'\s{}|:])+"
     r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\<>=|]*\))?\s*$"
     r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)[^{}]*\}\s*$"
+    r"|\s*d[a-zA-Z]?\s*/\s*d[a-zA-Z]\s*$"
     r"|\s*\\(?:lim|sum|prod|int)(?![a-zA-Z]).*$",  # what is asked for, before its value
     re.DOTALL,
 )
@@ -79,6 +80,10 @@ def _forms(node: Node) -> tuple[Node, ...]:
 
 
 def _equal_shapes(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
+    if not (isinstance(prediction, Relation) and isinstance(gold, Relation)):
+        excepted, gold_excepted = _excepted(prediction), _excepted(gold)
+        if excepted and gold_excepted:
+            return _equal_groups(excepted, gold_excepted, leaves)
     if isinstance(prediction, Relation) and isinstance(gold, Relation):
         return _equal_relations(prediction, gold, leaves)
     if isinstance(gold, Relation):
@@ -133,7 +138,9 @@ def _single(node: Node) -> Node:
     while (isinstance(node, Group) and len(set(node.items)) == 1) or (
         isinstance(node, Sequence) and len(node.items) == 1
     ):
-        if isinstance(node, Group) and node.kind == "set" and _is_set(node.items[0]):
+        if isinstance(node, Group) and (
+            node.kind in ("pieces", "except") or (node.kind == "set" and _is_set(node.items[0]))
+        ):
             return node
         node = node.items[0]
     return node
@@ -182,7 +189,10 @@ def _brackets_optional(node: Node) -> bool:
 
 
 def _equal_groups(prediction: Group, gold: Group, leaves: Comparer) -> bool | None:
-    if "union" in (prediction.kind, gold.kind) and not _are_intervals(prediction, gold):
+    kinds = {prediction.kind, gold.kind}
+    if len(kinds) > 1 and not kinds.isdisjoint(("pieces", "except")):
+        return False
+    if "union" in kinds and not _are_intervals(prediction, gold):
         return False
     label, gold_label = _common_label(prediction), _common_label(gold)
     if label and gold_label and not _same_label(label, gold_label):
@@ -272,6 +282,31 @@ def _as_region(node: Node) -> Node:
         if len({region[0] for region in regions if region}) == 1 and all(regions):
             return Group("union", tuple(region[1] for region in regions))
     return node
+
+
+def _excepted(node: Node) -> Group | None:
+    r"""What all reals but a few leave out, however they are written: ``x\neq 1`` or a union."""
+    if isinstance(node, Relation):
+        is_one = node.ops == ("\\neq",) and _is_name(node.sides[0])
+        return Group("except", node.sides[1:]) if is_one else None
+    if not isinstance(node, Group) or node.kind == "set":
+        return None
+    if node.kind == "list" and isinstance(node.items[0], Relation):  # x \neq 1, 2
+        parts = [_excepted(item) if isinstance(item, Relation) else item for item in node.items]
+        names = {item.sides[0] for item in node.items if isinstance(item, Relation)}
+        if None in parts or len(names) > 1:
+            return None
+        return Group("except", tuple(p.items[0] if isinstance(p, Group) else p for p in parts))
+    if node.kind != "union" or not all(isinstance(item, Sequence) for item in node.items):
+        return node if node.kind == "except" else None
+    if any((item.left, item.right, len(item.items)) != ("(", ")", 2) for item in node.items):
+        return None
+    following = {_text(low).replace(" ", ""): high for low, high in (i.items for i in node.items)}
+    gaps, end = [], "-\\infty"
+    while end in following:
+        gaps.append(following.pop(end))
+        end = _text(gaps[-1]).replace(" ", "")
+    return Group("except", tuple(gaps[:-1])) if end == "\\infty" and not following else None
 
 
 def _interval(relation: Relation) -> tuple[str, Sequence] | None:

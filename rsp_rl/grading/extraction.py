@@ -40,6 +40,8 @@ _TOKEN_TEXT = re.compile(  # a token that ends a turn, decoded to text
     r"<\|(?!think|/think|begin_of_thought|end_of_thought)[^<>|\s]{1,40}\|>"
     r"|</s>|<eos>|<end_of_turn>|\[/INST\]"
 )
+_TAG = re.compile(r"<(?:final_?)?answer>", re.IGNORECASE)
+_END_TAG = re.compile(r"</(?:final_?)?answer>", re.IGNORECASE)
 _THOUGHTS_END = re.compile(
     r"</(?:think|thinking|thought|thoughts|reasoning)>|<\|(?:end_of_thought|/think)\|>|◁/think▷"
     r"|\[/THINK\]|<\|channel\|>final<\|message\|>",
@@ -80,8 +82,10 @@ def extract_answer(text: str) -> Extraction:
 
 def _last_tagged(text: str) -> str:
     """What the last ``<answer>`` holds, ``""`` without one."""
-    start = text.rfind("<answer>")
-    return text[start + len("<answer>") :].partition("</answer>")[0].strip() if start >= 0 else ""
+    start = 0
+    for tag in _TAG.finditer(text):
+        start = tag.end()
+    return _END_TAG.split(text[start:], maxsplit=1)[0].strip() if start else ""
 
 
 def from_minerva(text: str) -> Extraction | None:

@@ -20,6 +20,11 @@ LONGEST = 4000
 
 _SUM_OR_BOTH = re.compile(r"\+\s?-(?=\s?[\w\\({.])")
 _CONSTANT = re.compile(r"\+\s*([cCkK])$")
+_INTEGER = re.compile(
+    r"(?<![\\a-zA-Z])([a-zA-Z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]"
+    r"|\binteger\s*\}?\s*([a-zA-Z])(?![a-zA-Z])"
+    r"|(?<![\\a-zA-Z])([a-zA-Z])\s*(?:\\text\s*\{)?\s*is an(?:y)? (?:arbitrary )?integer"
+)
 _DECIMAL_POINT = re.compile(r"-?\d+\.\d+$", re.ASCII)
 _SHORT_DECIMAL_COMMA = re.compile(r"-?\d+,\d$", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"(-?(?:0,\d+|\d+,(?:\d\d|\d{4,})))$", re.ASCII)
@@ -33,7 +38,7 @@ def readings(prediction: str, gold: str) -> list[tuple[str, str]]:
     what one answer says of its letters (``for some a>0``) need not be said by the other.
     """
     a, b = normalize(prediction), normalize(gold)
-    a = _same_constant(a, b)
+    a = _same_integer(_same_constant(a, b), b)
     pairs = _by_comma(a, b)
     if _SUM_OR_BOTH.search(a):  # 2x+-3 as a program prints a sum; read as both signs above
         pairs += _by_comma(_SUM_OR_BOTH.sub("-", a), b)
@@ -67,6 +72,17 @@ def _same_constant(prediction: str, gold: str) -> str:
     if not theirs or not ours or theirs[1] in prediction:
         return prediction
     return prediction[: ours.start(1)] + theirs[1]
+
+
+def _same_integer(prediction: str, gold: str) -> str:
+    r"""The prediction with its integer named as in the gold: ``2k\pi, k\in\mathbb{Z}``."""
+    ours, theirs = _INTEGER.search(prediction), _INTEGER.search(gold)
+    if not ours or not theirs:
+        return prediction
+    old, new = (next(filter(None, match.groups())) for match in (ours, theirs))
+    if re.search(rf"(?<![\\a-zA-Z]){new}(?![a-zA-Z])", prediction):
+        return prediction
+    return re.sub(rf"(?<![\\a-zA-Z]){old}(?![a-zA-Z])", new, prediction)
 
 
 @lru_cache(maxsize=16_384)  # a gold comes back with each of its rollouts

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 _UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    "nineteen",
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SMALL = {word: number for number, word in enumerate(_UNITS)} | {
     word: 10 * number for number, word in enumerate(_TENS, start=2)
 }
@@ -28,17 +29,23 @@ def read_number_words(text: str) -> str | None:
         text: A leaf without its wrappers.
     """
     text = text.strip().lower()
+    percent = "%" if text.endswith("%") else ""
+    text = text.removesuffix("%").rstrip()
     if len(text) > _LONGEST or not _WORDS.fullmatch(text):
         return None
+    mixed, _, part = text.rpartition(" and ")
     words = re.split(r"[\s-]+", text)
     sign = "-" if words[0] in ("minus", "negative") else ""
     words = words[1:] if sign else words
     bottom = _PARTS.get(words[-1].removesuffix("s"), _PARTS.get(words[-1])) if words else None
+    if bottom and mixed:  # two and a half
+        whole, fraction = read_number_words(mixed), read_number_words(part)
+        return f"{whole} {fraction}" if whole and fraction else None
     if bottom and len(words) > 1:
         top = 1 if words[:-1] in (["a"], ["an"]) else _whole(words[:-1])
         return None if top is None or top == 0 else f"{sign}{top}/{bottom}"
     whole = _whole(words)
-    return None if whole is None else f"{sign}{whole}"
+    return None if whole is None else f"{sign}{whole}{percent}"
 
 
 def _whole(words: list[str]) -> int | None:

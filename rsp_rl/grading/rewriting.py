@@ -70,18 +70,23 @@ def open_brackets(match: re.Match[str]) -> str:
     return ("(" if left == "]" else "[") + f"{low},{high}" + (")" if right == "[" else "]")
 
 
-_TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 
 
 def between(match: re.Match[str]) -> str:
     """Two bounds that hold at once as one chain; as they are where nothing is between them."""
     bounds = {}
-    for name, op, limit, other_limit, turned, other_name in (match.groups()[:6], match.groups()[6:]):
-        relation = op or _TURNED[turned]
+    for name, op, limit, other_limit, turned, other_name in (
+        match.groups()[:6],
+        match.groups()[6:],
+    ):
+        relation = op or TURNED[turned]
         bounds[relation in (">", r"\ge")] = (name or other_name, relation, limit or other_limit)
     if len(bounds) < 2 or bounds[True][0] != bounds[False][0]:
         return match.group()
     (name, above, low), (_, below, high) = bounds[True], bounds[False]
-    return f"{low} {_TURNED[above]} {name} {below} {high}" if (
-        Fraction(low) <= Fraction(high)
-    ) else match.group()
+    return (
+        f"{low} {TURNED[above]} {name} {below} {high}"
+        if (Fraction(low) <= Fraction(high))
+        else match.group()
+    )

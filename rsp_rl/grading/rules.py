@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rsp_rl.grading.rewriting import (
     BRACKETED,
     ROUND_ROOT,
+    TURNED,
     between,
     cut_decimal,
     degrees_and_minutes,
@@ -56,6 +57,7 @@ _UNICODE = {
     "｛": "{", "｝": "}", "＝": "=", "．": ".", "。": ".", "％": "%",
     "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
     "∞": r"\infty ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "°": r"^\circ ",
+    "º": r"^\circ ", "˚": r"^\circ ", "¢": r"\text{ cents}",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "′": "'", "’": "'", "‘": "'", "″": "''", "“": '"', "”": '"',
@@ -158,6 +160,14 @@ _SECOND = (
 )
 
 RULES: tuple[Rule, ...] = (
+    _rule(  # first, so that no other rule meets thousands of them
+        "blanks in a row",
+        "",
+        r"\s{2,}",
+        lambda m: "\n" if "\n" in m.group() else " ",
+        "a  \n b",
+        "a\nb",
+    ),
     _rule("dot above", "\u0307", "(\\d)\u0307", r"\\dot{\1}", "0.3\u0307", r"0.\dot{3}"),
     _rule(
         "dot set over",
@@ -214,6 +224,26 @@ RULES: tuple[Rule, ...] = (
         lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}",
         "52₈",
         "52_{8}",
+    ),
+    _rule(
+        "degrees as a letter",
+        "o",
+        r"(?<=\d)\s*\^\s*(?:o(?![a-zA-Z])|\{\s*o\s*\}|\{?\\(?:text|mathrm)\s*\{\s*o\s*\}\}?)",
+        r"^\\circ ",
+        "45^{o}",
+        r"45^\circ ",
+    ),
+    _rule(
+        "numbers of siunitx",
+        "\\num \\SI \\qty \\ang",
+        r"\\(?:num\s*\{([^{}]*)\}|(?:SI|qty)\s*\{([^{}]*)\}\s*\{([^{}]*)\}|ang\s*\{([^{}]*)\})",
+        lambda m: (
+            rf"{m[4]}^\circ "
+            if m[4]
+            else (m[1] or m[2] or "") + (rf"\text{{ {m[3].strip(chr(92))}}}" if m[3] else "")
+        ),
+        r"\SI{5}{\meter}",
+        r"5\text{ meter}",
     ),
     _rule(
         "degrees, minutes, seconds",
@@ -415,7 +445,12 @@ RULES: tuple[Rule, ...] = (
         r"\begin{pmatrix}1\end{pmatrix}",
     ),
     _rule(
-        "fractions", "frac", r"\\(?:[dtcsx]|nice)frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"
+        "fractions",
+        "frac",
+        r"\\(?:[dtcsx]|nice)frac(?![a-zA-Z])",
+        r"\\frac",
+        r"\dfrac{1}{2}",
+        r"\frac{1}{2}",
     ),
     _rule(
         "binomials",
@@ -428,7 +463,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "signs in words",
         "minus negative",
-        r"^\s*(?:\\text\s*\{\s*)?(?:minus|negative)(?![a-zA-Z])\s*\}?\s*(?=[\d.\\$])",
+        r"^\s*(?:\\text\s*\{\s*)?(?:minus|negative)(?![a-zA-Z])\s*\}?\s*(?=[\d.\\$]|inf)",
         "-",
         r"\text{negative } 5",
         "-5",
@@ -456,7 +491,9 @@ RULES: tuple[Rule, ...] = (
         "decimal parts in words",
         "enth undredth ousandth",
         r"(?<=\d)\s*(?:\\text\s*\{\s*(ten|hundred|thousand)ths?\s*\}|(ten|hundred|thousand)ths?)\s*$",
-        lambda m: r"\times 10^{-" + str(("ten", "hundred", "thousand").index(m[1] or m[2]) + 1) + "}",
+        lambda m: (
+            r"\times 10^{-" + str(("ten", "hundred", "thousand").index(m[1] or m[2]) + 1) + "}"
+        ),
         r"7 \text{ hundredths}",
         r"7\times 10^{-2}",
     ),
@@ -478,6 +515,63 @@ RULES: tuple[Rule, ...] = (
         r"\frac{1}{4}",
     ),
     _rule(
+        "said of a letter",
+        "is equals",
+        r"^\s*([a-zA-Z])\s+"
+        r"(?:\\text\s*\{\s*(?:is(?: equal to)?|equals)\s*\}|(?:is(?: equal to)?|equals)\s)"
+        r"(?=\s*[-\d\\$(])",
+        r"\1=",
+        r"x \text{ is } 5",
+        "x= 5",
+    ),
+    _rule("letter for times", "x", r"(?<=\d)\s+x\s+(?=\d)", r"\\times ", "3 x 4", r"3\times 4"),
+    _rule(
+        "functions of a program",
+        "abs( floor( ceil(",
+        r"\\?\b(?:abs|floor|ceil)\(([^()]{0,200})\)",
+        lambda m: (
+            {"a": "|%s|", "f": r"\lfloor %s\rfloor", "c": r"\lceil %s\rceil"}[
+                m.group().lstrip("\\")[0]
+            ]
+            % m[1]
+        ),
+        "abs(x)",
+        "|x|",
+    ),
+    _rule(
+        "bounds of an absolute value",
+        "|",
+        r"^\s*\|\s*([a-zA-Z])\s*\|\s*(<|\\le(?![a-zA-Z]))\s*(\d+(?:\.\d+)?)\s*$",
+        r"-\3 \2 \1 \2 \3",
+        "|x| < 3",
+        "-3 < x < 3",
+    ),
+    _rule(
+        "bounds outside of an absolute value",
+        "|",
+        r"^\s*\|\s*([a-zA-Z])\s*\|\s*(>|\\ge(?![a-zA-Z]))\s*(\d+(?:\.\d+)?)\s*$",
+        lambda m: rf"{m[1]} {TURNED[m[2]]} -{m[3]} \text{{ or }} {m[1]} {m[2]} {m[3]}",
+        "|x| > 3",
+        r"x < -3 \text{ or } x > 3",
+    ),
+    _rule("vector in angles", "<", r"^\s*<([^<>=]*,[^<>=]*)>\s*$", r"(\1)", "<1,2>", "(1,2)"),
+    _rule(
+        "set in plain braces",
+        "{",
+        r"^\s*\{(?!\s*\d{1,3}(?:,\d{3})+\s*\})([^{}\\]*,[^{}]*|\s*[a-zA-Z]\s*[|:][^{}]*)\}\s*$",
+        r"\\{\1\\}",
+        "{1, 2}",
+        r"\{1, 2\}",
+    ),
+    _rule(
+        "digits grouped after the point",
+        ".",
+        r"(?<=\d\.)(?:\d{3}(?:\s\d{3})+|\d{5}(?:\s\d{5})+)(?!\d)",
+        lambda m: "".join(m.group().split()),
+        "0.123 456",
+        "0.123456",
+    ),
+    _rule(
         "ratio in words",
         "to",
         r"^\s*(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to\s)\s*(\d+)\s*$",
@@ -497,8 +591,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "end of a proof",
         "",
-        r"(?<=\S)[\s$]*(?:\\(?:blacksquare|square|qed(?:symbol)?|Box|checkmark)(?![a-zA-Z])\s*"
-        r"|[\u220e\u25a0\u25a1\u2611\u2705\u2713\u2714\U0001f300-\U0001faff]\s*)+[.$]*$",
+        r"(?<=\S)\s{0,9}(?:\\(?:blacksquare|square|qed(?:symbol)?|Box|checkmark)(?![a-zA-Z])\s?"
+        r"|[\u220e\u25a0\u25a1\u2611\u2705\u2713\u2714\U0001f300-\U0001faff]\s?){1,9}[\s.]{0,9}$",
         "",
         r"5 \quad \blacksquare",
         r"5 \quad",
@@ -529,9 +623,7 @@ RULES: tuple[Rule, ...] = (
         r"\arctg x",
         r"\arctan x",
     ),
-    _rule(
-        "base before the digits", "0b", r"^\s*0b([01]+)\s*$", r"\1_{2}", "0b1011", "1011_{2}"
-    ),
+    _rule("base before the digits", "0b", r"^\s*0b([01]+)\s*$", r"\1_{2}", "0b1011", "1011_{2}"),
     _rule(
         "base below the line",
         "_",
@@ -685,8 +777,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "infinity",
-        "inf Inf INF",
-        r"\\?\binfinity\b|\\infin\b|(?<![\w\\])inf\b|\+\s*\\infty\b",
+        "inf Inf INF oo",
+        r"(?:\bpositive )?\\?\binfinity\b|\\infin\b|(?<![\w\\])(?:inf|oo)\b|\+\s*\\infty\b",
         r"\\infty ",
         r"[2,+\infty)",
         r"[2,\infty )",
@@ -762,6 +854,14 @@ RULES: tuple[Rule, ...] = (
         lambda m: one_sign("".join(((m[1] or "") + m[2]).split())) + "i",
         "(9.0+-2.0j)",
         "(9.0-2.0i)",
+    ),
+    _rule(
+        "equations one below the other",
+        "=",
+        r"\s*(?:\n|(?<!\\)\\\\(?=\s))\s*(?=[a-zA-Z](?:_\{?\w{1,9}\}?)?(?:\([a-zA-Z]\))?\s*=)",
+        ", ",
+        "a=1\nb=2",
+        "a=1, b=2",
     ),
     _rule("bold in Markdown", "**", r"(?<![\w)}\]])\*\*|\*\*(?![\w({\\-])", "", "**B**: 5", "B: 5"),
     _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
@@ -870,7 +970,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "conditions of cases",
         "{cases}",
-        r"\s*&?\s*,?\s*\\text\s*\{\s*,?\s*(?:if|for|when)\s*\}",
+        r"\s{0,9}&?\s{0,9},?\s{0,9}\\text\s*\{[\s,]{0,9}(?:if|for|when)\s*\}",
         "&",
         r"\begin{cases}x & \text{if } x>0\end{cases}",
         r"\begin{cases}x& x>0\end{cases}",
@@ -948,6 +1048,16 @@ RULES: tuple[Rule, ...] = (
         r"(-\\infty,\\infty)",
         r"\mathbb{R}",
         r"(-\infty,\infty)",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "all reals but some",
+        "except other but",
+        r"^\s*(?:\\text\s*\{\s*)?all real(?:s| numbers)?(?:\s+[a-zA-Z])?\s+"
+        r"(?:except|other than|but)(?:\s+for)?\s*(?:\}\s*|\s(?=[^}]*$))([^}]+)$",
+        r"\\mathbb{R}\\setminus\\{\1\\}",
+        r"\text{all real numbers except } 1",
+        r"\mathbb{R}\setminus\{1\}",
         re.IGNORECASE,
     ),
     _rule("equals before the value", "=", r"^\s*=\s*(?=[^\s=])", "", "= 5", "5"),

@@ -44,6 +44,7 @@ _MEASURED = re.compile(  # 9.8 m/s^2, 10 m^2, 10 (cm)
     rf"(?P<unit>\s*(?:{_KNOWN}){_POWER}\s*(?:/|\bper\b)\s*\(?(?:{_KNOWN}){_POWER}\)?"
     r"|\s(?:sq|cu)\.?\s?(?:[kcdm]?m|ft|in|yd|mi)"
     r"|\s(?:[kcdm]?m|ft|in|yd|mi)\s*\^\s*(?:\{\s*[23]\s*\}|[23])"
+    r"|\s?(?:\\mu\s?[msgLA]|[kM]?\\Omega|\\AA|Å)"
     rf"|\s\((?:{_KNOWN}){_POWER}\))$"
 )
 _NOT_UNITS = re.compile(r"\b(?:not|if|for|when|where|and|or|i|e|am|pm|AM|PM|times|mod)\b|\\pi|\d")
