@@ -191,7 +191,7 @@ def _lower(text: str) -> str:
     return lower if len(lower) == len(text) else text.translate(_ASCII_LOWER)
 
 
-_CHOICE_IS = re.compile(r"\b(?:correct|right|best) (?:option|choice) is\b")
+_CHOICE_IS = re.compile(r"\b(?:correct|right) (?:option|choice) is\b")
 _WHICH_ANSWER = ("final ", "correct ", "right ")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 

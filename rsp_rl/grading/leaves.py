@@ -36,7 +36,10 @@ _TIME = re.compile(
 )
 _RATIO = re.compile(r"\d+\s*:\s*\d+")
 _LIMITS = re.compile(r"\\(?:sum|prod|int|lim)(?![a-zA-Z])")  # within which infinity is no value
-_SAID = re.compile(r"([a-z]+)(?=$|[\s.,;:!])(?!\s*,?\s*(?:or|and)\b)")
+_SAID = re.compile(
+    r"([a-z]+)(?=$|[\s.,;:!])(?!\W{0,9}(?:or|and|yes|no|true|false)\b)"
+    r"(?!\s+(?:(?:real|integer|such|positive|other)\s+)?(?:solution|root|value|answer|limit|number)s?\b)"
+)
 _SEPARATED_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)", re.ASCII)
 _YES_NO = ("yes", "no", "true", "false")
 
@@ -157,6 +160,10 @@ _SAME_WORDS = {
             *("no solution", "no solution exists", "there is no solution", "has no solution"),
             *("no real solution", "there are no real solutions", "emptyset", "the empty set"),
         ),
+        ("converges", "convergent", "it converges", "the series converges", "is convergent"),
+        ("diverges", "divergent", "it diverges", "the series diverges", "does not converge"),
+        ("converges absolutely", "absolutely convergent"),
+        ("converges conditionally", "conditionally convergent"),
         ("infinitely many", "infinitely many solutions", "there are infinitely many solutions"),
     )
     for phrase in phrases

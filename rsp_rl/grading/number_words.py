@@ -37,6 +37,8 @@ def read_number_words(text: str) -> str | None:
     words = re.split(r"[\s-]+", text)
     sign = "-" if words[0] in ("minus", "negative") else ""
     words = words[1:] if sign else words
+    if words == ["half"]:
+        return f"{sign}1/2"
     bottom = _PARTS.get(words[-1].removesuffix("s"), _PARTS.get(words[-1])) if words else None
     if bottom and mixed:  # two and a half
         whole, fraction = read_number_words(mixed), read_number_words(part)

@@ -75,6 +75,8 @@ RIGHT = {
         (r"(0,\infty)\cup(-\infty,0)", r"\mathbb{R}\setminus\{0\}"),
         ("no solution", r"\emptyset"),
         ("DNE", "does not exist"),
+        ("convergent", "converges"),
+        ("does not converge", "diverges"),
         ("<1,2>", "(1,2)"),
     ],
     "pieces of a function": [
@@ -157,6 +159,9 @@ WRONG = {
         (r"x\neq 1", "1"),
         (r"\sqrt[3]{2}, \sqrt[4]{5}", r"\sqrt[3]{2}, \sqrt[4]{3}"),
         ("0", "no solution"),
+        ("no solution", "no"),
+        ("True, False", "True"),
+        ("conditionally convergent", "converges absolutely"),
     ],
     "pieces of a function": [
         (

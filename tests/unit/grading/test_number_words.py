@@ -26,8 +26,10 @@ def test_numbers(words, numeral):
 
 @pytest.mark.parametrize(
     "words",
-    ["", "even", "one two", "twenty thirty", "hundred", "fifth", "five one", "thousand million"]
-    + ["two hundred three hundred", "one or two", "no one", "one " * 30],  # noqa: RUF005
+    [
+        *("", "even", "one two", "twenty thirty", "hundred", "fifth", "five one", "no one"),
+        *("thousand million", "two hundred three hundred", "one or two", "one " * 30),
+    ],
 )
 def test_what_is_no_number(words):
     assert read_number_words(words) is None
