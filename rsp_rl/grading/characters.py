@@ -39,9 +39,6 @@ def _plain(char: str) -> str:
     if category == "Nd":
         return str(unicodedata.decimal(char))
     kind = unicodedata.decomposition(char).partition(" ")[0]
-    if kind == "<fraction>":
-        top, slash, bottom = unicodedata.normalize("NFKC", char).partition("\u2044")
-        return rf"\frac{{{top}}}{{{bottom}}}" if slash and bottom else char
     return unicodedata.normalize("NFKC", char) if kind in _SAME_IN_PLAIN else char
 
 

@@ -57,7 +57,8 @@ def extract_answer(text: str) -> Extraction:
     (5) the last number. Between them two steps of our own: after (2) GSM8K's ``#### ...``, before
     (5) the whole output where it is nothing but an answer. What follows the last mark that ends a
     model's thoughts (``</think>`` and its kin) is asked first, and the thoughts only if it has no
-    answer.
+    answer; within either, what the last ``<answer>`` holds. Tokens that end a turn, decoded to
+    text, end a line.
 
     Args:
         text: A model's whole output.

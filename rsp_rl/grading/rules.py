@@ -7,6 +7,7 @@ every row. The rules change the notation only.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -192,6 +193,16 @@ RULES: tuple[Rule, ...] = (
         lambda m: r"\sqrt{" + (m[1] or m[2] or "") + "}",
         "√130",
         r"\sqrt{130}",
+    ),
+    _rule(
+        "fractions in one character",
+        "",
+        "[¼½¾⅐-⅞]",
+        lambda m: (
+            r"\frac{" + "}{".join(unicodedata.normalize("NFKC", m.group()).split("\u2044")) + "}"
+        ),
+        "2⅞",
+        r"2\frac{7}{8}",
     ),
     _rule(
         "unicode symbols",

@@ -10,7 +10,6 @@ from rsp_rl.grading.characters import plain_characters
         ("５＋ｘ", "5+x"),
         ("𝑥+𝟓", "x+5"),
         ("٣", "3"),
-        ("⅞", r"\frac{7}{8}"),
         ("Ⓑ", "B"),
         ("1\u2009000", "1 000"),
         ("\x0crac{1}{2}", r"\frac{1}{2}"),
