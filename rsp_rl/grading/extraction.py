@@ -22,7 +22,15 @@ _MINERVA_BARE = re.compile(r":?\s{1,9}([^\n$]{1,300}?)\s?\.?\s?I hope")
 _MINERVA_END = re.compile(r"\$\s?\.?\s?I hope")
 _LABEL = re.compile(r"\W{0,4}:")  # Final Answer: ..., **Answer:** ...
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(])")
-_AFTERTHOUGHT = re.compile(r",?\s+(?:which|because|since|as)\s")
+_AFTERTHOUGHT = re.compile(
+    r",?\s+(?:which|because|since|as)\s|\s+—\s|;\s+(?!and\b|or\b)[a-z]{3,}\s"
+    r"|\*{0,2}\s+\((?:see|as|from|by|because|since|using)\s"
+    r"|(?<=[\d$)}*]),?\s+(?:not|rather than|instead of)\s"
+)
+_FILLER = re.compile(
+    r"(?:(?:exactly|simply|just|therefore|thus|then|hence|indeed|precisely|clearly|actually|now"
+    r"|around|equal to|given by|(?:found |going )?to be)[\s:,]+){1,3}"
+)
 _STATEMENT = re.compile(r"The [^.:=]{1,120}? (?:is|are|equals) (?=\S)")
 _DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
 _DISPLAY_END = re.compile(r"\\\]|\$\$")
@@ -169,6 +177,8 @@ CHAIN = (
 def _what_follows(text: str, start: int, step: str) -> Extraction | None:
     """The formula, or the first sentence on the line, from ``start``; empty lines are skipped."""
     rest = text[start:].lstrip(" :*\t\n\r")
+    filler = _FILLER.match(rest)
+    rest = rest[filler.end() :] if filler else rest
     fence = _FENCE.match(rest)
     if fence:
         rest = rest[fence.end() :].partition("```")[0]

@@ -31,6 +31,7 @@ _WORD = re.compile(r"[a-zA-Z]{2,}")
 _LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}|\d\s*:\s*\d")
 _ARTICLE = re.compile(r"\b(?:the|an?|is|are)\b")
 _PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s\b")
+_NAME = re.compile(r"\s*(?:\\angle\s*)?(?:[A-Z]\s?){3,12}")  # an order or an angle, no product
 _TIME = re.compile(
     r"(\d{1,2})(?:\s*:\s*(\d\d))?(?:\s*:\s*(\d\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE
 )
@@ -66,6 +67,10 @@ def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
         letter = _CHOSEN.match(plain_prediction)
         if letter:
             return (letter[1] or letter[2]).upper() == chosen[1], "string"
+    if _NAME.fullmatch(plain_prediction) and _NAME.fullmatch(plain_gold):
+        angle, gold_angle = ("".join(text.split()) for text in (plain_prediction, plain_gold))
+        is_angle = "\\angle" in angle and "\\angle" in gold_angle
+        return is_angle and _points(angle) == _points(gold_angle)[::-1], "string"
     same_time = _same_time(plain_prediction, plain_gold)
     if same_time is not None:
         return same_time, "string"
@@ -168,6 +173,10 @@ _SAME_WORDS = {
     )
     for phrase in phrases
 }
+
+
+def _points(name: str) -> str:
+    return re.sub(r"\\[a-z]+", "", name)
 
 
 def _numerals(prediction: str, gold: str) -> tuple[Numeral | None, Numeral | None]:

@@ -66,6 +66,7 @@ _UNICODE = {
     "℃": r"^\circ ", "℉": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|", "‖": "|",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∠": r"\angle ",
     "△": r"\triangle ", "∂": r"\partial ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ",
+    "∥": r"\parallel ", "⊥": r"\perp ",
     "≡": r"\equiv ", "∉": r"\notin ", "→": r"\to ", "∧": r"\land ", "∨": r"\lor ",
     "∖": r"\setminus ", "∘": r"\circ ", "∀": r"\forall ", "≃": r"\approx ", "≅": r"\approx ",
     "≦": r"\le ", "≧": r"\ge ", "∗": "*", "ℂ": r"\mathbb{C}", "∆": r"\Delta ", "µ": r"\mu ",
@@ -84,6 +85,14 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺⁽⁾ⁿⁱˣʸ
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋₊₍₎ₙᵢⱼₖₘₓₐ", "0123456789-+()nijkmxa")
 _UNICODE_PATTERN = re.compile("|".join(map(re.escape, _UNICODE)))
 
+_MONTHS = {
+    name[:3].lower(): name
+    for name in (
+        *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
+        *("October", "November", "December"),
+    )
+}
+_MONTH = "|".join(f"{name[:3]}(?:{name[3:]})?" if name[3:] else name for name in _MONTHS.values())
 _WORDS_OF_BASE = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
@@ -341,6 +350,14 @@ RULES: tuple[Rule, ...] = (
         "10080",
     ),
     _rule(
+        "equations side by side",
+        "quad",
+        r"(?:\\q?quad\s*)+(?=[a-zA-Z](?:_\{?\w{1,9}\}?)?(?:\([a-zA-Z]\))?\s*=)",
+        ", ",
+        r"y=x\quad y=-x",
+        "y=x, y=-x",
+    ),
+    _rule(
         "spacing macros",
         "\\ ~",
         r"(?<!\\)\\[!,;:> ]|~"
@@ -487,6 +504,16 @@ RULES: tuple[Rule, ...] = (
         r"\\pm ",
         "3 plus or minus 2",
         r"3 \pm 2",
+    ),
+    _rule(
+        "days of a month",
+        "",
+        r"\b(\d{1,2})(?:st|nd|rd|th)?\s(?:of )?(" + _MONTH + r")\b|"
+        r"\b(" + _MONTH + r")\.?\s(\d{1,2})(?:st|nd|rd|th)?\b",
+        lambda m: f"{_MONTHS[(m[2] or m[3])[:3].lower()]} {m[1] or m[4]}",
+        "5th of Jan",
+        "January 5",
+        re.IGNORECASE,
     ),
     _rule(
         "ordinal numbers",

@@ -62,6 +62,8 @@ RIGHT = {
         (r"n! \text{ ways}", "n!"),
         (r"\frac{\pi}{4}", r"45^\circ"),
     ],
+    "days": [("5 January", "January 5th"), ("Jan. 5, 2020", "January 5, 2020")],
+    "names": [(r"\angle ABC", r"\angle CBA"), ("BAC", "BAC"), ("ABx", "BAx")],
     "times": [("3:00 PM", "3:00 p.m."), ("3 PM", "3:00 PM"), ("15:00", "3:00 PM"), ("6:10", "3:5")],
     "sets": [
         ("]1,2]", "(1,2]"),
@@ -148,6 +150,8 @@ WRONG = {
     "another form in brackets": [("3/8 (0.475)", "3/8"), ("3 (5)", "3,5"), ("2(3)", "2")],
     "grouped digits": [("1,500", "1.5"), ("1.000", "1000"), ("1,5", "15")],
     "units": [("5 km/h", "5 m/s"), ("5 m/s", "5 m/s^2"), ("5m", "5"), (r"\frac{\pi}{4}", "45")],
+    "days": [("January 5", "January 6"), ("5", "January 5")],
+    "names": [(r"\angle ABC", r"\angle ACB"), ("ABC", "BAC")],
     "times": [("3:00 PM", "3:00 AM"), ("3:00", "3:00 PM"), ("1:00", "12:00"), ("3:00", "3")],
     "sets": [
         (r"\{\emptyset\}", r"\emptyset"),
@@ -172,6 +176,7 @@ WRONG = {
     ],
     "equations": [
         ("y_1=5x\ny_2=3", "y_1=x\ny_2=3"),
+        (r"y=2x \quad y=-x", r"y=3x \quad y=-x"),
         (r"k\pi, k\in\mathbb{Z}", r"2n\pi, n \in \mathbb{Z}"),
         (r"x \equiv 3 \pmod 5", r"x \equiv 3 \pmod 7"),
     ],
@@ -201,6 +206,10 @@ RIGHT_OUTPUTS = {
         ("The correct answer is B.", "B"),
         ("The correct option is (B) 12.", "B"),
         ("The answer is 42!", "42"),
+        ("The answer is exactly 5.", "5"),
+        ("The answer is given by $5$.", "5"),
+        ("The answer is 5 (see step 3).", "5"),
+        ("The answer is 5, not 6.", "5"),
         ("The answer is $5!$.", "120"),
         ("# 5", "5"),
         ("答案是 ５", "5"),
@@ -211,7 +220,11 @@ RIGHT_OUTPUTS = {
 
 WRONG_OUTPUTS = {
     "boxes denied or rounded": [(r"\boxed{1}, not \boxed{2}", "2")],
-    "sentences": [(r"\boxed{5!}", "5")],
+    "sentences": [
+        (r"\boxed{5!}", "5"),
+        ("The answer is not 5.", "5"),
+        ("The answer is 5, not 6.", "6"),
+    ],
 }
 
 
