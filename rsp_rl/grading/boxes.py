@@ -26,7 +26,7 @@ _PLACEHOLDERS = frozenset(
 _LONGEST_PLACEHOLDER = 60
 _PROSE = re.compile(r"[a-z]{2,}\s")
 _END_OF_FORMULA = re.compile(r"\$|\n|\\\]|\\\)")
-_DENIED = re.compile(r"(?:\bnot|rather than|instead of|isn't|\\neq?)[\s$\\(*]{0,9}$", re.IGNORECASE)
+_DENIED = re.compile(r"(?:\bnot|rather than|instead of|isn't)[\s$\\(*]{0,9}$", re.IGNORECASE)
 _ROUNDED = re.compile(
     r"[\s$\\)*,]*(?:\\(?:approx|simeq)|≈|\(?(?:or )?(?:approximately|about|roughly))[\s$\\(*]*"
 )
@@ -46,14 +46,10 @@ def from_box(text: str) -> Extraction | None:
         boxes.pop()  # \boxed{1}, not \boxed{2}
     last = boxes.pop()
     answer = last.content(text)
-    if (
-        boxes
-        and boxes[-1].is_made(text)
-        and boxes[-1].end
-        and (last.start - boxes[-1].end) < _FARTHEST_BOX
-        and _ROUNDED.fullmatch(text[boxes[-1].end : last.start])
-    ):
-        return Extraction(boxes[-1].content(text), "boxed", answer)  # exact, then rounded
+    if boxes and boxes[-1].end and boxes[-1].is_made(text):
+        between = text[boxes[-1].end : last.start]
+        if len(between) <= _FARTHEST_BOX and _ROUNDED.fullmatch(between):  # exact, then rounded
+            return Extraction(boxes[-1].content(text), "boxed", answer)
     run, joined = [answer], False
     while boxes and len(run) < _MOST_BOXES:
         end = boxes[-1].end or last.start

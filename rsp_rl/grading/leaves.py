@@ -6,6 +6,8 @@ Answers are three-valued: ``True``, ``False``, or ``None`` where only algebra co
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from fractions import Fraction
 
 from rsp_rl.grading import units
 from rsp_rl.grading.arithmetic import PRECISION, read_expression
@@ -83,7 +85,7 @@ def compare_leaves(prediction: str, gold: str) -> tuple[bool | None, str]:
     gold_value, gold_unit = units.split(gold)
     if unit or gold_unit:
         if unit and gold_unit and not units.compatible(unit, gold_unit):
-            return False, "string"
+            return _same_quantity(value, gold_value, units.ratio(unit, gold_unit)), "numeric"
         return compare_leaves(value, gold_value)
     label = _LABELLED_VALUE.match(plain_prediction)
     if label and not chosen:
@@ -173,6 +175,14 @@ _SAME_WORDS = {
     )
     for phrase in phrases
 }
+
+
+def _same_quantity(value: str, gold_value: str, ratio: Fraction | None) -> bool:
+    """Whether so many of one unit are so many of another, ``ratio`` of which it is."""
+    a, b = read_numeral(unwrap(value)), read_numeral(unwrap(gold_value))
+    if ratio is None or a is None or b is None:
+        return False
+    return equal_numerals(replace(a, value=a.value * ratio), b)
 
 
 def _points(name: str) -> str:

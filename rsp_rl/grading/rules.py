@@ -350,6 +350,14 @@ RULES: tuple[Rule, ...] = (
         "10080",
     ),
     _rule(
+        "decimal comma in braces",
+        "{",
+        r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d{1,2}(?!\d)|\d{4})",
+        ".",
+        "2{,}5",
+        "2.5",
+    ),
+    _rule(
         "equations side by side",
         "quad",
         r"(?:\\q?quad\s*)+(?=[a-zA-Z](?:_\{?\w{1,9}\}?)?(?:\([a-zA-Z]\))?\s*=)",
