@@ -46,7 +46,7 @@ class Template(ABC):
 
     @abstractmethod
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
-        """Special token that closes the model's turn; None if template or tokenizer know none.
+        """Token that closes the model's turn; None if template or tokenizer know none.
 
         Generation mostly stops there even where the model's configuration does not say so (see
         `rsp_rl.models.stop_tokens`): Qwen2.5's base models name `<|endoftext|>` alone, and after
@@ -86,8 +86,8 @@ class TextTemplate(Template):
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """See `Template.end_of_turn`: all of a literal template's turns are closed alike."""
         closing = self.closing.lstrip()
-        is_special = closing.startswith(added_tokens(tokenizer, special=True))
-        return encode(tokenizer, closing)[0] if is_special else None
+        is_token = closing.startswith(added_tokens(tokenizer))
+        return encode(tokenizer, closing)[0] if is_token else None
 
 
 @dataclass(frozen=True)

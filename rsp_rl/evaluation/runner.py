@@ -23,6 +23,7 @@ from rsp_rl.evaluation.samples import SampleFile
 from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
+from rsp_rl.models.context import context_of
 from rsp_rl.models.folder import check_model, load_tokenizer
 from rsp_rl.models.vocabulary import (
     check_placeholder,
@@ -92,7 +93,7 @@ def evaluate(
     _warn_of_dates(protocol, tokenizer)
     if protocol.rsp.enabled or engine.kind == "huggingface":
         check_placeholder(tokenizer, vocabulary_size(config))
-    context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
+    context = engine.max_model_len or context_of(config)
     trained = check_comparator(protocol, model, engine)
     if (comparator := protocol.comparator) is not None:
         say(f"{comparator.method}: {preset_line(comparator, protocol.rsp.length)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.models.kept_text import check_text_is_kept
-from rsp_rl.models.weights import weight_names
+from rsp_rl.models.weights import check_whole_files, weight_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ def check_model(folder: Path) -> PretrainedConfig:
 
     Raises:
         ConfigError: If the folder holds no config that loads, or no safetensors weights, or an
-            adapter, which engines would leave out.
+            adapter, which engines would leave out, or weights that are not whole.
     """
     from transformers import AutoConfig
 
@@ -71,6 +71,7 @@ def check_model(folder: Path) -> PretrainedConfig:
         )
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_PATTERNS):
         raise ConfigError(f"model folder {folder} holds no *.safetensors weights; download them")
+    check_whole_files(folder)
     for file in sorted(folder.glob("*.safetensors")):
         if any(".lora_" in name for name in weight_names(file)):
             raise ConfigError(

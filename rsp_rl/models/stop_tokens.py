@@ -81,6 +81,11 @@ def _named_stop_tokens(model: Path) -> set[int]:
                 named = json.loads(file.read_text()).get("eos_token_id")
             except (ValueError, AttributeError) as error:
                 raise ConfigError(f"{file} is no readable config: {error}; get it anew") from error
-            tokens = named if isinstance(named, list) else [named]
-            return {int(token) for token in tokens if token is not None}
+            tokens = [] if named is None else named if isinstance(named, list) else [named]
+            if not all(type(token) is int for token in tokens):
+                raise ConfigError(
+                    f"{file}: eos_token_id={named!r} must be the number of a token, or a list of "
+                    "such; engines would not stop there"
+                )
+            return set(tokens)
     return set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,32 @@ def stored_dtype(model: Path) -> str:
     return ", ".join(sorted(_DTYPES.get(name, name) for name in found))
 
 
+def check_whole_files(model: Path) -> None:
+    """Make sure that a download or copy of the weights was not cut off.
+
+    Args:
+        model: As for `weights_digest`.
+
+    Raises:
+        ConfigError: Naming the file that is missing, cut short, or no safetensors file.
+    """
+    for index in sorted(model.glob("*.safetensors.index.json")):
+        try:
+            named = {*json.loads(index.read_text())["weight_map"].values()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{index} is no index of weights; download it again") from error
+        if missing := sorted(name for name in named if not (model / name).is_file()):
+            raise ConfigError(
+                f"{index} names {missing[0]} (and {len(missing) - 1} more), which is missing; "
+                "download it, or remove the index if the weights are all in other files"
+            )
+    for file in sorted(model.glob("*.safetensors")):
+        header, start = _read(file)
+        wanted = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if (size := file.stat().st_size) < wanted:
+            raise ConfigError(f"{file} has {size} bytes of {wanted}; download it again")
+
+
 def weight_names(file: Path) -> list[str]:
     """Names of the weights in a safetensors file.
 
@@ -93,9 +120,13 @@ def weight_names(file: Path) -> list[str]:
 
 
 def _header(file: Path) -> dict[str, dict[str, Any]]:
+    return _read(file)[0]
+
+
+def _read(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
     from rsp_rl.draws.embedding_table import read_header  # here: it imports numpy
 
     try:
-        return read_header(file)[0]
+        return read_header(file)
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -151,7 +151,9 @@ def turn_end(
 
 
 def answer_end(tokenizer: PreTrainedTokenizerBase, **template_kwargs: Any) -> int | None:
-    """Special token with which the chat template closes the assistant's turn, if it has one.
+    """Token of its own with which the chat template closes the assistant's turn, if it has one.
+
+    It need not be marked as special: Yi's `<|im_end|>` is not.
 
     Args:
         tokenizer: Tokenizer with a chat template.
@@ -165,8 +167,11 @@ def answer_end(tokenizer: PreTrainedTokenizerBase, **template_kwargs: Any) -> in
         except PlacementError:
             continue
         _, found, after = text.rpartition(marker)
-        specials = added_tokens(tokenizer, special=True)
-        ends = [token for token in specials if found and after.lstrip().startswith(token)]
+        ends = [
+            token
+            for token in added_tokens(tokenizer)
+            if found and token.strip() and after.lstrip().startswith(token)
+        ]
         return tokenizer.convert_tokens_to_ids(max(ends, key=len)) if ends else None
     return None
 

@@ -20,7 +20,7 @@ from rsp_rl.draws.laws import LAWS
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
-from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.models.vocabulary import check_numbering, check_placeholder, vocabulary_size
 from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import (
@@ -103,9 +103,11 @@ def prepare(config: DictConfig) -> RunFolder:
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
+    text_model = model_config.get_text_config()
     tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
     vocabulary = vocabulary_size(model_config)
     check_placeholder(tokenizer, vocabulary)
+    check_numbering(tokenizer)
     _pin_date(config, tokenizer)
     check_tokenizer(tokenizer, options, template_arguments(config))
     extra = extra_tokens(tokenizer, options.max_length, options.position)
@@ -119,13 +121,13 @@ def prepare(config: DictConfig) -> RunFolder:
             vllm.enable_prompt_embeds = True if options.enabled else None
         config.run_dir = str(run.root)
         model.path = str(folder)
-    check_lengths(config, model_config, extra)
-    check_quantization(config, model_config)
+    check_lengths(config, text_model, extra)
+    check_quantization(config, text_model)
     check_lora(config, model_config)
     fit_context(config)
     fit_bucket(config, folder)
     if config.trainer.device == "cuda":
-        check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
+        check_held_prompts(config, text_model.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
     data = check_data(config, loops)
     check_prompts(config, tokenizer, options, vocabulary, data)

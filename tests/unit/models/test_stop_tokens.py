@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,6 +82,15 @@ def test_without_a_generation_config_the_models_config_counts(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(ConfigError, match=r"config\.json is no readable config"):
         known_stop_tokens(tmp_path, base)
+
+
+@pytest.mark.parametrize("named", ["7", "<|im_end|>", True, 7.0, [7, "9"], [[7]], {"a": 7}])
+def test_what_is_no_token_is_no_stop_token(tmp_path: Path, named: Any) -> None:
+    """A token's text, say: no engine would stop at it."""
+    with pytest.raises(
+        ConfigError, match=r"generation_config\.json: eos_token_id=.* must be the n"
+    ):
+        known_stop_tokens(_model(tmp_path, named), _base_tokenizer())
 
 
 @pytest.mark.parametrize("turn_end", ["[/I]", "<|think|>"])
