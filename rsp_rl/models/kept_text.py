@@ -1,4 +1,5 @@
-"""Whether a tokenizer keeps the text: what it encodes must come back.
+"""Whether a tokenizer keeps the text, and which characters it does not know: what it encodes must
+come back.
 
 transformers 5 makes of some byte-level tokenizers that are declared as Llama's ones that drop every
 blank (DeepSeek-R1-Distill-Llama, deepseek-math); a model then reads words without gaps, answers
@@ -8,6 +9,7 @@ worse, and nothing says why.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
@@ -22,7 +24,7 @@ SAMPLE = (
 )
 
 # What byte fallback leaves where a tokenizer has no decoder for it.
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
+_BYTES = re.compile("(?:<0x[0-9A-F]{2}>)+")
 
 
 def check_text_is_kept(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
@@ -35,10 +37,8 @@ def check_text_is_kept(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     Raises:
         ConfigError: Showing the first words that do not come back.
     """
-    ids = tokenizer.encode(SAMPLE, add_special_tokens=False)
-    decoded = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     # SentencePiece puts a blank of its own before a text's first word.
-    kept = _BYTE.sub(lambda byte: chr(int(byte[1], 16)), decoded).removeprefix(" ")
+    kept = _there_and_back(tokenizer, SAMPLE).removeprefix(" ")
     if kept == SAMPLE:
         return
     at = next((i for i, pair in enumerate(zip(kept, SAMPLE, strict=False)) if len({*pair}) > 1), 0)
@@ -49,3 +49,42 @@ def check_text_is_kept(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
         "that; its tokenizer_config.json mostly names another kind than tokenizer.json is of: set "
         '"tokenizer_class": "PreTrainedTokenizerFast" there, which takes the latter as it is'
     )
+
+
+class Characters:
+    """Which characters of texts a tokenizer has no tokens for.
+
+    Some have an unknown token for them; those without one, and without bytes to fall back on, drop
+    them, and nothing in the tokens says so.
+
+    Args:
+        tokenizer: The model's.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._lost: dict[str, bool] = {}  # each is tried once
+
+    def unknown(self, text: str) -> set[str]:
+        """Those of a text; blanks and marks that are not seen do not count."""
+        found = {*text}
+        for character in found - self._lost.keys():
+            self._lost[character] = self._is_lost(character)
+        return {character for character in found if self._lost[character]}
+
+    def _is_lost(self, character: str) -> bool:
+        if character.isspace() or unicodedata.category(character) in ("Cc", "Cf"):
+            return False
+        wanted = {*unicodedata.normalize("NFKC", character)}
+        kept = unicodedata.normalize("NFKC", _there_and_back(self._tokenizer, character))
+        return not wanted <= {*kept}
+
+
+def _there_and_back(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    decoded = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return _BYTES.sub(lambda run: bytes.fromhex(_hex(run[0])).decode(errors="replace"), decoded)
+
+
+def _hex(fallback: str) -> str:
+    return fallback.replace("<0x", "").replace(">", "")

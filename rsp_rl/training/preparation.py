@@ -59,6 +59,7 @@ from rsp_rl.training.self_defeating import (
     check_saving,
     check_validation,
 )
+from rsp_rl.training.tools import Tools, run_tools
 from rsp_rl.training.trackers import check_trackers
 from rsp_rl.training.train_data import check_data
 from rsp_rl.training.vllm_faults import check_lora
@@ -108,7 +109,8 @@ def prepare(config: DictConfig) -> RunFolder:
     vocabulary = vocabulary_size(model_config)
     check_placeholder(tokenizer, vocabulary)
     check_numbering(tokenizer)
-    _pin_date(config, tokenizer)
+    tools = run_tools(config)
+    _pin_date(config, tokenizer, tools)
     check_tokenizer(tokenizer, options, template_arguments(config))
     extra = extra_tokens(tokenizer, options.max_length, options.position)
     run = RunFolder(Path(config.run_dir).resolve())
@@ -130,7 +132,7 @@ def prepare(config: DictConfig) -> RunFolder:
         check_held_prompts(config, text_model.hidden_size, smallest_gpu_bytes())
     loops = agent_loops(config) if options.enabled else None
     data = check_data(config, loops)
-    check_prompts(config, tokenizer, options, vocabulary, data)
+    check_prompts(config, tokenizer, options, vocabulary, data, tools)
 
     for files in data:
         files.write(config, run.data)
@@ -171,12 +173,13 @@ def prepare(config: DictConfig) -> RunFolder:
     return run
 
 
-def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase, tools: Tools) -> None:
     """Keep today's date out of the prompts, so that a resumed run has the same ones."""
     arguments = template_arguments(config)
-    if not depends_on_the_day(tokenizer, **arguments):
+    shown = {**arguments, "tools": [*tools.known.values()] or None}
+    if not depends_on_the_day(tokenizer, **shown):
         return
-    if argument := date_argument(tokenizer, **arguments):
+    if argument := date_argument(tokenizer, **shown):
         with open_dict(config):
             config.data.apply_chat_template_kwargs = {**arguments, **argument}
         return

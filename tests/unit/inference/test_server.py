@@ -225,7 +225,7 @@ def test_what_vllm_cannot_have_with_soft_prompts_is_refused(
     prompt = {"prompt_token_ids": [5]}
     assert _place(adapted, prompt, monkeypatch).start == 1  # Qwen2's embedding is not wrapped
     monkeypatch.setattr(config.model_config.hf_config, "architectures", ["LlamaForCausalLM"])
-    with pytest.raises(ConfigError, match="#51122.*start the server without --enable-lora"):
+    with pytest.raises(ConfigError, match=r"#51122.*start the server without --enable-lora"):
         _place(adapted, prompt, monkeypatch)
     mistral = SimpleNamespace(**vars(engine) | {"get_tokenizer": lambda: object()})
     with pytest.raises(ConfigError, match="has a object; start it with --tokenizer-mode hf"):

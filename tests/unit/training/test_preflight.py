@@ -177,6 +177,14 @@ def test_template_without_end_of_turn_matters_to_rsp_alone() -> None:
         check_tokenizer(tokenizer, RspOptions())
 
 
+@pytest.mark.parametrize("options", [{"length": 0}, {"position": "prefix"}, {}])
+@pytest.mark.parametrize("template", ["my_template.jinja", templates.SYSTEM_ONLY])
+def test_a_template_that_leaves_the_question_out(template: str, options: dict) -> None:
+    """Every prompt would be the same text, and every reward 0."""
+    with pytest.raises(PlacementError, match=r"does not render the last user message.*file name"):
+        check_tokenizer(templates.chatml(template), RspOptions(**options))
+
+
 # The dataset.
 
 GOOD_ROW = {
