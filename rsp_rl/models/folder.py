@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.models.kept_text import check_text_is_kept
+from rsp_rl.models.kept_text import check_text_is_kept, warn_of_other_tokens
 from rsp_rl.models.weights import check_whole_files, weight_names
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
     except Exception as error:  # the tokenizers library raises bare Exception
         raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
     check_text_is_kept(tokenizer, str(folder))
+    warn_of_other_tokens(tokenizer, folder)
     if chat_template:
         tokenizer.chat_template = chat_template
     return tokenizer
