@@ -79,8 +79,9 @@ def check_model(folder: Path) -> PretrainedConfig:
                 "know (verl's hf_model); evaluate the run's folder, which merges them"
             )
     try:
-        return AutoConfig.from_pretrained(folder)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        _refuse_own_code(folder, error)
         raise ConfigError(f"{folder / 'config.json'} is no model config: {error}") from error
 
 
@@ -99,11 +100,21 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
             "tokenizer.model); download it, or save the base model's there"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception
+        _refuse_own_code(folder, error)
         raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
     check_text_is_kept(tokenizer, str(folder))
     warn_of_other_tokens(tokenizer, folder)
     if chat_template:
         tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def _refuse_own_code(folder: Path, error: Exception) -> None:
+    """transformers, left to itself, would ask on the terminal whether to run it, and wait."""
+    if "trust_remote_code" in str(error):
+        raise ConfigError(
+            f"{folder} brings code of its own (auto_map), which is never run here; take a model "
+            "and a tokenizer that transformers knows"
+        ) from error

@@ -38,6 +38,7 @@ from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
 from rsp_rl.training.job_environment import give_way_to_job
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
+from rsp_rl.training.model_sources import check_sources
 from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
     agent_loops,
@@ -104,6 +105,7 @@ def prepare(config: DictConfig) -> RunFolder:
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
+    check_sources(config, folder)
     text_model = model_config.get_text_config()
     tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
     vocabulary = vocabulary_size(model_config)
