@@ -75,15 +75,16 @@ def warn_of_other_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path) -> No
     file = folder / "tokenizer.json"
     if type(tokenizer).__name__ in _AS_ITS_FILE or not file.is_file():
         return
-    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
-    there = Tokenizer.from_file(str(file)).encode(SAMPLE, add_special_tokens=False)
+    as_filed = PreTrainedTokenizerFast(tokenizer_file=str(file))
+    there = as_filed(SAMPLE, add_special_tokens=False, return_offsets_mapping=True)
     here = tokenizer.encode(SAMPLE, add_special_tokens=False)
-    theirs, ours = reversed(there.ids[_FIRST:]), reversed(here[_FIRST:])
+    theirs, ours = reversed(there["input_ids"][_FIRST:]), reversed(here[_FIRST:])
     parted = next((n for n, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), None)
     if parted is None:
         return
-    end = len(SAMPLE) if not parted else there.offsets[-parted][0]
+    end = len(SAMPLE) if not parted else there["offset_mapping"][-parted][0]
     logger.warning(
         "%s makes other tokens of a text than %s says, here of %r: transformers builds it anew, "
         "and the model was trained with the latter; set 'PreTrainedTokenizerFast' as the "
