@@ -119,8 +119,10 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
             "this server takes no soft prompts; start it as vllm serve MODEL --enable-prompt-embeds"
         )
     token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
-    if not token_ids:
-        raise ConfigError("soft prompts need a prompt of text or tokens")
+    if not token_ids or prompt.get("type", "token") != "token" or "multi_modal_data" in prompt:
+        raise ConfigError(
+            "soft prompts need a prompt of text or tokens, without images or embeddings of its own"
+        )
     mean, std = _law(model.model)
     options = RspOptions(
         length=asked[LENGTH],
@@ -149,7 +151,7 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     placed = place(tokenizer, list(token_ids), options.length, options.position)
     check_room(placed, options.length, model.max_model_len, "the prompt")
     seed = asked.get(SEED, 0)
-    if not (isinstance(seed, int) and 0 <= seed < 1 << 64):
+    if not (type(seed) is int and 0 <= seed < 1 << 64):
         raise ConfigError(f"{SEED}={seed!r} must be a whole number from 0 to 2^64 - 1")
     record = SoftPromptRecord(
         seed=seed,
@@ -160,7 +162,10 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
         dtype=rollout_dtype(str(model.dtype)),
         placeholder_id=placeholder_id(tokenizer),
     )
-    return prompt_maker(engine.vllm_config)(placed.token_ids, record)
+    made = prompt_maker(engine.vllm_config)(placed.token_ids, record)
+    if salt := prompt.get("cache_salt"):  # keeps clients' prefix caches apart
+        made["cache_salt"] = salt
+    return made
 
 
 @functools.cache

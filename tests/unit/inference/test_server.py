@@ -174,6 +174,44 @@ def test_parts_of_text_are_text(engine: SimpleNamespace, monkeypatch: pytest.Mon
     assert placed == _place(engine, _chat(engine, plain), monkeypatch)
 
 
+def test_a_developer_is_the_system_to_templates_that_know_none(
+    engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = CONVERSATIONS["question"]
+    told, system = (
+        [{"role": role, "content": "Be brief."}, *question] for role in ("developer", "system")
+    )
+    placed = _place(engine, _chat(engine, told), monkeypatch)
+    assert placed == place_in_chat(templates.tokenizer_of("chatml"), system, 5)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"type": "multimodal", "mm_kwargs": {}},
+        {"type": "embeds", "prompt_embeds": 0},
+        {"multi_modal_data": {"image": 0}},
+    ],
+)
+def test_what_a_prompt_holds_beside_its_tokens_is_not_dropped(
+    more: dict, engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="without images or embeddings"):
+        _place(engine, {"prompt_token_ids": [5], **more}, monkeypatch)
+
+
+def test_clients_prefix_caches_are_kept_apart(
+    engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rsp_rl.injection import vllm_prompt
+
+    monkeypatch.setattr(server, "_law", lambda _: LAW)
+    monkeypatch.setattr(vllm_prompt, "prompt_maker", lambda _: lambda ids, _: {"ids": ids})
+    for salt in ({}, {"cache_salt": "mine"}):
+        made = server._mixed(engine, {"prompt_token_ids": [5], **salt}, {"rsp_length": 5})
+        assert made == {"ids": made["ids"], **salt}
+
+
 def test_tokens_of_a_chat_that_ends_otherwise_are_refused(
     engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
