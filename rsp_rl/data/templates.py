@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.placement.chat import answer_end, place_in_chat
@@ -102,7 +102,7 @@ class ChatTemplate(Template):
 
     system: str | None = None
     instruction: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def place(
         self,
@@ -122,7 +122,7 @@ class ChatTemplate(Template):
         """See `Template.end_of_turn`."""
         return answer_end(tokenizer, **self.arguments(tokenizer))
 
-    def arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    def arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """The chat template's, the date pinned where it takes one."""
         return {**date_argument(tokenizer, **self.options), **self.options}
 

@@ -10,6 +10,7 @@ what has no messages, or is rendered in another way, is placed by its tokens or 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from vllm.renderers.registry import RENDERER_REGISTRY
 
 from rsp_rl.basics.errors import PlacementError
 from rsp_rl.models.kept_text import check_text_is_kept
-from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.chat import TemplateRefusalError, place_in_chat
 from rsp_rl.placement.prompt import PlacedPrompt, Position
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ class Chat:
         """
         as_text = [_as_text(message) for message in self.messages]
         for messages in (as_text, [_without_developer(message) for message in as_text]):
-            plain = place_in_chat(tokenizer, messages, 0, "prefix", **self.arguments)
-            if plain.token_ids == token_ids:
-                return place_in_chat(tokenizer, messages, length, position, **self.arguments)
+            with suppress(TemplateRefusalError):  # of a role that vLLM gives it otherwise
+                plain = place_in_chat(tokenizer, messages, 0, "prefix", **self.arguments)
+                if plain.token_ids == token_ids:
+                    return place_in_chat(tokenizer, messages, length, position, **self.arguments)
         raise PlacementError(
             "the server makes other tokens of the messages than the chat template does "
             "(truncated? images?); soft prompts need a prompt as it is, of text"

@@ -159,7 +159,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if checkpoint:
         check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
-    stop_token = missing_stop_token(folder, tokenizer)
+    stop_token = missing_stop_token(folder, tokenizer, **template_arguments(config))
     with open_dict(config):
         if stop_token is not None and vllm.get("generation_config") is None:
             vllm.generation_config = str(run.root / GENERATION_CONFIG)

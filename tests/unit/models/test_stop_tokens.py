@@ -61,6 +61,18 @@ def test_a_template_without_end_of_turn_asks_for_none(tmp_path: Path) -> None:
     assert missing_stop_token(tmp_path, tokenizer) is None
 
 
+def test_the_runs_own_template_arguments_count(tmp_path: Path) -> None:
+    """A template may refuse to be used without one."""
+    tokenizer = _base_tokenizer()
+    tokenizer.chat_template = (
+        "{% if not mode %}{{ raise_exception('mode!') }}{% endif %}" + templates.CHATML
+    )
+    model = _model(tmp_path, 7)
+    assert missing_stop_token(model, tokenizer) is None
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert missing_stop_token(model, tokenizer, mode="m") == end
+
+
 def test_a_list_of_stop_tokens_is_left_as_it_is(tmp_path: Path) -> None:
     """gpt-oss's: what closes a part of the answer closes a turn too, and is not in its list."""
     base = _base_tokenizer()
