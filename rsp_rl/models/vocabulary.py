@@ -117,6 +117,8 @@ def check_tokens(
     Raises:
         ConfigError: Naming the token.
     """
+    if (smallest := min(token_ids, default=0)) < 0:
+        raise ConfigError(f"{where} holds {smallest}, which is no token's number")
     largest = max(token_ids, default=0)
     if vocabulary is not None and largest >= vocabulary:
         raise ConfigError(

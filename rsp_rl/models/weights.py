@@ -56,6 +56,9 @@ def values_digest(model: Path) -> str:
 
     Returns:
         A hash of 16 rows, evenly spaced, of every weight.
+
+    Raises:
+        ConfigError: If a number in them is not finite.
     """
     from safetensors import safe_open
 
@@ -72,6 +75,11 @@ def values_digest(model: Path) -> str:
                     starts = range(0, shape[0], max(1, shape[0] // _ROWS))
                     parts = [rows[start : start + 1] for start in starts]
                 for part in parts:
+                    if not part.isfinite().all():
+                        raise ConfigError(
+                            f"{file}: {name} holds numbers that are not finite; was it made by a "
+                            "training that diverged?"
+                        )
                     digest.update(part.float().numpy().tobytes())
                 found.add(digest.digest())  # tied weights, stored twice or once, are one
     return hashlib.blake2b(b"".join(sorted(found)), digest_size=8).hexdigest()

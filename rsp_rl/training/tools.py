@@ -53,7 +53,7 @@ class Tools:
         if not wanted:
             self.in_use |= bool(self.known)
             return list(self.known.values())
-        if not isinstance(wanted, list) or (set(wanted) - self.known.keys()):
+        if not isinstance(wanted, list) or any(name not in [*self.known] for name in wanted):
             raise ConfigError(
                 f"extra_info.tool_selection={wanted!r:.80} must be a list of tools of this run, "
                 f"{sorted(self.known)} (actor_rollout_ref.rollout.multi_turn.tool_config_path and "

@@ -94,6 +94,8 @@ def test_tokens_of_a_prompt() -> None:
     check_tokens(templates.chatml(), [5, 5], None, "it")
     with pytest.raises(ConfigError, match=r"^it holds '.', token 6, .* 6 rows"):
         check_tokens(tokenizer, [bos, 6, 5], 6, "it")
+    with pytest.raises(ConfigError, match=r"^it holds -1, which is no"):
+        check_tokens(tokenizer, [5, -1], None, "it")
     with pytest.raises(ConfigError, match=r"^it begins with '<\|begin_of_text\|>' twice"):
         check_tokens(tokenizer, [bos, bos, 5], 6, "it")
 

@@ -52,6 +52,16 @@ def test_a_model_whose_weight_was_trained_is_another(
     assert before != after
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(
+    number: float, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    """A model that diverged answers all the same, and is 0% right."""
+    weights["norm"][3] = number
+    with pytest.raises(ConfigError, match=r"model-0\.safetensors: norm holds .*not finite"):
+        values_digest(make(tmp_path / "a", weights))
+
+
 def test_the_dtype_on_disk(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     assert stored_dtype(make(tmp_path / "a", weights)) == "bfloat16"
     mixed = weights | {"norm": weights["norm"].float()}

@@ -138,7 +138,7 @@ def test_prompts_that_show_more_than_verl_counts(files: dict[str, str], tmp_path
         _check(config, length=0)
 
 
-@pytest.mark.parametrize("selection", [["find"], ["search", "find"], "search"])
+@pytest.mark.parametrize("selection", [["find"], ["search", "find"], "search", [{"a": 1}]])
 def test_a_selection_of_tools_that_are_not_there(
     selection: Any, files: dict[str, str], tmp_path: Path
 ) -> None:
