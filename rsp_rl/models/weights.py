@@ -74,13 +74,13 @@ def values_digest(model: Path) -> str:
                 else:
                     starts = range(0, shape[0], max(1, shape[0] // _ROWS))
                     parts = [rows[start : start + 1] for start in starts]
-                for part in parts:
+                for part in (part.float() for part in parts):
                     if not part.isfinite().all():
                         raise ConfigError(
                             f"{file}: {name} holds numbers that are not finite; was it made by a "
                             "training that diverged?"
                         )
-                    digest.update(part.float().numpy().tobytes())
+                    digest.update(part.numpy().tobytes())
                 found.add(digest.digest())  # tied weights, stored twice or once, are one
     return hashlib.blake2b(b"".join(sorted(found)), digest_size=8).hexdigest()
 
