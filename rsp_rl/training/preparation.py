@@ -20,7 +20,7 @@ from rsp_rl.draws.laws import LAWS
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
-from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.models.vocabulary import check_numbering, check_placeholder, vocabulary_size
 from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import (
@@ -39,6 +39,7 @@ from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
 from rsp_rl.training.job_environment import give_way_to_job
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
+from rsp_rl.training.model_sources import check_sources
 from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
     agent_loops,
@@ -60,6 +61,7 @@ from rsp_rl.training.self_defeating import (
     check_saving,
     check_validation,
 )
+from rsp_rl.training.tools import Tools, run_tools
 from rsp_rl.training.trackers import check_trackers
 from rsp_rl.training.train_data import check_data
 from rsp_rl.training.vllm_faults import check_lora
@@ -104,10 +106,14 @@ def prepare(config: DictConfig) -> RunFolder:
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
+    check_sources(config, folder)
+    text_model = model_config.get_text_config()
     tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
     vocabulary = vocabulary_size(model_config)
     check_placeholder(tokenizer, vocabulary)
-    _pin_date(config, tokenizer)
+    check_numbering(tokenizer)
+    tools = run_tools(config)
+    _pin_date(config, tokenizer, tools)
     check_tokenizer(tokenizer, options, template_arguments(config))
     loops = agent_loops(config) if options.enabled else None
     data = check_data(config, loops)
@@ -123,8 +129,8 @@ def prepare(config: DictConfig) -> RunFolder:
             vllm.enable_prompt_embeds = True if options.enabled else None
         config.run_dir = str(run.root)
         model.path = str(folder)
-    check_lengths(config, model_config, extra)
-    check_quantization(config, model_config)
+    check_lengths(config, text_model, extra)
+    check_quantization(config, text_model)
     check_lora(config, model_config)
     fit_context(config)
     fit_bucket(config, folder)
@@ -132,8 +138,8 @@ def prepare(config: DictConfig) -> RunFolder:
         fit_kv_cache(config, model_config)
         fit_threads(config, folder)
     if config.trainer.device == "cuda":
-        check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
-    check_prompts(config, tokenizer, options, vocabulary, data)
+        check_held_prompts(config, text_model.hidden_size, smallest_gpu_bytes())
+    check_prompts(config, tokenizer, options, vocabulary, data, tools)
 
     for files in data:
         files.write(config, run.data)
@@ -158,7 +164,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if checkpoint:
         check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
-    stop_token = missing_stop_token(folder, tokenizer)
+    stop_token = missing_stop_token(folder, tokenizer, **template_arguments(config))
     with open_dict(config):
         if stop_token is not None and vllm.get("generation_config") is None:
             vllm.generation_config = str(run.root / GENERATION_CONFIG)
@@ -174,12 +180,13 @@ def prepare(config: DictConfig) -> RunFolder:
     return run
 
 
-def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase, tools: Tools) -> None:
     """Keep today's date out of the prompts, so that a resumed run has the same ones."""
     arguments = template_arguments(config)
-    if not depends_on_the_day(tokenizer, **arguments):
+    shown = {**arguments, "tools": [*tools.known.values()] or None}
+    if not depends_on_the_day(tokenizer, **shown):
         return
-    if argument := date_argument(tokenizer, **arguments):
+    if argument := date_argument(tokenizer, **shown):
         with open_dict(config):
             config.data.apply_chat_template_kwargs = {**arguments, **argument}
         return
