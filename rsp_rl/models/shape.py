@@ -154,11 +154,10 @@ def kv_numbers_per_token(config: PretrainedConfig) -> int:
 
     Models whose attention keeps less than keys and values of each head (latents, windows) need less.
     """
-    text = config.get_text_config()
-    heads = text.num_attention_heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return 2 * text.num_hidden_layers * kv_heads * head_dim
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * config.num_hidden_layers * kv_heads * head_dim
 
 
 def model_shape(path: str) -> ModelShape:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, open_dict
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.models.shape import kv_numbers_per_token
 from rsp_rl.training.prompts import template_arguments
+from rsp_rl.training.tools import Tools
 from rsp_rl.training.train_data import CheckedFiles
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def fit_prompt_length(
-    config: DictConfig, tokenizer: PreTrainedTokenizerBase, checked: Sequence[CheckedFiles]
+    config: DictConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    checked: Sequence[CheckedFiles],
+    tools: Tools,
 ) -> None:
     """Set an open `data.max_prompt_length` to the longest prompt of the data, in place.
 
@@ -64,6 +68,7 @@ def fit_prompt_length(
             try:
                 tokens = tokenizer.apply_chat_template(
                     row[config.data.prompt_key],
+                    tools=tools.counted,
                     add_generation_prompt=True,
                     tokenize=True,
                     return_dict=False,

@@ -117,7 +117,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_tokenizer(tokenizer, options, template_arguments(config))
     loops = agent_loops(config) if options.enabled else None
     data = check_data(config, loops)
-    fit_prompt_length(config, tokenizer, data)
+    fit_prompt_length(config, tokenizer, data, tools)
     extra = extra_tokens(tokenizer, options.max_length, options.position)
     run = RunFolder(Path(config.run_dir).resolve())
     with open_dict(config):
@@ -135,7 +135,7 @@ def prepare(config: DictConfig) -> RunFolder:
     fit_context(config)
     fit_bucket(config, folder)
     if config.trainer.device == "cpu" and not joins_cluster(config):
-        fit_kv_cache(config, model_config)
+        fit_kv_cache(config, text_model)
         fit_threads(config, folder)
     if config.trainer.device == "cuda":
         check_held_prompts(config, text_model.hidden_size, smallest_gpu_bytes())
