@@ -50,6 +50,7 @@ from rsp_rl.training.preflight import (
     check_phase_timeout,
     check_quantization,
     check_rsp_support,
+    check_token_budgets,
     check_tokenizer,
 )
 from rsp_rl.training.prompts import check_prompts, template_arguments
@@ -59,6 +60,8 @@ from rsp_rl.training.self_defeating import (
     check_saving,
     check_validation,
 )
+from rsp_rl.training.setting_ranges import check_ranges
+from rsp_rl.training.setting_types import check_types
 from rsp_rl.training.trackers import check_trackers
 from rsp_rl.training.train_data import check_data
 from rsp_rl.training.vllm_faults import check_lora
@@ -83,6 +86,8 @@ def prepare(config: DictConfig) -> RunFolder:
             would fail later.
     """
     make_absolute(config)
+    check_types(config)
+    check_ranges(config)
     options = RspOptions.from_config(config.rsp)
     check_console(config)
     check_guard_support(config)
@@ -120,6 +125,7 @@ def prepare(config: DictConfig) -> RunFolder:
         config.run_dir = str(run.root)
         model.path = str(folder)
     check_lengths(config, model_config, extra)
+    check_token_budgets(config)
     check_quantization(config, model_config)
     check_lora(config, model_config)
     fit_context(config)

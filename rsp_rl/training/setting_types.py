@@ -1,0 +1,95 @@
+"""Settings of another type than their default, found before verl takes them at their word.
+
+Hydra takes any value. `data.shuffle=no` is a text and so true; `optim.lr=1e-6x` and
+`trainer.save_freq=often` end in a traceback minutes later, or after the first step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.training.configs import compose_config
+
+#: Checked elsewhere, or not verl's: Ray's arguments, and what takes numbers and texts alike.
+_ELSEWHERE = ("ray_kwargs", "rsp", "trainer.v1.rsp_sync", "algorithm.rollout_correction")
+
+#: Numbers by default that may be left out.
+_NULLABLE = ("trainer.total_training_steps", "trainer.max_actor_ckpt_to_keep")
+
+_MISSING = object()
+
+
+def check_types(config: DictConfig) -> None:
+    """Compare each setting's type with its default's; settings without a default may be anything.
+
+    A default of 0 may be a fraction's; a seed may be null, and so may a switch: it is then off.
+
+    Raises:
+        ConfigError: Naming the setting, its value and what it must be; for a reference to a setting
+            that is not there, too.
+    """
+    written = OmegaConf.to_container(config, resolve=False)
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the config cannot be read: {' '.join(str(error).split())}") from error
+    for name, default in _defaults():
+        keys = name.split(".")
+        refers = str(_at(written, keys)).startswith("${")  # what it refers to is looked at itself
+        value = default if refers else _at(values, keys)
+        if wanted := _wanted(name, default, value):
+            said = " is removed, but" if value is _MISSING else f"={value!r}"
+            raise ConfigError(f"{name}{said} must be {wanted}")
+
+
+@cache
+def _defaults() -> list[tuple[str, Any]]:
+    composed = OmegaConf.to_container(compose_config("dapo_rsp"), resolve=True)
+    return [
+        (name, default)
+        for name, default in _flat(composed, "")
+        if not any(name == part or name.startswith(f"{part}.") for part in _ELSEWHERE)
+    ]
+
+
+def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Settings and groups of settings, groups before what is in them."""
+    for key, value in node.items():
+        name = f"{path}.{key}" if path else str(key)
+        yield name, value
+        if isinstance(value, dict):
+            yield from _flat(value, name)
+
+
+def _at(node: Any, keys: list[str]) -> Any:
+    for key in keys:
+        if not isinstance(node, dict) or key not in node:
+            return _MISSING
+        node = node[key]
+    return node
+
+
+def _wanted(name: str, default: Any, value: Any) -> str | None:
+    """What a setting must be that is something else; None for one that is as it may be."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, dict):
+        # An empty group is the user's to fill.
+        return "a group of settings" if default and not isinstance(value, dict) else None
+    if isinstance(default, bool):
+        is_switch = value is None or value is _MISSING or value in (0, 1)
+        return None if is_switch and not isinstance(value, float) else "True or False"
+    if not isinstance(default, int | float):
+        return None
+    if value is None and (name in _NULLABLE or name.endswith("seed")):
+        return None
+    is_whole = isinstance(default, int) and default != 0 and "timeout" not in name
+    if is_number and math.isfinite(value) and (isinstance(value, int) or not is_whole):
+        return None
+    return "a whole number" if is_whole else "a number"
