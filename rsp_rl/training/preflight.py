@@ -104,7 +104,7 @@ def check_batches(config: DictConfig) -> None:
         ("actor.ulysses_sequence_parallel_size", sequence_parallel),
         ("actor.fsdp_config.fsdp_size", sharded if 0 < sharded < ranks else 1),
         (
-            "rollout.tensor_model_parallel_size x data_parallel_size x pipeline_model_parallel_size",
+            "rollout.tensor_model_parallel_size (x data and pipeline parallel sizes)",
             rollout.tensor_model_parallel_size
             * rollout.data_parallel_size
             * rollout.pipeline_model_parallel_size,

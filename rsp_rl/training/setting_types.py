@@ -7,6 +7,7 @@ Hydra takes any value. `data.shuffle=no` is a text and so true; `optim.lr=1e-6x`
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -41,6 +42,8 @@ def check_types(config: DictConfig) -> None:
     except OmegaConfBaseException as error:
         raise ConfigError(f"the config cannot be read: {' '.join(str(error).split())}") from error
     for name, default in _defaults():
+        if any(name == part or name.startswith(f"{part}.") for part in _ELSEWHERE):
+            continue
         keys = name.split(".")
         refers = str(_at(written, keys)).startswith("${")  # what it refers to is looked at itself
         value = default if refers else _at(values, keys)
@@ -50,13 +53,19 @@ def check_types(config: DictConfig) -> None:
 
 
 @cache
+def default_names() -> dict[str, frozenset[str]]:
+    """Names of the settings and groups in each group, by its own; the topmost's is empty."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name, _ in _defaults():
+        parent, _, last = name.rpartition(".")
+        groups[parent].add(last)
+    return {parent: frozenset(names) for parent, names in groups.items()}
+
+
+@cache
 def _defaults() -> list[tuple[str, Any]]:
     composed = OmegaConf.to_container(compose_config("dapo_rsp"), resolve=True)
-    return [
-        (name, default)
-        for name, default in _flat(composed, "")
-        if not any(name == part or name.startswith(f"{part}.") for part in _ELSEWHERE)
-    ]
+    return [*_flat(composed, "")]
 
 
 def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

@@ -453,7 +453,7 @@ def test_batches_that_divide(changes: list[str]) -> None:
         ([f"{ACTOR}.ppo_micro_batch_size_per_gpu=7"], "64 rollouts .*per_gpu=7"),
         ([f"{ACTOR}.ulysses_sequence_parallel_size=4"], r"2 ranks .*ulysses_\w+=4"),
         (["trainer.nnodes=2", f"{ACTOR}.fsdp_config.fsdp_size=3"], r"4 ranks|fsdp_size=3"),
-        ([f"{ROLLOUT}.tensor_model_parallel_size=4"], r"2 ranks .*tensor_model_\w+ x .*=4"),
+        ([f"{ROLLOUT}.tensor_model_parallel_size=4"], r"2 ranks .*tensor_model_\w+ .*=4"),
         (["data.gen_batch_size=64"], r"train_batch_size=32 .*gen_batch_size=64"),
         (
             [

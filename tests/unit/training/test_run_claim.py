@@ -54,6 +54,37 @@ def test_a_second_run_is_refused_and_touches_nothing(
     assert not (tmp_path / "config").exists()
 
 
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        (None, "error: run_dir=None names no folder"),
+        ("", "error: run_dir='' names no folder"),
+        ("file", "error: [Errno 17] File exists: "),
+        ("file/below", "error: [Errno 20] Not a directory: "),
+    ],
+)
+def test_a_folder_that_cannot_be(
+    folder: str | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert start(OmegaConf.create({"run_dir": folder})) == exit_status.WOULD_COME_AGAIN
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_settings_that_verl_refuses_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise AssertionError("in call to target 'A':\nno micro-batch\nfull_key: actor")
+
+    monkeypatch.setattr("verl.utils.config.validate_config", refuse)
+    with pytest.raises(ConfigError, match="verl refuses the settings: .*'A': no micro-batch full"):
+        train.run_training(compose_config("tiny_cpu"))
+
+
 def test_a_refused_start_leaves_the_config_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Settings of another type, or beyond what a run can go on with: one error before anything starts."""
+"""Settings of another type, or beyond what a run can go on with: one error before the start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.setting_ranges import check_ranges
 from rsp_rl.training.setting_types import check_types
-
 
 _NONE = object()
 

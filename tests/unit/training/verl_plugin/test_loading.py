@@ -61,6 +61,15 @@ def test_a_users_function_loads(file: Path) -> None:
             "agent_loop_manager_class=rsp_rl.No cannot be loaded",
         ),
         ({"data.custom_cls.path": "/nowhere.py"}, r"data\.custom_cls\.path=/nowhere\.py"),
+        ({"algorithm.adv_estimator": "grpoo"}, r"adv_estimator=grpoo .*: Unknown .*: grpoo"),
+        (
+            {"actor_rollout_ref.actor.policy_loss.loss_mode": "gspoo"},
+            r"loss_mode=gspoo .*Supported modes are: .*gspo",
+        ),
+        ({"actor_rollout_ref.actor.optim.optimizer": "AdamV"}, r"=AdamV of .*no attribute"),
+        ({"actor_rollout_ref.actor.optim.optimizer": "adamw"}, r"=adamw of .*is a module, noth"),
+        ({"actor_rollout_ref.rollout.max_sequences": 4}, r"rollout cannot .*'max_sequences'"),
+        ({"actor_rollout_ref.actor.loss_agg_mode": "tokenmean"}, r"actor cannot .*tokenmean"),
     ],
 )
 def test_what_does_not_load_is_named(changes: dict, cause: str) -> None:
