@@ -45,6 +45,7 @@ from rsp_rl.training.self_defeating import (
     check_groups,
     check_overlong,
     check_saving,
+    check_updates,
     check_validation,
 )
 from rsp_rl.training.setting_ranges import check_ranges
@@ -127,7 +128,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         check_rsp_support(config)
     check_batches(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
-    for check in (check_groups, check_overlong, check_saving):
+    for check in (check_groups, check_overlong, check_updates, check_saving):
         check(config)
     check_validation(config, options)
     shape = model_shape(config.actor_rollout_ref.model.path)

@@ -25,7 +25,7 @@ def check_added(overrides: Sequence[str]) -> None:
         overrides: Hydra's, as given.
 
     Raises:
-        ConfigError: Naming both; `++`, which adds a setting whatever it is called, leaves a warning.
+        ConfigError: Naming both; `++`, which adds whatever it is called, leaves a warning.
     """
     for override in overrides:
         given = override.partition("=")[0]

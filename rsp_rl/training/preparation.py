@@ -36,7 +36,7 @@ from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
 from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
-from rsp_rl.training.job_environment import give_way_to_job
+from rsp_rl.training.job_environment import give_way_to_job, make_texts
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
 from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
@@ -58,11 +58,12 @@ from rsp_rl.training.self_defeating import (
     check_groups,
     check_overlong,
     check_saving,
+    check_updates,
     check_validation,
 )
 from rsp_rl.training.setting_ranges import check_ranges
 from rsp_rl.training.setting_types import check_types
-from rsp_rl.training.trackers import check_trackers
+from rsp_rl.training.trackers import add_own_record, check_trackers
 from rsp_rl.training.train_data import check_data
 from rsp_rl.training.vllm_faults import check_lora
 
@@ -88,6 +89,8 @@ def prepare(config: DictConfig) -> RunFolder:
     make_absolute(config)
     check_types(config)
     check_ranges(config)
+    make_texts(config.ray_kwargs.ray_init.runtime_env.env_vars)
+    add_own_record(config)
     options = RspOptions.from_config(config.rsp)
     check_console(config)
     check_guard_support(config)
@@ -101,6 +104,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_phase_timeout(config)
     check_groups(config)
     check_overlong(config)
+    check_updates(config)
     check_saving(config)
     check_validation(config, options)
     if not joins_cluster(config):  # whose variables are not ours; the trainer's process is asked

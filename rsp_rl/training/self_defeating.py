@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 
 RESUME_MODES = ("auto", "disable", "resume_path")
 
+#: What a checkpoint must hold so that a run goes on from it as it was.
+RESUMED = ("model", "optimizer", "extra")
+
 #: Advantage estimators that hold a rollout against the others of its group.
 GROUP_BASELINES = frozenset(
     {
@@ -74,6 +77,30 @@ def check_groups(config: DictConfig) -> None:
         )
 
 
+def check_updates(config: DictConfig) -> None:
+    """Make sure that steps train the actor, and say where they hardly do.
+
+    Raises:
+        ConfigError: If the actor waits for a critic that the run does not have.
+    """
+    trainer, optim = config.trainer, config.actor_rollout_ref.actor.optim
+    has_critic = config.critic.enable or config.algorithm.adv_estimator == "gae"
+    if trainer.critic_warmup > 0 and not has_critic:
+        raise ConfigError(
+            f"trainer.critic_warmup={trainer.critic_warmup} without a critic: the steps before it "
+            "would train nothing; set it to 0"
+        )
+    if optim.lr == 0:
+        logger.warning("actor_rollout_ref.actor.optim.lr=0: the run trains nothing")
+    steps = trainer.total_training_steps
+    if steps and optim.lr_warmup_steps > steps:
+        logger.warning(
+            "actor_rollout_ref.actor.optim.lr_warmup_steps=%s: the learning rate never gets to "
+            "lr=%s in trainer.total_training_steps=%s",
+            *(optim.lr_warmup_steps, optim.lr, steps),
+        )
+
+
 def check_saving(config: DictConfig) -> None:
     """Refuse what would take checkpoints from under a run.
 
@@ -86,7 +113,20 @@ def check_saving(config: DictConfig) -> None:
             f"trainer.resume_mode={trainer.resume_mode} is unknown; use one of {RESUME_MODES}"
         )
     keep = trainer.get("max_actor_ckpt_to_keep")
+    saved = config.actor_rollout_ref.actor.checkpoint.save_contents
+    lost = [part for part in RESUMED if part not in saved]
+    if lost:
+        logger.warning(
+            "actor_rollout_ref.actor.checkpoint.save_contents=%s lacks %s: a run that is resumed "
+            "from it is not the one that was saved",
+            *(list(saved), ", ".join(lost)),
+        )
     refused = {
+        f"actor_rollout_ref.actor.checkpoint.save_contents={list(saved)} holds no weights; add "
+        "model": not {"model", "hf_model"} & {*saved},
+        f"trainer.resume_from_path={trainer.resume_from_path} with trainer.resume_mode="
+        f"{trainer.resume_mode}, which does not look at it; set trainer.resume_mode=resume_path, "
+        "or leave the path out": trainer.resume_from_path and trainer.resume_mode != "resume_path",
         f"trainer.max_actor_ckpt_to_keep={keep} is no whole number; null keeps all": (
             keep is not None and (isinstance(keep, bool) or not isinstance(keep, int))
         ),
