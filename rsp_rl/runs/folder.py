@@ -116,6 +116,18 @@ class RunFolder:
     def _starts(self) -> Path:
         return self.root / "starts.jsonl"
 
+    def keep_checkpoints_at(self, folder: Path) -> None:
+        """Make the folder that checkpoints go to; `checkpoints` is a link to one elsewhere.
+
+        Raises:
+            OSError: If it cannot be.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoints.is_symlink():
+            self.checkpoints.unlink()
+        if not self.checkpoints.exists():
+            self.checkpoints.symlink_to(folder.resolve())
+
     def keep_earlier_metrics(self, elsewhere: Path | None = None) -> None:
         """Move an earlier start's metrics aside; verl opens its log file anew at each start.
 

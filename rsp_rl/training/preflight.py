@@ -346,6 +346,21 @@ def check_optimizer(config: DictConfig) -> None:
         )
 
 
+def check_trainer(config: DictConfig) -> None:
+    """Make sure that it is our trainer that trains, on the engines that it knows.
+
+    Raises:
+        ConfigError: Naming the setting that chooses another.
+    """
+    for name, value in (
+        ("trainer.use_v1", True),
+        ("trainer.v1.trainer_mode", "rsp_sync"),
+        ("actor_rollout_ref.hybrid_engine", True),
+    ):
+        if (found := OmegaConf.select(config, name)) != value:
+            raise ConfigError(f"{name}={found} chooses another trainer; leave it {value}")
+
+
 def check_console(config: DictConfig) -> None:
     """Check what the screen is to show.
 

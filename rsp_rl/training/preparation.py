@@ -52,6 +52,7 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_token_budgets,
     check_tokenizer,
+    check_trainer,
 )
 from rsp_rl.training.prompts import check_prompts, template_arguments
 from rsp_rl.training.self_defeating import (
@@ -93,6 +94,7 @@ def prepare(config: DictConfig) -> RunFolder:
     add_own_record(config)
     options = RspOptions.from_config(config.rsp)
     check_console(config)
+    check_trainer(config)
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
@@ -163,6 +165,7 @@ def prepare(config: DictConfig) -> RunFolder:
     if checkpoint:
         check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
+    run.keep_checkpoints_at(Path(config.trainer.default_local_dir))
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):
         if stop_token is not None and vllm.get("generation_config") is None:

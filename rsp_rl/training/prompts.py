@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 #: Rows of a kind that a message names.
 _NAMED = 5
 
+#: What Hydra leaves a text.
+_SWITCHES = ("yes", "no", "true", "false")
+
 
 def check_prompts(
     config: DictConfig,
@@ -95,9 +98,20 @@ def check_prompts(
 
 
 def template_arguments(config: DictConfig) -> dict[str, Any]:
-    """`data.apply_chat_template_kwargs`, which every prompt of a run is rendered with."""
+    """`data.apply_chat_template_kwargs`, which every prompt of a run is rendered with.
+
+    Raises:
+        ConfigError: If one is a truth value's word.
+    """
     kwargs = config.data.get("apply_chat_template_kwargs") or {}
-    return OmegaConf.to_container(kwargs, resolve=True) if OmegaConf.is_config(kwargs) else kwargs
+    kwargs = OmegaConf.to_container(kwargs, resolve=True) if OmegaConf.is_config(kwargs) else kwargs
+    for name, value in kwargs.items():
+        if isinstance(value, str) and value.lower() in _SWITCHES:
+            raise ConfigError(
+                f"data.apply_chat_template_kwargs.{name}={value!r} is a text, which templates take "
+                "for true; set it to True or False"
+            )
+    return kwargs
 
 
 @dataclass
@@ -142,9 +156,11 @@ class _Lost:
                 "data.filter_overlong_prompts=True and data.max_lost_share"
             )
         if lost > share * self.rows:
+            accept = f"data.max_lost_share={-(-lost * 1000 // self.rows) / 1000}"
             raise ConfigError(
-                f"{text}; mend or remove them, or accept the loss with data.max_lost_share="
-                f"{-(-lost * 1000 // self.rows) / 1000}"
+                f"{text}; mend or remove them, or accept the loss with {accept}"
+                if lost < self.rows
+                else f"{text}; mend them, or the setting that refuses them all"
             )
         if not lost:
             return ""

@@ -113,17 +113,20 @@ def check_saving(config: DictConfig) -> None:
             f"trainer.resume_mode={trainer.resume_mode} is unknown; use one of {RESUME_MODES}"
         )
     keep = trainer.get("max_actor_ckpt_to_keep")
-    saved = config.actor_rollout_ref.actor.checkpoint.save_contents
-    lost = [part for part in RESUMED if part not in saved]
-    if lost:
-        logger.warning(
-            "actor_rollout_ref.actor.checkpoint.save_contents=%s lacks %s: a run that is resumed "
-            "from it is not the one that was saved",
-            *(list(saved), ", ".join(lost)),
-        )
+    contents = config.actor_rollout_ref.actor.checkpoint
+    saved = list(contents.save_contents)
+    for name in ("save_contents", "load_contents"):
+        if lost := [part for part in RESUMED if part not in contents[name]]:
+            logger.warning(
+                "actor_rollout_ref.actor.checkpoint.%s=%s lacks %s: a run that is resumed is not "
+                "the one that was saved",
+                *(name, list(contents[name]), ", ".join(lost)),
+            )
     refused = {
-        f"actor_rollout_ref.actor.checkpoint.save_contents={list(saved)} holds no weights; add "
+        f"actor_rollout_ref.actor.checkpoint.save_contents={saved} holds no weights; add "
         "model": not {"model", "hf_model"} & {*saved},
+        f"trainer.default_local_dir={trainer.default_local_dir} names no folder; checkpoints go "
+        "there": not trainer.default_local_dir,
         f"trainer.resume_from_path={trainer.resume_from_path} with trainer.resume_mode="
         f"{trainer.resume_mode}, which does not look at it; set trainer.resume_mode=resume_path, "
         "or leave the path out": trainer.resume_from_path and trainer.resume_mode != "resume_path",
@@ -157,11 +160,12 @@ def check_overlong(config: DictConfig) -> None:
     if reward.reward_manager.name != "dapo" or not punishment or not punishment.enable:
         return
     longest = reward.reward_kwargs.max_resp_len
-    if not longest or longest != config.data.max_response_length:
+    generated = config.actor_rollout_ref.rollout.response_length
+    if not longest or not longest == config.data.max_response_length == generated:
         raise ConfigError(
             f"reward.reward_kwargs.max_resp_len={longest} is not data.max_response_length="
-            f"{config.data.max_response_length}: the overlong punishment would begin elsewhere; "
-            "leave it as it is"
+            f"{config.data.max_response_length} and rollout.response_length={generated}: the "
+            "overlong punishment would begin elsewhere; leave it as it is"
         )
     if not 0 < punishment.len <= longest:
         raise ConfigError(
@@ -172,12 +176,19 @@ def check_overlong(config: DictConfig) -> None:
 
 
 def check_validation(config: DictConfig, options: RspOptions) -> None:
-    """Refuse validations whose numbers would not mean what their names say.
+    """Refuse validations that are not what they are called.
 
     Raises:
         ConfigError: If a problem's several samples are one and the same, or if answers that are to
-            be greedy would be sampled: verl's trainer looks at the temperature alone.
+            be greedy would be sampled: verl's trainer looks at the temperature alone; if a run that
+            is to validate alone would train.
     """
+    trainer = config.trainer
+    if trainer.val_only and not trainer.val_before_train:
+        raise ConfigError(
+            "trainer.val_only=True with val_before_train=False: verl would train; set the latter "
+            "to True"
+        )
     kwargs = config.actor_rollout_ref.rollout.val_kwargs
     if not kwargs.do_sample and kwargs.temperature > 0 and kwargs.top_k != 1:
         raise ConfigError(

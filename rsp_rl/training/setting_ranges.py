@@ -31,7 +31,11 @@ RANGES: dict[str, _Range] = {
             *(f"{_ROLLOUT}.pipeline_model_parallel_size", f"{_ROLLOUT}.agent.num_workers"),
             # verl divides logits by it: greedy rollouts have no log-probs to train on.
             f"{_ROLLOUT}.temperature",
+            *(f"{_ROLLOUT}.prompt_length", f"{_ROLLOUT}.response_length"),
+            *(f"{_ROLLOUT}.max_model_len", f"{_ROLLOUT}.log_prob_micro_batch_size_per_gpu"),
             *("reward.num_workers", "transfer_queue.backend.SimpleStorage.num_data_storage_units"),
+            "algorithm.filter_groups.max_inflight_gen_batches",
+            *("trainer.v1.rsp_sync.poll_interval_s", "ray_kwargs.ray_init.num_cpus"),
         ),
         _ABOVE_0,
     ),
@@ -40,6 +44,7 @@ RANGES: dict[str, _Range] = {
             *(f"{_ACTOR}.optim.lr", f"{_ACTOR}.optim.weight_decay"),
             *(f"{_ACTOR}.clip_ratio_low", f"{_ACTOR}.clip_ratio_high"),
             *(f"{_ROLLOUT}.val_kwargs.temperature", "data.seed", "data.dataloader_num_workers"),
+            *("data.gen_batch_size", "data.val_batch_size", "actor_rollout_ref.model.lora_rank"),
         ),
         _FROM_0,
     ),
@@ -55,12 +60,13 @@ RANGES: dict[str, _Range] = {
 
 
 def check_ranges(config: DictConfig) -> None:
-    """Check numbers that have their types (`rsp_rl.training.setting_types`).
+    """Check numbers, those too that are null by default and so have no type there.
 
     Raises:
         ConfigError: Naming the setting, its value and its range.
     """
     for name, (allows, words) in RANGES.items():
         value = OmegaConf.select(config, name)
-        if value is not None and not allows(value):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and allows(value)):
             raise ConfigError(f"{name}={value} must be {words}")

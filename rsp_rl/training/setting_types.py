@@ -18,11 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.training.configs import compose_config
 
-#: Checked elsewhere, or not verl's: Ray's arguments, and what takes numbers and texts alike.
-_ELSEWHERE = ("ray_kwargs", "rsp", "trainer.v1.rsp_sync", "algorithm.rollout_correction")
+#: Checked elsewhere, or what takes numbers and texts alike.
+_ELSEWHERE = ("rsp", "algorithm.rollout_correction")
 
 #: Numbers by default that may be left out.
-_NULLABLE = ("trainer.total_training_steps", "trainer.max_actor_ckpt_to_keep")
+_NULLABLE = ("trainer.total_training_steps", "trainer.v1.rsp_sync.phase_timeout_s")
 
 _MISSING = object()
 
@@ -89,8 +89,11 @@ def _wanted(name: str, default: Any, value: Any) -> str | None:
     """What a setting must be that is something else; None for one that is as it may be."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, dict):
-        # An empty group is the user's to fill.
-        return "a group of settings" if default and not isinstance(value, dict) else None
+        left_out = not default and value is _MISSING  # an empty group is the user's to fill
+        return None if isinstance(value, dict) or left_out else "a group of settings"
+    if isinstance(default, list):
+        is_list = isinstance(value, list) or name == "trainer.logger"  # which may be one name
+        return None if is_list else "a list"
     if isinstance(default, bool):
         is_switch = value is None or value is _MISSING or value in (0, 1)
         return None if is_switch and not isinstance(value, float) else "True or False"

@@ -113,6 +113,17 @@ def test_metrics_that_a_job_had_written_elsewhere_are_kept_too(
     assert run.merge_metrics() == {**both, 3: {"r": 3.0}}
 
 
+def test_checkpoints_on_another_disk_are_found(run: RunFolder, tmp_path: Path) -> None:
+    run.keep_checkpoints_at(run.checkpoints)
+    assert run.checkpoints.is_dir()
+    assert not run.checkpoints.is_symlink()
+    run.checkpoints.rmdir()
+    for elsewhere in (tmp_path / "a", tmp_path / "b"):
+        run.keep_checkpoints_at(elsewhere)
+        (elsewhere / "global_step_3").mkdir()
+        assert [folder.name for folder in run.checkpoints.iterdir()] == ["global_step_3"]
+
+
 def test_steps_are_sorted_by_number(run: RunFolder) -> None:
     run.metrics.write_text(_lines((10, {}), (9, {}), (100, {})))
     assert list(run.merge_metrics()) == [9, 10, 100]

@@ -19,6 +19,7 @@ from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preflight import (
     AGENT_LOOPS,
     agent_loops,
@@ -30,6 +31,7 @@ from rsp_rl.training.preflight import (
     check_rsp_support,
     check_token_budgets,
     check_tokenizer,
+    check_trainer,
 )
 from tests.unit import templates
 
@@ -467,6 +469,22 @@ def test_batches_that_divide(changes: list[str]) -> None:
 def test_batches_that_do_not_divide(changes: list[str], cause: str) -> None:
     with pytest.raises(ConfigError, match=cause):
         check_batches(_config(*changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trainer.use_v1", False),
+        ("trainer.v1.trainer_mode", "sync"),
+        ("actor_rollout_ref.hybrid_engine", False),
+    ],
+)
+def test_another_trainer_is_refused(name: str, value: object) -> None:
+    config = compose_config("tiny_cpu")
+    check_trainer(config)
+    OmegaConf.update(config, name, value)
+    with pytest.raises(ConfigError, match=f"{name}={value} chooses another trainer"):
+        check_trainer(config)
 
 
 @pytest.mark.parametrize(

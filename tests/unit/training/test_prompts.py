@@ -230,3 +230,10 @@ def test_the_same_prompt_many_times_is_made_once(
     )
     _check(_config(_file(tmp_path, [USER] * 50)), tokenizer, length=0)
     assert len(made) == 1
+
+
+def test_arguments_that_templates_would_take_for_true(tmp_path: Path) -> None:
+    arguments = {"enable_thinking": "no", "other": "low"}
+    config = _config(_file(tmp_path, [USER]), apply_chat_template_kwargs=arguments)
+    with pytest.raises(ConfigError, match=r"enable_thinking='no' is a text, .*True or False"):
+        template_arguments(config)

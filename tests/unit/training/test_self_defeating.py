@@ -115,6 +115,7 @@ def test_the_estimators_are_verls() -> None:
         ({"trainer.remove_previous_ckpt_in_save": True}, "old name"),
         ({"actor_rollout_ref.actor.checkpoint.async_save": True}, "async_save=True"),
         ({"actor_rollout_ref.actor.checkpoint.save_contents": ["extra"]}, "holds no weights"),
+        ({"trainer.default_local_dir": None}, "default_local_dir=None names no folder"),
         ({"trainer.resume_from_path": "/a/global_step_3"}, "resume_mode=auto, which does not look"),
     ],
 )
@@ -210,6 +211,15 @@ def test_validations_that_would_mean_something_else(
 ) -> None:
     with pytest.raises(ConfigError, match=cause):
         check_validation(config(changes), options)
+
+
+def test_a_run_that_is_to_validate_alone_would_train() -> None:
+    check_validation(config({"trainer.val_only": True}), RspOptions(length=0))
+    with pytest.raises(ConfigError, match=r"val_only=True with val_before_train=False"):
+        check_validation(
+            config({"trainer.val_only": True, "trainer.val_before_train": False}),
+            RspOptions(length=0),
+        )
 
 
 def test_verl_looks_at_the_temperature_alone() -> None:

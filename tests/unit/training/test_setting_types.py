@@ -84,6 +84,8 @@ def test_our_own_configs_pass(name: str, more: list[str]) -> None:
         "algorithm.rollout_correction.rollout_is_threshold='0.5_2.0'",
         "+actor_rollout_ref.model.override_config.attn_dropout=0.0",
         "~data.apply_chat_template_kwargs",
+        "trainer.v1.rsp_sync.phase_timeout_s=null",
+        "data.gen_batch_size=null",
         "ray_kwargs.ray_init.num_cpus=null",
     ],
 )
@@ -116,6 +118,11 @@ def test_what_works_passes(override: str) -> None:
         (f"{ROLLOUT}.n=true", r"rollout\.n=True must be a whole number"),
         ("trainer.n_gpus_per_node=two", r"n_gpus_per_node='two' must be"),
         ("algorithm.filter_groups=True", r"filter_groups=True must be a group of settings"),
+        ("data.apply_chat_template_kwargs=3", "kwargs=3 must be a group of settings"),
+        ("data.apply_chat_template_kwargs=null", "kwargs=None must be a group of settings"),
+        ("ray_kwargs.ray_init=null", "ray_init=None must be a group of settings"),
+        ("trainer.v1.rsp_sync.forget_data_position=no", "'no' must be True or False"),
+        (f"{ACTOR}.checkpoint.save_contents=model", "='model' must be a list"),
         ("trainer.rollout_data_dir=${nowhere}", r"the config cannot be read: .*nowhere"),
     ],
 )
@@ -149,6 +156,11 @@ def test_another_type(override: str, cause: str) -> None:
         (f"{ROLLOUT}.tensor_model_parallel_size=0", "above 0"),
         ("trainer.nnodes=0", r"trainer\.nnodes=0 must be above 0"),
         ("reward.num_workers=0", "above 0"),
+        (f"{ROLLOUT}.prompt_length=abc", r"prompt_length=abc must be above 0"),
+        (f"{ROLLOUT}.max_model_len=true", r"max_model_len=True must be above 0"),
+        ("ray_kwargs.ray_init.num_cpus=abc", "above 0"),
+        ("trainer.v1.rsp_sync.poll_interval_s=0", "above 0"),
+        ("actor_rollout_ref.model.lora_rank=-1", "0 or more"),
         ("transfer_queue.backend.SimpleStorage.num_data_storage_units=0", "above 0"),
     ],
 )
