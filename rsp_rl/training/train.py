@@ -18,7 +18,7 @@ from rsp_rl.basics import exit_status
 from rsp_rl.basics.errors import ConfigError, KnownError
 from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.console import events
-from rsp_rl.training.configs import name_verl_configs
+from rsp_rl.training.configs import NO_CONFIG, name_verl_configs, refusal
 from rsp_rl.training.preloaded_python import Preloaded
 from rsp_rl.training.run_claim import claimed, keep_config
 
@@ -127,8 +127,18 @@ def _end(error: object, status: int) -> NoReturn:
     sys.exit(status)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """`main`; what Hydra refuses before it calls it is one line, and never retried."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # it would end the process by itself, with 1
     try:
         main()
     except KeyboardInterrupt:  # whoever started this says so; a traceback would bury it
         sys.exit(exit_status.INTERRUPTED)
+    except NO_CONFIG as error:
+        _end(refusal(error), exit_status.WOULD_COME_AGAIN)
+    except OSError as error:  # of making run_dir
+        _end(error, exit_status.WOULD_COME_AGAIN)
+
+
+if __name__ == "__main__":
+    run()

@@ -277,8 +277,8 @@ def test_dataset_without_rows(tmp_path: Path) -> None:
         check_dataset(_write(tmp_path / "a.parquet", [], schema))
 
 
-@pytest.mark.parametrize("file", ["/nowhere/train.parquet", "~/nowhere.parquet", None])
-def test_missing_dataset(file: str | None) -> None:
+@pytest.mark.parametrize("file", ["/nowhere/train.parquet", "~/nowhere.parquet"])
+def test_missing_dataset(file: str) -> None:
     with pytest.raises(ConfigError, match=r"dataset .* does not exist.*data\.train_files"):
         check_dataset(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -74,6 +75,41 @@ def test_a_folder_that_cannot_be(
     (tmp_path / "file").touch()
     assert start(OmegaConf.create({"run_dir": folder})) == exit_status.WOULD_COME_AGAIN
     assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "trainer.save_frq=1",
+            "the config does not compose: Could not override 'trainer.save_frq'",
+        ),
+        ("trainer.save_freq=[1", "the config does not compose: no viable alternative"),
+        ("rsp=null", "the config does not compose: Config group override must be"),
+        ("run_dir=null", "the config does not compose: While dereferencing .*hydra.run.dir"),
+        ("run_dir=FILE", r"\[Errno 17\] File exists"),
+    ],
+)
+def test_what_hydra_refuses_is_one_line_and_never_retried(
+    override: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    file = tmp_path / "file"
+    file.touch()
+    override = override.replace("FILE", str(file))
+    monkeypatch.setattr(sys, "argv", ["train", "--config-name", "tiny_cpu", override])
+    GlobalHydra.instance().clear()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train.run()
+    finally:
+        GlobalHydra.instance().clear()
+    assert ended.value.code == exit_status.WOULD_COME_AGAIN
+    assert re.fullmatch(rf"error: {said}.*\n", capsys.readouterr().err)
 
 
 def test_settings_that_verl_refuses_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
