@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: verl's agent loops, all of which place soft prompts.
 AGENT_LOOPS = ("single_turn_agent", "tool_agent")
 
+#: What vLLM calls the types of its weights.
+VLLM_DTYPES = ("auto", "bfloat16", "float16", "half", "float32", "float")
+
 #: What `rsp-rl train` can show.
 CONSOLES = ("progress", "full")
 
@@ -350,7 +353,7 @@ def check_trainer(config: DictConfig) -> None:
     """Make sure that it is our trainer that trains, on the engines that it knows.
 
     Raises:
-        ConfigError: Naming the setting that chooses another.
+        ConfigError: Naming the setting that chooses another, or a type that vLLM does not know.
     """
     for name, value in (
         ("trainer.use_v1", True),
@@ -359,6 +362,12 @@ def check_trainer(config: DictConfig) -> None:
     ):
         if (found := OmegaConf.select(config, name)) != value:
             raise ConfigError(f"{name}={found} chooses another trainer; leave it {value}")
+    dtype = config.actor_rollout_ref.rollout.dtype
+    if dtype not in VLLM_DTYPES:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.dtype={dtype} is no type of vLLM's; use one of "
+            f"{', '.join(VLLM_DTYPES)}"
+        )
 
 
 def check_console(config: DictConfig) -> None:

@@ -79,6 +79,7 @@ def main(config: DictConfig) -> None:
 
 
 def _train(config: DictConfig, held: ExitStack, overrides: Sequence[str] = ()) -> None:
+    from rsp_rl.training.changed_settings import tell_changed
     from rsp_rl.training.misspelt import check_added
     from rsp_rl.training.preparation import prepare
 
@@ -89,6 +90,8 @@ def _train(config: DictConfig, held: ExitStack, overrides: Sequence[str] = ()) -
         run = prepare(config)
     except (KnownError, OSError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
+    if OmegaConf.select(config, "trainer.resume_mode") != "disable":
+        tell_changed(composed, run.root, run.checkpoints)
     keep_config(composed, run.root)
     events.begin(str(run.logs))
     events.tell_warnings()

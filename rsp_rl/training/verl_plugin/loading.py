@@ -6,6 +6,7 @@ plug-in that cannot be imported it says so at DEBUG alone, and goes on without.
 
 from __future__ import annotations
 
+import inspect
 import os
 import traceback
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.import_utils import load_class_from_fqn, load_extern_object
 
 from rsp_rl.basics.errors import ConfigError, KnownError
+from rsp_rl.grading.reward import compute_score
 
 _PLUGINS, _POLICY = "verl.plugins", "VERL_USE_EXTERNAL_PLUGINS"
 
@@ -32,6 +34,12 @@ _OBJECTS = {
 _AGENT_LOOP_MANAGER = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 _MODULES = "actor_rollout_ref.model.external_lib"
 _OPTIMIZER = "actor_rollout_ref.actor.optim.optimizer"
+
+_REWARD = "reward.custom_reward_function.path"
+
+#: Reward managers of verl's that call a reward function with these.
+_MANAGERS = ("naive", "dapo")
+_ARGUMENTS = ("data_source", "solution_str", "ground_truth", "extra_info")
 
 #: Settings whose value something is registered as.
 _REGISTERED = {
@@ -61,6 +69,8 @@ def check_loading(config: DictConfig) -> None:
             found = _load(what, lambda path=path, name=name: load_extern_object(path, str(name)))
             if not callable(found):
                 raise ConfigError(f"{what} is a {type(found).__name__}, nothing to be called")
+            if path_key == _REWARD and config.reward.reward_manager.name in _MANAGERS:
+                _check_call(what, found, config)
     if name := OmegaConf.select(config, _AGENT_LOOP_MANAGER):
         _load(f"{_AGENT_LOOP_MANAGER}={name}", lambda: load_class_from_fqn(name))
     manager = config.reward.reward_manager
@@ -73,6 +83,25 @@ def check_loading(config: DictConfig) -> None:
     _load(what, lambda: getattr(import_module(optim.optimizer_impl), optim.optimizer))
     for part in _PARTS:  # a setting that verl does not know is an error of its worker's
         _load(part, lambda part=part: omega_conf_to_dataclass(OmegaConf.select(config, part)))
+
+
+def _check_call(what: str, function: Callable[..., Any], config: DictConfig) -> None:
+    """Make sure that a reward function takes what it is called with.
+
+    Raises:
+        ConfigError: Naming the argument that it lacks or does not know.
+    """
+    given = config.reward.custom_reward_function.get("reward_kwargs") or {}
+    parameters = inspect.signature(function).parameters
+    unknown = [name for name in given if name not in parameters]
+    if function is compute_score and unknown:  # which takes anything, for verl's sake
+        raise ConfigError(f"reward.custom_reward_function.reward_kwargs.{unknown[0]} is none of it")
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(_ARGUMENTS), **given)
+    except TypeError as error:
+        raise ConfigError(
+            f"{what} cannot be called with {', '.join((*_ARGUMENTS, *given))}: {error}"
+        ) from error
 
 
 def _plugins() -> Iterable[EntryPoint]:

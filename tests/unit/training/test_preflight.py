@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import get_args
 
 import huggingface_hub.constants
 import pyarrow as pa
@@ -22,6 +23,7 @@ from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_fold
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preflight import (
     AGENT_LOOPS,
+    VLLM_DTYPES,
     agent_loops,
     check_batches,
     check_guard_support,
@@ -469,6 +471,14 @@ def test_batches_that_divide(changes: list[str]) -> None:
 def test_batches_that_do_not_divide(changes: list[str], cause: str) -> None:
     with pytest.raises(ConfigError, match=cause):
         check_batches(_config(*changes))
+
+
+def test_types_are_those_of_vllm() -> None:
+    from vllm.config.model import ModelDType
+
+    assert {*VLLM_DTYPES} == {*get_args(ModelDType)}
+    with pytest.raises(ConfigError, match="dtype=fp32 is no type of vLLM's; use one of auto"):
+        check_trainer(compose_config("tiny_cpu", [f"{ROLLOUT}.dtype=fp32"]))
 
 
 @pytest.mark.parametrize(

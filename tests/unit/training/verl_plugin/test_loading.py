@@ -77,6 +77,35 @@ def test_what_does_not_load_is_named(changes: dict, cause: str) -> None:
         check_loading(config(changes))
 
 
+@pytest.mark.parametrize(
+    ("signature", "given", "cause"),
+    [
+        ("data_source, solution_str, ground_truth, extra_info=None", {}, None),
+        ("solution_str, ground_truth, **_", {"weight": 2}, None),
+        ("solution_str, ground_truth", {}, "unexpected keyword argument 'data_source'"),
+        ("prompts, **_", {}, "missing a required argument: 'prompts'"),
+        ("solution_str, weight=1, *, data_source, ground_truth, extra_info", {"w": 2}, "'w'"),
+    ],
+)
+def test_a_reward_that_cannot_be_called(
+    file: Path, signature: str, given: dict, cause: str | None
+) -> None:
+    file.write_text(f"def score({signature}):\n    return 1.0\n")
+    made = config({f"{REWARD}.path": str(file), f"{REWARD}.name": "score"})
+    OmegaConf.update(made, f"{REWARD}.reward_kwargs", given, force_add=True)
+    if cause is None:
+        check_loading(made)
+        return
+    with pytest.raises(ConfigError, match=f"cannot be called with data_source, .*{cause}"):
+        check_loading(made)
+
+
+def test_an_argument_that_our_reward_would_pass_over() -> None:
+    check_loading(config({f"{REWARD}.reward_kwargs": {"format_reward": 0.1}}))
+    with pytest.raises(ConfigError, match=r"reward_kwargs\.format_rewrd is none of it"):
+        check_loading(config({f"{REWARD}.reward_kwargs": {"format_rewrd": 0.1}}))
+
+
 def test_a_module_that_fails_says_where(file: Path) -> None:
     file.write_text("import math\n1 // 0\n")
     changes = {f"{REWARD}.path": str(file), f"{REWARD}.name": "score"}
