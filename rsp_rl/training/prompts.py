@@ -116,12 +116,13 @@ def template_arguments(config: DictConfig) -> dict[str, Any]:
 
 @dataclass
 class _Lost:
-    """Rows of one file that verl would leave out, and why; rows whose text is not all known."""
+    """Rows of one file that verl would leave out, and why; those that it keeps and one may not."""
 
     rows: int = 0
     refused: dict[int, str] = field(default_factory=dict)
     too_long: dict[int, int] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
 
     def report(self, file: Path, share: float, *, drops: bool, longest: int) -> str:
         """Say what is lost, and return it in words; none if nothing is.
@@ -134,6 +135,12 @@ class _Lost:
                 "dataset %s: the tokenizer does not know all characters of %d of %d rows (%s); the "
                 "model reads its unknown token in their place",
                 *(file, len(self.unknown), self.rows, _some(self.unknown)),
+            )
+        if self.answered:
+            logger.warning(
+                "dataset %s: %d of %d rows end with the assistant's own message (%s); verl closes "
+                "it and has the model begin another: if it is the answer, remove it",
+                *(file, len(self.answered), self.rows, _some(self.answered)),
             )
         kinds = []
         if self.refused:
@@ -209,6 +216,8 @@ class _Prompts:
             ConfigError, PlacementError: For what no run could go on with.
         """
         lost.rows += 1
+        if messages[-1]["role"] == "assistant":
+            lost.answered.append(number)
         text = json.dumps([messages, rsp is not None], default=str, ensure_ascii=True)
         key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         if key not in self._known:

@@ -87,7 +87,13 @@ def check_data(config: DictConfig, agent_loops: Collection[str] | None) -> list[
     if path := OmegaConf.select(config, "data.custom_cls.path"):
         logger.warning("data.custom_cls.path=%s reads the data: its rows are not checked", path)
         return []
-    return [_check_files(config, name, agent_loops) for name in ("train", "val")]
+    train, val = (_check_files(config, name, agent_loops) for name in ("train", "val"))
+    for files in (train, val):
+        if len(set(files.files)) < len(files.files):
+            logger.warning("data.%s_files names a file twice: its rows count twice", files.name)
+    if both := sorted({*train.files} & {*val.files}):
+        logger.warning("%s is trained on and validated on", ", ".join(map(str, both)))
+    return [train, val]
 
 
 def _check_files(

@@ -249,6 +249,11 @@ def test_golds_that_only_look_like_structures(prepared: Callable, gold: str) -> 
     prepared(with_gold(gold))
 
 
+def test_a_gold_as_long_as_it_likes(tmp_path: Path, prepared: Callable) -> None:
+    with pytest.raises(ConfigError, match=r"t\.jsonl, row 0: column 'reward_model' cannot be"):
+        prepared(json_lines(tmp_path / "t.jsonl", rows(4, reward_model={"ground_truth": 10**400})))
+
+
 @pytest.mark.parametrize("gold", [4, 4.0, ["4"], [4], [[4.0]]])
 def test_gold_with_one_meaning(tmp_path: Path, prepared: Callable, gold: Any) -> None:
     made = prepared(parquet(tmp_path / "t.parquet", rows(4, reward_model={"ground_truth": gold})))
@@ -354,6 +359,17 @@ def test_damaged_files_are_named_with_their_place(
         prepared(str(tmp_path / name))
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_named_twice(
+    tmp_path: Path, prepared: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = parquet(tmp_path / "train.parquet", rows(4))
+    prepared(train)
+    assert "twice" not in caplog.text
+    prepared([train, train], train)
+    assert "data.train_files names a file twice: its rows count twice" in caplog.text
+    assert f"{train} is trained on and validated on" in caplog.text
 
 
 def test_bytes_that_are_no_text(tmp_path: Path, prepared: Callable) -> None:
