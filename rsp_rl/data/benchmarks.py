@@ -17,7 +17,6 @@ from typing import Any
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data import arithmetic
 from rsp_rl.data.lone_surrogates import lone_surrogate
-from rsp_rl.data.row_files import read_rows
 from rsp_rl.grading.boxes import last_box
 from rsp_rl.grading.gold import MISSING
 
@@ -278,6 +277,8 @@ def _file_rows(file: Path) -> Iterator[Row]:
             f"benchmark file {file} cannot be read: there is none; put it there, or give neither "
             f"--data-dir nor {DATA_DIR_VARIABLE} to load from the hub"
         )
+    from rsp_rl.data.row_files import read_rows  # it imports pyarrow, which names alone do not need
+
     return read_rows(file)
 
 
