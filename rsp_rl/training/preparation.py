@@ -35,6 +35,7 @@ from rsp_rl.runs.data_order import check_order, data_order, file_digests
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
 from rsp_rl.training.cpus import check_cpus, joins_cluster
+from rsp_rl.training.disk import tell_room
 from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
 from rsp_rl.training.job_environment import give_way_to_job, make_texts
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
@@ -166,6 +167,7 @@ def prepare(config: DictConfig) -> RunFolder:
         check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
     run.keep_checkpoints_at(Path(config.trainer.default_local_dir))
+    tell_room(config, folder)
     stop_token = missing_stop_token(folder, tokenizer)
     with open_dict(config):
         if stop_token is not None and vllm.get("generation_config") is None:
