@@ -243,6 +243,8 @@ def _row_problem(
     extra_info = row.get("extra_info")
     if extra_info is not None and not isinstance(extra_info, Mapping):
         return f"'extra_info' is {extra_info!r:.60}, not a mapping; verl looks into it for 'index'"
+    if "agent_name" in row and not row["agent_name"]:
+        return "'agent_name' is empty; name a loop in every row, or drop the column"
     if agent_loops is not None and "agent_name" in row and row["agent_name"] not in agent_loops:
         return (
             f"'agent_name' is {row['agent_name']!r}; soft prompts know {sorted(agent_loops)}: drop "

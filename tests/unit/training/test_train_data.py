@@ -464,6 +464,20 @@ def test_files_with_other_types(
         assert f"numbers beside text became text in {name}" in caplog.text
 
 
+def test_agent_loops_of_some_rows_alone(tmp_path: Path, prepared: Callable) -> None:
+    """verl would look for a loop called None."""
+    named = rows(4, agent_name="single_turn_agent")
+    prepared(named)
+    first, second = (
+        json_lines(tmp_path / "a.jsonl", named),
+        json_lines(tmp_path / "b.jsonl", rows(2)),
+    )
+    with pytest.raises(ConfigError, match=r"b\.jsonl, row 0: no 'agent_name', which other rows"):
+        prepared([first, second])
+    with pytest.raises(ConfigError, match=r"row 4: 'agent_name' is empty"):
+        prepared([*named, row(4, agent_name=None)])
+
+
 def test_types_that_nothing_joins(tmp_path: Path, prepared: Callable) -> None:
     first = json_lines(tmp_path / "a.jsonl", rows(2, note={"a": 1}))
     second = json_lines(tmp_path / "b.jsonl", rows(2, note=[1]))
