@@ -24,6 +24,9 @@ _ELSEWHERE = ("rsp", "algorithm.rollout_correction")
 #: Numbers by default that may be left out.
 _NULLABLE = ("trainer.total_training_steps", "trainer.v1.rsp_sync.phase_timeout_s")
 
+#: Settings that other reward managers do without.
+_OPTIONAL = ("reward.reward_kwargs.overlong_buffer_cfg", "reward.reward_kwargs.max_resp_len")
+
 _MISSING = object()
 
 
@@ -43,6 +46,8 @@ def check_types(config: DictConfig) -> None:
         raise ConfigError(f"the config cannot be read: {' '.join(str(error).split())}") from error
     for name, default in _defaults():
         if any(name == part or name.startswith(f"{part}.") for part in _ELSEWHERE):
+            continue
+        if any(f"{name}.".startswith(f"{part}.") and _is_null(values, part) for part in _OPTIONAL):
             continue
         keys = name.split(".")
         refers = str(_at(written, keys)).startswith("${")  # what it refers to is looked at itself
@@ -83,6 +88,10 @@ def _at(node: Any, keys: list[str]) -> Any:
             return _MISSING
         node = node[key]
     return node
+
+
+def _is_null(values: dict[str, Any], name: str) -> bool:
+    return _at(values, name.split(".")) is None
 
 
 def _wanted(name: str, default: Any, value: Any) -> str | None:

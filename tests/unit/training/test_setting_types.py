@@ -85,6 +85,8 @@ def test_our_own_configs_pass(name: str, more: list[str]) -> None:
         "+actor_rollout_ref.model.override_config.attn_dropout=0.0",
         "~data.apply_chat_template_kwargs",
         "trainer.v1.rsp_sync.phase_timeout_s=null",
+        "reward.reward_kwargs.overlong_buffer_cfg=null",
+        "reward.reward_kwargs.max_resp_len=null",
         "data.gen_batch_size=null",
         "ray_kwargs.ray_init.num_cpus=null",
     ],
