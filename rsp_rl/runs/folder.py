@@ -123,6 +123,8 @@ class RunFolder:
             OSError: If it cannot be.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        if folder.resolve() == self.checkpoints.resolve():
+            return  # there it is, be it by a link of the user's own
         if self.checkpoints.is_symlink():
             self.checkpoints.unlink()
         if not self.checkpoints.exists():

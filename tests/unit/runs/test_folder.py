@@ -122,6 +122,8 @@ def test_checkpoints_on_another_disk_are_found(run: RunFolder, tmp_path: Path) -
         run.keep_checkpoints_at(elsewhere)
         (elsewhere / "global_step_3").mkdir()
         assert [folder.name for folder in run.checkpoints.iterdir()] == ["global_step_3"]
+    run.keep_checkpoints_at(run.checkpoints)  # a link that somebody made
+    assert run.checkpoints.resolve() == tmp_path / "b"
 
 
 def test_steps_are_sorted_by_number(run: RunFolder) -> None:
