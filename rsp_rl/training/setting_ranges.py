@@ -14,6 +14,7 @@ _Range = tuple[Callable[[float], bool], str]
 _ABOVE_0: _Range = (lambda number: number > 0, "above 0")
 _FROM_0: _Range = (lambda number: number >= 0, "0 or more")
 _SHARE: _Range = (lambda number: 0 < number <= 1, "above 0 and not above 1")
+_GROUP: _Range = (lambda number: number == -1 or number > 0, "-1 (all ranks) or above 0")
 _TOP_K: _Range = (lambda number: number >= -1, "-1 (all tokens) or more")
 
 #: By setting; what is null is left to its default.
@@ -55,6 +56,7 @@ RANGES: dict[str, _Range] = {
         ),
         _SHARE,
     ),
+    f"{_ACTOR}.fsdp_config.fsdp_size": _GROUP,
     **dict.fromkeys((f"{_ROLLOUT}.top_k", f"{_ROLLOUT}.val_kwargs.top_k"), _TOP_K),
 }
 

@@ -158,6 +158,7 @@ def test_another_type(override: str, cause: str) -> None:
         (f"{ROLLOUT}.tensor_model_parallel_size=0", "above 0"),
         ("trainer.nnodes=0", r"trainer\.nnodes=0 must be above 0"),
         ("reward.num_workers=0", "above 0"),
+        (f"{ACTOR}.fsdp_config.fsdp_size=0", "-1 .all ranks. or above 0"),
         (f"{ROLLOUT}.prompt_length=abc", r"prompt_length=abc must be above 0"),
         (f"{ROLLOUT}.max_model_len=true", r"max_model_len=True must be above 0"),
         ("ray_kwargs.ray_init.num_cpus=abc", "above 0"),
