@@ -39,7 +39,6 @@ def check_types(config: DictConfig) -> None:
         ConfigError: Naming the setting, its value and what it must be; for a reference to a setting
             that is not there, too.
     """
-    written = OmegaConf.to_container(config, resolve=False)
     try:
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -49,10 +48,9 @@ def check_types(config: DictConfig) -> None:
             continue
         if any(f"{name}.".startswith(f"{part}.") and _is_null(values, part) for part in _OPTIONAL):
             continue
-        keys = name.split(".")
-        refers = str(_at(written, keys)).startswith("${")  # what it refers to is looked at itself
-        value = default if refers else _at(values, keys)
-        if wanted := _wanted(name, default, value):
+        value = _at(values, name.split("."))
+        wanted = _wanted(name, default, value)
+        if wanted and not _refers(config, name):
             said = " is removed, but" if value is _MISSING else f"={value!r}"
             raise ConfigError(f"{name}{said} must be {wanted}")
 
@@ -88,6 +86,15 @@ def _at(node: Any, keys: list[str]) -> Any:
             return _MISSING
         node = node[key]
     return node
+
+
+def _refers(config: DictConfig, name: str) -> bool:
+    """Whether a setting is another's value; that one is looked at itself."""
+    parent, _, last = name.rpartition(".")
+    group = OmegaConf.select(config, parent) if parent else config
+    return (
+        isinstance(group, DictConfig) and last in group and OmegaConf.is_interpolation(group, last)
+    )
 
 
 def _is_null(values: dict[str, Any], name: str) -> bool:
