@@ -12,15 +12,14 @@ is never trained on by RL, and neither is ever evaluated on.
 in the schema that verl reads.
 """
 
-import argparse
 import hashlib
 import itertools
-import os
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rsp_rl.data import made
 
 DATA_SOURCE = "arithmetic"
 MAX_TERM = 9
@@ -146,100 +145,25 @@ def _candidates(rng: random.Random) -> Iterator[Problem]:
         yield Problem(tuple(terms))
 
 
-def verl_rows(problems: Sequence[Problem]) -> list[dict]:
-    """Renders problems as rows of verl's RL dataset.
-
-    ``extra_info.index`` is the row number: RSP derives its rollout seeds from it, so it must be
-    unique within a file.
-    """
-    return [
-        {
-            "data_source": DATA_SOURCE,
-            "prompt": [{"role": "user", "content": problem.question}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": problem.answer},
-            "extra_info": {"split": problem.split, "index": index},
-        }
-        for index, problem in enumerate(problems)
-    ]
-
-
 def write_dataset(
     output: Path | str, *, train_size: int = 4096, heldout_size: int = 200, seed: int = 0
 ) -> dict[str, Path]:
-    """Writes ``train.parquet`` and ``heldout.parquet``, each whole or not at all.
-
-    The same arguments give the same rows, so writing again changes nothing.
-
-    Args:
-        output: The folder, made if missing.
-        train_size: Rows of ``train.parquet``.
-        heldout_size: Rows of ``heldout.parquet``.
-        seed: Which problems are drawn from each split, and their order.
-
-    Returns:
-        The path of each file by split name.
-
-    Raises:
-        ValueError: A size is not positive or exceeds its split.
-        NotADirectoryError: The output path is a file.
-    """
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f"output {output} is a file: name a folder for the parquet files")
-    rows = {
-        "train": verl_rows(generate("train", train_size, seed)),
-        "heldout": verl_rows(generate("heldout", heldout_size, seed)),
-    }
-    output.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for split, split_rows in rows.items():
-        path = output / f"{split}.parquet"
-        partial = output / f".{split}.{os.getpid()}.tmp"
-        try:
-            _write_parquet(partial, split_rows)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-        paths[split] = path
-    return paths
-
-
-def _write_parquet(file: Path, rows: list[dict]) -> None:
-    import pyarrow as pa  # here: the benchmark of the same problems reads no file
-    import pyarrow.parquet as pq
-
-    schema = pa.schema(
-        [
-            ("data_source", pa.string()),
-            ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-            ("ability", pa.string()),
-            ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
-            ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64())])),
-        ]
+    """This task's files; see `rsp_rl.data.made.write_dataset`."""
+    return made.write_dataset(
+        output,
+        generate,
+        DATA_SOURCE,
+        train_size=train_size,
+        heldout_size=heldout_size,
+        seed=seed,
     )
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; bad input ends with one message and exit status 2."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rsp_rl.data.arithmetic",
-        description="Write the arithmetic task as parquet files for verl.",
+    made.write_from_command_line(
+        "rsp_rl.data.arithmetic", "the arithmetic task", generate, DATA_SOURCE, argv
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the parquet files")
-    parser.add_argument("--train-size", type=int, default=4096)
-    parser.add_argument("--heldout-size", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
-    try:
-        paths = write_dataset(
-            args.output, train_size=args.train_size, heldout_size=args.heldout_size, seed=args.seed
-        )
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    for split, path in paths.items():
-        print(f"{split}: {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.data import arithmetic
+from rsp_rl.data import arithmetic, sums
 from rsp_rl.data.lone_surrogates import lone_surrogate
 from rsp_rl.grading.boxes import last_box
 from rsp_rl.grading.gold import MISSING
@@ -133,6 +133,12 @@ def _arithmetic_rows() -> list[Row]:
     return [{"question": problem.question, "answer": problem.answer} for problem in problems]
 
 
+def _sums_rows() -> list[Row]:
+    """The held-out problems of the small real model's recipe."""
+    problems = sums.generate("heldout", 200)
+    return [{"question": problem.question, "answer": problem.answer} for problem in problems]
+
+
 # Revisions were taken from public pages and projects that pin them; None where only an abbreviated
 # hash, or none, could be confirmed.
 BENCHMARKS: dict[str, Benchmark] = {
@@ -222,6 +228,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark(
             name="arithmetic",
             source=_arithmetic_rows,
+            question="question",
+            gold=_answer,
+            problems=200,
+            licence="Apache-2.0",
+        ),
+        Benchmark(
+            name="sums",
+            source=_sums_rows,
             question="question",
             gold=_answer,
             problems=200,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.placement.chat import answer_end, place_in_chat
@@ -46,7 +46,7 @@ class Template(ABC):
 
     @abstractmethod
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
-        """Special token that closes the model's turn; None if template or tokenizer know none.
+        """Token that closes the model's turn; None if template or tokenizer know none.
 
         Generation mostly stops there even where the model's configuration does not say so (see
         `rsp_rl.models.stop_tokens`): Qwen2.5's base models name `<|endoftext|>` alone, and after
@@ -86,8 +86,8 @@ class TextTemplate(Template):
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """See `Template.end_of_turn`: all of a literal template's turns are closed alike."""
         closing = self.closing.lstrip()
-        is_special = closing.startswith(added_tokens(tokenizer, special=True))
-        return encode(tokenizer, closing)[0] if is_special else None
+        is_token = closing.startswith(added_tokens(tokenizer))
+        return encode(tokenizer, closing)[0] if is_token else None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ChatTemplate(Template):
 
     system: str | None = None
     instruction: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def place(
         self,
@@ -122,7 +122,7 @@ class ChatTemplate(Template):
         """See `Template.end_of_turn`."""
         return answer_end(tokenizer, **self.arguments(tokenizer))
 
-    def arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    def arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """The chat template's, the date pinned where it takes one."""
         return {**date_argument(tokenizer, **self.options), **self.options}
 

@@ -23,7 +23,9 @@ from rsp_rl.evaluation.samples import SampleFile
 from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
+from rsp_rl.models.context import context_of
 from rsp_rl.models.folder import check_model, load_tokenizer
+from rsp_rl.models.kept_text import Characters
 from rsp_rl.models.vocabulary import (
     check_placeholder,
     check_tokens,
@@ -92,7 +94,7 @@ def evaluate(
     _warn_of_dates(protocol, tokenizer)
     if protocol.rsp.enabled or engine.kind == "huggingface":
         check_placeholder(tokenizer, vocabulary_size(config))
-    context = engine.max_model_len or getattr(config, "max_position_embeddings", None)
+    context = engine.max_model_len or context_of(config)
     trained = check_comparator(protocol, model, engine)
     if (comparator := protocol.comparator) is not None:
         say(f"{comparator.method}: {preset_line(comparator, protocol.rsp.length)}")
@@ -158,15 +160,19 @@ def _warn_of_dates(protocol: Protocol, tokenizer: PreTrainedTokenizerBase) -> No
 def _warn_of_unknown(
     benchmark: str, asked: list[Question], tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    unknown = tokenizer.unk_token_id
-    if unknown is None:
-        return
-    found = {one.problem.id for one in asked if unknown in one.request.token_ids}
+    characters = Characters(tokenizer)
+    problems = dict.fromkeys(one.problem for one in asked)
+    found = {
+        str(problem.id): unknown
+        for problem in problems
+        if (unknown := characters.unknown(problem.question))
+    }
     if found:
+        lost = ", ".join(map(repr, sorted(set().union(*found.values()))[:5]))
         say(
             f"warning: {benchmark}: the tokenizer does not know all characters of {len(found)} "
-            f"problems ({', '.join(sorted(map(str, found))[:5])}); the model reads its unknown "
-            "token in their place"
+            f"problems ({', '.join(sorted(found)[:5])}), such as {lost}; the model reads nothing, "
+            "or its unknown token, in their place"
         )
 
 

@@ -6,17 +6,19 @@ the protocol's template asks the question that is in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import takewhile
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import KnownError
+from rsp_rl.data.row_files import read_rows
 from rsp_rl.data.templates import Template, get_template
 from rsp_rl.models.folder import load_tokenizer
+from rsp_rl.placement.dates import date_argument
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,11 +30,14 @@ _ROWS = 32
 _SHOWN = 60
 
 
-def unlike_training(config: DictConfig, template: str, evaluated: Path, base: Path) -> list[str]:
+def unlike_training(
+    config: DictConfig, files: Sequence[Path], template: str, evaluated: Path, base: Path
+) -> list[str]:
     """What an evaluation's prompts have other than training's had, a sentence each.
 
     Args:
         config: The run's.
+        files: Its data, best first: of validation, which is what is compared.
         template: The protocol's, by name.
         evaluated: Folder of the model that is asked.
         base: Folder of the model that training started from, whose tokenizer it used.
@@ -41,32 +46,40 @@ def unlike_training(config: DictConfig, template: str, evaluated: Path, base: Pa
         Empty if they are the same token by token; one sentence too if that cannot be told.
     """
     try:
-        file, conversations = _conversations(config)
+        file, conversations = _conversations(files, config.data.get("prompt_key", "prompt"))
         own = load_tokenizer(base, config.actor_rollout_ref.model.get("custom_chat_template"))
         kwargs = OmegaConf.to_container(config.data).get("apply_chat_template_kwargs") or {}
+        kwargs = {**date_argument(own, **kwargs), **kwargs}  # as training pins it
         asked = load_tokenizer(evaluated)
         found = list(_compare(conversations, own, kwargs, get_template(template), asked))
     # A chat template may raise anything, and so may a file that has changed since.
     except Exception as error:
         cause = str(error) if isinstance(error, KnownError) else f"{type(error).__name__}: {error}"
         return [f"the prompts could not be compared with training's: {' '.join(cause.split())}"]
-    return [f"template {template} does not ask as {file} did in training: {what}" for what in found]
+    asks = f"template {template} does not ask as {file} did in training"
+    return [*_tools(config), *(f"{asks}: {what}" for what in found)]
 
 
-def _conversations(config: DictConfig) -> tuple[Path, list[list[Mapping[str, Any]]]]:
-    """A file of the run and the first rows of it: of validation, which is what is compared."""
-    for given in (config.data.val_files, config.data.train_files):
-        names = [given] if isinstance(given, str) else list(given or [])
-        for file in (Path(str(name)).expanduser() for name in names):
-            if file.is_file() and file.suffix == ".parquet":
-                column = config.data.get("prompt_key", "prompt")
-                batch = next(pq.ParquetFile(file).iter_batches(_ROWS, columns=[column]))
-                return file, batch.column(0).to_pylist()
-    raise FileNotFoundError("none of the run's data files is a parquet file that is still there")
+def _conversations(files: Sequence[Path], column: str) -> tuple[Path, list[list[dict[str, Any]]]]:
+    """The first file that is still there, and the conversations of its first rows."""
+    for file in files:
+        if file.is_file():
+            prompts = (row[column] for row in islice(read_rows(file), _ROWS))
+            return file, [json.loads(p) if isinstance(p, str) else p for p in prompts]
+    raise FileNotFoundError("none of the run's data files is still there")
+
+
+def _tools(config: DictConfig) -> Iterator[str]:
+    rollout = config.actor_rollout_ref.get("rollout") or {}
+    multi_turn = rollout.get("multi_turn") or {}
+    for name in ("tool_config_path", "function_tool_path"):
+        loop = (rollout.get("agent") or {}).get("default_agent_loop", "single_turn_agent")
+        if multi_turn.get(name) and loop != "single_turn_agent":
+            yield f"training's prompts showed the tools of {multi_turn[name]}, these show none"
 
 
 def _compare(
-    conversations: list[list[Mapping[str, Any]]],
+    conversations: list[list[dict[str, Any]]],
     own: PreTrainedTokenizerBase,
     kwargs: dict[str, Any],
     template: Template,
@@ -75,8 +88,6 @@ def _compare(
     instruction = getattr(template, "instruction", "")
     questions = []
     for row, messages in enumerate(conversations):
-        # Parquet fills the fields that a message lacks with null.
-        messages = [{k: v for k, v in turn.items() if v is not None} for turn in messages]
         text = own.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, **kwargs
         )

@@ -75,12 +75,25 @@ class TrainedRun:
                 "name it with --base-model, or leave step 0 out with --steps"
             )
         path = str(self.config.actor_rollout_ref.model.path)
+        folder = self._path(path)
+        return resolve_model_folder(str(folder) if folder.is_dir() else path)
+
+    def _path(self, named: str) -> Path:
+        """What the config names: a relative path was meant where training was started."""
+        path = Path(named).expanduser()
         launched = self.root / "config" / "hydra.yaml"
-        if launched.is_file() and not path.startswith("~"):
-            # A relative path was meant where training was started.
-            folder = Path(OmegaConf.load(launched).hydra.runtime.cwd) / path
-            path = str(folder) if folder.is_dir() else path
-        return resolve_model_folder(path)
+        if path.is_absolute() or not launched.is_file():
+            return path
+        return Path(OmegaConf.load(launched).hydra.runtime.cwd) / path
+
+    def _data_files(self) -> list[Path]:
+        """The run's data, validation's first; in front of what is named, what verl read of it."""
+        found = []
+        for name in ("val", "train"):
+            named = OmegaConf.select(self.config, f"data.{name}_files")
+            names = [named] if isinstance(named, str) else list(named or [])
+            found += [RunFolder(self.root).data / f"{name}.parquet", *map(self._path, names)]
+        return found
 
     def law(self) -> tuple[float, float] | None:
         """mu_E and sigma_E that the run trained with, `None` if it had no soft prompts."""
@@ -102,7 +115,7 @@ class TrainedRun:
             base = self.base_model()
         except ConfigError:  # it is gone; a checkpoint has its tokenizer
             base = model
-        found = unlike_training(self.config, template, model, base)
+        found = unlike_training(self.config, self._data_files(), template, model, base)
         rollout = self.config.actor_rollout_ref.get("rollout", {})
         try:
             trained = rollout_dtype(rollout.get("dtype"))

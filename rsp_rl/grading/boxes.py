@@ -26,6 +26,10 @@ _PLACEHOLDERS = frozenset(
 _LONGEST_PLACEHOLDER = 60
 _PROSE = re.compile(r"[a-z]{2,}\s")
 _END_OF_FORMULA = re.compile(r"\$|\n|\\\]|\\\)")
+_DENIED = re.compile(r"(?:\bnot|rather than|instead of|isn't)[\s$\\(*]{0,9}$", re.IGNORECASE)
+_ROUNDED = re.compile(
+    r"[\s$\\)*,]*(?:\\(?:approx|simeq)|≈|\(?(?:or )?(?:approximately|about|roughly))[\s$\\(*]*"
+)
 _FARTHEST_BOX = 40  # characters between two boxes of one answer
 _MOST_BOXES = 12
 _JOINT = re.compile(
@@ -38,8 +42,14 @@ def from_box(text: str) -> Extraction | None:
     boxes = _made_boxes(text)
     if not boxes:
         return None
+    while len(boxes) > 1 and _DENIED.search(text[max(0, boxes[-1].start - 30) : boxes[-1].start]):
+        boxes.pop()  # \boxed{1}, not \boxed{2}
     last = boxes.pop()
     answer = last.content(text)
+    if boxes and boxes[-1].end and boxes[-1].is_made(text):
+        between = text[boxes[-1].end : last.start]
+        if len(between) <= _FARTHEST_BOX and _ROUNDED.fullmatch(between):  # exact, then rounded
+            return Extraction(boxes[-1].content(text), "boxed", answer)
     run, joined = [answer], False
     while boxes and len(run) < _MOST_BOXES:
         end = boxes[-1].end or last.start

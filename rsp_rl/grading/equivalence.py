@@ -16,9 +16,12 @@ from rsp_rl.grading.structure import Group, Leaf, Matrix, Node, Relation, Sequen
 _LABEL = re.compile(
     r"(?:\\(?:sin|cos|tan|angle|triangle|overline|vec|bar|hat|mathrm|text|mathbf|operatorname|max|min|dot)\b\s*"
     r"|\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|Delta|Omega)\b"
-    r"|[a-zA-Z'\s{}|])+"
+    r"|[a-zA-Z'\s{}|:])+"
     r"(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\^\s*\{\s*-1\s*\})?(?:\(\s*[\w\s,\\<>=|]*\))?\s*$"
     r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)[^{}]*\}\s*$"
+    r"|\s*d[a-zA-Z]?\s*/\s*d[a-zA-Z]\s*$"
+    r"|\s*\\(?:lim|sum|prod|int)(?![a-zA-Z]).*$",  # what is asked for, before its value
+    re.DOTALL,
 )
 _SUM = re.compile(r"\s*[a-zA-Z](?:_\{?\w\}?)?(?:\s*[-+]\s*[a-zA-Z](?:_\{?\w\}?)?)+\s*$")
 _FLIP = {
@@ -77,6 +80,10 @@ def _forms(node: Node) -> tuple[Node, ...]:
 
 
 def _equal_shapes(prediction: Node, gold: Node, leaves: Comparer) -> bool | None:
+    if not (isinstance(prediction, Relation) and isinstance(gold, Relation)):
+        excepted, gold_excepted = _excepted(prediction), _excepted(gold)
+        if excepted and gold_excepted:
+            return _equal_groups(excepted, gold_excepted, leaves)
     if isinstance(prediction, Relation) and isinstance(gold, Relation):
         return _equal_relations(prediction, gold, leaves)
     if isinstance(gold, Relation):
@@ -131,8 +138,16 @@ def _single(node: Node) -> Node:
     while (isinstance(node, Group) and len(set(node.items)) == 1) or (
         isinstance(node, Sequence) and len(node.items) == 1
     ):
+        if isinstance(node, Group) and (
+            node.kind in ("pieces", "except") or (node.kind == "set" and _is_set(node.items[0]))
+        ):
+            return node
         node = node.items[0]
     return node
+
+
+def _is_set(node: Node) -> bool:
+    return node == Leaf("\\emptyset") or (isinstance(node, Group) and node.kind == "set")
 
 
 def _text(node: Node) -> str:
@@ -174,7 +189,10 @@ def _brackets_optional(node: Node) -> bool:
 
 
 def _equal_groups(prediction: Group, gold: Group, leaves: Comparer) -> bool | None:
-    if "union" in (prediction.kind, gold.kind) and not _are_intervals(prediction, gold):
+    kinds = {prediction.kind, gold.kind}
+    if len(kinds) > 1 and not kinds.isdisjoint(("pieces", "except")):
+        return False
+    if "union" in kinds and not _are_intervals(prediction, gold):
         return False
     label, gold_label = _common_label(prediction), _common_label(gold)
     if label and gold_label and not _same_label(label, gold_label):
@@ -266,6 +284,31 @@ def _as_region(node: Node) -> Node:
     return node
 
 
+def _excepted(node: Node) -> Group | None:
+    r"""What all reals but a few leave out, however they are written: ``x\neq 1`` or a union."""
+    if isinstance(node, Relation):
+        is_one = node.ops == ("\\neq",) and _is_name(node.sides[0])
+        return Group("except", node.sides[1:]) if is_one else None
+    if not isinstance(node, Group) or node.kind == "set":
+        return None
+    if node.kind == "list" and isinstance(node.items[0], Relation):  # x \neq 1, 2
+        parts = [_excepted(item) if isinstance(item, Relation) else item for item in node.items]
+        names = {item.sides[0] for item in node.items if isinstance(item, Relation)}
+        if None in parts or len(names) > 1:
+            return None
+        return Group("except", tuple(p.items[0] if isinstance(p, Group) else p for p in parts))
+    if node.kind != "union" or not all(isinstance(item, Sequence) for item in node.items):
+        return node if node.kind == "except" else None
+    if any((item.left, item.right, len(item.items)) != ("(", ")", 2) for item in node.items):
+        return None
+    following = {_text(low).replace(" ", ""): high for low, high in (i.items for i in node.items)}
+    gaps, end = [], "-\\infty"
+    while end in following:
+        gaps.append(following.pop(end))
+        end = _text(gaps[-1]).replace(" ", "")
+    return Group("except", tuple(gaps[:-1])) if end == "\\infty" and not following else None
+
+
 def _interval(relation: Relation) -> tuple[str, Sequence] | None:
     """An inequality in one unknown as the unknown and an interval."""
     sides, ops = relation.sides, relation.ops
@@ -336,7 +379,8 @@ def _is_closed(node: Node) -> bool:
     """Whether a side holds no letters beside macros, hence no unknown."""
     if not isinstance(node, Leaf):
         return False
-    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", node.text)) is None
+    value, _ = units.split(node.text)
+    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", value)) is None
 
 
 def _equal_relations(prediction: Relation, gold: Relation, leaves: Comparer) -> bool | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from rsp_rl.grading import pool
+from rsp_rl.grading.characters import plain_characters
 from rsp_rl.grading.equivalence import equal
 from rsp_rl.grading.extraction import extract_answer
 from rsp_rl.grading.leaves import canonical, compare_leaves, compare_relations, compare_yes_no
@@ -17,6 +18,7 @@ from rsp_rl.grading.normalize import LONGEST, normalize, readings
 from rsp_rl.grading.structure import read
 from rsp_rl.grading.verdict import Verdict
 
+_SENTENCES = ("answer_is", "final_answer_is")
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,9 @@ def grade(output: str, gold: str, benchmark: str | None = None) -> Verdict:
     if wider and extraction.step != "boxed" and _same_string(wider, gold):
         return Verdict(True, "string").of(extraction)
     verdict = is_correct(extraction.text, gold)
-    if wider and extraction.step == "boxed" and not verdict:
+    if not verdict and extraction.step in _SENTENCES and extraction.text.endswith("!"):
+        verdict = is_correct(extraction.text.rstrip("!"), gold)  # it is 42!
+    if wider and extraction.step == "boxed" and not (verdict or verdict.timed_out):
         run_of_boxes = is_correct(wider, gold)
         verdict = run_of_boxes if run_of_boxes else verdict
     return verdict.of(extraction)
@@ -69,7 +73,7 @@ def is_correct(prediction: str, gold: str) -> Verdict:
 
 
 def _judge(prediction: str, gold: str) -> Verdict:
-    prediction, gold = unlisted(prediction.strip()), unlisted(gold.strip())
+    prediction, gold = (unlisted(plain_characters(text).strip()) for text in (prediction, gold))
     if not prediction or not gold:
         return Verdict(False, "none", prediction)
     if prediction == gold:
@@ -77,15 +81,22 @@ def _judge(prediction: str, gold: str) -> Verdict:
     if max(len(prediction), len(gold)) > LONGEST:
         same = canonical(prediction) == canonical(gold)
         return Verdict(same, "string", prediction)
+    pairs = readings(prediction, gold)
     verdicts = []
-    for reading, gold_reading in readings(prediction, gold):
-        verdicts.append(_compare(prediction, reading, gold_reading))
+    for pair in pairs:
+        verdicts.append(_compare(prediction, *pair))
         if verdicts[-1]:
             return verdicts[-1]
+    for index, pair in enumerate(pairs):
+        if verdicts[index] is None:
+            verdicts[index] = verdict = _compare_by_algebra(prediction, *pair)
+            if verdict or verdict.timed_out:  # one answer has the time of one comparison
+                return verdict
     return verdicts[0]
 
 
-def _compare(answer: str, prediction: str, gold: str) -> Verdict:
+def _compare(answer: str, prediction: str, gold: str) -> Verdict | None:
+    """A verdict of string and number, ``None`` if only algebra can tell."""
     if canonical(prediction) == canonical(gold):
         return Verdict(True, "string", answer)
     said = compare_yes_no(prediction, gold)
@@ -94,8 +105,10 @@ def _compare(answer: str, prediction: str, gold: str) -> Verdict:
     pool.shared().start()  # so that it is ready by the time that an answer needs it
     leaves = CheapComparer()
     decision = equal(read(prediction), read(gold), leaves)
-    if decision is not None:
-        return Verdict(decision, leaves.stage, answer)
+    return None if decision is None else Verdict(decision, leaves.stage, answer)
+
+
+def _compare_by_algebra(answer: str, prediction: str, gold: str) -> Verdict:
     outcome = pool.shared().compare(prediction, gold)
     return Verdict(
         outcome.equal,

@@ -24,7 +24,8 @@ _SCIENTIFIC = re.compile(
 )
 _FRACTION = re.compile(rf"([0-9]+)?(?:\\frac\{{([-+]?{_UNSIGNED})\}}\{{([-+]?{_UNSIGNED})\}})$")
 _SLASH = re.compile(rf"(?:([0-9]+)\s+)?\(?({_UNSIGNED})\)?/\(?([-+]?{_UNSIGNED})\)?$")
-_BASE = re.compile(r"\(?([0-9A-F]+)\)?_\{?([0-9]{1,2})\}?$")
+_APART = re.compile(r"[0-9]\s+[0-9]")
+_BASE = re.compile(r"\(?([0-9A-F]+|[0-9a-f]{2,})\)?_\{?([0-9]{1,2})\}?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _exact_integer(number: Numeral) -> bool:
 
 def _read_unsigned(text: str) -> tuple[Fraction, bool] | None:
     """Value and whether it is rounded; ``27.0`` counts as the integer 27."""
-    compact = text.replace(" ", "")
+    compact = "" if _APART.search(text) else text.replace(" ", "")
     found = _DECIMAL.match(compact)
     if found and " " not in text:
         exponent = int(found[2] or 0) if len(found[2] or "") < 5 else _LARGEST_EXPONENT + 1

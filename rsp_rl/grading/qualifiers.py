@@ -16,7 +16,9 @@ _QUANTIFIED = (
     r"for\s+(?:(?:any|all|some|every|each|arbitrary|constant|real|integers?)\b"
     r"|(?=[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*(?:[<>]|\\(?:in|[lg]e|neq)(?![a-zA-Z]))))"
 )
-_WHERE = r"where|with|provided(?:\s+that)?|whenever"
+_WHERE = (
+    r"where|with|provided(?:\s+that)?|whenever|when|if|assuming|given(?:\s+that)?|as\s+long\s+as"
+)
 _QUALIFIER = re.compile(
     r"[\s,;]{0,9}\(?\s*(?:\\(?:text|mathrm|mbox)\s*\{[\s,(]*(?:for|" + _WHERE + r")\b"
     r"|\b" + _QUANTIFIED + r"|\b(?:" + _WHERE + r")\b|\\forall(?![a-zA-Z]))"
@@ -38,14 +40,15 @@ _QUANTIFIES = re.compile(r"\bfor\b|\\forall", re.IGNORECASE)
 _DEFINES = re.compile(r"(?<!\\)=|\b(?:for|if)\b", re.IGNORECASE)
 _QUANTIFIER = re.compile(
     r"\\(?:text|mathrm|mbox|forall)(?![a-zA-Z])|\b(?:any|all|some|every|each|arbitrary|constants?"
-    r"|real|numbers?|integers?|where|with|for|is|are|an?)\b|[\s{},;()]|\\in\s*\\mathbb\s*\{?\s*[ZR]\s*\}?",
+    r"|real|numbers?|integers?|where|with|if|when|assuming|given|for|is|are|an?)\b|[\s{},;()]|\\in\s*\\mathbb\s*\{?\s*[ZR]\s*\}?",
     re.IGNORECASE,
 )
 _MARKS_OF_QUALIFIERS = (
-    "or ", "OR ", "where", "with", "provided", "whenever", "\\forall", "\\in", "<", ">", "\\ge",
+    "or ", "OR ", "if ", "when", "assuming", "given", "as long", "where", "with", "provided",
+    "whenever", "\\forall", "\\in", "<", ">", "\\ge",
     "\\le", "\\neq", "constant", "integer", "number",
 )  # fmt: skip
-_FIRST_FOR = re.compile(r"\bfor\b", re.IGNORECASE)
+_FIRST_FOR = re.compile(r"\b(?:for|if)\b", re.IGNORECASE)
 
 
 def without_qualifiers(prediction: str, gold: str) -> tuple[str, str]:

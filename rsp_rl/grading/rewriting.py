@@ -9,7 +9,7 @@ BRACKETED = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # brackets up to thre
 ROUND_ROOT = re.compile(r"(?:\\|(?<![\\a-zA-Z]))(sqrt|cbrt)\s*(\[[^\[\]]{0,40}\])?\s*" + BRACKETED)
 _LONGEST_CYCLE = 12
 _LONGEST_DENOMINATOR = 3  # digits
-_ENOUGH_DIGITS = 5
+_ENOUGH_DIGITS = 4
 
 
 def recurring(whole: str, fixed: str, cycle: str, following: str) -> str:
@@ -62,3 +62,31 @@ def round_root(match: re.Match[str]) -> str:
     """A root in round brackets, with the roots inside of it."""
     degree = match[2] or ("[3]" if match[1] == "cbrt" else "")
     return rf"\sqrt{degree}{{" + ROUND_ROOT.sub(round_root, match[3]) + "}"
+
+
+def open_brackets(match: re.Match[str]) -> str:
+    """An interval whose brackets may be turned outwards, ``]1,2]``, with round ones there."""
+    left, low, high, right = match.groups()
+    return ("(" if left == "]" else "[") + f"{low},{high}" + (")" if right == "[" else "]")
+
+
+TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+
+
+def between(match: re.Match[str]) -> str:
+    """Two bounds that hold at once as one chain; as they are where nothing is between them."""
+    bounds = {}
+    for name, op, limit, other_limit, turned, other_name in (
+        match.groups()[:6],
+        match.groups()[6:],
+    ):
+        relation = op or TURNED[turned]
+        bounds[relation in (">", r"\ge")] = (name or other_name, relation, limit or other_limit)
+    if len(bounds) < 2 or bounds[True][0] != bounds[False][0]:
+        return match.group()
+    (name, above, low), (_, below, high) = bounds[True], bounds[False]
+    return (
+        f"{low} {TURNED[above]} {name} {below} {high}"
+        if (Fraction(low) <= Fraction(high))
+        else match.group()
+    )

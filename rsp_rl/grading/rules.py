@@ -7,15 +7,19 @@ every row. The rules change the notation only.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rsp_rl.grading.rewriting import (
     BRACKETED,
     ROUND_ROOT,
+    TURNED,
+    between,
     cut_decimal,
     degrees_and_minutes,
     one_sign,
+    open_brackets,
     recurring,
     recurring_decimal,
     round_root,
@@ -43,28 +47,52 @@ class Rule:
     expected: str
 
 
+_SMALL_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau "
+    "upsilon phi chi psi omega"
+)
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "‐": "-", "‑": "-",
     "＋": "+", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
     "，": ",", "、": ",", "；": ";", "：": ":", "（": "(", "）": ")", "［": "[", "］": "]",
     "｛": "{", "｝": "}", "＝": "=", "．": ".", "。": ".", "％": "%",
     "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
-    "∞": r"\infty ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "π": r"\pi ", "°": r"^\circ ",
+    "∞": r"\infty ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "°": r"^\circ ",
+    "º": r"^\circ ", "˚": r"^\circ ", "¢": r"\text{ cents}",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "′": "'", "’": "'", "‘": "'", "″": "''", "“": '"', "”": '"',
-    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
-    "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}",
-    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
-    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ",
     "«": '"', "»": '"', "„": '"', "‚": "'", "「": '"', "」": '"', "´": "'", "′′": "''",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u3000": " ", "\u200b": "",
-    "℃": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|",
+    "℃": r"^\circ ", "℉": r"^\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|", "‖": "|",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∠": r"\angle ",
+    "△": r"\triangle ", "∂": r"\partial ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ",
+    "∥": r"\parallel ", "⊥": r"\perp ",
+    "≡": r"\equiv ", "∉": r"\notin ", "→": r"\to ", "∧": r"\land ", "∨": r"\lor ",
+    "∖": r"\setminus ", "∘": r"\circ ", "∀": r"\forall ", "≃": r"\approx ", "≅": r"\approx ",
+    "≦": r"\le ", "≧": r"\ge ", "∗": "*", "ℂ": r"\mathbb{C}", "∆": r"\Delta ", "µ": r"\mu ",
+    "Ω": r"\Omega ",
 }  # fmt: skip
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
-_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_UNICODE |= {
+    char: rf"\{name} "
+    for chars, names in (
+        ("αβγδεζηθικλμνξπρστυφχψω", _SMALL_GREEK),
+        ("ΓΔΘΛΞΠΣΦΨΩ", "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"),
+        ("ϕϵϑ", "phi epsilon theta"),
+    )
+    for char, name in zip(chars, names.split(), strict=True)
+}
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺⁽⁾ⁿⁱˣʸᵃᵇᵏᵐᵗ", "0123456789-+()nixyabkmt")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋₊₍₎ₙᵢⱼₖₘₓₐ", "0123456789-+()nijkmxa")
 _UNICODE_PATTERN = re.compile("|".join(map(re.escape, _UNICODE)))
 
+_MONTHS = {
+    name[:3].lower(): name
+    for name in (
+        *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
+        *("October", "November", "December"),
+    )
+}
+_MONTH = "|".join(f"{name[:3]}(?:{name[3:]})?" if name[3:] else name for name in _MONTHS.values())
 _WORDS_OF_BASE = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
@@ -73,7 +101,7 @@ _MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillio
 _MAGNITUDE = "|".join(_MAGNITUDES)
 _FUNCTIONS = (
     "arcsin|arccos|arctan|arccot|arcsec|arccsc|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|"
-    "lcm|gcd|det"
+    "lcm|gcd|det|arctg|arcctg|tg|ctg|cosec"
 )
 _PLAIN_FUNCTIONS = "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log|exp"
 _JOINER = r"(?:,?\s*\b(?:and|or)\b|[,;]|\\?&)"
@@ -99,12 +127,26 @@ def _braced(argument: str) -> str:
     return argument if argument.startswith("{") else "{" + argument + "}"
 
 
+_SHORT_FRACTION = re.compile(r"\\(frac|binom)\s*" + _ARGUMENT + r"\s*" + _ARGUMENT)
+
+
+def _long_fraction(match: re.Match[str]) -> str:
+    """A fraction with both of its braces, and those within it."""
+    top, bottom = (_SHORT_FRACTION.sub(_long_fraction, _braced(match[i])) for i in (2, 3))
+    return rf"\{match[1]}{top}{bottom}"
+
+
 _BASE = r"\(?\s*(?:base[\s~-]*)?(" + "|".join(_WORDS_OF_BASE) + r"|\d{1,2})\s*\)?"
 _DEGREES = r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z]))"
 _ANGLE = r"\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\}"
 _WORD = r"\\(?:text|mathrm)\s*\{[^{}]*\}"
 _TEXT = r"\\(?:text|mathrm|textrm|textbf)\s*\{\s*"
 
+_LIMIT = r"-?(?:\d+(?:\.\d+)?)"
+_BOUND = (
+    rf"(?:([a-zA-Z])\s*([<>]|\\[lg]e(?![a-zA-Z]))\s*({_LIMIT})"
+    rf"|({_LIMIT})\s*([<>]|\\[lg]e(?![a-zA-Z]))\s*([a-zA-Z]))\s*"
+)
 _BASE_BELOW = (
     rf"(?<=[\dA-F)}}])\s*_\s*(?:{_TEXT}{_BASE}\s*\}}"
     rf"|\{{\s*(?:{_TEXT}(?:{_BASE}\s*\}}|base\s*\}}\s*(\d+))|{_BASE})\s*\}}"
@@ -128,6 +170,14 @@ _SECOND = (
 )
 
 RULES: tuple[Rule, ...] = (
+    _rule(  # first, so that no other rule meets thousands of them
+        "blanks in a row",
+        "",
+        r"\s{2,}",
+        lambda m: "\n" if "\n" in m.group() else " ",
+        "a  \n b",
+        "a\nb",
+    ),
     _rule("dot above", "\u0307", "(\\d)\u0307", r"\\dot{\1}", "0.3\u0307", r"0.\dot{3}"),
     _rule(
         "dot set over",
@@ -154,6 +204,16 @@ RULES: tuple[Rule, ...] = (
         r"\sqrt{130}",
     ),
     _rule(
+        "fractions in one character",
+        "",
+        "[¼½¾⅐-⅞]",
+        lambda m: (
+            r"\frac{" + "}{".join(unicodedata.normalize("NFKC", m.group()).split("\u2044")) + "}"
+        ),
+        "2⅞",
+        r"2\frac{7}{8}",
+    ),
+    _rule(
         "unicode symbols",
         "",
         _UNICODE_PATTERN.pattern,
@@ -172,7 +232,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "unicode powers",
         "",
-        "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+",
+        "[" + "".join(map(chr, _SUPERSCRIPTS)) + "]+",
         lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}",
         "x²",
         "x^{2}",
@@ -180,10 +240,30 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "unicode indices",
         "",
-        "[₀₁₂₃₄₅₆₇₈₉]+",
+        "[" + "".join(map(chr, _SUBSCRIPTS)) + "]+",
         lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}",
         "52₈",
         "52_{8}",
+    ),
+    _rule(
+        "degrees as a letter",
+        "o",
+        r"(?<=\d)\s*\^\s*(?:o(?![a-zA-Z])|\{\s*o\s*\}|\{?\\(?:text|mathrm)\s*\{\s*o\s*\}\}?)",
+        r"^\\circ ",
+        "45^{o}",
+        r"45^\circ ",
+    ),
+    _rule(
+        "numbers of siunitx",
+        "\\num \\SI \\qty \\ang",
+        r"\\(?:num\s*\{([^{}]*)\}|(?:SI|qty)\s*\{([^{}]*)\}\s*\{([^{}]*)\}|ang\s*\{([^{}]*)\})",
+        lambda m: (
+            rf"{m[4]}^\circ "
+            if m[4]
+            else (m[1] or m[2] or "") + (rf"\text{{ {m[3].strip(chr(92))}}}" if m[3] else "")
+        ),
+        r"\SI{5}{\meter}",
+        r"5\text{ meter}",
     ),
     _rule(
         "degrees, minutes, seconds",
@@ -270,14 +350,39 @@ RULES: tuple[Rule, ...] = (
         "10080",
     ),
     _rule(
+        "decimal comma in braces",
+        "{",
+        r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d{1,2}(?!\d)|\d{4})",
+        ".",
+        "2{,}5",
+        "2.5",
+    ),
+    _rule(
+        "equations side by side",
+        "quad",
+        r"(?:\\q?quad\s*)+(?=[a-zA-Z](?:_\{?\w{1,9}\}?)?(?:\([a-zA-Z]\))?\s*=)",
+        ", ",
+        r"y=x\quad y=-x",
+        "y=x, y=-x",
+    ),
+    _rule(
         "spacing macros",
         "\\ ~",
         r"(?<!\\)\\[!,;:> ]|~"
-        r"|\\(?:q?quad|enspace|thinspace|displaystyle|textstyle|(?:no)?limits)(?![a-zA-Z])"
+        r"|\\(?:q?quad|enspace|thinspace|displaystyle|textstyle|(?:no)?limits"
+        r"|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-zA-Z])"
         r"|\\[hv]space\*?\{[^{}]*\}|\\newline(?![a-zA-Z])|\\phantom\{[^{}]*\}|\\(?:no)?break(?![a-zA-Z])",
         " ",
         r"5\,\quad x",
         "5   x",
+    ),
+    _rule(
+        "equation environments",
+        "\\begin",
+        r"\\(?:begin|end)\s*\{(?:equation|displaymath|math|multline|center)\*?\}",
+        " ",
+        r"\begin{equation}5\end{equation}",
+        " 5 ",
     ),
     _rule("maths delimiters", "\\", r"(?<!\\)\\[()\[\]]", " ", r"\(5\)", " 5 "),
     _rule(
@@ -287,6 +392,15 @@ RULES: tuple[Rule, ...] = (
         "",
         r"\$18.90",
         "18.90",
+    ),
+    _rule(
+        "currency before the amount",
+        "US EUR GBP INR Rs CNY RMB JPY CAD AUD",
+        r"^\s*(?:\\(?:text|mathrm)\s*\{\s*)?"
+        r"(?:US(?:D|(?=\s*\$))|EUR|GBP|INR|Rs\.?|CNY|RMB|JPY|CAD|AUD)\s*\}?\s*(?=[-$\d.])",
+        "",
+        r"\text{Rs. }500",
+        "500",
     ),
     _rule("dollars as delimiters", "$", r"\$+", " ", "$48$, $384$", " 48 ,  384 "),
     _rule("other currencies", "", r"[€£¥₹]|\\(?:pounds|euro|yen)(?![a-zA-Z])", "", "€5", "5"),
@@ -367,7 +481,12 @@ RULES: tuple[Rule, ...] = (
         r"\begin{pmatrix}1\end{pmatrix}",
     ),
     _rule(
-        "fractions", "frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"
+        "fractions",
+        "frac",
+        r"\\(?:[dtcsx]|nice)frac(?![a-zA-Z])",
+        r"\\frac",
+        r"\dfrac{1}{2}",
+        r"\frac{1}{2}",
     ),
     _rule(
         "binomials",
@@ -378,6 +497,163 @@ RULES: tuple[Rule, ...] = (
         r"\binom{4}{2}",
     ),
     _rule(
+        "signs in words",
+        "minus negative",
+        r"^\s*(?:\\text\s*\{\s*)?(?:minus|negative)(?![a-zA-Z])\s*\}?\s*(?=[\d.\\$]|inf)",
+        "-",
+        r"\text{negative } 5",
+        "-5",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "both signs in words",
+        "plus",
+        r"(?:\\text\s*\{\s*)?\bplus or minus\b\s*\}?",
+        r"\\pm ",
+        "3 plus or minus 2",
+        r"3 \pm 2",
+    ),
+    _rule(
+        "days of a month",
+        "",
+        r"\b(\d{1,2})(?:st|nd|rd|th)?\s(?:of )?(" + _MONTH + r")\b|"
+        r"\b(" + _MONTH + r")\.?\s(\d{1,2})(?:st|nd|rd|th)?\b",
+        lambda m: f"{_MONTHS[(m[2] or m[3])[:3].lower()]} {m[1] or m[4]}",
+        "5th of Jan",
+        "January 5",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "ordinal numbers",
+        "st nd rd th",
+        r"^(\s*\d+)\s*(?:(?:\^\s*)?\\(?:text(?:rm|superscript)?|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}"
+        r"|\^\s*\{\s*(?:\\(?:text(?:rm)?|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th))\s*\}"
+        r"|(?:st|nd|rd|th)(?![a-zA-Z]))",
+        r"\1",
+        r"5^{\text{th}} day",
+        "5 day",
+    ),
+    _rule(
+        "decimal parts in words",
+        "enth undredth ousandth",
+        r"(?<=\d)\s*(?:\\text\s*\{\s*(ten|hundred|thousand)ths?\s*\}|(ten|hundred|thousand)ths?)\s*$",
+        lambda m: (
+            r"\times 10^{-" + str(("ten", "hundred", "thousand").index(m[1] or m[2]) + 1) + "}"
+        ),
+        r"7 \text{ hundredths}",
+        r"7\times 10^{-2}",
+    ),
+    _rule(
+        "powers and factorials in words",
+        "squared cubed factorial",
+        r"(\d|\)|(?<![a-zA-Z])[a-zA-Z])\s*(?:\\text\s*\{\s*(squared|cubed|factorial)\s*\}"
+        r"|\b(squared|cubed|factorial))\s*$",
+        lambda m: m[1] + {"s": "^2", "c": "^3", "f": "!"}[(m[2] or m[3])[0]],
+        r"5 \text{ squared}",
+        "5^2",
+    ),
+    _rule(
+        "so many out of so many",
+        "of in over",
+        r"^\s*(\d+)\s*(?:\\text\s*\{\s*(?:out of|in|over)\s*\}|(?:out of|in|over)\s)\s*(\d+)\s*$",
+        r"\\frac{\1}{\2}",
+        r"1 \text{ out of } 4",
+        r"\frac{1}{4}",
+    ),
+    _rule(
+        "said of a letter",
+        "is equals",
+        r"^\s*([a-zA-Z])\s+"
+        r"(?:\\text\s*\{\s*(?:is(?: equal to)?|equals)\s*\}|(?:is(?: equal to)?|equals)\s)"
+        r"(?=\s*[-\d\\$(])",
+        r"\1=",
+        r"x \text{ is } 5",
+        "x= 5",
+    ),
+    _rule("letter for times", "x", r"(?<=\d)\s+x\s+(?=\d)", r"\\times ", "3 x 4", r"3\times 4"),
+    _rule(
+        "functions of a program",
+        "abs( floor( ceil(",
+        r"\\?\b(?:abs|floor|ceil)\(([^()]{0,200})\)",
+        lambda m: (
+            {"a": "|%s|", "f": r"\lfloor %s\rfloor", "c": r"\lceil %s\rceil"}[
+                m.group().lstrip("\\")[0]
+            ]
+            % m[1]
+        ),
+        "abs(x)",
+        "|x|",
+    ),
+    _rule(
+        "bounds of an absolute value",
+        "|",
+        r"^\s*\|\s*([a-zA-Z])\s*\|\s*(<|\\le(?![a-zA-Z]))\s*(\d+(?:\.\d+)?)\s*$",
+        r"-\3 \2 \1 \2 \3",
+        "|x| < 3",
+        "-3 < x < 3",
+    ),
+    _rule(
+        "bounds outside of an absolute value",
+        "|",
+        r"^\s*\|\s*([a-zA-Z])\s*\|\s*(>|\\ge(?![a-zA-Z]))\s*(\d+(?:\.\d+)?)\s*$",
+        lambda m: rf"{m[1]} {TURNED[m[2]]} -{m[3]} \text{{ or }} {m[1]} {m[2]} {m[3]}",
+        "|x| > 3",
+        r"x < -3 \text{ or } x > 3",
+    ),
+    _rule("vector in angles", "<", r"^\s*<([^<>=]*,[^<>=]*)>\s*$", r"(\1)", "<1,2>", "(1,2)"),
+    _rule(
+        "set in plain braces",
+        "{",
+        r"^\s*\{(?!\s*\d{1,3}(?:,\d{3})+\s*\})([^{}\\]*,[^{}]*|\s*[a-zA-Z]\s*[|:][^{}]*)\}\s*$",
+        r"\\{\1\\}",
+        "{1, 2}",
+        r"\{1, 2\}",
+    ),
+    _rule(
+        "digits grouped after the point",
+        ".",
+        r"(?<=\d\.)(?:\d{3}(?:\s\d{3})+|\d{5}(?:\s\d{5})+)(?!\d)",
+        lambda m: "".join(m.group().split()),
+        "0.123 456",
+        "0.123456",
+    ),
+    _rule(
+        "ratio in words",
+        "to",
+        r"^\s*(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to\s)\s*(\d+)\s*$",
+        r"\1:\2",
+        "3 to 5",
+        "3:5",
+    ),
+    _rule("ratio", "\\colon", r"\\colon(?![a-zA-Z])", ":", r"1\colon2", "1:2"),
+    _rule(
+        "variants of letters",
+        "\\var",
+        r"\\var(?=(?:phi|epsilon|theta|rho|sigma|kappa)(?![a-zA-Z]))",
+        r"\\",
+        r"\varphi",
+        r"\phi",
+    ),
+    _rule(
+        "end of a proof",
+        "",
+        r"(?<=\S)\s{0,9}(?:\\(?:blacksquare|square|qed(?:symbol)?|Box|checkmark)(?![a-zA-Z])\s?"
+        r"|[\u220e\u25a0\u25a1\u2611\u2705\u2713\u2714\U0001f300-\U0001faff]\s?){1,9}[\s.]{0,9}$",
+        "",
+        r"5 \quad \blacksquare",
+        r"5 \quad",
+    ),
+    _rule(
+        "modulus",
+        "mod",
+        r"(?:\\pmod\s*(?:\{([^{}]*)\}|(\w))"
+        r"|\(\s*(?:\\text\s*\{\s*mod\s*\}|\\?b?mod(?![a-zA-Z]))\s*([^()]{1,40})\)"
+        r"|\\text\s*\{\s*\(?\s*mod\s*(\w{1,20})\s*\)?\s*\})",
+        lambda m: rf"\pmod{{{(m[1] or m[2] or m[3] or m[4] or '').strip()}}}",
+        "x = 3 (mod 5)",
+        r"x = 3 \pmod{5}",
+    ),
+    _rule(
         "operator names",
         "operatorname mathrm text",
         r"\\(?:operatorname\*?|mathrm|text)\s*\{\s*(" + _FUNCTIONS + r")\s*\}",
@@ -385,6 +661,15 @@ RULES: tuple[Rule, ...] = (
         r"\operatorname{arccot}(5)",
         r"\arccot (5)",
     ),
+    _rule(
+        "functions as others call them",
+        "tg cosec",
+        r"\\(arc)?(c?tg|cosec)(?![a-zA-Z])",
+        lambda m: "\\" + (m[1] or "") + {"tg": "tan", "ctg": "cot", "cosec": "csc"}[m[2]],
+        r"\arctg x",
+        r"\arctan x",
+    ),
+    _rule("base before the digits", "0b", r"^\s*0b([01]+)\s*$", r"\1_{2}", "0b1011", "1011_{2}"),
     _rule(
         "base below the line",
         "_",
@@ -432,8 +717,9 @@ RULES: tuple[Rule, ...] = (
         r"(?:approximately|approx\.?|about|roughly)\s*\}"
         r"|\b(?:or|which is)\s+(?:approximately|about|roughly)\b"
         r"|\\text\s*\{\s*\(\s*(?:approximately|approx\.?|about|roughly)\s*\}\s*([^(){}]{1,80})\)\s*$"
+        r"|\\text\s*\{\s*\(\s*(?:approximately|approx\.?|about|roughly)\s([^(){}]{1,80})\)\s*\}\s*$"
         r"|\(\s*(?:\\approx|(?:approximately|about|roughly)\s)\s*([^(){}]{1,80})\)\s*$)",
-        lambda m: rf" \approx {m[1] or m[2] or ''}",
+        lambda m: rf" \approx {m[1] or m[2] or m[3] or ''}",
         r"2\sqrt{3} \text{ or about } 3.46",
         r"2\sqrt{3} \approx  3.46",
     ),
@@ -537,8 +823,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "infinity",
-        "inf Inf INF",
-        r"\\?\binfinity\b|\\infin\b|(?<![\w\\])inf\b|\+\s*\\infty\b",
+        "inf Inf INF oo",
+        r"(?:\bpositive )?\\?\binfinity\b|\\infin\b|(?<![\w\\])(?:inf|oo)\b|\+\s*\\infty\b",
         r"\\infty ",
         r"[2,+\infty)",
         r"[2,\infty )",
@@ -615,13 +901,29 @@ RULES: tuple[Rule, ...] = (
         "(9.0+-2.0j)",
         "(9.0-2.0i)",
     ),
+    _rule(
+        "equations one below the other",
+        "=",
+        r"\s*(?:\n|(?<!\\)\\\\(?=\s))\s*(?=[a-zA-Z](?:_\{?\w{1,9}\}?)?(?:\([a-zA-Z]\))?\s*=)",
+        ", ",
+        "a=1\nb=2",
+        "a=1, b=2",
+    ),
     _rule("bold in Markdown", "**", r"(?<![\w)}\]])\*\*|\*\*(?![\w({\\-])", "", "**B**: 5", "B: 5"),
     _rule("star for times", "*", r"\*\*", "^", "2**3", "2^3"),
     _rule("numpy", "np.", r"\bnp\.(?=[a-z])", r"\\", "np.arcsin(10/13)", r"\arcsin(10/13)"),
     _rule(
+        "logarithm of a program",
+        "log2 log10",
+        r"(?<![a-zA-Z\\])log(2|10)(?=\s*\()|\\log(2|10)(?=\()",
+        lambda m: rf"\log_{{{m[1] or m[2]}}}",
+        "log2(8)",
+        r"\log_{2}(8)",
+    ),
+    _rule(
         "function in plain text",
         "sin cos tan cot sec csc ln log exp",
-        r"(?<![\\a-zA-Z])(" + _PLAIN_FUNCTIONS + r")(?=\s*[(^{\\]|\s*\d|\s+[a-zA-Z](?![a-zA-Z]))",
+        r"(?<![\\a-zA-Z])(" + _PLAIN_FUNCTIONS + r")(?=\s*[(^{\\_]|\s*\d|\s+[a-zA-Z](?![a-zA-Z]))",
         r"\\\1",
         "2sin(x)",
         r"2\sin(x)",
@@ -663,19 +965,61 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "short fraction, two digits",
-        "frac",
-        r"\\frac\s*" + _ARGUMENT + r"\s*" + _ARGUMENT,
-        lambda m: r"\frac" + _braced(m[1]) + _braced(m[2]),
+        "frac binom",
+        _SHORT_FRACTION.pattern,
+        _long_fraction,
         r"\frac12",
         r"\frac{1}{2}",
     ),
     _rule(
         "short fraction, first digit",
-        "frac",
-        r"\\frac\s*([0-9a-zA-Z])\s*(?=\{)",
-        r"\\frac{\1}",
+        "frac binom",
+        r"\\(frac|binom)\s*([0-9a-zA-Z])\s*(?=\{)",
+        r"\\\1{\2}",
         r"\frac9{\sqrt{19}}",
         r"\frac{9}{\sqrt{19}}",
+    ),
+    _rule(
+        "power of a fraction",
+        "^\\frac",
+        r"\^(\\frac\{[^{}]*\}\{[^{}]*\})",
+        r"^{\1}",
+        r"2^\frac{1}{2}",
+        r"2^{\frac{1}{2}}",
+    ),
+    _rule(
+        "thousands with points or strokes",
+        ". '",
+        r"(?<![\d.,'])(?:\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?:'\d{3})+)(?![\d.,'])",
+        lambda m: re.sub(r"[.']", "", m.group()).replace(",", "."),
+        "1.234,5",
+        "1234.5",
+    ),
+    _rule(
+        "intervals of the French",
+        "] [",
+        r"(?<![\w)}\]])([\[\]])([^\[\](),;<>=]{1,60})[,;]([^\[\](),;<>=]{1,60})([\[\]])"
+        r"(?=\s*(?:$|[,;)]|\\cup|\\text|U\s|or\s))",
+        open_brackets,
+        r"]1,2] \cup [3,4[",
+        r"(1,2] \cup [3,4)",
+    ),
+    _rule(
+        "two bounds",
+        "and \\land \\wedge",
+        r"^\s*" + _BOUND + r"(?:\\text\s*\{\s*and\s*\}|\band\b|\\(?:land|wedge)(?![a-zA-Z]))"
+        r"\s*" + _BOUND + "$",
+        between,
+        r"x>1 \text{ and } x \le 2",
+        r"1 < x \le 2",
+    ),
+    _rule(
+        "conditions of cases",
+        "{cases}",
+        r"\s{0,9}&?\s{0,9},?\s{0,9}\\text\s*\{[\s,]{0,9}(?:if|for|when)\s*\}",
+        "&",
+        r"\begin{cases}x & \text{if } x>0\end{cases}",
+        r"\begin{cases}x& x>0\end{cases}",
     ),
     _rule(
         "thousands with space",
@@ -701,6 +1045,14 @@ RULES: tuple[Rule, ...] = (
         "",
         r"\text{The area is } 5",
         " 5",
+    ),
+    _rule(
+        "base of one digit",
+        "\\log_",
+        r"\\log_(?:([2-9])(?=\d)|(10)(?!\d))",
+        lambda m: rf"\log_{{{m[1] or m[2]}}}",
+        r"\log_23",
+        r"\log_{2}3",
     ),
     _rule(
         "decimal logarithm", "\\lg", r"\\lg(?![a-zA-Z])", r"\\log_{10}", r"\lg 2", r"\log_{10} 2"
@@ -742,6 +1094,16 @@ RULES: tuple[Rule, ...] = (
         r"(-\\infty,\\infty)",
         r"\mathbb{R}",
         r"(-\infty,\infty)",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "all reals but some",
+        "except other but",
+        r"^\s*(?:\\text\s*\{\s*)?all real(?:s| numbers)?(?:\s+[a-zA-Z])?\s+"
+        r"(?:except|other than|but)(?:\s+for)?\s*(?:\}\s*|\s(?=[^}]*$))([^}]+)$",
+        r"\\mathbb{R}\\setminus\\{\1\\}",
+        r"\text{all real numbers except } 1",
+        r"\mathbb{R}\setminus\{1\}",
         re.IGNORECASE,
     ),
     _rule("equals before the value", "=", r"^\s*=\s*(?=[^\s=])", "", "= 5", "5"),

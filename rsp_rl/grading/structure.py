@@ -24,6 +24,11 @@ _MATRIX = re.compile(
     re.DOTALL,
 )
 _CASES = re.compile(r"^\\begin\s*\{cases\}([^&]*)\\end\s*\{cases\}$", re.DOTALL)
+_PIECES = re.compile(r"^\\begin\s*\{cases\}(.*&.*)\\end\s*\{cases\}$", re.DOTALL)
+_EXCEPT = re.compile(
+    r"^(?:[a-zA-Z]\s*\\in(?![a-zA-Z])\s*)?\\mathbb\s*(?:\{\s*R\s*\}|R(?![a-zA-Z]))\s*"
+    r"(?:\\(?:setminus|smallsetminus|backslash)(?![a-zA-Z])|-)\s*\\\{([^{}]*)\\\}$"
+)
 _POINT = re.compile(r"^[A-Z]'?\s*(?=\([^()]*,[^()]*\)$)")  # P(3,4)
 _ALIGNED = re.compile(
     r"^\\begin\s*\{(?:aligned|align\*?|gathered|split)\}(.*)\\end\s*\{[a-z*]*\}$", re.DOTALL
@@ -49,7 +54,11 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    r"""Values without order. ``kind``: ``list`` (no brackets), ``set`` (braces), ``union``."""
+    r"""Values without order.
+
+    ``kind``: ``list`` (no brackets), ``set`` (braces), ``union``, ``pieces`` of a function, each
+    with its condition, or ``except``, what is left out of the reals.
+    """
 
     kind: str
     items: tuple[Node, ...]
@@ -92,6 +101,14 @@ def read(text: str, depth: int = 0) -> Node:
     statements = _CASES.match(text) or _ALIGNED.match(text)
     if statements and "\\begin" not in statements[1]:
         text = ",".join(re.split(r"\\\\", statements[1].replace("&", "")))
+    pieces = _PIECES.match(text)
+    if pieces and "\\begin" not in pieces[1]:
+        rows = [row.partition("&") for row in re.split(r"\\\\", pieces[1]) if row.strip()]
+        return Group("pieces", tuple(_piece(row[0], row[2], depth) for row in rows))
+    excepted = _EXCEPT.match(text)
+    if excepted:
+        values = read(excepted[1], depth + 1)
+        return Group("except", values.items if isinstance(values, Group) else (values,))
     builder = _set_builder(text)
     if builder:
         return read(builder, depth + 1)
@@ -141,6 +158,11 @@ def _flat(parts: list[str], depth: int) -> list[Node]:
 def _rows(body: str, depth: int) -> tuple[tuple[Node, ...], ...]:
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body) if row.strip()]
     return tuple(tuple(read(cell, depth + 1) for cell in row.split("&")) for row in rows)
+
+
+def _piece(value: str, condition: str, depth: int) -> Sequence:
+    parts = (part.strip().strip(",.;") for part in (value, condition))
+    return Sequence("(", tuple(read(part, depth + 1) for part in parts), ")")
 
 
 def _set_builder(text: str) -> str | None:

@@ -3,6 +3,7 @@ r"""Units and counted things behind a value: ``5\text{ cm}^2``, ``45 mph``, ``12
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 _ALIASES = {
     "m": "meter metre meters metres", "cm": "centimeter centimetre centimeters centimetres",
@@ -19,6 +20,17 @@ _ALIASES = {
     "dollar": "dollars USD bucks", "unit": "units", "point": "points",
 }  # fmt: skip
 _UNIT = {alias: unit for unit, names in _ALIASES.items() for alias in (unit, *names.split())}
+_SIZES = tuple(  # of the units of one kind, in one of them
+    {unit: Fraction(size) for unit, size in kind.items()}
+    for kind in (
+        {"mm": "1/1000", "cm": "1/100", "dm": "1/10", "m": "1", "km": "1000"},
+        {"in": "1", "ft": "12", "yd": "36", "mi": "63360"},
+        {"mg": "1/1000", "g": "1", "kg": "1000"},
+        {"s": "1", "min": "60", "h": "3600", "d": "86400", "wk": "604800"},
+        {"ml": "1", "L": "1000"},
+        {"cent": "1", "dollar": "100"},
+    )
+)
 _POWERS = {"square": "^2", "squared": "^2", "sq": "^2", "cubic": "^3", "cubed": "^3", "cu": "^3"}
 _MODIFIERS = (*_POWERS, "per")
 
@@ -32,13 +44,22 @@ _BARE = (
     + r")(?![a-zA-Z])"
 )
 _BEHIND = re.compile(
-    rf"(?P<value>.*?(?:[\d.}})%\]]|\\pi))(?P<unit>(?:\s*(?:/|\\cdot|-)?\s*(?:{_WRAPPED}|{_BARE}){_POWER})+)$",
+    rf"(?P<value>.*?(?:[\d.}})%\]!]|\\pi))(?P<unit>(?:\s*(?:/|\\cdot|-)?\s*(?:{_WRAPPED}|{_BARE}){_POWER})+)$",
     re.DOTALL,
 )
 _COUNTED = re.compile(
-    r"(?P<value>[-+]?[\d.,]*\d(?:/\d+)?)\s+(?P<unit>[a-zA-Z]{3,}(?:[\s-][a-zA-Z]+){0,5})$"
+    r"(?P<value>[-+]?[\d.,]*\d(?:/\d+|!)?)\s+(?P<unit>[a-zA-Z]{3,}(?:[\s-][a-zA-Z]+){0,5})$"
 )
-_NOT_UNITS = re.compile(r"\b(?:if|for|when|where|and|or|i|e|am|pm|AM|PM|times|mod)\b|\\pi|\d")
+_KNOWN = "|".join(sorted(_UNIT, key=len, reverse=True))
+_MEASURED = re.compile(  # 9.8 m/s^2, 10 m^2, 10 (cm)
+    r"(?P<value>[-+]?(?:\d[\d.,/]*|\\frac\{\d+\}\{\d+\}))"
+    rf"(?P<unit>\s*(?:{_KNOWN}){_POWER}\s*(?:/|\bper\b)\s*\(?(?:{_KNOWN}){_POWER}\)?"
+    r"|\s(?:sq|cu)\.?\s?(?:[kcdm]?m|ft|in|yd|mi)"
+    r"|\s(?:[kcdm]?m|ft|in|yd|mi)\s*\^\s*(?:\{\s*[23]\s*\}|[23])"
+    r"|\s?(?:\\mu\s?[msgLA]|[kM]?\\Omega|\\AA|Å)"
+    rf"|\s\((?:{_KNOWN}){_POWER}\))$"
+)
+_NOT_UNITS = re.compile(r"\b(?:not|if|for|when|where|and|or|i|e|am|pm|AM|PM|times|mod)\b|\\pi|\d")
 _WRAPPED_TEXT = re.compile(r"\\[a-z]+\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
@@ -48,7 +69,7 @@ def split(text: str) -> tuple[str, str]:
     Args:
         text: A normalised leaf, with its wrappers such as ``\\text`` still in place.
     """
-    found = _BEHIND.match(text) or _COUNTED.match(text)
+    found = _MEASURED.match(text) or _BEHIND.match(text) or _COUNTED.match(text)
     if not found:
         return text, ""
     unit = _WRAPPED_TEXT.sub(r" \1 ", found["unit"])
@@ -66,6 +87,15 @@ def compatible(unit: str, other: str) -> bool:
     """Whether two units may stand for each other: false only if both are known and differ."""
     a, b = _known(unit), _known(other)
     return a is None or b is None or a == b
+
+
+def ratio(unit: str, other: str) -> Fraction | None:
+    """How many of another unit a unit is; ``None`` if they are not of one kind."""
+    a, b = _known(unit), _known(other)
+    for sizes in _SIZES:
+        if a in sizes and b in sizes:
+            return sizes[a] / sizes[b]
+    return None
 
 
 def _known(unit: str) -> str | None:

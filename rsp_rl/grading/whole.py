@@ -11,12 +11,12 @@ from rsp_rl.grading.units import is_unit
 from rsp_rl.grading.verdict import Extraction
 
 _LONGEST = 200
-_AROUND = re.compile(r"^```+[a-z]*[ \t]*\n|```+$|</?answer>")
+_AROUND = re.compile(r"^```+[a-z]*[ \t]*\n|```+$|^#{1,6}\s+(?=[^\n]*$)")
 _DISPLAY = re.compile(r"\\\[.*\\\]|\$\$.*\$\$", re.DOTALL)
 _COUNT = r"\$?\d[\d.,]*\$? [a-z]{2,20}"
 _COUNTED = re.compile(rf"{_COUNT}(?: [a-z]{{2,20}})?(?:(?:,| and|, and) {_COUNT}){{1,5}}\.?")
 _IN_WORDS = re.compile(r"\\[a-zA-Z]+(?:\s*\{[a-zA-Z~\s,.\-]*\})?")  # macros, with words in \text
-_BARE_WORD = re.compile(r"(?<![a-zA-Z])[a-zA-Z]{2,}")
+_BARE_WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]{2,}")
 _KNOWN_WORDS = frozenset(
     [
         *("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh"),

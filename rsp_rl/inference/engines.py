@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines, Request
 from rsp_rl.inference.soft_prompts import Comparator
+from rsp_rl.injection.model_runner import VARIABLE, takes_v2
 
 
 def start_engines(
@@ -28,7 +30,8 @@ def start_engines(
         comparator: What the vectors of soft prompts come from; RSP's own draw if `None`.
 
     Raises:
-        ConfigError: If a comparator meets an engine that cannot run it.
+        ConfigError: If a comparator meets an engine that cannot run it, or vLLM is told to run with
+            a model runner that cannot.
     """
     check_comparator_engine(options, comparator)
     # Imported here: whoever needs the one need not have the other.
@@ -36,6 +39,8 @@ def start_engines(
         from rsp_rl.inference.huggingface import HuggingFaceEngine
 
         return HuggingFaceEngine(model, options, comparator)
+    if soft_prompts:
+        takes_v2(os.environ.get(VARIABLE))
     from rsp_rl.inference.vllm_engine import LocalEngine, RayEngines
 
     kind = LocalEngine if options.data_parallel == 1 else RayEngines

@@ -19,9 +19,10 @@ from rsp_rl.inference.engines import start_engines
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Completion, EngineOptions
+from rsp_rl.models.context import context_of
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.stop_tokens import stop_token_of
-from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.models.vocabulary import check_placeholder, check_tokens, vocabulary_size
 from rsp_rl.placement.prompt import Position
 
 
@@ -45,10 +46,9 @@ class Generator(AbstractContextManager):
         self._folder = resolve_model_folder(model)
         self._tokenizer = load_tokenizer(self._folder)
         config = check_model(self._folder)
-        check_placeholder(self._tokenizer, vocabulary_size(config))
-        self._context = self._options.max_model_len or getattr(
-            config, "max_position_embeddings", None
-        )
+        self._vocabulary = vocabulary_size(config)
+        check_placeholder(self._tokenizer, self._vocabulary)
+        self._context = self._options.max_model_len or context_of(config)
         self._engines = start_engines(self._folder, self._options, soft_prompts=True)
 
     @cached_property
@@ -90,7 +90,8 @@ class Generator(AbstractContextManager):
             The samples by number.
 
         Raises:
-            ConfigError: On a bad value, or if the prompt leaves no room for an answer.
+            ConfigError: On a bad value, or if the prompt leaves no room for an answer, or holds
+                tokens that the model does not have.
             PlacementError: If the soft prompt has no place in the prompt.
         """
         rsp = RspOptions(
@@ -103,6 +104,7 @@ class Generator(AbstractContextManager):
             std=self._law.std if length else None,
         )
         placed = self._template.place(self._tokenizer, question, length, position)
+        check_tokens(self._tokenizer, placed.token_ids, self._vocabulary, "the prompt")
         check_room(placed, length, self._context, "the prompt")
         end_of_turn = stop_token_of(self._template, self._tokenizer, self._folder)
         sampling = Sampling(

@@ -11,7 +11,9 @@ a soft prompt by vLLM's extra arguments, as the openai client sends them:
         extra_body={"vllm_xargs": {"rsp_length": 20, "rsp_position": "suffix", "rsp_seed": 7}},
     )
 
-All others pass through untouched. In a chat the soft prompt stands where training and evaluation
+All others pass through untouched; of these, ids that the model has an output for and the
+tokenizer no token are kept out of the answer, as in training and evaluation (also with
+`rsp_length` 0). In a chat the soft prompt stands where training and evaluation
 put it, whatever the template's arguments and the last turn are; in a prompt of text or tokens it
 does, or the request is refused (`rsp_rl.placement.tokens`).
 
@@ -26,15 +28,18 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions, rollout_dtype
 from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import check_room
-from rsp_rl.models.folder import resolve_model_folder
-from rsp_rl.models.vocabulary import check_placeholder, check_tokens
+from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.models.vocabulary import check_placeholder, check_tokens, suppression
 from rsp_rl.placement.prompt import placeholder_id
 from rsp_rl.placement.tokens import place_in_tokens
+from rsp_rl.training.vllm_faults import lora_fault
 
 #: Names of the extra arguments; all others starting with `rsp_` are refused.
 LENGTH, POSITION, SEED, SCALE = "rsp_length", "rsp_position", "rsp_seed", "rsp_scale"
@@ -64,12 +69,9 @@ def register() -> None:
         try:
             asked = soft_prompt_arguments(getattr(params, "extra_args", None))
             if asked:
-                params = params.clone()
-                params.extra_args = {
-                    name: value for name, value in params.extra_args.items() if name not in asked
-                }
                 # In a thread: drawing and placing must not hold up the other requests.
                 prompt = await asyncio.to_thread(_mixed, self, prompt, asked)
+                params = await asyncio.to_thread(_sampling, self, params, asked)
         except (ConfigError, PlacementError) as error:
             raise VLLMValidationError(str(error)) from error  # the server answers 400
         return await add_request(self, request_id, prompt, params, *args, **kwargs)
@@ -95,6 +97,17 @@ def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any
     return asked
 
 
+def _sampling(engine: Any, params: Any, asked: Mapping[str, Any]) -> Any:
+    """vLLM's sampling parameters without what it does not know, tokens without a text kept out."""
+    params = params.clone()
+    params.extra_args = {
+        name: value for name, value in params.extra_args.items() if name not in asked
+    }
+    unknown = _suppressed(engine.vllm_config.model_config.model)
+    params.logit_bias = {**(params.logit_bias or {}), **unknown} or None
+    return params
+
+
 def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     """A prompt of tokens as vLLM's mixed prompt."""
     from rsp_rl.inference.vllm_renderer import CHAT
@@ -106,8 +119,10 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
             "this server takes no soft prompts; start it as vllm serve MODEL --enable-prompt-embeds"
         )
     token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
-    if not token_ids:
-        raise ConfigError("soft prompts need a prompt of text or tokens")
+    if not token_ids or prompt.get("type", "token") != "token" or "multi_modal_data" in prompt:
+        raise ConfigError(
+            "soft prompts need a prompt of text or tokens, without images or embeddings of its own"
+        )
     mean, std = _law(model.model)
     options = RspOptions(
         length=asked[LENGTH],
@@ -118,7 +133,16 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     )
     if not options.enabled:
         return prompt
+    if engine.vllm_config.lora_config and (fault := lora_fault(model.hf_config)):
+        raise ConfigError(
+            f"{fault}; start the server without --enable-lora, the adapter merged into the model"
+        )
     tokenizer = engine.get_tokenizer()
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ConfigError(
+            f"soft prompts need a Hugging Face tokenizer, and this server has a "
+            f"{type(tokenizer).__name__}; start it with --tokenizer-mode hf"
+        )
     # vLLM looks no further at the tokens of prompts with embeddings in them.
     check_placeholder(tokenizer, model.get_vocab_size())
     check_tokens(tokenizer, list(token_ids), model.get_vocab_size(), "the prompt")
@@ -127,7 +151,7 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
     placed = place(tokenizer, list(token_ids), options.length, options.position)
     check_room(placed, options.length, model.max_model_len, "the prompt")
     seed = asked.get(SEED, 0)
-    if not (isinstance(seed, int) and 0 <= seed < 1 << 64):
+    if not (type(seed) is int and 0 <= seed < 1 << 64):
         raise ConfigError(f"{SEED}={seed!r} must be a whole number from 0 to 2^64 - 1")
     record = SoftPromptRecord(
         seed=seed,
@@ -138,7 +162,17 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
         dtype=rollout_dtype(str(model.dtype)),
         placeholder_id=placeholder_id(tokenizer),
     )
-    return prompt_maker(engine.vllm_config)(placed.token_ids, record)
+    made = prompt_maker(engine.vllm_config)(placed.token_ids, record)
+    if salt := prompt.get("cache_salt"):  # keeps clients' prefix caches apart
+        made["cache_salt"] = salt
+    return made
+
+
+@functools.cache
+def _suppressed(model: str) -> dict[int, float]:
+    """See `suppression`."""
+    folder = resolve_model_folder(model)
+    return suppression(check_model(folder), load_tokenizer(folder))
 
 
 @functools.cache

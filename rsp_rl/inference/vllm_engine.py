@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.errors import ConfigError, GenerationError
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
-from rsp_rl.models.vocabulary import unknown_tokens
+from rsp_rl.models.folder import check_model, load_tokenizer
+from rsp_rl.models.vocabulary import suppression
 
 _DEAD = (
     "a vLLM engine died; what it said about it stands above (often: out of memory; then lower "
@@ -56,8 +58,8 @@ class Engine:
         )
         self._engine = llm.llm_engine
         self._make_prompt = prompt_maker(self._engine.vllm_config)
-        unknown = unknown_tokens(llm.model_config.hf_config, llm.get_tokenizer())
-        self._bias = dict.fromkeys(unknown, -100.0) or None  # vLLM's least
+        folder = Path(model)
+        self._bias = suppression(check_model(folder), load_tokenizer(folder)) or None
 
     def exchange(self, requests: list[Request]) -> list[Completion]:
         """Take requests on, then generate until something is finished.

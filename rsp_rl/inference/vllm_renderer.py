@@ -10,6 +10,7 @@ what has no messages, or is rendered in another way, is placed by its tokens or 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from vllm.renderers.registry import RENDERER_REGISTRY
 
 from rsp_rl.basics.errors import PlacementError
 from rsp_rl.models.kept_text import check_text_is_kept
-from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.placement.chat import TemplateRefusalError, place_in_chat
 from rsp_rl.placement.prompt import PlacedPrompt, Position
 
 if TYPE_CHECKING:
@@ -63,14 +64,16 @@ class Chat:
         Raises:
             PlacementError: If there is no place, or the messages give other tokens here.
         """
-        messages = [_as_text(message) for message in self.messages]
-        plain = place_in_chat(tokenizer, messages, 0, "prefix", **self.arguments)
-        if plain.token_ids != token_ids:
-            raise PlacementError(
-                "the server makes other tokens of the messages than the chat template does "
-                "(truncated? images?); soft prompts need a prompt as it is, of text"
-            )
-        return place_in_chat(tokenizer, messages, length, position, **self.arguments)
+        as_text = [_as_text(message) for message in self.messages]
+        for messages in (as_text, [_without_developer(message) for message in as_text]):
+            with suppress(TemplateRefusalError):  # of a role that vLLM gives it otherwise
+                plain = place_in_chat(tokenizer, messages, 0, "prefix", **self.arguments)
+                if plain.token_ids == token_ids:
+                    return place_in_chat(tokenizer, messages, length, position, **self.arguments)
+        raise PlacementError(
+            "the server makes other tokens of the messages than the chat template does "
+            "(truncated? images?); soft prompts need a prompt as it is, of text"
+        )
 
 
 def _as_text(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +82,11 @@ def _as_text(message: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content, list) and len(content) == 1 and content[0].get("type") == "text":
         return {**message, "content": content[0]["text"]}
     return dict(message)
+
+
+def _without_developer(message: dict[str, Any]) -> dict[str, Any]:
+    """As vLLM gives it to templates that know no such role."""
+    return {**message, "role": "system"} if message.get("role") == "developer" else message
 
 
 class SoftPromptRenderer(HfRenderer):

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.models.kept_text import check_text_is_kept
-from rsp_rl.models.weights import weight_names
+from rsp_rl.models.kept_text import check_text_is_kept, warn_of_other_tokens
+from rsp_rl.models.weights import check_whole_files, weight_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ def check_model(folder: Path) -> PretrainedConfig:
 
     Raises:
         ConfigError: If the folder holds no config that loads, or no safetensors weights, or an
-            adapter, which engines would leave out.
+            adapter, which engines would leave out, or weights that are not whole.
     """
     from transformers import AutoConfig
 
@@ -71,6 +71,7 @@ def check_model(folder: Path) -> PretrainedConfig:
         )
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_PATTERNS):
         raise ConfigError(f"model folder {folder} holds no *.safetensors weights; download them")
+    check_whole_files(folder)
     for file in sorted(folder.glob("*.safetensors")):
         if any(".lora_" in name for name in weight_names(file)):
             raise ConfigError(
@@ -78,8 +79,9 @@ def check_model(folder: Path) -> PretrainedConfig:
                 "know (verl's hf_model); evaluate the run's folder, which merges them"
             )
     try:
-        return AutoConfig.from_pretrained(folder)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        _refuse_own_code(folder, error)
         raise ConfigError(f"{folder / 'config.json'} is no model config: {error}") from error
 
 
@@ -98,10 +100,21 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
             "tokenizer.model); download it, or save the base model's there"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception
+        _refuse_own_code(folder, error)
         raise ConfigError(f"model folder {folder} holds no usable tokenizer: {error}") from error
     check_text_is_kept(tokenizer, str(folder))
+    warn_of_other_tokens(tokenizer, folder)
     if chat_template:
         tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def _refuse_own_code(folder: Path, error: Exception) -> None:
+    """transformers, left to itself, would ask on the terminal whether to run it, and wait."""
+    if "trust_remote_code" in str(error):
+        raise ConfigError(
+            f"{folder} brings code of its own (auto_map), which is never run here; take a model "
+            "and a tokenizer that transformers knows"
+        ) from error

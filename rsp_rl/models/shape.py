@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 #: Bytes of a bf16 number: what models compute in, and what keys and values are kept in.
 BF16_BYTES = 2
@@ -144,6 +147,18 @@ class ModelShape:
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token in all layers, bf16."""
         return 2 * self.layers * self.kv_size * BF16_BYTES
+
+
+def kv_numbers_per_token(config: PretrainedConfig) -> int:
+    """Numbers of one token's keys and values in all layers of a model of any kind.
+
+    Models whose attention keeps less than keys and values of each head (latents, windows) need less.
+    """
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return 2 * text.num_hidden_layers * kv_heads * head_dim
 
 
 def model_shape(path: str) -> ModelShape:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.templates import ChatTemplate, Template
@@ -41,9 +41,11 @@ def stop_token_of(
     return None if several else template.end_of_turn(tokenizer)
 
 
-def missing_stop_token(model: Path, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def missing_stop_token(
+    model: Path, tokenizer: PreTrainedTokenizerBase, **template_kwargs: Any
+) -> int | None:
     """The stop token that training's rollouts lack, the prompts being the chat template's."""
-    token = stop_token_of(ChatTemplate(), tokenizer, model)
+    token = stop_token_of(ChatTemplate(options=template_kwargs), tokenizer, model)
     return None if token is None or token in known_stop_tokens(model, tokenizer) else token
 
 
@@ -81,6 +83,11 @@ def _named_stop_tokens(model: Path) -> set[int]:
                 named = json.loads(file.read_text()).get("eos_token_id")
             except (ValueError, AttributeError) as error:
                 raise ConfigError(f"{file} is no readable config: {error}; get it anew") from error
-            tokens = named if isinstance(named, list) else [named]
-            return {int(token) for token in tokens if token is not None}
+            tokens = [] if named is None else named if isinstance(named, list) else [named]
+            if not all(type(token) is int for token in tokens):
+                raise ConfigError(
+                    f"{file}: eos_token_id={named!r} must be the number of a token, or a list of "
+                    "such; engines would not stop there"
+                )
+            return set(tokens)
     return set()

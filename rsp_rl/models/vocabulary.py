@@ -17,10 +17,15 @@ logger = logging.getLogger(__name__)
 MOST = 1024
 
 
-def unknown_tokens(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> range:
+def unknown_tokens(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids that the model has an output for and the tokenizer no token.
 
     verl's rollouts never sample them (`monkey_patch_compute_logits`), so no other engine may.
+
+    Args:
+        config: The model's.
+        tokenizer: As its folder has it: vLLM adds a token of its own to the one that it serves
+            with, and would let the first of these be sampled.
 
     Returns:
         The ids; none, with a warning, where they are more than vLLM can keep out of an output:
@@ -28,7 +33,7 @@ def unknown_tokens(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
         than not be made.
     """
     rows = config.get_text_config().vocab_size
-    unknown = range(len(tokenizer), max(rows, len(tokenizer)))
+    unknown = sorted({*range(rows)} - {*tokenizer.get_vocab().values()})
     if len(unknown) > MOST:
         logger.warning(
             "the model has %d tokens and its tokenizer %d: %d without a text, more than the %d "
@@ -36,8 +41,34 @@ def unknown_tokens(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
             "rollouts",
             *(rows, len(tokenizer), len(unknown), MOST),
         )
-        return range(0)
+        return []
     return unknown
+
+
+def suppression(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> dict[int, float]:
+    """vLLM's `logit_bias` that keeps `unknown_tokens` out of an output; -100 is its least."""
+    return dict.fromkeys(unknown_tokens(config, tokenizer), -100.0)
+
+
+def check_numbering(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that verl lets rollouts sample every token.
+
+    It masks whatever lies beyond as many ids as there are tokens; in a tokenizer that leaves ids
+    out these are tokens, and mostly the end of a turn among them.
+
+    Args:
+        tokenizer: The model's.
+
+    Raises:
+        ConfigError: Naming one.
+    """
+    token, number = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    if number >= len(tokenizer):
+        raise ConfigError(
+            f"the tokenizer leaves ids out: it has {len(tokenizer)} tokens, {token!r} is number "
+            f"{number}, and verl never lets rollouts sample what lies beyond as many ids as there "
+            "are tokens; give the ids between names in tokenizer.json"
+        )
 
 
 def vocabulary_size(config: PretrainedConfig) -> int | None:
@@ -86,6 +117,8 @@ def check_tokens(
     Raises:
         ConfigError: Naming the token.
     """
+    if (smallest := min(token_ids, default=0)) < 0:
+        raise ConfigError(f"{where} holds {smallest}, which is no token's number")
     largest = max(token_ids, default=0)
     if vocabulary is not None and largest >= vocabulary:
         raise ConfigError(

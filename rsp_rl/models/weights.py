@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def values_digest(model: Path) -> str:
 
     Returns:
         A hash of 16 rows, evenly spaced, of every weight.
+
+    Raises:
+        ConfigError: If a number in them is not finite.
     """
     from safetensors import safe_open
 
@@ -70,8 +74,13 @@ def values_digest(model: Path) -> str:
                 else:
                     starts = range(0, shape[0], max(1, shape[0] // _ROWS))
                     parts = [rows[start : start + 1] for start in starts]
-                for part in parts:
-                    digest.update(part.float().numpy().tobytes())
+                for part in (part.float() for part in parts):
+                    if not part.isfinite().all():
+                        raise ConfigError(
+                            f"{file}: {name} holds numbers that are not finite; was it made by a "
+                            "training that diverged?"
+                        )
+                    digest.update(part.numpy().tobytes())
                 found.add(digest.digest())  # tied weights, stored twice or once, are one
     return hashlib.blake2b(b"".join(sorted(found)), digest_size=8).hexdigest()
 
@@ -81,6 +90,32 @@ def stored_dtype(model: Path) -> str:
     files = model.glob("*.safetensors")
     found = {entry["dtype"] for file in files for entry in _header(file).values()}
     return ", ".join(sorted(_DTYPES.get(name, name) for name in found))
+
+
+def check_whole_files(model: Path) -> None:
+    """Make sure that a download or copy of the weights was not cut off.
+
+    Args:
+        model: As for `weights_digest`.
+
+    Raises:
+        ConfigError: Naming the file that is missing, cut short, or no safetensors file.
+    """
+    for index in sorted(model.glob("*.safetensors.index.json")):
+        try:
+            named = {*json.loads(index.read_text())["weight_map"].values()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{index} is no index of weights; download it again") from error
+        if missing := sorted(name for name in named if not (model / name).is_file()):
+            raise ConfigError(
+                f"{index} names {missing[0]} (and {len(missing) - 1} more), which is missing; "
+                "download it, or remove the index if the weights are all in other files"
+            )
+    for file in sorted(model.glob("*.safetensors")):
+        header, start = _read(file)
+        wanted = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if (size := file.stat().st_size) < wanted:
+            raise ConfigError(f"{file} has {size} bytes of {wanted}; download it again")
 
 
 def weight_names(file: Path) -> list[str]:
@@ -93,9 +128,13 @@ def weight_names(file: Path) -> list[str]:
 
 
 def _header(file: Path) -> dict[str, dict[str, Any]]:
+    return _read(file)[0]
+
+
+def _read(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
     from rsp_rl.draws.embedding_table import read_header  # here: it imports numpy
 
     try:
-        return read_header(file)[0]
+        return read_header(file)
     except ValueError as error:
         raise ConfigError(str(error)) from error

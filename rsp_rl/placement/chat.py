@@ -88,10 +88,7 @@ def place_in_chat(
     rendered = _render(tokenizer, marked_messages, template_kwargs)
     before, found, after = rendered.rpartition(marker)
     if not found:
-        raise PlacementError(
-            "the chat template does not render the last user message; "
-            "a soft prompt has no place in such a prompt"
-        )
+        raise PlacementError(_NOT_RENDERED)
     if position == "infix":
         return around(tokenizer, encode(tokenizer, before), encode(tokenizer, after), length)
     # Render anew without the marker: a template that strips the content's trailing blanks must
@@ -151,7 +148,9 @@ def turn_end(
 
 
 def answer_end(tokenizer: PreTrainedTokenizerBase, **template_kwargs: Any) -> int | None:
-    """Special token with which the chat template closes the assistant's turn, if it has one.
+    """Token of its own with which the chat template closes the assistant's turn, if it has one.
+
+    It need not be marked as special: Yi's `<|im_end|>` is not.
 
     Args:
         tokenizer: Tokenizer with a chat template.
@@ -165,12 +164,19 @@ def answer_end(tokenizer: PreTrainedTokenizerBase, **template_kwargs: Any) -> in
         except PlacementError:
             continue
         _, found, after = text.rpartition(marker)
-        specials = added_tokens(tokenizer, special=True)
-        ends = [token for token in specials if found and after.lstrip().startswith(token)]
+        ends = [
+            token
+            for token in added_tokens(tokenizer)
+            if found and token.strip() and after.lstrip().startswith(token)
+        ]
         return tokenizer.convert_tokens_to_ids(max(ends, key=len)) if ends else None
     return None
 
 
+_NOT_RENDERED = (
+    "the chat template does not render the last user message, which the model would not read (a "
+    "template's file name in the place of the template?)"
+)
 _CANNOT_BE_TOLD = (
     "the chat template renders what follows the user's message differently when the message "
     "changes; the end of the user's turn cannot be told; use rsp.position=prefix"
@@ -178,7 +184,7 @@ _CANNOT_BE_TOLD = (
 
 
 def check_chat_template(
-    tokenizer: PreTrainedTokenizerBase, position: Position, **template_kwargs: Any
+    tokenizer: PreTrainedTokenizerBase, position: Position | None, **template_kwargs: Any
 ) -> None:
     """Fail early, on a one-word question, where no prompt of this tokenizer could be placed.
 
@@ -187,16 +193,21 @@ def check_chat_template(
 
     Args:
         tokenizer: Tokenizer with a chat template.
-        position: See `place_in_chat`.
+        position: See `place_in_chat`; None without soft prompts, whose prompts need the user's
+            message in them all the same.
         **template_kwargs: The chat template's.
 
     Raises:
         PlacementError: See `place_in_chat` and `placeholder_id`.
     """
-    question = {"role": "user", "content": "Question"}
+    question = {"role": "user", "content": _MARKER.format(0)}
     for start in STARTS:
         with suppress(TemplateRefusalError):
-            place_in_chat(tokenizer, [*start, question], 1, position, **template_kwargs)
+            messages = [*start, question]
+            if question["content"] not in _render(tokenizer, messages, template_kwargs):
+                raise PlacementError(_NOT_RENDERED)
+            if position is not None:
+                place_in_chat(tokenizer, messages, 1, position, **template_kwargs)
             return
 
 

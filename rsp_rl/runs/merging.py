@@ -63,15 +63,15 @@ def merge_shards(actor: Path, target: Path) -> None:
         target: The folder to make.
 
     Raises:
-        RunFolderError: If a shard is missing, or shards and model do not fit together, or the
-            adapter is of a kind that is not merged.
+        RunFolderError: If a shard is missing, or shards and model do not fit together, or weights
+            are not finite, or the adapter is of a kind that is not merged.
     """
     import torch
     from transformers import AutoConfig
 
     source = actor / "huggingface"
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         model = _empty_model(config)
         weights = join_shards(actor)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -185,8 +185,10 @@ def _read_adapter(actor: Path) -> dict[str, Any]:
         )
     adapter = read_json(file)
     for name in ("r", "lora_alpha"):
-        if not isinstance(adapter.get(name), int) or adapter[name] <= 0:
-            raise RunFolderError(f"{file}: {name}={adapter.get(name)!r} must be a number above 0")
+        if type(adapter.get(name)) is not int or adapter[name] <= 0:
+            raise RunFolderError(
+                f"{file}: {name}={adapter.get(name)!r} must be a whole number above 0"
+            )
     return {name: adapter[name] for name in ("r", "lora_alpha")}
 
 
@@ -282,7 +284,7 @@ def _drop_aliases(weights: dict[str, Tensor], model: nn.Module) -> bool:
 
 
 def _check_fit(weights: dict[str, Tensor], model: nn.Module, actor: Path) -> None:
-    """Make sure that the weights are those of the model, no more and no less."""
+    """Make sure that the weights are those of the model, no more and no less, and are numbers."""
     own = {name for name, _ in model.named_parameters()}  # of tied names the first
     aliases = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own
     state = model.state_dict()
@@ -291,6 +293,11 @@ def _check_fit(weights: dict[str, Tensor], model: nn.Module, actor: Path) -> Non
         where = "lacks" if odd[0] in wanted else "holds, unknown to the model,"
         raise RunFolderError(f"{actor} {where} {odd[0]} (and {len(odd) - 1} others)")
     for name, shape in wanted.items():
+        if not weights[name].isfinite().all():
+            raise RunFolderError(
+                f"{actor}: {name} holds numbers that are not finite: the training diverged; "
+                "evaluate an earlier step"
+            )
         if weights[name].shape != shape:
             raise RunFolderError(
                 f"{actor}: {name} is {list(weights[name].shape)}, the model's {list(shape)}"

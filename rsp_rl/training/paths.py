@@ -18,6 +18,7 @@ READ = (
     *("actor_rollout_ref.model.hf_config_path", "actor_rollout_ref.model.lora_adapter_path"),
     "actor_rollout_ref.rollout.agent.agent_loop_config_path",
     "actor_rollout_ref.rollout.multi_turn.tool_config_path",
+    "actor_rollout_ref.rollout.multi_turn.function_tool_path",
     "actor_rollout_ref.rollout.multi_turn.interaction_config_path",
     *("reward.custom_reward_function.path", "trainer.v1.sampler.custom_sampler.path"),
     *("trainer.resume_from_path", "rsp.table"),

@@ -49,15 +49,15 @@ def check_tokenizer(
 
     Raises:
         ConfigError: If there is no chat template.
-        PlacementError: If the template does not end the user's turn.
+        PlacementError: If the template leaves the user's message out, or does not end its turn.
     """
     if not tokenizer.chat_template:
         raise ConfigError(
             "the tokenizer has no chat template, which training prompts need; use a model that has "
             "one, or set actor_rollout_ref.model.custom_chat_template"
         )
-    if options.enabled:
-        check_chat_template(tokenizer, options.position, **(template_kwargs or {}))
+    position = options.position if options.enabled else None
+    check_chat_template(tokenizer, position, **(template_kwargs or {}))
 
 
 def check_lengths(config: DictConfig, model: PretrainedConfig, extra: int) -> None:

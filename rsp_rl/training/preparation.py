@@ -20,7 +20,7 @@ from rsp_rl.draws.laws import LAWS
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.stop_tokens import FOLDER as GENERATION_CONFIG
 from rsp_rl.models.stop_tokens import missing_stop_token, write_generation_config
-from rsp_rl.models.vocabulary import check_placeholder, vocabulary_size
+from rsp_rl.models.vocabulary import check_numbering, check_placeholder, vocabulary_size
 from rsp_rl.placement.dates import date_argument, depends_on_the_day
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import (
@@ -34,11 +34,13 @@ from rsp_rl.runs.checkpoints import (
 from rsp_rl.runs.data_order import check_order, data_order, file_digests
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
+from rsp_rl.training.cpu_sizes import fit_kv_cache, fit_prompt_length, fit_threads
 from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.disk import tell_room
 from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
 from rsp_rl.training.job_environment import give_way_to_job, make_texts
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
+from rsp_rl.training.model_sources import check_sources
 from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
     agent_loops,
@@ -65,6 +67,7 @@ from rsp_rl.training.self_defeating import (
 )
 from rsp_rl.training.setting_ranges import check_ranges
 from rsp_rl.training.setting_types import check_types
+from rsp_rl.training.tools import Tools, run_tools
 from rsp_rl.training.trackers import add_own_record, check_trackers
 from rsp_rl.training.train_data import check_data
 from rsp_rl.training.vllm_faults import check_lora
@@ -115,11 +118,18 @@ def prepare(config: DictConfig) -> RunFolder:
     model = config.actor_rollout_ref.model
     folder = resolve_model_folder(model.path)
     model_config = check_model(folder)
+    check_sources(config, folder)
+    text_model = model_config.get_text_config()
     tokenizer = load_tokenizer(folder, model.get("custom_chat_template"))
     vocabulary = vocabulary_size(model_config)
     check_placeholder(tokenizer, vocabulary)
-    _pin_date(config, tokenizer)
+    check_numbering(tokenizer)
+    tools = run_tools(config)
+    _pin_date(config, tokenizer, tools)
     check_tokenizer(tokenizer, options, template_arguments(config))
+    loops = agent_loops(config) if options.enabled else None
+    data = check_data(config, loops)
+    fit_prompt_length(config, tokenizer, data)
     extra = extra_tokens(tokenizer, options.max_length, options.position)
     run = RunFolder(Path(config.run_dir).resolve())
     with open_dict(config):
@@ -131,17 +141,18 @@ def prepare(config: DictConfig) -> RunFolder:
             vllm.enable_prompt_embeds = True if options.enabled else None
         config.run_dir = str(run.root)
         model.path = str(folder)
-    check_lengths(config, model_config, extra)
+    check_lengths(config, text_model, extra)
     check_token_budgets(config)
-    check_quantization(config, model_config)
+    check_quantization(config, text_model)
     check_lora(config, model_config)
     fit_context(config)
     fit_bucket(config, folder)
+    if config.trainer.device == "cpu" and not joins_cluster(config):
+        fit_kv_cache(config, model_config)
+        fit_threads(config, folder)
     if config.trainer.device == "cuda":
-        check_held_prompts(config, model_config.hidden_size, smallest_gpu_bytes())
-    loops = agent_loops(config) if options.enabled else None
-    data = check_data(config, loops)
-    check_prompts(config, tokenizer, options, vocabulary, data)
+        check_held_prompts(config, text_model.hidden_size, smallest_gpu_bytes())
+    check_prompts(config, tokenizer, options, vocabulary, data, tools)
 
     for files in data:
         files.write(config, run.data)
@@ -168,7 +179,7 @@ def prepare(config: DictConfig) -> RunFolder:
     run.root.mkdir(parents=True, exist_ok=True)
     run.keep_checkpoints_at(Path(config.trainer.default_local_dir))
     tell_room(config, folder)
-    stop_token = missing_stop_token(folder, tokenizer)
+    stop_token = missing_stop_token(folder, tokenizer, **template_arguments(config))
     with open_dict(config):
         if stop_token is not None and vllm.get("generation_config") is None:
             vllm.generation_config = str(run.root / GENERATION_CONFIG)
@@ -184,12 +195,13 @@ def prepare(config: DictConfig) -> RunFolder:
     return run
 
 
-def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def _pin_date(config: DictConfig, tokenizer: PreTrainedTokenizerBase, tools: Tools) -> None:
     """Keep today's date out of the prompts, so that a resumed run has the same ones."""
     arguments = template_arguments(config)
-    if not depends_on_the_day(tokenizer, **arguments):
+    shown = {**arguments, "tools": [*tools.known.values()] or None}
+    if not depends_on_the_day(tokenizer, **shown):
         return
-    if argument := date_argument(tokenizer, **arguments):
+    if argument := date_argument(tokenizer, **shown):
         with open_dict(config):
             config.data.apply_chat_template_kwargs = {**arguments, **argument}
         return

@@ -19,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.models.kept_text import Characters
 from rsp_rl.models.vocabulary import check_tokens
 from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.training.rows_left import check_left
+from rsp_rl.training.tools import Tools
 from rsp_rl.training.train_data import CheckedFiles
 
 if TYPE_CHECKING:
@@ -42,10 +44,9 @@ def check_prompts(
     options: RspOptions,
     vocabulary: int | None,
     checked: Sequence[CheckedFiles],
+    tools: Tools,
 ) -> None:
     """Try the prompts of all rows of `data.train_files` and `data.val_files`.
-
-    Tools of `data.tool_config_path` are not known here: prompts are tried without them.
 
     Args:
         config: The run's config, `rollout.prompt_length` set.
@@ -53,11 +54,12 @@ def check_prompts(
         options: Whether and where soft prompts go.
         vocabulary: V, rows of the model's embedding table, if known.
         checked: The files, as `check_data` returned them.
+        tools: The run's.
 
     Raises:
         ConfigError: If more than `data.max_lost_share` of a file's rows would be left out, or what
             is left is not enough (`check_left`), or a prompt has tokens that the model does not
-            have; names file and row.
+            have, or tools that the run does not have; names file and row.
         PlacementError: If a soft prompt has no place in a row's prompt; names file and row.
     """
     data = config.data
@@ -67,6 +69,8 @@ def check_prompts(
     prompts = _Prompts(
         tokenizer,
         template_arguments(config),
+        Characters(tokenizer),
+        tools,
         longest=data.max_prompt_length,
         room=config.actor_rollout_ref.rollout.prompt_length,
         vocabulary=vocabulary,
@@ -79,7 +83,11 @@ def check_prompts(
         for file, number, row in files.rows():
             lost = losses.setdefault(file, _Lost())
             where = f"dataset {file}, row {number}"
-            if not prompts.try_row(where, number, row[data.prompt_key], rsp, lost):
+            try:
+                shown = tools.shown(row)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from error
+            if not prompts.try_row(where, number, row[data.prompt_key], shown, rsp, lost):
                 dropped.append(rows)
             rows += 1
         drops = bool(data.filter_overlong_prompts)
@@ -88,6 +96,7 @@ def check_prompts(
             for file, lost in losses.items()
         ]
         check_left(data, files.name, rows, dropped, "; ".join(filter(None, said)))
+    tools.report()
     if prompts.lack_beginning:
         logger.warning(
             "the chat template begins prompts without %s, which the tokenizer puts before every "
@@ -101,10 +110,22 @@ def template_arguments(config: DictConfig) -> dict[str, Any]:
     """`data.apply_chat_template_kwargs`, which every prompt of a run is rendered with.
 
     Raises:
-        ConfigError: If one is a truth value's word.
+        ConfigError: If they are no mapping, name what is no argument of a template, or give a truth
+            value's word.
     """
     kwargs = config.data.get("apply_chat_template_kwargs") or {}
-    kwargs = OmegaConf.to_container(kwargs, resolve=True) if OmegaConf.is_config(kwargs) else kwargs
+    if OmegaConf.is_config(kwargs):
+        kwargs = OmegaConf.to_container(kwargs, resolve=True)
+    if not isinstance(kwargs, dict):
+        raise ConfigError(
+            f"data.apply_chat_template_kwargs={kwargs!r:.60} must be a mapping, such as "
+            "{enable_thinking: false}"
+        )
+    if taken := sorted(kwargs.keys() & _NOT_THE_TEMPLATES):
+        raise ConfigError(
+            f"data.apply_chat_template_kwargs.{taken[0]} is no argument of the chat template: "
+            f"{_NOT_THE_TEMPLATES[taken[0]]}"
+        )
     for name, value in kwargs.items():
         if isinstance(value, str) and value.lower() in _SWITCHES:
             raise ConfigError(
@@ -112,6 +133,20 @@ def template_arguments(config: DictConfig) -> dict[str, Any]:
                 "for true; set it to True or False"
             )
     return kwargs
+
+
+_VERLS = "verl sets it by itself, and would leave every row out; remove it"
+_CUTS = "it would cut or pad prompts where verl makes them, and there alone; remove it"
+#: What `apply_chat_template` takes and templates do not see, and what to do instead.
+_NOT_THE_TEMPLATES = {
+    **dict.fromkeys(("add_generation_prompt", "tokenize", "return_dict", "return_tensors"), _VERLS),
+    **dict.fromkeys(("conversation", "continue_final_message"), _VERLS),
+    **dict.fromkeys(("padding", "truncation", "max_length", "tokenizer_kwargs"), _CUTS),
+    "return_assistant_tokens_mask": _CUTS,
+    "tools": "name them in actor_rollout_ref.rollout.multi_turn.tool_config_path or "
+    "function_tool_path",
+    "chat_template": "set actor_rollout_ref.model.custom_chat_template, which all checks read",
+}
 
 
 @dataclass
@@ -123,6 +158,7 @@ class _Lost:
     too_long: dict[int, int] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
     answered: list[int] = field(default_factory=list)
+    characters: set[str] = field(default_factory=set)
 
     def report(self, file: Path, share: float, *, drops: bool, longest: int) -> str:
         """Say what is lost, and return it in words; none if nothing is.
@@ -132,9 +168,10 @@ class _Lost:
         """
         if self.unknown:
             logger.warning(
-                "dataset %s: the tokenizer does not know all characters of %d of %d rows (%s); the "
-                "model reads its unknown token in their place",
+                "dataset %s: the tokenizer does not know all characters of %d of %d rows (%s), "
+                "such as %s; the model reads nothing, or its unknown token, in their place",
                 *(file, len(self.unknown), self.rows, _some(self.unknown)),
+                ", ".join(map(repr, sorted(self.characters)[:_NAMED])),
             )
         if self.answered:
             logger.warning(
@@ -187,6 +224,8 @@ class _Prompts:
     Attributes:
         tokenizer: The model's.
         arguments: The chat template's.
+        characters: What the tokenizer knows of the rows' characters.
+        tools: The run's.
         longest: Most tokens of a plain prompt; verl leaves out what is longer.
         room: Most tokens of a prompt with its soft prompt.
         vocabulary: V, if known.
@@ -195,18 +234,21 @@ class _Prompts:
 
     tokenizer: PreTrainedTokenizerBase
     arguments: dict[str, Any]
+    characters: Characters
+    tools: Tools
     longest: int
     room: int
     vocabulary: int | None
     lack_beginning: bool = False
     # A large training set may be a small one many times over (DAPO-Math-17k as published).
-    _known: dict[bytes, tuple[str | None, int, bool]] = field(default_factory=dict)
+    _known: dict[bytes, tuple[str | None, int, set[str]]] = field(default_factory=dict)
 
     def try_row(
         self,
         where: str,
         number: int,
         messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
         rsp: RspOptions | None,
         lost: _Lost,
     ) -> bool:
@@ -218,10 +260,10 @@ class _Prompts:
         lost.rows += 1
         if messages[-1]["role"] == "assistant":
             lost.answered.append(number)
-        text = json.dumps([messages, rsp is not None], default=str, ensure_ascii=True)
+        text = json.dumps([messages, tools, rsp is not None], default=str, ensure_ascii=True)
         key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         if key not in self._known:
-            self._known[key] = self._make(where, messages, rsp)
+            self._known[key] = self._make(where, messages, tools, rsp)
         refusal, tokens, unknown = self._known[key]
         if refusal is not None:
             lost.refused[number] = refusal
@@ -229,24 +271,30 @@ class _Prompts:
             lost.too_long[number] = tokens
         elif unknown:
             lost.unknown.append(number)
+            lost.characters |= unknown
         return refusal is None and tokens <= self.longest
 
     def _make(
-        self, where: str, messages: list[dict[str, Any]], rsp: RspOptions | None
-    ) -> tuple[str | None, int, bool]:
-        """Why the template refuses, tokens of the plain prompt, whether some are unknown."""
-        try:  # as verl's dataset does, whose arguments these are
-            ids = self.tokenizer.apply_chat_template(
-                messages,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                **self.arguments,
-            )
+        self,
+        where: str,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        rsp: RspOptions | None,
+    ) -> tuple[str | None, int, set[str]]:
+        """Why the template refuses, tokens that verl counts, characters that are unknown."""
+        try:
+            counted = ids = self._plain(messages, self.tools.counted)
+            if tools != self.tools.counted:
+                ids = self._plain(messages, tools)
         except Exception as error:  # a template may raise as it likes
-            return f"{error or type(error).__name__}", 0, False
-        if len(ids) > self.longest:
-            return None, len(ids), False
+            return f"{error or type(error).__name__}", 0, set()
+        if len(counted) > self.longest:
+            return None, len(counted), set()
+        if len(ids) > self.room:
+            raise PlacementError(
+                f"{where}: its prompt has {len(ids)} tokens with the tools that it shows, more "
+                f"than actor_rollout_ref.rollout.prompt_length={self.room}; raise it"
+            )
         check_tokens(self.tokenizer, ids, self.vocabulary, f"{where}: its prompt")
         bos = self.tokenizer.bos_token_id
         if bos is not None and ids[:1] != [bos] and self.tokenizer("").input_ids[:1] == [bos]:
@@ -254,7 +302,9 @@ class _Prompts:
         if rsp is not None:
             try:
                 placed = place_in_chat(
-                    self.tokenizer, messages, rsp.max_length, rsp.position, **self.arguments
+                    *(self.tokenizer, messages, rsp.max_length, rsp.position),
+                    tools=tools,
+                    **self.arguments,
                 )
             except PlacementError as error:
                 raise PlacementError(f"{where}: {error}") from error
@@ -263,5 +313,19 @@ class _Prompts:
                     f"{where}: its prompt has {len(placed.token_ids)} tokens with its soft prompt, "
                     f"more than actor_rollout_ref.rollout.prompt_length={self.room}; raise it"
                 )
-        unknown = self.tokenizer.unk_token_id
-        return None, len(ids), unknown is not None and unknown in ids
+        texts = (message["content"] for message in messages)
+        unknown = [self.characters.unknown(text) for text in texts if isinstance(text, str)]
+        return None, len(counted), set().union(*unknown)
+
+    def _plain(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
+    ) -> list[int]:
+        """As verl's dataset and agent loops make it, whose arguments these are."""
+        return self.tokenizer.apply_chat_template(
+            messages,
+            tools=tools,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **self.arguments,
+        )

@@ -17,12 +17,9 @@ _MODELS = "model_executor/models"
 
 
 def check_lora(config: DictConfig, model: PretrainedConfig) -> None:
-    """Refuse LoRA with prompt embeddings where vLLM wraps the embedding layer (vLLM #51122).
+    """Refuse LoRA with prompt embeddings where vLLM cannot have both (`lora_fault`).
 
-    Its LoRA layer for embeddings counts on the tokens of a whole batch and gets those that are not
-    embeddings: it reads beyond its arrays, and the engine dies. vLLM wraps the layer of each model
-    class with `embedding_modules`, whatever the adapter targets. Where verl sends it merged weights
-    (`lora.merge`) vLLM knows of no adapter.
+    Where verl sends it merged weights (`lora.merge`) vLLM knows of no adapter.
 
     Args:
         config: The composed config, `enable_prompt_embeds` filled in.
@@ -38,15 +35,31 @@ def check_lora(config: DictConfig, model: PretrainedConfig) -> None:
     in_vllm = ours.get("lora_rank", 0) > 0 and not (ours.get("lora") or {}).get("merge", False)
     if not in_vllm or not vllm.enable_prompt_embeds:
         return
-    architectures = getattr(model, "architectures", None) or []
-    if wrapped := [name for name in architectures if wraps_embedding(name)]:
+    if fault := lora_fault(model):
         raise ConfigError(
-            f"LoRA with soft prompts on {wrapped[0]}: vLLM puts a LoRA layer over this model's "
-            "embedding, which reads beyond its arrays when prompts hold embeddings (vLLM issue "
-            "#51122, https://github.com/vllm-project/vllm/issues/51122); set "
-            "actor_rollout_ref.model.lora.merge=true, with which verl sends weights merged and "
-            "rounded to bfloat16, or take a model without that layer, such as Qwen2"
+            f"{fault}; set actor_rollout_ref.model.lora.merge=true, with which verl sends weights "
+            "merged and rounded to bfloat16, or take a model without that layer, such as Qwen2"
         )
+
+
+def lora_fault(model: PretrainedConfig) -> str | None:
+    """What is wrong with LoRA and soft prompts on a model, if anything is (vLLM #51122).
+
+    vLLM's LoRA layer for embeddings counts on the tokens of a whole batch and gets those that are
+    not embeddings: it reads beyond its arrays, and the engine dies. vLLM wraps the layer of each
+    model class with `embedding_modules`, whatever the adapter targets.
+
+    Args:
+        model: The model's config.
+    """
+    for name in getattr(model, "architectures", None) or []:
+        if wraps_embedding(name):
+            return (
+                f"LoRA with soft prompts on {name}: vLLM puts a LoRA layer over this model's "
+                "embedding, which reads beyond its arrays when prompts hold embeddings (vLLM issue "
+                "#51122, https://github.com/vllm-project/vllm/issues/51122)"
+            )
+    return None
 
 
 def wraps_embedding(architecture: str) -> bool:

@@ -98,7 +98,7 @@ def engine_config(model: Path, *overrides: str) -> DictConfig:
         "+machine=cpu",
         f"actor_rollout_ref.model.path={model}",
         # The engine alone: agent loop, trainer and guard are not needed.
-        "actor_rollout_ref.model.external_lib=rsp_rl.training.verl_plugin.actor_engine",
+        "actor_rollout_ref.model.external_lib=rsp_rl.training.verl_plugin.cpu_engine",
         *overrides,
     )
 

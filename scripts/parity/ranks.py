@@ -27,7 +27,7 @@ _PRELOADED = [
     "transformers.models.qwen2.modeling_qwen2",
     "transformers.models.auto.modeling_auto",
     "rsp_rl.training.train",
-    "rsp_rl.training.verl_plugin.actor_engine",
+    "rsp_rl.training.verl_plugin.cpu_engine",
     "verl.workers.utils.losses",
 ]
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -41,6 +41,8 @@ MODULES = {
     "rsp_rl.placement.tokens": set(),
     "rsp_rl.placement.dates": set(),
     "rsp_rl.models.folder": set(),
+    "rsp_rl.models.context": set(),
+    "rsp_rl.models.kept_text": set(),
     "rsp_rl.models.vocabulary": set(),
     "rsp_rl.data.benchmarks": set(),
     "rsp_rl.draws.record": {"numpy"},
@@ -48,6 +50,7 @@ MODULES = {
     "rsp_rl.training.configs": {"hydra", "omegaconf"},
     "rsp_rl.training.dry_run": {"hydra", "omegaconf", "numpy"},
     "rsp_rl.training.prompts": {"omegaconf", "numpy", "pyarrow"},
+    "rsp_rl.training.tools": {"omegaconf"},
     "rsp_rl.training.train": {"hydra", "omegaconf"},
 }
 

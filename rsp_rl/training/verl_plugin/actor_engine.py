@@ -168,4 +168,3 @@ def check_placeholders(records: list[SoftPromptRecord], input_ids: torch.Tensor)
 
 # verl looks up (device, vendor) before the device alone, where its own CUDA engine is.
 EngineRegistry.register("language_model", ["fsdp", "fsdp2"], "cuda", "nvidia")(SoftPromptFSDPEngine)
-EngineRegistry.register("language_model", ["fsdp", "fsdp2"], "cpu")(SoftPromptFSDPEngine)

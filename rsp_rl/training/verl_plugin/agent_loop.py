@@ -199,9 +199,8 @@ class SoftPromptMixin(AgentLoopBase):
             "validation": bool(validation),
         }
         length = options.rollout_length(**place, group_start=group_start)
-        kwargs = dict(self.apply_chat_template_kwargs)
-        if tools:
-            kwargs["tools"] = tools
+        # As verl passes them on: to some templates an empty list is another thing than none.
+        kwargs = {**self.apply_chat_template_kwargs, "tools": tools}
         placed = await self.loop.run_in_executor(
             None,
             partial(place_in_chat, self.tokenizer, messages, length, options.position, **kwargs),

@@ -8,9 +8,9 @@ needed: without a soft prompt record in a sample, all of them behave as verl's o
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from rsp_rl.console import events
-from rsp_rl.training.verl_plugin import actor_engine, agent_loop, trainer
+from rsp_rl.training.verl_plugin import actor_engine, agent_loop, cpu_engine, trainer
 
-__all__ = ["actor_engine", "agent_loop", "trainer"]
+__all__ = ["actor_engine", "agent_loop", "cpu_engine", "trainer"]
 
 
 def _load_replica() -> type:

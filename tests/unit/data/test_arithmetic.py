@@ -4,7 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsp_rl.data import arithmetic
-from rsp_rl.data.arithmetic import Problem, generate, verl_rows, write_dataset
+from rsp_rl.data.arithmetic import DATA_SOURCE, Problem, generate, write_dataset
+from rsp_rl.data.made import verl_rows
 from tests.unit.other_process import printed
 
 SAMPLE = [p for split in arithmetic.SPLIT_SHARES for p in generate(split, 300, seed=5)]
@@ -65,7 +66,7 @@ def test_a_larger_set_only_appends_and_another_seed_differs():
 
 def test_rows_have_the_schema_of_verl_and_unique_indices():
     problems = generate("heldout", 30)
-    rows = verl_rows(problems)
+    rows = verl_rows(problems, DATA_SOURCE)
     assert rows[0] == {
         "data_source": "arithmetic",
         "prompt": [{"role": "user", "content": problems[0].question}],
@@ -85,7 +86,7 @@ def test_files_are_whole_and_the_same_when_written_again(tmp_path):
         "heldout.parquet",
         "train.parquet",
     ]
-    assert pq.read_table(paths["train"]).to_pylist() == verl_rows(generate("train", 64))
+    assert pq.read_table(paths["train"]).to_pylist() == verl_rows(generate("train", 64), DATA_SOURCE)
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

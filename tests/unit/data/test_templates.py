@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from rsp_rl.basics.errors import ConfigError, PlacementError
-from rsp_rl.data import arithmetic
+from rsp_rl.data import arithmetic, made
 from rsp_rl.data.templates import TEMPLATES, TextTemplate, get_template
 from rsp_rl.placement.prompt import POSITIONS, placeholder_id
 from rsp_rl.tiny.decoding import prompt_ids
@@ -149,7 +149,7 @@ def test_plain_chat_is_what_the_tiny_model_is_trained_on() -> None:
     template = get_template("plain-chat")
     ours = [template.place(_tiny(), problem.question).token_ids for problem in problems]
     assert ours == prompt_ids(_tiny(), problems)
-    for row, ids in zip(arithmetic.verl_rows(problems), ours, strict=True):
+    for row, ids in zip(made.verl_rows(problems, arithmetic.DATA_SOURCE), ours, strict=True):
         chat = _tiny().apply_chat_template(
             row["prompt"], add_generation_prompt=True, return_dict=False
         )

@@ -244,14 +244,19 @@ def test_a_date_in_the_prompts_is_said(
 def test_characters_that_the_tokenizer_does_not_know_are_counted(
     model: Path, folder: StepFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def unknown(tokenizer: Any) -> None:
-        tokenizer.unk_token = tokenizer.convert_ids_to_tokens(asked(model)[0].request.token_ids[5])
-
-    changed = _with_tokenizer(model, tmp_path / "unknown", unknown)
+    changed = tmp_path / "changed"
+    shutil.copytree(model, changed)
+    settings = read_json(changed / "tokenizer_config.json")
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "auto_map": {"AutoTokenizer": "x"}}
+    (changed / "tokenizer_config.json").write_text(json.dumps(settings))  # takes the file as it is
+    tokenizer = read_json(changed / "tokenizer.json")
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "-"}, "content": ""}
+    (changed / "tokenizer.json").write_text(json.dumps(tokenizer))
     _fill(changed, folder)
     evaluate(changed, protocol(), folder)
     said = capsys.readouterr().err
     assert "warning: arithmetic: the tokenizer does not know all characters of" in said
+    assert "such as '-'; the model reads nothing" in said
 
 
 def test_a_prompt_without_a_place_is_named(model: Path, folder: StepFolder, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,9 +11,15 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.data.math_training import chat_messages
-from rsp_rl.evaluation.trained_prompts import unlike_training
+from rsp_rl.evaluation import trained_prompts
 from rsp_rl.placement.prompt import INSTRUCTION
 from tests.unit import templates
+
+
+def unlike_training(config: DictConfig, template: str, evaluated: Path, base: Path) -> list[str]:
+    files = [Path(config.data.val_files)]
+    return trained_prompts.unlike_training(config, files, template, evaluated, base)
+
 
 QUESTIONS = ["Compute 1+2.", "What is\n$x$?", "How many\nare $3$?\n\nIn all?"]
 DEFAULT = "You are a helpful assistant."
@@ -122,3 +129,47 @@ def test_what_cannot_be_compared_says_so(model: Path, tmp_path: Path) -> None:
     (line,) = unlike_training(config, "chat", model, model)
     assert "could not be compared" in line
     assert INSTRUCTION not in line
+
+
+@pytest.mark.parametrize("name", ["val.jsonl", "val.json", "val.parquet"])
+@pytest.mark.parametrize("text", [False, True])
+def test_files_of_all_formats(name: str, text: bool, model: Path, tmp_path: Path) -> None:
+    """Prompts as JSON text, too."""
+    config = trained(tmp_path)
+    config.data.val_files = str(tmp_path / name)
+    rows = [{"prompt": chat_messages("chat", question)} for question in QUESTIONS]
+    if text:
+        rows = [{"prompt": json.dumps(row["prompt"])} for row in rows]
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    else:
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    assert unlike_training(config, "chat", model, model) == []
+
+
+def test_a_date_that_training_pinned(tmp_path: Path) -> None:
+    """The saved config is that before it was."""
+    dated = "{{ date_string if date_string is defined else strftime_now('%d') }}"
+    templates.chatml(dated + templates.CHATML).save_pretrained(tmp_path / "model")
+    model = tmp_path / "model"
+    assert unlike_training(trained(tmp_path), "chat", model, model) == []
+
+
+def test_fields_that_a_message_lacks_are_null_as_in_training(tmp_path: Path) -> None:
+    """A template may ask whether there is one."""
+    named = "{% if messages[-1].name is defined %}N{% endif %}" + templates.CHATML
+    templates.chatml(named).save_pretrained(tmp_path / "model")
+    model = tmp_path / "model"
+    rows = [[message | {"name": None} for message in chat_messages("chat", QUESTIONS[0])]]
+    (line,) = unlike_training(trained(tmp_path, "chat", rows), "chat", model, model)
+    assert "'N<|im_start|>" in line
+
+
+def test_tools_of_the_training(model: Path, tmp_path: Path) -> None:
+    config = trained(tmp_path)
+    rollout = {"multi_turn": {"function_tool_path": "/t.py"}}
+    config.actor_rollout_ref.rollout = rollout
+    assert unlike_training(config, "chat", model, model) == []
+    config.actor_rollout_ref.rollout.agent = {"default_agent_loop": "tool_agent"}
+    (line,) = unlike_training(config, "chat", model, model)
+    assert line == "training's prompts showed the tools of /t.py, these show none"

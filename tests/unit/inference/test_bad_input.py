@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_an_embedding_table_of_another_width_than_the_draw(
         pytest.raises(ConfigError, match="16 wide"),
     ):
         generator.generate("1+1", length=4)
+
+
+def test_a_question_with_tokens_that_the_model_does_not_have(model: Path, tmp_path: Path) -> None:
+    """To look one up kills an engine."""
+    folder = shutil.copytree(model, tmp_path / "model")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(folder)
+    with (
+        Generator(str(folder), template="raw", options=HUGGING_FACE) as generator,
+        pytest.raises(ConfigError, match="the prompt holds '<new>'"),
+    ):
+        generator.generate("1<new>1")
 
 
 def test_a_folder_without_an_embedding_table(model: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.inference import engines
 from rsp_rl.inference.engines import SharedEngines
 from rsp_rl.inference.huggingface import HuggingFaceEngine
@@ -56,6 +57,15 @@ def queue(*numbers: int) -> list[Request]:
 def answers(shared: SharedEngines, *numbers: int) -> dict[int, str]:
     batches = shared.generate(queue(*numbers))
     return {done.number: done.text for batch in batches for done in batch}
+
+
+def test_a_model_runner_that_takes_no_soft_prompts_is_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before vLLM is imported, which would say so after half a minute."""
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
+    with pytest.raises(ConfigError, match="VLLM_USE_V2_MODEL_RUNNER=1"):
+        engines.start_engines(model, EngineOptions(), soft_prompts=True)
 
 
 def test_one_start_for_several_queues(

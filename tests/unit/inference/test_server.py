@@ -98,7 +98,7 @@ def engine(model: Path) -> SimpleNamespace:
     """As far as the plug-in looks at vLLM's."""
     renderer = _renderer(model)
     return SimpleNamespace(
-        vllm_config=SimpleNamespace(model_config=renderer.model_config),
+        vllm_config=SimpleNamespace(model_config=renderer.model_config, lora_config=None),
         get_tokenizer=renderer.get_tokenizer,
         renderer=renderer,
     )
@@ -174,6 +174,44 @@ def test_parts_of_text_are_text(engine: SimpleNamespace, monkeypatch: pytest.Mon
     assert placed == _place(engine, _chat(engine, plain), monkeypatch)
 
 
+def test_a_developer_is_the_system_to_templates_that_know_none(
+    engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = CONVERSATIONS["question"]
+    told, system = (
+        [{"role": role, "content": "Be brief."}, *question] for role in ("developer", "system")
+    )
+    placed = _place(engine, _chat(engine, told), monkeypatch)
+    assert placed == place_in_chat(templates.tokenizer_of("chatml"), system, 5)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"type": "multimodal", "mm_kwargs": {}},
+        {"type": "embeds", "prompt_embeds": 0},
+        {"multi_modal_data": {"image": 0}},
+    ],
+)
+def test_what_a_prompt_holds_beside_its_tokens_is_not_dropped(
+    more: dict, engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="without images or embeddings"):
+        _place(engine, {"prompt_token_ids": [5], **more}, monkeypatch)
+
+
+def test_clients_prefix_caches_are_kept_apart(
+    engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rsp_rl.injection import vllm_prompt
+
+    monkeypatch.setattr(server, "_law", lambda _: LAW)
+    monkeypatch.setattr(vllm_prompt, "prompt_maker", lambda _: lambda ids, _: {"ids": ids})
+    for salt in ({}, {"cache_salt": "mine"}):
+        made = server._mixed(engine, {"prompt_token_ids": [5], **salt}, {"rsp_length": 5})
+        assert made == {"ids": made["ids"], **salt}
+
+
 def test_tokens_of_a_chat_that_ends_otherwise_are_refused(
     engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +235,39 @@ def test_a_token_that_the_model_does_not_have_is_refused(
     monkeypatch.setattr(type(model), "get_vocab_size", lambda _: max(tokens))
     with pytest.raises(ConfigError, match=rf"prompt holds '<prompt_embeds>', token {max(tokens)}"):
         _place(engine, {"prompt_token_ids": tokens}, monkeypatch)
+
+
+def test_tokens_without_a_text_are_kept_out_as_in_training(
+    engine: SimpleNamespace, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them: vLLM's own tokenizer has one more, and would let the first be sampled."""
+    from vllm import SamplingParams
+
+    monkeypatch.setattr(server, "check_model", lambda _: Qwen2Config(vocab_size=800))
+    server._suppressed.cache_clear()
+    known = len(templates.tokenizer_of("chatml"))
+    assert engine.get_tokenizer().encode("<prompt_embeds>") == [known]
+    asked = {"rsp_length": 0}
+    given = SamplingParams(extra_args={"other": 1, **asked}, logit_bias={5: 1.0})
+    params = server._sampling(engine, given, asked)
+    assert params.logit_bias == {5: 1.0} | dict.fromkeys(range(known, 800), -100.0)
+    assert (params.extra_args, given.logit_bias) == ({"other": 1}, {5: 1.0})
+
+
+def test_what_vllm_cannot_have_with_soft_prompts_is_refused(
+    engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would kill the engine, or end in a traceback."""
+    config = SimpleNamespace(**vars(engine.vllm_config) | {"lora_config": object()})
+    adapted = SimpleNamespace(**vars(engine) | {"vllm_config": config})
+    prompt = {"prompt_token_ids": [5]}
+    assert _place(adapted, prompt, monkeypatch).start == 1  # Qwen2's embedding is not wrapped
+    monkeypatch.setattr(config.model_config.hf_config, "architectures", ["LlamaForCausalLM"])
+    with pytest.raises(ConfigError, match=r"#51122.*start the server without --enable-lora"):
+        _place(adapted, prompt, monkeypatch)
+    mistral = SimpleNamespace(**vars(engine) | {"get_tokenizer": lambda: object()})
+    with pytest.raises(ConfigError, match="has a object; start it with --tokenizer-mode hf"):
+        _place(mistral, prompt, monkeypatch)
 
 
 def test_a_prompt_that_was_cut_is_refused(

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre
 from tokenizers.trainers import BpeTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.models.folder import load_tokenizer
@@ -34,6 +34,29 @@ def test_a_byte_level_tokenizer_declared_as_llamas(tmp_path: Path) -> None:
     # And as the message says:
     file.write_text(json.dumps(settings | {"tokenizer_class": "PreTrainedTokenizerFast"}))
     assert load_tokenizer(tmp_path).decode(load_tokenizer(tmp_path).encode("a b")[1:]) == "a b"
+
+
+def test_a_tokenizer_that_is_built_anew_and_cuts_texts_otherwise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every text comes back, but not in the pieces that the model was trained with."""
+    templates.chatml().save_pretrained(tmp_path)
+    Qwen2Config().save_pretrained(tmp_path)
+    assert type(load_tokenizer(tmp_path)).__name__ == "Qwen2Tokenizer"  # by the model's kind
+    assert not caplog.text
+    file = tmp_path / "tokenizer.json"
+    state = json.loads(file.read_text())
+    state["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": "."}
+    file.write_text(json.dumps(state))
+    load_tokenizer(tmp_path)
+    assert f"Qwen2Tokenizer makes other tokens of a text than {file} says" in caplog.text
+    caplog.clear()
+    (tmp_path / "config.json").unlink()
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    load_tokenizer(tmp_path)
+    assert not caplog.text
 
 
 def _trained(tokenizer: Tokenizer, unknown: str | None = None) -> PreTrainedTokenizerFast:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,6 +61,18 @@ def test_a_template_without_end_of_turn_asks_for_none(tmp_path: Path) -> None:
     assert missing_stop_token(tmp_path, tokenizer) is None
 
 
+def test_the_runs_own_template_arguments_count(tmp_path: Path) -> None:
+    """A template may refuse to be used without one."""
+    tokenizer = _base_tokenizer()
+    tokenizer.chat_template = (
+        "{% if not mode %}{{ raise_exception('mode!') }}{% endif %}" + templates.CHATML
+    )
+    model = _model(tmp_path, 7)
+    assert missing_stop_token(model, tokenizer) is None
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert missing_stop_token(model, tokenizer, mode="m") == end
+
+
 def test_a_list_of_stop_tokens_is_left_as_it_is(tmp_path: Path) -> None:
     """gpt-oss's: what closes a part of the answer closes a turn too, and is not in its list."""
     base = _base_tokenizer()
@@ -81,6 +94,15 @@ def test_without_a_generation_config_the_models_config_counts(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(ConfigError, match=r"config\.json is no readable config"):
         known_stop_tokens(tmp_path, base)
+
+
+@pytest.mark.parametrize("named", ["7", "<|im_end|>", True, 7.0, [7, "9"], [[7]], {"a": 7}])
+def test_what_is_no_token_is_no_stop_token(tmp_path: Path, named: Any) -> None:
+    """A token's text, say: no engine would stop at it."""
+    with pytest.raises(
+        ConfigError, match=r"generation_config\.json: eos_token_id=.* must be the n"
+    ):
+        known_stop_tokens(_model(tmp_path, named), _base_tokenizer())
 
 
 @pytest.mark.parametrize("turn_end", ["[/I]", "<|think|>"])

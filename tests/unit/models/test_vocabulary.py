@@ -6,13 +6,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from transformers import Qwen2Config
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.models.vocabulary import (
     MOST,
+    check_numbering,
     check_placeholder,
     check_tokens,
+    suppression,
     unknown_tokens,
     vocabulary_size,
 )
@@ -27,6 +30,27 @@ def test_padding_is_what_lies_beyond_the_tokenizer(more: int) -> None:
     known = len(tokenizer)
     found = unknown_tokens(Qwen2Config(vocab_size=known + more), tokenizer)
     assert list(found) == list(range(known, known + more))
+
+
+def _with_gap() -> PreTrainedTokenizerFast:
+    """Its last token of all has a number far behind the others."""
+    pieces = {"<eos>": 0, "a": 1, "b": 5}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(pieces, unk_token="a")), eos_token="<eos>"
+    )
+
+
+def test_ids_that_a_tokenizer_leaves_out_are_unknown_and_the_others_known() -> None:
+    assert unknown_tokens(Qwen2Config(vocab_size=8), _with_gap()) == [2, 3, 4, 6, 7]
+    assert suppression(Qwen2Config(vocab_size=3), _with_gap()) == {2: -100.0}
+
+
+def test_a_tokenizer_that_leaves_ids_out_is_not_trained_with() -> None:
+    """verl would keep `b` out of every rollout; at a turn's end no rollout would stop."""
+    with pytest.raises(ConfigError, match=r"leaves ids out: it has 3 tokens, 'b' is number 5"):
+        check_numbering(_with_gap())
+    for family in templates.FAMILIES:
+        check_numbering(templates.tokenizer_of(family))
 
 
 def test_more_than_vllm_keeps_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -70,6 +94,8 @@ def test_tokens_of_a_prompt() -> None:
     check_tokens(templates.chatml(), [5, 5], None, "it")
     with pytest.raises(ConfigError, match=r"^it holds '.', token 6, .* 6 rows"):
         check_tokens(tokenizer, [bos, 6, 5], 6, "it")
+    with pytest.raises(ConfigError, match=r"^it holds -1, which is no"):
+        check_tokens(tokenizer, [5, -1], None, "it")
     with pytest.raises(ConfigError, match=r"^it begins with '<\|begin_of_text\|>' twice"):
         check_tokens(tokenizer, [bos, bos, 5], 6, "it")
 

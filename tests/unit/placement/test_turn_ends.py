@@ -11,6 +11,7 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from rsp_rl.basics.errors import PlacementError
+from rsp_rl.data.templates import get_template
 from rsp_rl.placement.chat import answer_end, check_chat_template, place_in_chat
 from rsp_rl.placement.prompt import PlacedPrompt, cut
 from rsp_rl.placement.tokens import place_in_tokens
@@ -310,6 +311,16 @@ def test_what_closes_the_assistants_turn_is_not_what_closes_the_users(
     tokenizer = KINDS[kind]()
     expected = None if token is None else tokenizer.convert_tokens_to_ids(token)
     assert answer_end(tokenizer) == expected
+
+
+def test_the_token_that_closes_a_turn_need_not_be_special() -> None:
+    """Without it a base model goes on with turns of its own until the response is full."""
+    template = "{% for m in messages %}<|S|>{{ m.role + '\n' + m.content }}<|E|>\n{% endfor %}"
+    tokenizer = _with(template, [], ("<|S|>", "<|E|>"))
+    assert answer_end(tokenizer) == tokenizer.convert_tokens_to_ids("<|E|>")
+    qwen = _with("", [], ("<|im_start|>", "<|im_end|>"))
+    end = qwen.convert_tokens_to_ids("<|im_end|>")
+    assert get_template("qwen-boxed").end_of_turn(qwen) == end
 
 
 def test_no_assistants_turn_to_see() -> None:

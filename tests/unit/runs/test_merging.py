@@ -346,3 +346,13 @@ def test_verls_own_folder_of_an_adapter_is_no_model(tmp_path: Path) -> None:
     actor = save(with_adapter(qwen()), tmp_path)
     (actor / "huggingface" / "model.safetensors").write_bytes(b"peft's names")
     assert merge_checkpoint(tmp_path) == tmp_path / "merged"
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_training_that_diverged_is_no_model(number: float, tmp_path: Path) -> None:
+    """It would be evaluated as one that is never right."""
+    weight = torch.ones(16)
+    weight[3] = number
+    actor = save(qwen(), tmp_path, **{"model.norm.weight": weight})
+    with pytest.raises(RunFolderError, match=r"model\.norm\.weight holds .*not finite"):
+        merge_shards(actor, tmp_path / "merged")

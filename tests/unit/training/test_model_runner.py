@@ -10,15 +10,15 @@ import pytest
 from omegaconf import DictConfig
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.training import dry_run, model_runner
+from rsp_rl.injection import model_runner
+from rsp_rl.injection.model_runner import VARIABLE, v2_takes_prompt_embeds
+from rsp_rl.training import dry_run
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.model_runner import (
-    VARIABLE,
     check_held_prompts,
     held_prompt_bytes,
     serves_with_v2,
     smallest_gpu_bytes,
-    v2_takes_prompt_embeds,
 )
 
 ROLLOUT = "actor_rollout_ref.rollout"

@@ -182,6 +182,28 @@ def test_template_without_end_of_turn_matters_to_rsp_alone() -> None:
         check_tokenizer(tokenizer, RspOptions())
 
 
+def test_code_of_a_models_own_is_neither_run_nor_asked_about(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would ask on the terminal, wait for 15 s, and run it if told to."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    for name, map_ in (("config.json", "AutoConfig"), ("tokenizer_config.json", "AutoTokenizer")):
+        settings = json.loads((model_folder / name).read_text())
+        settings |= {"model_type": "own", "tokenizer_class": "Own", "auto_map": {map_: "own.Own"}}
+        (model_folder / name).write_text(json.dumps(settings))
+    for read in (check_model, load_tokenizer):
+        with pytest.raises(ConfigError, match=f"{model_folder} brings code of its own"):
+            read(model_folder)
+
+
+@pytest.mark.parametrize("options", [{"length": 0}, {"position": "prefix"}, {}])
+@pytest.mark.parametrize("template", ["my_template.jinja", templates.SYSTEM_ONLY])
+def test_a_template_that_leaves_the_question_out(template: str, options: dict) -> None:
+    """Every prompt would be the same text, and every reward 0."""
+    with pytest.raises(PlacementError, match=r"does not render the last user message.*file name"):
+        check_tokenizer(templates.chatml(template), RspOptions(**options))
+
+
 # The dataset.
 
 GOOD_ROW = {

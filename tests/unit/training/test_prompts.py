@@ -11,12 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.training.preflight import check_tokenizer
 from rsp_rl.training.prompts import check_prompts, template_arguments
+from rsp_rl.training.tools import run_tools
 from rsp_rl.training.train_data import check_data
 from tests.unit import templates
 from tests.unit.templates import tokenizer_of
@@ -67,7 +70,8 @@ def _check(
     **rsp: Any,
 ) -> None:
     options = RspOptions(**({"length": 4} | rsp))
-    check_prompts(config, tokenizer, options, vocabulary, check_data(config, None))
+    checked = check_data(config, None)
+    check_prompts(config, tokenizer, options, vocabulary, checked, run_tools(config))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
@@ -133,10 +137,25 @@ def test_the_runs_own_template_arguments_are_tried(tmp_path: Path) -> None:
     assert template_arguments(config) == {"mode": "odd"}
     with pytest.raises(ConfigError, match="no such mode"):
         _check(config, tokenizer)
-    # What verl passes itself makes every row a lost one.
-    config = _config(file, apply_chat_template_kwargs={"add_generation_prompt": False})
-    with pytest.raises(ConfigError, match=r"1 of 1 rows are lost.*add_generation_prompt"):
-        _check(config, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        ({"add_generation_prompt": False}, "verl sets it by itself"),
+        ({"tokenize": True}, "verl sets it by itself"),
+        ({"return_dict": True}, "verl sets it by itself"),
+        ({"mode": "odd", "truncation": True, "max_length": 3}, "max_length.*would cut"),
+        ({"tools": []}, "tool_config_path"),
+        ({"chat_template": "x"}, "custom_chat_template"),
+        (["enable_thinking"], "must be a mapping"),
+        ("enable_thinking", "must be a mapping"),
+    ],
+)
+def test_what_is_no_argument_of_the_template_is_refused(arguments: Any, cause: str) -> None:
+    """verl would leave out every row, fail in a worker, or cut its prompts and not ours."""
+    with pytest.raises(ConfigError, match=rf"apply_chat_template_kwargs.*{cause}"):
+        template_arguments(_config(Path("x"), apply_chat_template_kwargs=arguments))
 
 
 def test_a_template_that_needs_a_system_turn(tmp_path: Path) -> None:
@@ -212,11 +231,17 @@ def test_two_beginnings(tmp_path: Path) -> None:
 def test_characters_that_the_tokenizer_does_not_know(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokenizer = templates.chatml()
-    tokenizer.unk_token = "<think>"  # as if it stood for them
+    """Here without an unknown token in their place: nothing in the tokens tells."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = BpeTrainer(special_tokens=["<eos>"], show_progress=False)
+    tokenizer.train_from_iterator(["2+2? Area = system You are a helpful assistant."], trainer)
+    known = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+    known.chat_template = templates.BARE
     with caplog.at_level(logging.WARNING):
-        _check(_config(_file(tmp_path, [USER, [("user", "a <think>")]])), tokenizer)
-    assert "does not know all characters of 1 of 2 rows (row 1)" in caplog.text
+        _check(_config(_file(tmp_path, [USER, [("user", "Area = πr²?")]])), known, length=0)
+    assert "know all characters of 1 of 2 rows (row 1), such as '²', 'π'" in caplog.text
 
 
 def test_the_same_prompt_many_times_is_made_once(

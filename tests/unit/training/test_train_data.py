@@ -19,6 +19,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.training.prompts import check_prompts
 from rsp_rl.training.rows_left import kept_rows
+from rsp_rl.training.tools import run_tools
 from rsp_rl.training.train_data import check_data
 from tests.unit import templates
 
@@ -72,7 +73,7 @@ def config(train: Any, val: Any, **data: Any) -> DictConfig:
 
 def prepare_data(made: DictConfig, folder: Path) -> None:
     data = check_data(made, None)
-    check_prompts(made, templates.chatml(), RspOptions(length=0), None, data)
+    check_prompts(made, templates.chatml(), RspOptions(length=0), None, data, run_tools(made))
     for files in data:
         files.write(made, folder)
 
@@ -172,7 +173,7 @@ def test_a_part_of_the_rows(prepared: Callable) -> None:
 
 
 def test_prompts_that_the_template_fails_on(
-    prepared: Callable, caplog: pytest.LogCaptureFixture
+    prepared: Callable, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a template that wants a user's turn first does."""
     tool = row(4, prompt=[{"role": "user", "content": "x", "name": "n"}])
@@ -180,7 +181,9 @@ def test_prompts_that_the_template_fails_on(
         "{% for m in messages %}{% if m.name %}{{ raise_exception('no names here') }}{% endif %}"
         "{{ m.content }}{% endfor %}"
     )
-    prepared([*rows(4), tool], apply_chat_template_kwargs={"chat_template": template})
+    tokenizer = templates.chatml(template)
+    monkeypatch.setattr(templates, "chatml", lambda: tokenizer)
+    prepared([*rows(4), tool])
     assert "1 that the chat template refuses (row 4; row 4: no names here)" in caplog.text
 
 

@@ -1,38 +1,44 @@
 """SmolLM2's GGUF as a folder of Hugging Face's kind: bf16 safetensors and its tokenizer.
 
-    python scripts/gpu/real_model.py GGUF OUTPUT_FOLDER
-
-These are 4-bit GGUF weights, unpacked to bf16: a real model's shapes, tokenizer and manners, though
-not its exact numbers. Needs torch, transformers and gguf.
+transformers reads the weights and puts every number back to its size; what a number lost when it
+was rounded to four bits is lost: a real model's shapes, tokenizer and manners, though not its exact
+numbers.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from gguf import GGUFReader
-from tokenizers import decoders, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedTokenizerBase,
-)
+from rsp_rl.basics.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: Of the tokens that the file gives a part, by our name of it.
-PARTS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
+_PARTS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Writes the model and its tokenizer.
+    """Write the model and its tokenizer.
 
     Args:
         gguf: The file.
         folder: To make.
+
+    Raises:
+        ConfigError: If the package `gguf` is missing, or the file is none or of another model.
     """
-    tokenizer = read_tokenizer(gguf)
+    try:
+        import gguf as _  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "reading a GGUF needs the package gguf; install it: pip install 'rsp-rl[real-model]'"
+        ) from error
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    tokenizer = _read_tokenizer(gguf)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
     )
@@ -47,21 +53,28 @@ def convert(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def read_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
+def _read_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
     """The file's tokenizer, with what transformers takes from Llama's instead of from the file.
 
     That is: which tokens begin, end and pad (it reads `<|im_start|>` as the end, and no padding),
     digits one by one, and a decoder that would make a space of every U+2581.
     """
+    from gguf import GGUFReader
+    from tokenizers import decoders, pre_tokenizers
+    from transformers import AutoTokenizer
+
+    try:
+        fields = GGUFReader(gguf).fields
+        splitting = fields["tokenizer.ggml.pre"].contents()
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{gguf} is no GGUF of a language model ({error})") from error
+    if splitting != "smollm":
+        raise ConfigError(f"{gguf} splits text as {splitting!r}; only SmolLM's way is known here")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    fields = GGUFReader(gguf).fields
-    for ours, theirs in PARTS.items():
+    for ours, theirs in _PARTS.items():
         token = int(fields[f"tokenizer.ggml.{theirs}_token_id"].contents())
         setattr(tokenizer, f"{ours}_token", tokenizer.convert_ids_to_tokens(token))
     tokenizer.chat_template = fields["tokenizer.chat_template"].contents()
-    splitting = fields["tokenizer.ggml.pre"].contents()
-    if splitting != "smollm":
-        raise ValueError(f"{gguf} splits text as {splitting!r}; only SmolLM's way is known here")
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -71,18 +84,3 @@ def read_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
     tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
     tokenizer.clean_up_tokenization_spaces = False
     return tokenizer
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("gguf", type=Path)
-    parser.add_argument("folder", type=Path, metavar="OUTPUT_FOLDER")
-    args = parser.parse_args()
-    convert(args.gguf, args.folder)
-    print(f"{args.folder}: 4-bit GGUF weights as bf16")
-
-
-if __name__ == "__main__":
-    main()

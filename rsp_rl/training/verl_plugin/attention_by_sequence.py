@@ -1,0 +1,79 @@
+"""Attention of packed sequences one by one, where there is no flash attention.
+
+torch's attention takes a packed micro-batch for one sequence: it computes the square of its length
+and masks most of it. Cut at the sequences' borders it computes the squares of theirs alone, and
+needs no mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+#: By this name transformers knows it, once a model has been given it.
+NAME = "rsp_rl_sdpa_by_sequence"
+
+
+class AttentionBySequence:
+    """An attention implementation for transformers, told before each forward where to cut.
+
+    Attributes:
+        lengths: Tokens of each sequence, in order; whatever else lies in the pack, too.
+    """
+
+    def __init__(self) -> None:
+        self.lengths: Sequence[int] = ()
+
+    def attach(self, model: PreTrainedModel) -> bool:
+        """Make a model use it in place of `sdpa`.
+
+        Returns:
+            Whether it does; not where the model has another implementation, or windows, whose masks
+            are more than causal.
+        """
+        config = model.config.get_text_config()
+        windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+        if config._attn_implementation != "sdpa" or windows:
+            return False
+        AttentionInterface.register(NAME, self)
+        config._attn_implementation = NAME
+        return True
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """Attention of one pack.
+
+        Args:
+            module: The attention module.
+            query: [1, heads, T, head size].
+            key: [1, kv heads, T, head size].
+            value: As `key`.
+            attention_mask: None: transformers makes none for an implementation of this name.
+            options: Those of transformers' own `sdpa`.
+
+        Returns:
+            [1, T, heads, head size], and no weights.
+
+        Raises:
+            ValueError: If the lengths are not this pack's.
+        """
+        if attention_mask is not None or sum(self.lengths) != query.shape[2]:
+            raise ValueError(
+                f"a pack of {query.shape[2]} tokens came to sequences of {sum(self.lengths)} in all"
+                f"{' with a mask' if attention_mask is not None else ''}"
+            )
+        options["is_causal"] = True
+        pieces = zip(*(x.split(self.lengths, dim=2) for x in (query, key, value)), strict=True)
+        outputs = [sdpa_attention_forward(module, *piece, None, **options)[0] for piece in pieces]
+        return torch.cat(outputs, dim=1), None
