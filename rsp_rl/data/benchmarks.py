@@ -7,7 +7,6 @@ or else loaded from the hub repository that holds the same fields.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -287,21 +286,14 @@ def read_problems(benchmark: Benchmark, data_dir: Path | None) -> list[Problem]:
 
 def _file_rows(file: Path) -> Iterator[Row]:
     """Rows of a JSON lines file."""
-    try:
-        # Bytes: JSON strings may hold Unicode's line breaks.
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
+    if not file.is_file():
         raise ConfigError(
-            f"benchmark file {file} cannot be read ({error.strerror}); put it there, or give "
-            f"neither --data-dir nor {DATA_DIR_VARIABLE} to load from the hub"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise ConfigError(
-                f"{file}, line {number} is damaged ({error}); get the file anew"
-            ) from error
+            f"benchmark file {file} cannot be read: there is none; put it there, or give neither "
+            f"--data-dir nor {DATA_DIR_VARIABLE} to load from the hub"
+        )
+    from rsp_rl.data.row_files import read_rows  # it imports pyarrow, which names alone do not need
+
+    return read_rows(file)
 
 
 def _hub_rows(source: HubDataset) -> Iterable[Row]:

@@ -16,6 +16,24 @@ from rsp_rl.grading.gold import gold_problem, gold_text
 #: Columns that every row needs.
 COLUMNS = ("reward_model", "data_source")
 
+#: Columns of what is no text, which verl would look for in the prompt.
+_MEDIA = ("images", "videos", "audios")
+
+#: Names under which verl hands a row to its rollout, or keeps what comes of it: a column's values
+#: would be taken for those, or the other way round.
+RESERVED = frozenset(
+    {
+        *("sampling_params", "trajectory", "trace", "session_id", "validate", "self"),
+        *("__rollout_n__", "__do_sample__"),
+        *("prompts", "responses", "response_mask", "rollout_log_probs", "rm_scores"),
+        *("input_ids", "position_ids", "attention_mask", "loss_mask", "multi_modal_inputs"),
+        *("multi_modal_data", "mm_processor_kwargs", "mm_processor_output", "routed_experts"),
+        *("extra_fields", "metrics", "num_turns", "teacher_ids", "teacher_logprobs"),
+        *("log_probs", "old_log_probs", "ref_log_prob", "entropy", "values", "advantages"),
+        *("returns", "rsp_record", "rsp_validation", "rsp_prompt_index", "rsp_group_start"),
+    }
+)
+
 #: Columns that may hold their list or mapping as JSON text.
 _STRUCTURED = ("reward_model", "extra_info")
 
@@ -122,6 +140,11 @@ def _check_columns(row: Row, prompt_key: str, place: str) -> None:
             f"{place}: no {missing[0]!r}; every row needs the columns {columns} (verl's schema), "
             f"it has {list(row)}"
         )
+    if taken := sorted(RESERVED & row.keys()):
+        raise ConfigError(
+            f"{place}: column {taken[0]!r} has a name under which verl keeps something of its own; "
+            "rename or drop it"
+        )
 
 
 def _from_text(row: Row, prompt_key: str, reading: Reading) -> Row:
@@ -142,7 +165,25 @@ def _from_text(row: Row, prompt_key: str, reading: Reading) -> Row:
                     f"{name!r} is text that is no JSON{notation}: {value!r:.60}"
                 ) from error
             _count(reading, f"{name} read from JSON text")
+    if (messages := _messages(row[prompt_key])) is not None:
+        row[prompt_key] = messages
+        _count(reading, f"{prompt_key} made of a list a field")
     return row
+
+
+def _messages(prompt: Any) -> list[dict[str, Any]] | None:
+    """Messages of a mapping of equally long lists, as which `datasets` stores a list of mappings.
+
+    None for anything else.
+    """
+    if not isinstance(prompt, Mapping) or not {"role", "content"} <= prompt.keys():
+        return None
+    columns = {name: values for name, values in prompt.items() if values is not None}
+    if not all(isinstance(values, list) for values in columns.values()):
+        return None
+    if len({len(values) for values in columns.values()}) != 1:
+        return None
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _count(reading: Reading, change: str) -> None:
@@ -178,6 +219,8 @@ def _row_problem(
         # Parquet fills the fields that a message lacks with null.
         fields = message if isinstance(message, Mapping) else {}
         role, content = fields.get("role"), fields.get("content")
+        if role == "assistant" and content is None and fields.get("tool_calls"):
+            continue
         if not role or not isinstance(role, str) or content is None:
             return f"{prompt_key!r} holds {message!r:.80}, not a message with 'role' and 'content'"
         is_parts = isinstance(content, list) and role not in ("user", "system")
@@ -188,6 +231,8 @@ def _row_problem(
             return f"{prompt_key!r} has an empty user message"
     if not any(message["role"] == "user" for message in messages):
         return f"{prompt_key!r} has no user message"
+    if media := next((name for name in _MEDIA if row.get(name)), None):
+        return f"{media!r} is not empty; prompts are text alone here: drop the row or the column"
     reward_model = row["reward_model"]
     if not isinstance(reward_model, Mapping) or reward_model.get("ground_truth") is None:
         return "reward_model.ground_truth is missing; the reward needs a gold answer"
@@ -198,6 +243,8 @@ def _row_problem(
     extra_info = row.get("extra_info")
     if extra_info is not None and not isinstance(extra_info, Mapping):
         return f"'extra_info' is {extra_info!r:.60}, not a mapping; verl looks into it for 'index'"
+    if "agent_name" in row and not row["agent_name"]:
+        return "'agent_name' is empty; name a loop in every row, or drop the column"
     if agent_loops is not None and "agent_name" in row and row["agent_name"] not in agent_loops:
         return (
             f"'agent_name' is {row['agent_name']!r}; soft prompts know {sorted(agent_loops)}: drop "

@@ -25,6 +25,12 @@ BATCH = 4096
 
 Row = dict[str, Any]
 
+#: What stands in a file's place in a clone without Git LFS.
+_POINTER = b"version https://git-lfs"
+
+#: In a name verl's library takes these for a pattern, and reads whatever files it fits.
+_PATTERN = frozenset("*?[]")
+
 
 def data_files(files: str | Sequence[str] | None, setting: str = "data files") -> list[Path]:
     """The files of a setting, absolute, `~` spelt out.
@@ -37,7 +43,7 @@ def data_files(files: str | Sequence[str] | None, setting: str = "data files") -
         ConfigError: If one does not exist, is a folder, or has a format that nothing here reads.
     """
     names = [files] if files is None or isinstance(files, str) else list(files)
-    if not names:
+    if not names or not all(names):
         raise ConfigError(f"{setting} names no file")
     found = []
     for name in names:
@@ -50,6 +56,9 @@ def data_files(files: str | Sequence[str] | None, setting: str = "data files") -
             raise ConfigError(f"dataset {file} is a folder; name its files in {setting}")
         if not file.is_file():
             raise ConfigError(f"dataset {file} does not exist; check {setting}")
+        with file.open("rb") as content:
+            if content.read(len(_POINTER)) == _POINTER:
+                raise ConfigError(f"dataset {file} is Git LFS's pointer to it; `git lfs pull` it")
         if file.suffix.lower() not in _READERS:
             raise ConfigError(
                 f"dataset {file}: {file.suffix or 'a name without an ending'} is no format that "
@@ -75,12 +84,26 @@ def same_schema(files: Sequence[Path]) -> bool:
     """Whether verl reads these files as they are, and all alike.
 
     Its library concatenates only what has the same types; a string of pandas 3 is another type than
-    one of older versions.
+    one of older versions, and a number that it has left word of as a class's another than a number.
     """
-    if any(file.suffix != ".parquet" for file in files):
+    if any(file.suffix != ".parquet" or _PATTERN & {*str(file)} for file in files):
         return False
-    schemas = [_open_parquet(file).schema_arrow.remove_metadata() for file in files]
-    return all(schema.equals(schemas[0]) for schema in schemas)
+    schemas = [_open_parquet(file).schema_arrow for file in files]
+    stored = [schema.remove_metadata() for schema in schemas]
+    if not all(schema.equals(stored[0]) for schema in stored):
+        return False
+    if not any(b"huggingface" in (schema.metadata or {}) for schema in schemas):
+        return True
+    from datasets import Features  # slow to import, and most files do without
+
+    try:
+        believed = [Features.from_arrow_schema(schema) for schema in schemas]
+    except (ValueError, TypeError, KeyError):
+        return False
+    return all(
+        features == believed[0] and features.arrow_schema.remove_metadata().equals(stored[0])
+        for features in believed
+    )
 
 
 def write_rows(file: Path, rows: Sequence[Row], places: Sequence[str]) -> list[str]:
@@ -97,7 +120,8 @@ def write_rows(file: Path, rows: Sequence[Row], places: Sequence[str]) -> list[s
         Names of the columns and fields that became text.
 
     Raises:
-        ConfigError: If a column or field holds values that have no type in common.
+        ConfigError: If a column or field holds values that have no type in common, or verl could
+            not read a file of that name.
     """
     mixed: list[str] = []
     arrays = {}
@@ -111,6 +135,11 @@ def write_rows(file: Path, rows: Sequence[Row], places: Sequence[str]) -> list[s
                 f"{places[row]}: column {name!r} cannot be written as one type: {_line(error)}; "
                 "mend the file"
             ) from error
+    if _PATTERN & {*str(file)}:
+        raise ConfigError(
+            f"{file} has to be written for verl, whose library takes the name for a pattern; name "
+            f"a run_dir without {' '.join(sorted(_PATTERN))}"
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.stem}.{os.getpid()}.parquet")
     try:
@@ -183,11 +212,15 @@ def _line(error: object) -> str:
 
 def _open_parquet(file: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
+        opened = pq.ParquetFile(file)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"dataset {file} is not a readable parquet file: {_line(error)}"
         ) from error
+    names = opened.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise ConfigError(f"dataset {file} names a column twice: {names}")
+    return opened
 
 
 def _parquet_rows(file: Path) -> Iterator[Row]:
@@ -205,19 +238,7 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
 
 def _json_rows(file: Path) -> Iterator[Row]:
     """A list of objects, or an object a line, whatever the ending says."""
-    content = _bytes(file).removeprefix(b"\xef\xbb\xbf")
-    if content.lstrip()[:1] == b"[":
-        rows = _json(content, f"dataset {file}")
-        numbered = ((f"row {number}", row) for number, row in enumerate(rows))
-    else:
-        # Bytes: JSON strings may hold Unicode's line breaks.
-        lines = enumerate(content.split(b"\n"), start=1)
-        numbered = (
-            (f"line {number}", _json(line, f"dataset {file}, line {number}"))
-            for number, line in lines
-            if line.strip()
-        )
-    for place, row in numbered:
+    for place, row in _numbered_json(file):
         if not isinstance(row, dict):
             raise ConfigError(
                 f"dataset {file}, {place}: {row!r:.60} is no JSON object; write an object a line, "
@@ -226,9 +247,35 @@ def _json_rows(file: Path) -> Iterator[Row]:
         yield row
 
 
+def _numbered_json(file: Path) -> Iterator[tuple[str, Any]]:
+    begun = is_list = False
+    try:
+        # Bytes: JSON strings may hold Unicode's line breaks.
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                text = line.removeprefix(_MARK) if number == 1 else line
+                if is_list := not begun and text.lstrip().startswith(b"["):
+                    break
+                if text.strip():
+                    begun = True
+                    yield f"line {number}", _json(text, f"dataset {file}, line {number}")
+    except OSError as error:
+        raise ConfigError(f"dataset {file} cannot be read: {error.strerror}") from error
+    if is_list:
+        for number, row in enumerate(_json(_bytes(file).removeprefix(_MARK), f"dataset {file}")):
+            yield f"row {number}", row
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"an object names a field twice: {[name for name, _ in pairs]}")
+    return fields
+
+
 def _json(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is damaged: {_line(error)}; get or write it anew") from error
 
@@ -257,6 +304,10 @@ def _csv_rows(file: Path) -> Iterator[Row]:
         raise ConfigError(
             f"dataset {file}, line {lines.line_num} is damaged: {error}; write it anew"
         ) from error
+
+
+#: How some programs begin a text file.
+_MARK = b"\xef\xbb\xbf"
 
 
 def _bytes(file: Path) -> bytes:

@@ -68,7 +68,7 @@ def gold_text(value: Any) -> str:
             f"{value!r}, a truth value; write the answer that is asked for as text (True, yes, ...)"
         )
     if isinstance(value, Number) and not isinstance(value, complex):
-        if not math.isfinite(value):
+        if not isinstance(value, int) and not math.isfinite(value):
             raise ValueError(f"{value!r}, a missing or infinite number; drop the row or mend it")
         return str(value)
     raise ValueError(

@@ -116,18 +116,38 @@ class RunFolder:
     def _starts(self) -> Path:
         return self.root / "starts.jsonl"
 
+    def keep_checkpoints_at(self, folder: Path) -> None:
+        """Make the folder that checkpoints go to; `checkpoints` is a link to one elsewhere.
+
+        Raises:
+            OSError: If it cannot be.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.resolve() == self.checkpoints.resolve():
+            return  # there it is, be it by a link of the user's own
+        if self.checkpoints.is_symlink():
+            self.checkpoints.unlink()
+        if not self.checkpoints.exists():
+            self.checkpoints.symlink_to(folder.resolve())
+
     def keep_earlier_metrics(self, elsewhere: Path | None = None) -> None:
         """Move an earlier start's metrics aside; verl opens its log file anew at each start.
 
         Args:
-            elsewhere: Where verl writes them in place of `metrics`, if it was told to.
+            elsewhere: Where verl writes them in place of `metrics`, if it was told to; `metrics` is
+                a link to it, for whoever reads them.
         """
-        for file in {self.metrics, elsewhere or self.metrics}:
+        written = elsewhere or self.metrics
+        for file in dict.fromkeys((self.metrics.resolve(), written.resolve())):
             if file.is_file():
                 earlier = self.root / "metrics"
                 earlier.mkdir(exist_ok=True)
                 number = len(list(earlier.glob("start_*.jsonl")))
                 shutil.move(file, earlier / f"start_{number:03d}.jsonl")
+        if self.metrics.is_symlink():
+            self.metrics.unlink()
+        if written.resolve() != self.metrics.resolve():
+            self.metrics.symlink_to(written.resolve())
 
     def read_metrics(self) -> dict[int, dict[str, float]]:
         """All starts' metrics by step, in order, later starts' for steps done twice.

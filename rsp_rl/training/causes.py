@@ -57,7 +57,8 @@ def first_line(error: BaseException, pid: int | None = None) -> str:
     if isinstance(error, RayActorError) and (made := creation_error(str(error))):
         return f"{made}{where}: a part of the run could not be made"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    words = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    said = f"{type(error).__name__}: {words}" if words else type(error).__name__
     if isinstance(error, OSError) and error.errno in _FULL:
         said += "; make room there and start again with the same run_dir"
     return said + where

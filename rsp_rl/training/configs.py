@@ -12,12 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.package_files import CONFIGS
+
+#: What Hydra raises for overrides that it does not accept, some of it without a class of its own.
+NO_CONFIG = (HydraException, OmegaConfBaseException, ValueError)
 
 
 def name_verl_configs() -> None:
@@ -39,10 +43,19 @@ def compose_config(config_name: str, overrides: Sequence[str] = ()) -> DictConfi
         ConfigError: If Hydra does not accept it.
     """
     name_verl_configs()
+    at_work = GlobalHydra.instance().hydra  # in a run, whose Hydra is one of a kind
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base=None):
             return compose(config_name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        # Hydra passes what OmegaConf found on under an exception without words.
-        cause = " ".join((str(error) or str(error.__cause__)).split())
-        raise ConfigError(f"the config does not compose: {cause}") from error
+    except NO_CONFIG as error:
+        raise ConfigError(refusal(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = at_work
+
+
+def refusal(error: Exception) -> str:
+    """Why there is no config, in a line."""
+    # Hydra passes what OmegaConf found on under an exception without words.
+    cause = " ".join((str(error) or str(error.__cause__)).split())
+    return f"the config does not compose: {cause}"

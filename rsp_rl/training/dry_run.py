@@ -39,13 +39,17 @@ from rsp_rl.training.preflight import (
     check_mixing,
     check_quantization,
     check_rsp_support,
+    check_token_budgets,
 )
 from rsp_rl.training.self_defeating import (
     check_groups,
     check_overlong,
     check_saving,
+    check_updates,
     check_validation,
 )
+from rsp_rl.training.setting_ranges import check_ranges
+from rsp_rl.training.setting_types import check_types
 
 #: The settings that make the run what it is: all of the paper's Table 12, and the machine's.
 SHOWN = (
@@ -116,13 +120,15 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     Raises:
         ConfigError: For what can be refused without model and data.
     """
+    check_types(config)
+    check_ranges(config)
     options = RspOptions.from_config(config.rsp)
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
     check_batches(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
-    for check in (check_groups, check_overlong, check_saving):
+    for check in (check_groups, check_overlong, check_updates, check_saving):
         check(config)
     check_validation(config, options)
     shape = model_shape(config.actor_rollout_ref.model.path)
@@ -132,11 +138,11 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
         with open_dict(config):
             rollout.prompt_length = config.data.max_prompt_length + extra
     check_lengths(config, shape, extra)
+    check_token_budgets(config)
     check_quantization(config, shape)
     fit_context(config)
     check_held_prompts(config, shape.hidden_size, gpu_bytes)
     arithmetic = step_arithmetic(config)
-    _check_micro_batch(config, arithmetic)
     memory = gpu_memory(config, shape, gpu_bytes)
 
     yield "\n# settings"
@@ -160,17 +166,6 @@ def _extra_tokens(options: RspOptions) -> int:
     if options.position != "infix" or not options.enabled:
         return options.max_length
     return options.max_length + len(INFIX_DESCRIPTION.format(length=options.max_length)) // 3
-
-
-def _check_micro_batch(config: DictConfig, arithmetic: StepArithmetic) -> None:
-    actor = config.actor_rollout_ref.actor
-    room = actor.ppo_max_token_len_per_gpu * actor.ulysses_sequence_parallel_size
-    if actor.use_dynamic_bsz and room < arithmetic.max_sequence:
-        raise ConfigError(
-            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={actor.ppo_max_token_len_per_gpu} "
-            f"x ulysses_sequence_parallel_size={actor.ulysses_sequence_parallel_size} does not "
-            f"hold the longest sequence of {arithmetic.max_sequence} tokens; raise one of them"
-        )
 
 
 def _step_lines(config: DictConfig, step: StepArithmetic) -> Iterator[str]:

@@ -58,7 +58,7 @@ def fit_bucket(config: DictConfig, model: Path) -> None:
     """
     if config.trainer.device != "cpu":
         return
-    name, numbers = max(_weights(model), key=lambda weight: weight[1], default=("", 0))
+    name, numbers = max(weight_sizes(model), key=lambda weight: weight[1], default=("", 0))
     needed = -(-numbers * _BYTES_A_NUMBER // _MIB)
     engine = config.actor_rollout_ref.rollout.checkpoint_engine
     if engine.update_weights_bucket_megabytes < needed:
@@ -73,7 +73,7 @@ def fit_bucket(config: DictConfig, model: Path) -> None:
             engine.update_weights_bucket_megabytes = needed
 
 
-def _weights(model: Path) -> Iterator[tuple[str, int]]:
+def weight_sizes(model: Path) -> Iterator[tuple[str, int]]:
     """Name and count of numbers of each weight, from the headers of its safetensors files."""
     for file in sorted(model.glob("*.safetensors")):
         with file.open("rb") as weights:

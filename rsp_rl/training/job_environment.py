@@ -1,4 +1,4 @@
-"""Environment variables that a Ray job and the run in it both name; Ray refuses both."""
+"""Environment variables as Ray takes them: texts, named by the Ray job or the run, not by both."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import logging
 import os
 import re
 from collections.abc import MutableMapping
+from typing import Any
+
+from rsp_rl.basics.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +22,22 @@ OVERRIDE = "RAY_OVERRIDE_JOB_RUNTIME_ENV"
 
 #: Names whose values are not for the screen.
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+
+
+def make_texts(variables: MutableMapping[str, Any]) -> None:
+    """Write numbers and switches, as which Hydra reads `A=1`, as the texts they are; in place.
+
+    Raises:
+        ConfigError: For what is no text, naming the variable.
+    """
+    for name, value in variables.items():
+        if isinstance(value, int | float):
+            variables[name] = str(value)
+        elif not isinstance(value, str):
+            raise ConfigError(
+                f"ray_kwargs.ray_init.runtime_env.env_vars.{name}={value} is no text; quote it, or "
+                "leave it out"
+            )
 
 
 def give_way_to_job(variables: MutableMapping[str, str]) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: verl's agent loops, all of which place soft prompts.
 AGENT_LOOPS = ("single_turn_agent", "tool_agent")
 
+#: What vLLM calls the types of its weights.
+VLLM_DTYPES = ("auto", "bfloat16", "float16", "half", "float32", "float")
+
 #: What `rsp-rl train` can show.
 CONSOLES = ("progress", "full")
 
@@ -97,21 +100,25 @@ def check_batches(config: DictConfig) -> None:
         ConfigError: Naming the two numbers that do not divide.
     """
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    for name, number in (
-        ("data.train_batch_size", config.data.train_batch_size),
-        ("actor_rollout_ref.actor.ppo_mini_batch_size", actor.ppo_mini_batch_size),
-        ("actor_rollout_ref.rollout.n", rollout.n),
-    ):
-        if not (isinstance(number, int) and number > 0):
-            raise ConfigError(f"{name}={number} must be a whole number above 0")
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     sequence_parallel = actor.get("ulysses_sequence_parallel_size", 1)
-    if ranks < 1 or ranks % sequence_parallel:
-        raise ConfigError(
-            f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node="
-            f"{config.trainer.n_gpus_per_node} ranks cannot be cut into groups of "
-            f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={sequence_parallel}"
-        )
+    sharded = actor.fsdp_config.fsdp_size
+    for name, group in (
+        ("actor.ulysses_sequence_parallel_size", sequence_parallel),
+        ("actor.fsdp_config.fsdp_size", sharded if 0 < sharded < ranks else 1),
+        (
+            "rollout.tensor_model_parallel_size (x data and pipeline parallel sizes)",
+            rollout.tensor_model_parallel_size
+            * rollout.data_parallel_size
+            * rollout.pipeline_model_parallel_size,
+        ),
+    ):
+        if ranks % group:
+            raise ConfigError(
+                f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node="
+                f"{config.trainer.n_gpus_per_node} ranks cannot be cut into groups of "
+                f"actor_rollout_ref.{name}={group}"
+            )
     ranks //= sequence_parallel
     if config.data.train_batch_size % actor.ppo_mini_batch_size:
         raise ConfigError(
@@ -130,6 +137,49 @@ def check_batches(config: DictConfig) -> None:
             f"a rank's mini-batch of {mini_batch // ranks} rollouts is not a multiple of "
             f"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu={micro_batch}"
         )
+    share = config.data.train_batch_size * rollout.n // ranks
+    micro_batch = rollout.log_prob_micro_batch_size_per_gpu
+    if not rollout.log_prob_use_dynamic_bsz and micro_batch and share % micro_batch:
+        raise ConfigError(
+            f"a rank's {share} rollouts of a step are not a multiple of "
+            f"actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu={micro_batch}"
+        )
+    fetched = config.data.get("gen_batch_size")
+    refills = config.algorithm.filter_groups.enable or config.trainer.v1.sampler.get(
+        "sync_refill_failed_groups", False
+    )
+    if fetched and not refills and config.data.train_batch_size % fetched:
+        raise ConfigError(
+            f"data.train_batch_size={config.data.train_batch_size} is not a multiple of "
+            f"data.gen_batch_size={fetched}, in which its prompts are fetched"
+        )
+
+
+def check_token_budgets(config: DictConfig) -> None:
+    """Make sure that a micro-batch of so many tokens holds the longest sequence.
+
+    Args:
+        config: The composed config, `rollout.prompt_length` set.
+
+    Raises:
+        ConfigError: Naming the budget that does not; verl asserts it when such a sequence comes.
+    """
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    longest = rollout.prompt_length + rollout.response_length
+    split = actor.get("ulysses_sequence_parallel_size", 1)
+    for name, budget, applies in (
+        ("actor.ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu, actor.use_dynamic_bsz),
+        (
+            "rollout.log_prob_max_token_len_per_gpu",
+            rollout.log_prob_max_token_len_per_gpu,
+            rollout.log_prob_use_dynamic_bsz,
+        ),
+    ):
+        if applies and budget * split < longest:
+            raise ConfigError(
+                f"actor_rollout_ref.{name}={budget} x ulysses_sequence_parallel_size={split} does "
+                f"not hold the longest sequence of {longest} tokens; raise one of them"
+            )
 
 
 def check_mixing(options: RspOptions, group_size: int) -> None:
@@ -296,6 +346,27 @@ def check_optimizer(config: DictConfig) -> None:
         raise ConfigError(
             f"actor_rollout_ref.actor.optim.optimizer_impl={CPU_ADAM_MODULE} needs DeepSpeed: "
             "pip install deepspeed, or leave +memory=low out"
+        )
+
+
+def check_trainer(config: DictConfig) -> None:
+    """Make sure that it is our trainer that trains, on the engines that it knows.
+
+    Raises:
+        ConfigError: Naming the setting that chooses another, or a type that vLLM does not know.
+    """
+    for name, value in (
+        ("trainer.use_v1", True),
+        ("trainer.v1.trainer_mode", "rsp_sync"),
+        ("actor_rollout_ref.hybrid_engine", True),
+    ):
+        if (found := OmegaConf.select(config, name)) != value:
+            raise ConfigError(f"{name}={found} chooses another trainer; leave it {value}")
+    dtype = config.actor_rollout_ref.rollout.dtype
+    if dtype not in VLLM_DTYPES:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.dtype={dtype} is no type of vLLM's; use one of "
+            f"{', '.join(VLLM_DTYPES)}"
         )
 
 

@@ -36,8 +36,9 @@ from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
 from rsp_rl.training.cpu_sizes import fit_kv_cache, fit_prompt_length, fit_threads
 from rsp_rl.training.cpus import check_cpus, joins_cluster
+from rsp_rl.training.disk import tell_room
 from rsp_rl.training.fitted_sizes import fit_bucket, fit_context
-from rsp_rl.training.job_environment import give_way_to_job
+from rsp_rl.training.job_environment import give_way_to_job, make_texts
 from rsp_rl.training.model_runner import check_held_prompts, smallest_gpu_bytes
 from rsp_rl.training.model_sources import check_sources
 from rsp_rl.training.paths import make_absolute
@@ -52,17 +53,22 @@ from rsp_rl.training.preflight import (
     check_phase_timeout,
     check_quantization,
     check_rsp_support,
+    check_token_budgets,
     check_tokenizer,
+    check_trainer,
 )
 from rsp_rl.training.prompts import check_prompts, template_arguments
 from rsp_rl.training.self_defeating import (
     check_groups,
     check_overlong,
     check_saving,
+    check_updates,
     check_validation,
 )
+from rsp_rl.training.setting_ranges import check_ranges
+from rsp_rl.training.setting_types import check_types
 from rsp_rl.training.tools import Tools, run_tools
-from rsp_rl.training.trackers import check_trackers
+from rsp_rl.training.trackers import add_own_record, check_trackers
 from rsp_rl.training.train_data import check_data
 from rsp_rl.training.vllm_faults import check_lora
 
@@ -86,8 +92,13 @@ def prepare(config: DictConfig) -> RunFolder:
             would fail later.
     """
     make_absolute(config)
+    check_types(config)
+    check_ranges(config)
+    make_texts(config.ray_kwargs.ray_init.runtime_env.env_vars)
+    add_own_record(config)
     options = RspOptions.from_config(config.rsp)
     check_console(config)
+    check_trainer(config)
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
@@ -99,6 +110,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_phase_timeout(config)
     check_groups(config)
     check_overlong(config)
+    check_updates(config)
     check_saving(config)
     check_validation(config, options)
     if not joins_cluster(config):  # whose variables are not ours; the trainer's process is asked
@@ -130,6 +142,7 @@ def prepare(config: DictConfig) -> RunFolder:
         config.run_dir = str(run.root)
         model.path = str(folder)
     check_lengths(config, text_model, extra)
+    check_token_budgets(config)
     check_quantization(config, text_model)
     check_lora(config, model_config)
     fit_context(config)
@@ -164,6 +177,8 @@ def prepare(config: DictConfig) -> RunFolder:
     if checkpoint:
         check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
+    run.keep_checkpoints_at(Path(config.trainer.default_local_dir))
+    tell_room(config, folder)
     stop_token = missing_stop_token(folder, tokenizer, **template_arguments(config))
     with open_dict(config):
         if stop_token is not None and vllm.get("generation_config") is None:

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 #: Rows of a kind that a message names.
 _NAMED = 5
 
+#: What Hydra leaves a text.
+_SWITCHES = ("yes", "no", "true", "false")
+
 
 def check_prompts(
     config: DictConfig,
@@ -107,7 +110,8 @@ def template_arguments(config: DictConfig) -> dict[str, Any]:
     """`data.apply_chat_template_kwargs`, which every prompt of a run is rendered with.
 
     Raises:
-        ConfigError: If they are no mapping, or name what is no argument of a template.
+        ConfigError: If they are no mapping, name what is no argument of a template, or give a truth
+            value's word.
     """
     kwargs = config.data.get("apply_chat_template_kwargs") or {}
     if OmegaConf.is_config(kwargs):
@@ -122,6 +126,12 @@ def template_arguments(config: DictConfig) -> dict[str, Any]:
             f"data.apply_chat_template_kwargs.{taken[0]} is no argument of the chat template: "
             f"{_NOT_THE_TEMPLATES[taken[0]]}"
         )
+    for name, value in kwargs.items():
+        if isinstance(value, str) and value.lower() in _SWITCHES:
+            raise ConfigError(
+                f"data.apply_chat_template_kwargs.{name}={value!r} is a text, which templates take "
+                "for true; set it to True or False"
+            )
     return kwargs
 
 
@@ -141,12 +151,13 @@ _NOT_THE_TEMPLATES = {
 
 @dataclass
 class _Lost:
-    """Rows of one file that verl would leave out, and why; rows whose text is not all known."""
+    """Rows of one file that verl would leave out, and why; those that it keeps and one may not."""
 
     rows: int = 0
     refused: dict[int, str] = field(default_factory=dict)
     too_long: dict[int, int] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
     characters: set[str] = field(default_factory=set)
 
     def report(self, file: Path, share: float, *, drops: bool, longest: int) -> str:
@@ -161,6 +172,12 @@ class _Lost:
                 "such as %s; the model reads nothing, or its unknown token, in their place",
                 *(file, len(self.unknown), self.rows, _some(self.unknown)),
                 ", ".join(map(repr, sorted(self.characters)[:_NAMED])),
+            )
+        if self.answered:
+            logger.warning(
+                "dataset %s: %d of %d rows end with the assistant's own message (%s); verl closes "
+                "it and has the model begin another: if it is the answer, remove it",
+                *(file, len(self.answered), self.rows, _some(self.answered)),
             )
         kinds = []
         if self.refused:
@@ -183,9 +200,11 @@ class _Lost:
                 "data.filter_overlong_prompts=True and data.max_lost_share"
             )
         if lost > share * self.rows:
+            accept = f"data.max_lost_share={-(-lost * 1000 // self.rows) / 1000}"
             raise ConfigError(
-                f"{text}; mend or remove them, or accept the loss with data.max_lost_share="
-                f"{-(-lost * 1000 // self.rows) / 1000}"
+                f"{text}; mend or remove them, or accept the loss with {accept}"
+                if lost < self.rows
+                else f"{text}; mend them, or the setting that refuses them all"
             )
         if not lost:
             return ""
@@ -239,6 +258,8 @@ class _Prompts:
             ConfigError, PlacementError: For what no run could go on with.
         """
         lost.rows += 1
+        if messages[-1]["role"] == "assistant":
+            lost.answered.append(number)
         text = json.dumps([messages, tools, rsp is not None], default=str, ensure_ascii=True)
         key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         if key not in self._known:

@@ -14,6 +14,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import locked, write_whole
 
 
@@ -22,8 +23,11 @@ def claimed(config: DictConfig) -> Iterator[None]:
     """Keep other runs out of `run_dir`; the claim ends with the process, however it ends.
 
     Raises:
+        ConfigError: If there is no such name.
         RunFolderError: If another run is at work there.
     """
+    if not isinstance(config.run_dir, str) or not config.run_dir.strip():
+        raise ConfigError(f"run_dir={config.run_dir!r} names no folder; give the run one")
     with locked(Path(config.run_dir).resolve()):
         yield
 

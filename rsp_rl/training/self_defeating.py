@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 
 RESUME_MODES = ("auto", "disable", "resume_path")
 
+#: What a checkpoint must hold so that a run goes on from it as it was.
+RESUMED = ("model", "optimizer", "extra")
+
 #: Advantage estimators that hold a rollout against the others of its group.
 GROUP_BASELINES = frozenset(
     {
@@ -74,6 +77,30 @@ def check_groups(config: DictConfig) -> None:
         )
 
 
+def check_updates(config: DictConfig) -> None:
+    """Make sure that steps train the actor, and say where they hardly do.
+
+    Raises:
+        ConfigError: If the actor waits for a critic that the run does not have.
+    """
+    trainer, optim = config.trainer, config.actor_rollout_ref.actor.optim
+    has_critic = config.critic.enable or config.algorithm.adv_estimator == "gae"
+    if trainer.critic_warmup > 0 and not has_critic:
+        raise ConfigError(
+            f"trainer.critic_warmup={trainer.critic_warmup} without a critic: the steps before it "
+            "would train nothing; set it to 0"
+        )
+    if optim.lr == 0:
+        logger.warning("actor_rollout_ref.actor.optim.lr=0: the run trains nothing")
+    steps = trainer.total_training_steps
+    if steps and optim.lr_warmup_steps > steps:
+        logger.warning(
+            "actor_rollout_ref.actor.optim.lr_warmup_steps=%s: the learning rate never gets to "
+            "lr=%s in trainer.total_training_steps=%s",
+            *(optim.lr_warmup_steps, optim.lr, steps),
+        )
+
+
 def check_saving(config: DictConfig) -> None:
     """Refuse what would take checkpoints from under a run.
 
@@ -86,7 +113,23 @@ def check_saving(config: DictConfig) -> None:
             f"trainer.resume_mode={trainer.resume_mode} is unknown; use one of {RESUME_MODES}"
         )
     keep = trainer.get("max_actor_ckpt_to_keep")
+    contents = config.actor_rollout_ref.actor.checkpoint
+    saved = list(contents.save_contents)
+    for name in ("save_contents", "load_contents"):
+        if lost := [part for part in RESUMED if part not in contents[name]]:
+            logger.warning(
+                "actor_rollout_ref.actor.checkpoint.%s=%s lacks %s: a run that is resumed is not "
+                "the one that was saved",
+                *(name, list(contents[name]), ", ".join(lost)),
+            )
     refused = {
+        f"actor_rollout_ref.actor.checkpoint.save_contents={saved} holds no weights; add "
+        "model": not {"model", "hf_model"} & {*saved},
+        f"trainer.default_local_dir={trainer.default_local_dir} names no folder; checkpoints go "
+        "there": not trainer.default_local_dir,
+        f"trainer.resume_from_path={trainer.resume_from_path} with trainer.resume_mode="
+        f"{trainer.resume_mode}, which does not look at it; set trainer.resume_mode=resume_path, "
+        "or leave the path out": trainer.resume_from_path and trainer.resume_mode != "resume_path",
         f"trainer.max_actor_ckpt_to_keep={keep} is no whole number; null keeps all": (
             keep is not None and (isinstance(keep, bool) or not isinstance(keep, int))
         ),
@@ -117,11 +160,12 @@ def check_overlong(config: DictConfig) -> None:
     if reward.reward_manager.name != "dapo" or not punishment or not punishment.enable:
         return
     longest = reward.reward_kwargs.max_resp_len
-    if not longest or longest != config.data.max_response_length:
+    generated = config.actor_rollout_ref.rollout.response_length
+    if not longest or not longest == config.data.max_response_length == generated:
         raise ConfigError(
             f"reward.reward_kwargs.max_resp_len={longest} is not data.max_response_length="
-            f"{config.data.max_response_length}: the overlong punishment would begin elsewhere; "
-            "leave it as it is"
+            f"{config.data.max_response_length} and rollout.response_length={generated}: the "
+            "overlong punishment would begin elsewhere; leave it as it is"
         )
     if not 0 < punishment.len <= longest:
         raise ConfigError(
@@ -132,12 +176,19 @@ def check_overlong(config: DictConfig) -> None:
 
 
 def check_validation(config: DictConfig, options: RspOptions) -> None:
-    """Refuse validations whose numbers would not mean what their names say.
+    """Refuse validations that are not what they are called.
 
     Raises:
         ConfigError: If a problem's several samples are one and the same, or if answers that are to
-            be greedy would be sampled: verl's trainer looks at the temperature alone.
+            be greedy would be sampled: verl's trainer looks at the temperature alone; if a run that
+            is to validate alone would train.
     """
+    trainer = config.trainer
+    if trainer.val_only and not trainer.val_before_train:
+        raise ConfigError(
+            "trainer.val_only=True with val_before_train=False: verl would train; set the latter "
+            "to True"
+        )
     kwargs = config.actor_rollout_ref.rollout.val_kwargs
     if not kwargs.do_sample and kwargs.temperature > 0 and kwargs.top_k != 1:
         raise ConfigError(

@@ -5,6 +5,7 @@ verl opens them once all engines run: a missing package, key or network then cos
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
 import socket
@@ -16,6 +17,11 @@ from urllib.parse import urlsplit
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+#: The tracker whose file is the run's own record.
+OWN = "file"
 
 #: By tracker that verl knows: the package that it needs.
 PACKAGES = {
@@ -58,6 +64,14 @@ _ELSEWHERE = (
     "a Ray job or cluster does not carry your shell's variables: set it where Ray was started, or "
     "with +ray_kwargs.ray_init.runtime_env.env_vars"
 )
+
+
+def add_own_record(config: DictConfig) -> None:
+    """Have the run's own record among its trackers, in place: all else reads it."""
+    names = tracker_names(config)
+    if OWN not in names:
+        config.trainer.logger = [*names, OWN]
+        logger.info("trainer.logger=%s: added %s, which metrics.jsonl comes from", names, OWN)
 
 
 def tracker_names(config: DictConfig) -> list[str]:

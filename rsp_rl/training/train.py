@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rsp_rl.basics import exit_status
-from rsp_rl.basics.errors import KnownError
+from rsp_rl.basics.errors import ConfigError, KnownError
 from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.console import events
-from rsp_rl.training.configs import name_verl_configs
+from rsp_rl.training.configs import NO_CONFIG, name_verl_configs, refusal
 from rsp_rl.training.preloaded_python import Preloaded
 from rsp_rl.training.run_claim import claimed, keep_config
 
@@ -50,11 +52,14 @@ def run_training(config: DictConfig) -> None:
     from rsp_rl.training.verl_plugin.task_runner import TaskRunner
 
     auto_set_device(config)
-    validate_config(
-        config=config,
-        use_reference_policy=need_reference_policy(config),
-        use_critic=need_critic(config),
-    )
+    try:
+        validate_config(
+            config=config,
+            use_reference_policy=need_reference_policy(config),
+            use_critic=need_critic(config),
+        )
+    except Exception as error:  # assertions, and whatever Hydra makes of them
+        raise ConfigError(f"verl refuses the settings: {' '.join(str(error).split())}") from error
     run_ppo(config, task_runner_class=TaskRunner)
 
 
@@ -70,18 +75,23 @@ def main(config: DictConfig) -> None:
         # What several processes print is each one's. Ray reads it when it is imported.
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     with _preloaded_python(config), ExitStack() as held:
-        _train(config, held)
+        _train(config, held, HydraConfig.get().overrides.task)
 
 
-def _train(config: DictConfig, held: ExitStack) -> None:
+def _train(config: DictConfig, held: ExitStack, overrides: Sequence[str] = ()) -> None:
+    from rsp_rl.training.changed_settings import tell_changed
+    from rsp_rl.training.misspelt import check_added
     from rsp_rl.training.preparation import prepare
 
     composed = OmegaConf.to_yaml(config)
     try:
+        check_added(overrides)
         held.enter_context(claimed(config))
         run = prepare(config)
-    except (KnownError, FileNotFoundError, ValueError) as error:
+    except (KnownError, OSError, ValueError) as error:
         _end(error, exit_status.WOULD_COME_AGAIN)
+    if OmegaConf.select(config, "trainer.resume_mode") != "disable":
+        tell_changed(composed, run.root, run.checkpoints)
     keep_config(composed, run.root)
     events.begin(str(run.logs))
     events.tell_warnings()
@@ -120,8 +130,18 @@ def _end(error: object, status: int) -> NoReturn:
     sys.exit(status)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """`main`; what Hydra refuses before it calls it is one line, and never retried."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # it would end the process by itself, with 1
     try:
         main()
     except KeyboardInterrupt:  # whoever started this says so; a traceback would bury it
         sys.exit(exit_status.INTERRUPTED)
+    except NO_CONFIG as error:
+        _end(refusal(error), exit_status.WOULD_COME_AGAIN)
+    except OSError as error:  # of making run_dir
+        _end(error, exit_status.WOULD_COME_AGAIN)
+
+
+if __name__ == "__main__":
+    run()

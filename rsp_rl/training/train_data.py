@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.prompt_files import Reading, checked_rows
 from rsp_rl.data.row_files import Row, data_files, write_rows
 from rsp_rl.grading.gold import readable
@@ -51,13 +52,15 @@ class CheckedFiles:
             folder: Where that file goes, made if needed.
 
         Raises:
-            ConfigError: If files hold values that have no type in common.
+            ConfigError: If files hold values that have no type in common, or some rows alone name
+                an agent loop.
         """
         setting, files = f"data.{self.name}_files", self.files
         if not self.reading.as_is:
             file = folder / f"{self.name}.parquet"
             placed = list(self.rows())
             places = [f"dataset {source}, row {number}" for source, number, _ in placed]
+            self._check_agents(placed)
             mixed = write_rows(file, [row for *_, row in placed], places)
             changes = [f"{change} in {rows} rows" for change, rows in self.reading.changed.items()]
             changes += [f"numbers beside text became text in {name}" for name in mixed]
@@ -68,6 +71,16 @@ class CheckedFiles:
         with open_dict(config):
             is_one = isinstance(config.data[f"{self.name}_files"], str)
             config.data[f"{self.name}_files"] = names[0] if is_one else names
+
+    def _check_agents(self, placed: list[tuple[Path, int, Row]]) -> None:
+        """In one file a column that some rows lack is null there, which names no agent loop."""
+        without = [place for *place, row in placed if "agent_name" not in row]
+        if without and len(without) < len(placed):
+            source, number = without[0]
+            raise ConfigError(
+                f"dataset {source}, row {number}: no 'agent_name', which other rows of "
+                f"data.{self.name}_files have; name a loop in every row, or drop the column"
+            )
 
 
 def check_data(config: DictConfig, agent_loops: Collection[str] | None) -> list[CheckedFiles]:
@@ -87,7 +100,13 @@ def check_data(config: DictConfig, agent_loops: Collection[str] | None) -> list[
     if path := OmegaConf.select(config, "data.custom_cls.path"):
         logger.warning("data.custom_cls.path=%s reads the data: its rows are not checked", path)
         return []
-    return [_check_files(config, name, agent_loops) for name in ("train", "val")]
+    train, val = (_check_files(config, name, agent_loops) for name in ("train", "val"))
+    for files in (train, val):
+        if len(set(files.files)) < len(files.files):
+            logger.warning("data.%s_files names a file twice: its rows count twice", files.name)
+    if both := sorted({*train.files} & {*val.files}):
+        logger.warning("%s is trained on and validated on", ", ".join(map(str, both)))
+    return [train, val]
 
 
 def _check_files(

@@ -6,18 +6,22 @@ plug-in that cannot be imported it says so at DEBUG alone, and goes on without.
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import os
 import traceback
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.core_algos import get_adv_estimator_fn, get_policy_loss_fn
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
+from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.import_utils import load_class_from_fqn, load_extern_object
 
 from rsp_rl.basics.errors import ConfigError, KnownError
+from rsp_rl.grading.reward import compute_score
 
 _PLUGINS, _POLICY = "verl.plugins", "VERL_USE_EXTERNAL_PLUGINS"
 
@@ -29,6 +33,22 @@ _OBJECTS = {
 }
 _AGENT_LOOP_MANAGER = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 _MODULES = "actor_rollout_ref.model.external_lib"
+_OPTIMIZER = "actor_rollout_ref.actor.optim.optimizer"
+
+_REWARD = "reward.custom_reward_function.path"
+
+#: Reward managers of verl's that call a reward function with these.
+_MANAGERS = ("naive", "dapo")
+_ARGUMENTS = ("data_source", "solution_str", "ground_truth", "extra_info")
+
+#: Settings whose value something is registered as.
+_REGISTERED = {
+    "algorithm.adv_estimator": get_adv_estimator_fn,
+    "actor_rollout_ref.actor.policy_loss.loss_mode": get_policy_loss_fn,
+}
+
+#: What verl makes an object of, in a process of its own.
+_PARTS = ("actor_rollout_ref.actor", "actor_rollout_ref.rollout", "algorithm")
 
 
 def check_loading(config: DictConfig) -> None:
@@ -41,7 +61,7 @@ def check_loading(config: DictConfig) -> None:
         _load(f"the plug-in {plugin.name} ({plugin.value})", plugin.load)
     modules = OmegaConf.select(config, _MODULES) or []
     for module in [modules] if isinstance(modules, str) else modules:
-        _load(f"{_MODULES}={module}", lambda module=module: importlib.import_module(module))
+        _load(f"{_MODULES}={module}", lambda module=module: import_module(module))
     for path_key, name_key in _OBJECTS.items():
         path, name = (OmegaConf.select(config, key) for key in (path_key, name_key))
         if path:
@@ -49,10 +69,39 @@ def check_loading(config: DictConfig) -> None:
             found = _load(what, lambda path=path, name=name: load_extern_object(path, str(name)))
             if not callable(found):
                 raise ConfigError(f"{what} is a {type(found).__name__}, nothing to be called")
+            if path_key == _REWARD and config.reward.reward_manager.name in _MANAGERS:
+                _check_call(what, found, config)
     if name := OmegaConf.select(config, _AGENT_LOOP_MANAGER):
         _load(f"{_AGENT_LOOP_MANAGER}={name}", lambda: load_class_from_fqn(name))
     manager = config.reward.reward_manager
     _load(f"reward.reward_manager.name={manager.name}", lambda: resolve_reward_manager_cls(config))
+    for name, look_up in _REGISTERED.items():
+        value = OmegaConf.select(config, name)
+        _load(f"{name}={value}", lambda look_up=look_up, value=value: look_up(str(value)))
+    optim = config.actor_rollout_ref.actor.optim
+    what = f"{_OPTIMIZER}={optim.optimizer} of optimizer_impl={optim.optimizer_impl}"
+    _load(what, lambda: getattr(import_module(optim.optimizer_impl), optim.optimizer))
+    for part in _PARTS:  # a setting that verl does not know is an error of its worker's
+        _load(part, lambda part=part: omega_conf_to_dataclass(OmegaConf.select(config, part)))
+
+
+def _check_call(what: str, function: Callable[..., Any], config: DictConfig) -> None:
+    """Make sure that a reward function takes what it is called with.
+
+    Raises:
+        ConfigError: Naming the argument that it lacks or does not know.
+    """
+    given = config.reward.custom_reward_function.get("reward_kwargs") or {}
+    parameters = inspect.signature(function).parameters
+    unknown = [name for name in given if name not in parameters]
+    if function is compute_score and unknown:  # which takes anything, for verl's sake
+        raise ConfigError(f"reward.custom_reward_function.reward_kwargs.{unknown[0]} is none of it")
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(_ARGUMENTS), **given)
+    except TypeError as error:
+        raise ConfigError(
+            f"{what} cannot be called with {', '.join((*_ARGUMENTS, *given))}: {error}"
+        ) from error
 
 
 def _plugins() -> Iterable[EntryPoint]:

@@ -37,7 +37,7 @@ def reward_fault(reward: Any) -> str | None:
         reward = reward.item()
     if not isinstance(reward, int | float):
         return f"{reward!r:.80}, of type {type(reward).__name__}, not a number"
-    if not math.isfinite(reward) or abs(reward) > torch.finfo(torch.float32).max:
+    if not abs(reward) <= torch.finfo(torch.float32).max:  # NaN is not, either
         return f"{reward!r}, which no advantage can be made of"
     return None
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from verl.utils.tracking import Tracking
 
-from rsp_rl.basics.errors import RunBrokenError
+from rsp_rl.basics.errors import ConfigError, KnownError, RunBrokenError
+from rsp_rl.training.trackers import OWN
 
 logger = logging.getLogger(__name__)
-
-#: The tracker whose file is the run's own record.
-OWN = "file"
 
 
 class Guarded:
@@ -65,6 +64,24 @@ class Guarded:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)
+
+
+def opening_error(error: Exception, asked: Sequence[str]) -> KnownError:
+    """A tracker that cannot be opened, in words; what was asked before the start it has passed.
+
+    Args:
+        error: verl's, or the tracker's client's.
+        asked: Trackers of the config.
+
+    Returns:
+        A `RunBrokenError` where a retry can help: a host that did not answer.
+    """
+    kind = RunBrokenError if isinstance(error, OSError) else ConfigError
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return kind(
+        f"a tracker of trainer.logger={list(asked)} cannot be opened ({said}); mend it, or leave "
+        "it out"
+    )
 
 
 def guard_trackers(tracking: Tracking, asked: list[str]) -> None:

@@ -37,7 +37,7 @@ from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
-from rsp_rl.training.verl_plugin.tracking import Guarded, guard_trackers
+from rsp_rl.training.verl_plugin.tracking import Guarded, guard_trackers, opening_error
 from rsp_rl.training.verl_plugin.watchdog import Progress
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,12 @@ class SoftPromptTrainer(PPOTrainerSync):
             **_numbered("reward worker", self.reward_loop_manager.reward_loop_workers),
         }
         events.tell("steps", total=self.total_training_steps, done=self.global_steps)
-        super().fit(agent_loop_manager)
+        try:
+            super().fit(agent_loop_manager)
+        except Exception as error:
+            if hasattr(self, "logger"):  # verl has opened its trackers, first of all
+                raise
+            raise opening_error(error, tracker_names(self.config)) from error
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()

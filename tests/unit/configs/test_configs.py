@@ -325,7 +325,11 @@ def test_on_a_cpu_vllms_model_runs_in_its_engines_process(
     inputs: Path, tmp_path: Path, ranks: int, backend: str | None
 ) -> None:
     """Unless it is split over several; to start another process takes as long as several steps."""
-    parallel = {"actor_rollout_ref.rollout.tensor_model_parallel_size": ranks}
+    parallel = {
+        "actor_rollout_ref.rollout.tensor_model_parallel_size": ranks,
+        "trainer.n_gpus_per_node": ranks,
+        "ray_kwargs.ray_init.num_cpus": 16,
+    }
     config = _run_config(inputs, tmp_path, **parallel)
     prepare(config)
     vllm = config.actor_rollout_ref.rollout.engine_kwargs.vllm

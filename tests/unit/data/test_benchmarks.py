@@ -119,10 +119,12 @@ def _line(**fields: object) -> str:
 @pytest.mark.parametrize(
     ("name", "line", "cause"),
     [
-        ("gsm8k", '{"question": "Wh', r"test.jsonl, line 3 is damaged .*get the file anew"),
+        ("gsm8k", '{"question": "Wh', r"test.jsonl, line 3 is damaged: .*get or write it anew"),
         ("gsm8k", '{"question": "\\ud83d', "line 3 is damaged"),
-        ("gsm8k", "", "line 3 is damaged"),
-        ("gsm8k", "7", "line 3 is no row of gsm8k"),
+        ("gsm8k", "[" * 100_000, "line 3 is damaged: maximum recursion depth"),
+        ("gsm8k", '{"a": 1, "a": 2}', "line 3 is damaged: an object names a field twice"),
+        ("gsm8k", "", "holds 2 problems, gsm8k has 3"),
+        ("gsm8k", "7", "line 3: 7 is no JSON object"),
         ("gsm8k", '{"answer": "#### 7"}', "line 3 is no row of gsm8k .no field 'question'"),
         ("gsm8k", '{"question": "Why?"}', "no field 'answer'"),
         ("gsm8k", '{"question": "Why?", "answer": "7"}', "no '####' in field 'answer'"),

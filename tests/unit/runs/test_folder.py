@@ -11,6 +11,7 @@ import pytest
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import locked, write_json, write_whole
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.metrics import GAP_MEAN
 
 
 def _lines(*steps: tuple[int, dict]) -> str:
@@ -102,7 +103,27 @@ def test_metrics_that_a_job_had_written_elsewhere_are_kept_too(
     elsewhere.write_text(_lines((1, {"r": 1.0})))
     run.keep_earlier_metrics(elsewhere)
     assert not elsewhere.exists()
-    assert run.merge_metrics() == {1: {"r": 1.0}}
+    elsewhere.write_text(_lines((2, {"r": 2.0, GAP_MEAN: 0.0})))  # the last start's
+    assert run.has_stepped()
+    both = {1: {"r": 1.0}, 2: {"r": 2.0, GAP_MEAN: 0.0}}
+    assert run.read_metrics() == both
+    run.keep_earlier_metrics()  # a start outside of the job
+    run.metrics.write_text(_lines((3, {"r": 3.0})))
+    assert not elsewhere.exists()
+    assert run.merge_metrics() == {**both, 3: {"r": 3.0}}
+
+
+def test_checkpoints_on_another_disk_are_found(run: RunFolder, tmp_path: Path) -> None:
+    run.keep_checkpoints_at(run.checkpoints)
+    assert run.checkpoints.is_dir()
+    assert not run.checkpoints.is_symlink()
+    run.checkpoints.rmdir()
+    for elsewhere in (tmp_path / "a", tmp_path / "b"):
+        run.keep_checkpoints_at(elsewhere)
+        (elsewhere / "global_step_3").mkdir()
+        assert [folder.name for folder in run.checkpoints.iterdir()] == ["global_step_3"]
+    run.keep_checkpoints_at(run.checkpoints)  # a link that somebody made
+    assert run.checkpoints.resolve() == tmp_path / "b"
 
 
 def test_steps_are_sorted_by_number(run: RunFolder) -> None:

@@ -94,3 +94,12 @@ def test_an_actor_that_died_is_another_matter() -> None:
 @pytest.mark.parametrize("line", ["", "(", "Exception: x", "print: x", "OSError: disk"])
 def test_lines_that_name_no_error_of_settings(line: str) -> None:
     assert not comes_again(line)
+
+
+def test_a_first_line_that_only_announces_has_the_next_beside_it() -> None:
+    """As Hydra's of what it calls."""
+    error = RuntimeError("Error in call to target 'A':\nValueError('no such mode')\nfull_key: a")
+    said = "RuntimeError: Error in call to target 'A': ValueError('no such mode')"
+    assert first_line(error) == said
+    assert first_line(RuntimeError("")) == "RuntimeError"
+    assert first_line(RuntimeError("only:")) == "RuntimeError: only:"

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.package_files import CONFIGS
 from rsp_rl.training import configs
 
 
@@ -46,3 +49,14 @@ def test_a_users_own_config_builds_on_ours(tmp_path: Path, verls: str) -> None:
     ours = configs.compose_config("dapo_rsp", ["+machine=gpu", "rsp.length=12", "rsp.scale=0.5"])
     ours.trainer.experiment_name = composed.trainer.experiment_name
     assert composed == ours
+
+
+def test_a_config_is_composed_beside_a_runs_own() -> None:
+    """Types are those of the defaults, which a run looks at while its Hydra is at work."""
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        at_work = GlobalHydra.instance().hydra
+        assert configs.compose_config("tiny_cpu").run_dir
+        with pytest.raises(ConfigError, match="does not compose"):
+            configs.compose_config("tiny_cpu", ["no.such=1"])
+        assert GlobalHydra.instance().hydra is at_work
+    assert not GlobalHydra.instance().is_initialized()

@@ -9,7 +9,8 @@ import pytest
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.runtime_env.runtime_env import _merge_runtime_env  # what `ray.init` does in a job
 
-from rsp_rl.training.job_environment import JOB_CONFIG, OVERRIDE, give_way_to_job
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.training.job_environment import JOB_CONFIG, OVERRIDE, give_way_to_job, make_texts
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +85,12 @@ def test_secrets_are_named_and_not_shown(caplog: pytest.LogCaptureFixture) -> No
 
 def test_ray_still_names_it_so() -> None:
     assert RAY_JOB_CONFIG_JSON_ENV_VAR == JOB_CONFIG
+
+
+def test_numbers_are_written_as_the_texts_that_ray_takes() -> None:
+    """Hydra reads `+ray_kwargs.ray_init.runtime_env.env_vars.A=1` as a number."""
+    variables = {"A": 1, "B": 0.5, "C": True, "D": "x"}
+    make_texts(variables)
+    assert variables == {"A": "1", "B": "0.5", "C": "True", "D": "x"}
+    with pytest.raises(ConfigError, match=r"env_vars\.E=None is no text; quote it"):
+        make_texts({"E": None})

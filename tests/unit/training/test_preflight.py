@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import get_args
 
 import huggingface_hub.constants
 import pyarrow as pa
@@ -19,8 +20,10 @@ from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.data.prompt_files import check_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preflight import (
     AGENT_LOOPS,
+    VLLM_DTYPES,
     agent_loops,
     check_batches,
     check_guard_support,
@@ -28,7 +31,9 @@ from rsp_rl.training.preflight import (
     check_mixing,
     check_phase_timeout,
     check_rsp_support,
+    check_token_budgets,
     check_tokenizer,
+    check_trainer,
 )
 from tests.unit import templates
 
@@ -296,8 +301,8 @@ def test_dataset_without_rows(tmp_path: Path) -> None:
         check_dataset(_write(tmp_path / "a.parquet", [], schema))
 
 
-@pytest.mark.parametrize("file", ["/nowhere/train.parquet", "~/nowhere.parquet", None])
-def test_missing_dataset(file: str | None) -> None:
+@pytest.mark.parametrize("file", ["/nowhere/train.parquet", "~/nowhere.parquet"])
+def test_missing_dataset(file: str) -> None:
     with pytest.raises(ConfigError, match=r"dataset .* does not exist.*data\.train_files"):
         check_dataset(file)
 
@@ -364,12 +369,17 @@ def _config(*changes: str) -> DictConfig:
     config = OmegaConf.create(
         {
             "data": {"max_prompt_length": 100, "train_batch_size": 32},
-            "trainer": {"nnodes": 1, "n_gpus_per_node": 2},
-            "algorithm": {"rollout_correction": {"bypass_mode": False}},
+            "trainer": {"nnodes": 1, "n_gpus_per_node": 2, "v1": {"sampler": {}}},
+            "algorithm": {
+                "rollout_correction": {"bypass_mode": False},
+                "filter_groups": {"enable": False},
+            },
             "actor_rollout_ref": {
                 "model": {"use_fused_kernels": False},
                 "actor": {
                     "strategy": "fsdp2",
+                    "fsdp_config": {"fsdp_size": -1},
+                    "ppo_max_token_len_per_gpu": 400,
                     "ppo_mini_batch_size": 16,
                     "use_dynamic_bsz": False,
                     "ppo_micro_batch_size_per_gpu": 8,
@@ -386,6 +396,12 @@ def _config(*changes: str) -> DictConfig:
                     "prompt_length": 120,
                     "response_length": 200,
                     "max_model_len": None,
+                    "tensor_model_parallel_size": 1,
+                    "data_parallel_size": 1,
+                    "pipeline_model_parallel_size": 1,
+                    "log_prob_use_dynamic_bsz": True,
+                    "log_prob_micro_batch_size_per_gpu": None,
+                    "log_prob_max_token_len_per_gpu": 400,
                     "calculate_log_probs": True,
                     "repetition_penalty": 1.0,
                     "agent": {"default_agent_loop": "single_turn_agent"},
@@ -442,6 +458,11 @@ def test_model_without_a_longest_position() -> None:
         [f"{ACTOR}.ppo_micro_batch_size_per_gpu=7", f"{ACTOR}.use_dynamic_bsz=true"],
         ["trainer.n_gpus_per_node=24", f"{ACTOR}.ulysses_sequence_parallel_size=3"],
         ["trainer.nnodes=4", f"{ACTOR}.ppo_mini_batch_size=32"],
+        [f"{ACTOR}.fsdp_config.fsdp_size=3"],  # above all ranks: they are one group
+        [f"{ROLLOUT}.tensor_model_parallel_size=2"],
+        ["data.gen_batch_size=8"],
+        ["data.gen_batch_size=5", "algorithm.filter_groups.enable=true"],  # verl fetches one by one
+        [f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=3"],  # dynamic batches ignore it
     ],
 )
 def test_batches_that_divide(changes: list[str]) -> None:
@@ -457,16 +478,62 @@ def test_batches_that_divide(changes: list[str]) -> None:
         (["trainer.nnodes=3"], "6 data-parallel ranks"),
         ([f"{ACTOR}.ppo_micro_batch_size_per_gpu=7"], "64 rollouts .*per_gpu=7"),
         ([f"{ACTOR}.ulysses_sequence_parallel_size=4"], r"2 ranks .*ulysses_\w+=4"),
-        (["trainer.n_gpus_per_node=0"], "0 ranks"),
-        (["data.train_batch_size=0"], r"data\.train_batch_size=0"),
-        ([f"{ACTOR}.ppo_mini_batch_size=0"], r"ppo_mini_batch_size=0"),
-        ([f"{ACTOR}.ppo_mini_batch_size=null"], r"ppo_mini_batch_size=None"),
-        ([f"{ROLLOUT}.n=0"], r"rollout\.n=0"),
+        (["trainer.nnodes=2", f"{ACTOR}.fsdp_config.fsdp_size=3"], r"4 ranks|fsdp_size=3"),
+        ([f"{ROLLOUT}.tensor_model_parallel_size=4"], r"2 ranks .*tensor_model_\w+ .*=4"),
+        (["data.gen_batch_size=64"], r"train_batch_size=32 .*gen_batch_size=64"),
+        (
+            [
+                f"{ROLLOUT}.log_prob_use_dynamic_bsz=false",
+                f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=3",
+            ],
+            r"128 rollouts .*log_prob_micro_batch_size_per_gpu=3",
+        ),
     ],
 )
 def test_batches_that_do_not_divide(changes: list[str], cause: str) -> None:
     with pytest.raises(ConfigError, match=cause):
         check_batches(_config(*changes))
+
+
+def test_types_are_those_of_vllm() -> None:
+    from vllm.config.model import ModelDType
+
+    assert {*VLLM_DTYPES} == {*get_args(ModelDType)}
+    with pytest.raises(ConfigError, match="dtype=fp32 is no type of vLLM's; use one of auto"):
+        check_trainer(compose_config("tiny_cpu", [f"{ROLLOUT}.dtype=fp32"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trainer.use_v1", False),
+        ("trainer.v1.trainer_mode", "sync"),
+        ("actor_rollout_ref.hybrid_engine", False),
+    ],
+)
+def test_another_trainer_is_refused(name: str, value: object) -> None:
+    config = compose_config("tiny_cpu")
+    check_trainer(config)
+    OmegaConf.update(config, name, value)
+    with pytest.raises(ConfigError, match=f"{name}={value} chooses another trainer"):
+        check_trainer(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ([f"{ROLLOUT}.log_prob_max_token_len_per_gpu=319"], "log_prob_max_token_len_per_gpu=319"),
+        (
+            [f"{ACTOR}.use_dynamic_bsz=true", f"{ACTOR}.ppo_max_token_len_per_gpu=100"],
+            r"ppo_max_token_len_per_gpu=100 x .*the longest sequence of 320 tokens",
+        ),
+    ],
+)
+def test_micro_batches_that_do_not_hold_a_sequence(changes: list[str], cause: str) -> None:
+    check_token_budgets(_config())
+    check_token_budgets(_config(f"{ACTOR}.ppo_max_token_len_per_gpu=100"))  # counted in samples
+    with pytest.raises(ConfigError, match=cause):
+        check_token_budgets(_config(*changes))
 
 
 @pytest.mark.parametrize(

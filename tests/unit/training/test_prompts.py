@@ -217,7 +217,7 @@ def test_no_beginning_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     file = _file(tmp_path, [USER])
     _check(_config(file), tokenizer_of("chatml"))
     _check(_config(file), tokenizer_of("llama_3"))
-    assert not caplog.text
+    assert "begins prompts" not in caplog.text
     _check(_config(file), templates.llama_3(templates.GAP))
     assert "begins prompts without <|begin_of_text|>" in caplog.text
 
@@ -255,3 +255,19 @@ def test_the_same_prompt_many_times_is_made_once(
     )
     _check(_config(_file(tmp_path, [USER] * 50)), tokenizer, length=0)
     assert len(made) == 1
+
+
+def test_arguments_that_templates_would_take_for_true(tmp_path: Path) -> None:
+    arguments = {"enable_thinking": "no", "other": "low"}
+    config = _config(_file(tmp_path, [USER]), apply_chat_template_kwargs=arguments)
+    with pytest.raises(ConfigError, match=r"enable_thinking='no' is a text, .*True or False"):
+        template_arguments(config)
+
+
+def test_rows_that_end_with_an_answer_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in files for supervised training: the model would see what it is to find."""
+    file = _file(tmp_path, [USER, [*USER, ("assistant", "4")], USER])
+    _check(_config(file), tokenizer_of("chatml"), length=0)
+    assert "1 of 3 rows end with the assistant's own message (row 1)" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -52,6 +53,72 @@ def test_a_second_run_is_refused_and_touches_nothing(
     assert capsys.readouterr().err.startswith(f"error: {tmp_path} is being written by another")
     assert metrics.read_text() == '{"step": 1, "data": {}}\n'
     assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        (None, "error: run_dir=None names no folder"),
+        ("", "error: run_dir='' names no folder"),
+        ("file", "error: [Errno 17] File exists: "),
+        ("file/below", "error: [Errno 20] Not a directory: "),
+    ],
+)
+def test_a_folder_that_cannot_be(
+    folder: str | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert start(OmegaConf.create({"run_dir": folder})) == exit_status.WOULD_COME_AGAIN
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "trainer.save_frq=1",
+            "the config does not compose: Could not override 'trainer.save_frq'",
+        ),
+        ("trainer.save_freq=[1", "the config does not compose: no viable alternative"),
+        ("rsp=null", "the config does not compose: Config group override must be"),
+        ("run_dir=null", "the config does not compose: While dereferencing .*hydra.run.dir"),
+        ("run_dir=FILE", r"\[Errno 17\] File exists"),
+    ],
+)
+def test_what_hydra_refuses_is_one_line_and_never_retried(
+    override: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    file = tmp_path / "file"
+    file.touch()
+    override = override.replace("FILE", str(file))
+    monkeypatch.setattr(sys, "argv", ["train", "--config-name", "tiny_cpu", override])
+    GlobalHydra.instance().clear()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train.run()
+    finally:
+        GlobalHydra.instance().clear()
+    assert ended.value.code == exit_status.WOULD_COME_AGAIN
+    assert re.fullmatch(rf"error: {said}.*\n", capsys.readouterr().err)
+
+
+def test_settings_that_verl_refuses_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise AssertionError("in call to target 'A':\nno micro-batch\nfull_key: actor")
+
+    monkeypatch.setattr("verl.utils.config.validate_config", refuse)
+    with pytest.raises(ConfigError, match=r"verl refuses .*'A': no micro-batch full"):
+        train.run_training(compose_config("tiny_cpu"))
 
 
 def test_a_refused_start_leaves_the_config_of_the_run(

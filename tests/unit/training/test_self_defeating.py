@@ -19,6 +19,7 @@ from rsp_rl.training.self_defeating import (
     check_groups,
     check_overlong,
     check_saving,
+    check_updates,
     check_validation,
 )
 
@@ -39,7 +40,7 @@ def config(changes: dict[str, object] | None = None, name: str = "tiny_cpu") -> 
     return made
 
 
-@pytest.mark.parametrize("check", [check_groups, check_overlong, check_saving])
+@pytest.mark.parametrize("check", [check_groups, check_overlong, check_saving, check_updates])
 @pytest.mark.parametrize("name", ["dapo", "dapo_rsp", "tiny_cpu"])
 def test_our_configs_pass(check: object, name: str, caplog: pytest.LogCaptureFixture) -> None:
     check(config(name=name))
@@ -113,11 +114,33 @@ def test_the_estimators_are_verls() -> None:
         ({"trainer.del_local_ckpt_after_load": True}, "deletes the checkpoint"),
         ({"trainer.remove_previous_ckpt_in_save": True}, "old name"),
         ({"actor_rollout_ref.actor.checkpoint.async_save": True}, "async_save=True"),
+        ({"actor_rollout_ref.actor.checkpoint.save_contents": ["extra"]}, "holds no weights"),
+        ({"trainer.default_local_dir": None}, "default_local_dir=None names no folder"),
+        ({"trainer.resume_from_path": "/a/global_step_3"}, "resume_mode=auto, which does not look"),
     ],
 )
 def test_what_takes_checkpoints_away_is_refused(changes: dict, cause: str) -> None:
     with pytest.raises(ConfigError, match=cause):
         check_saving(config(changes))
+
+
+def test_a_checkpoint_that_another_run_comes_out_of(caplog: pytest.LogCaptureFixture) -> None:
+    check_saving(config({"actor_rollout_ref.actor.checkpoint.save_contents": ["model"]}))
+    assert "save_contents=['model'] lacks optimizer, extra" in caplog.text
+
+
+# Updates.
+
+
+def test_steps_that_train_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError, match="critic_warmup=5 without a critic"):
+        check_updates(config({"trainer.critic_warmup": 5}))
+    check_updates(config({"trainer.critic_warmup": 5, "algorithm.adv_estimator": "gae"}))
+    assert not caplog.text
+    optim = "actor_rollout_ref.actor.optim"
+    check_updates(config({f"{optim}.lr": 0, f"{optim}.lr_warmup_steps": 31}))
+    assert "lr=0: the run trains nothing" in caplog.text
+    assert "lr_warmup_steps=31: the learning rate never gets to" in caplog.text
 
 
 @pytest.mark.parametrize("keep", [None, -1, 0, 1, 3])
@@ -188,6 +211,15 @@ def test_validations_that_would_mean_something_else(
 ) -> None:
     with pytest.raises(ConfigError, match=cause):
         check_validation(config(changes), options)
+
+
+def test_a_run_that_is_to_validate_alone_would_train() -> None:
+    check_validation(config({"trainer.val_only": True}), RspOptions(length=0))
+    with pytest.raises(ConfigError, match=r"val_only=True with val_before_train=False"):
+        check_validation(
+            config({"trainer.val_only": True, "trainer.val_before_train": False}),
+            RspOptions(length=0),
+        )
 
 
 def test_verl_looks_at_the_temperature_alone() -> None:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.training import trackers
-from rsp_rl.training.trackers import PACKAGES, check_trackers, tracker_names
+from rsp_rl.training.trackers import PACKAGES, add_own_record, check_trackers, tracker_names
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +131,11 @@ def test_a_host_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_variables_that_verl_would_not_find() -> None:
     with pytest.raises(ConfigError, match="VOLC_ACCESS_KEY_ID is not set here"):
         check("vemlp_wandb")
+
+
+@pytest.mark.parametrize("named", [None, [], "console", ["console"], ["file", "console"]])
+def test_the_runs_own_record_is_always_kept(named: object) -> None:
+    config = OmegaConf.create({"trainer": {"logger": named}})
+    add_own_record(config)
+    assert tracker_names(config).count("file") == 1
+    assert ("console" in tracker_names(config)) == ("console" in (named or []))

@@ -252,6 +252,11 @@ def test_golds_that_only_look_like_structures(prepared: Callable, gold: str) -> 
     prepared(with_gold(gold))
 
 
+def test_a_gold_as_long_as_it_likes(tmp_path: Path, prepared: Callable) -> None:
+    with pytest.raises(ConfigError, match=r"t\.jsonl, row 0: column 'reward_model' cannot be"):
+        prepared(json_lines(tmp_path / "t.jsonl", rows(4, reward_model={"ground_truth": 10**400})))
+
+
 @pytest.mark.parametrize("gold", [4, 4.0, ["4"], [4], [[4.0]]])
 def test_gold_with_one_meaning(tmp_path: Path, prepared: Callable, gold: Any) -> None:
     made = prepared(parquet(tmp_path / "t.parquet", rows(4, reward_model={"ground_truth": gold})))
@@ -359,6 +364,17 @@ def test_damaged_files_are_named_with_their_place(
     assert "\n" not in str(caught.value)
 
 
+def test_files_that_are_named_twice(
+    tmp_path: Path, prepared: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = parquet(tmp_path / "train.parquet", rows(4))
+    prepared(train)
+    assert "twice" not in caplog.text
+    prepared([train, train], train)
+    assert "data.train_files names a file twice: its rows count twice" in caplog.text
+    assert f"{train} is trained on and validated on" in caplog.text
+
+
 def test_bytes_that_are_no_text(tmp_path: Path, prepared: Callable) -> None:
     broken = pa.array([b"a", b"\xff\xfe"]).view(pa.string())
     pq.write_table(pa.table({"data_source": broken}), tmp_path / "t.parquet")
@@ -449,6 +465,20 @@ def test_files_with_other_types(
     assert [line["note"] for line in found] == [None, None, None, "n"]
     for name in ("reward_model.ground_truth", "extra_info.index"):
         assert f"numbers beside text became text in {name}" in caplog.text
+
+
+def test_agent_loops_of_some_rows_alone(tmp_path: Path, prepared: Callable) -> None:
+    """verl would look for a loop called None."""
+    named = rows(4, agent_name="single_turn_agent")
+    prepared(named)
+    first, second = (
+        json_lines(tmp_path / "a.jsonl", named),
+        json_lines(tmp_path / "b.jsonl", rows(2)),
+    )
+    with pytest.raises(ConfigError, match=r"b\.jsonl, row 0: no 'agent_name', which other rows"):
+        prepared([first, second])
+    with pytest.raises(ConfigError, match=r"row 4: 'agent_name' is empty"):
+        prepared([*named, row(4, agent_name=None)])
 
 
 def test_types_that_nothing_joins(tmp_path: Path, prepared: Callable) -> None:

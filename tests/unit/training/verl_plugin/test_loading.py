@@ -61,11 +61,49 @@ def test_a_users_function_loads(file: Path) -> None:
             "agent_loop_manager_class=rsp_rl.No cannot be loaded",
         ),
         ({"data.custom_cls.path": "/nowhere.py"}, r"data\.custom_cls\.path=/nowhere\.py"),
+        ({"algorithm.adv_estimator": "grpoo"}, r"adv_estimator=grpoo .*: Unknown .*: grpoo"),
+        (
+            {"actor_rollout_ref.actor.policy_loss.loss_mode": "gspoo"},
+            r"loss_mode=gspoo .*Supported modes are: .*gspo",
+        ),
+        ({"actor_rollout_ref.actor.optim.optimizer": "AdamV"}, r"=AdamV of .*no attribute"),
+        ({"actor_rollout_ref.actor.optim.optimizer": "adamw"}, r"=adamw of .*no attribute"),
+        ({"actor_rollout_ref.rollout.max_sequences": 4}, r"rollout cannot .*'max_sequences'"),
+        ({"actor_rollout_ref.actor.loss_agg_mode": "tokenmean"}, r"actor cannot .*tokenmean"),
     ],
 )
 def test_what_does_not_load_is_named(changes: dict, cause: str) -> None:
     with pytest.raises(ConfigError, match=cause):
         check_loading(config(changes))
+
+
+@pytest.mark.parametrize(
+    ("signature", "given", "cause"),
+    [
+        ("data_source, solution_str, ground_truth, extra_info=None", {}, None),
+        ("solution_str, ground_truth, **_", {"weight": 2}, None),
+        ("solution_str, ground_truth", {}, "unexpected keyword argument 'data_source'"),
+        ("prompts, **_", {}, "missing a required argument: 'prompts'"),
+        ("solution_str, weight=1, *, data_source, ground_truth, extra_info", {"w": 2}, "'w'"),
+    ],
+)
+def test_a_reward_that_cannot_be_called(
+    file: Path, signature: str, given: dict, cause: str | None
+) -> None:
+    file.write_text(f"def score({signature}):\n    return 1.0\n")
+    made = config({f"{REWARD}.path": str(file), f"{REWARD}.name": "score"})
+    OmegaConf.update(made, f"{REWARD}.reward_kwargs", given, force_add=True)
+    if cause is None:
+        check_loading(made)
+        return
+    with pytest.raises(ConfigError, match=f"cannot be called with data_source, .*{cause}"):
+        check_loading(made)
+
+
+def test_an_argument_that_our_reward_would_pass_over() -> None:
+    check_loading(config({f"{REWARD}.reward_kwargs": {"format_reward": 0.1}}))
+    with pytest.raises(ConfigError, match=r"reward_kwargs\.format_rewrd is none of it"):
+        check_loading(config({f"{REWARD}.reward_kwargs": {"format_rewrd": 0.1}}))
 
 
 def test_a_module_that_fails_says_where(file: Path) -> None:

@@ -44,6 +44,7 @@ BAD = [
     (np.float64("nan"), "nan, which"),
     (torch.tensor(math.inf), "inf, which"),
     (1e39, "1e[+]39, which"),  # infinite in float32
+    (10**400, "10000"),  # and in float64
     ([1.0, 2.0], r"\[1.0, 2.0\], of type list"),
     ((1.0,), "of type tuple"),
     ("0.5", "'0.5', of type str"),

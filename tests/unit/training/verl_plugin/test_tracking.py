@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
+from verl.trainer.ppo.v1 import trainer_base
 from verl.utils.tracking import Tracking
 
-from rsp_rl.basics.errors import RunBrokenError
+from rsp_rl.basics.errors import ConfigError, RunBrokenError
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.verl_plugin.tracking import guard_trackers
+from rsp_rl.training.verl_plugin.trainer import SoftPromptTrainer
+from rsp_rl.training.verl_plugin.watchdog import Progress
 
 
 class Tracker:
@@ -65,3 +70,29 @@ def test_the_runs_own_record_must_be_written() -> None:
 def test_a_tracker_that_verl_goes_on_without_is_named(caplog: pytest.LogCaptureFixture) -> None:
     guard_trackers(tracking(file=Tracker()), ["file", "mlflow"])
     assert caplog.messages == ["verl goes on without mlflow, which could not be opened"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(ValueError("bad\nkey"), ConfigError), (ConnectionError("bad\nkey"), RunBrokenError)],
+)
+def test_a_tracker_that_fails_as_verl_opens_it_is_one_line(
+    error: Exception, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retried only where that can help; verl opens them first of all when it begins to train."""
+
+    def opens(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer_base, "Tracking", opens)
+    trainer = SoftPromptTrainer.__new__(SoftPromptTrainer)
+    trainer.config = compose_config("tiny_cpu", ["trainer.logger=[console,wandb]"])
+    trainer.total_training_steps = trainer.global_steps = 1
+    trainer.progress = Progress()
+    nothing = SimpleNamespace(
+        workers=[], agent_loop_workers=[], reward_loop_workers=[], global_load_balancer=None
+    )
+    trainer.actor_rollout_wg = trainer.reward_loop_manager = nothing
+    trainer.llm_server_manager = SimpleNamespace(get_replicas=list, global_load_balancer=None)
+    with pytest.raises(kind, match=r"logger=\['console', 'wandb'\] cannot be opened .*: bad key"):
+        trainer.fit(nothing)
