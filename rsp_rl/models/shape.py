@@ -152,7 +152,7 @@ class ModelShape:
 def kv_numbers_per_token(config: PretrainedConfig) -> int:
     """Numbers of one token's keys and values in all layers of a model of any kind.
 
-    Models whose attention keeps less than keys and values of each head (latents, windows) need less.
+    Models that keep less than keys and values of each head (latents, windows) need less.
     """
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads

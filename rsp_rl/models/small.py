@@ -205,7 +205,9 @@ def _wheel(package: str) -> Path:
         wheel = next(arriving.glob(pattern)).rename(cache / next(arriving.glob(pattern)).name)
         arriving.rmdir()
     except (OSError, StopIteration) as error:
-        raise ConfigError(f"cannot keep {package} in {cache} ({error}): set {CACHE_VARIABLE}") from error
+        raise ConfigError(
+            f"cannot keep {package} in {cache} ({error}): set {CACHE_VARIABLE}"
+        ) from error
     except subprocess.CalledProcessError as error:
         last = error.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
         raise ConfigError(

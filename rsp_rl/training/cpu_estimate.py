@@ -100,7 +100,9 @@ class StepSeconds:
         return self.rollout + self.old_log_prob + self.update
 
 
-def measure_step(config: DictConfig, folder: Path, step: StepArithmetic, threads: int) -> StepSeconds:
+def measure_step(
+    config: DictConfig, folder: Path, step: StepArithmetic, threads: int
+) -> StepSeconds:
     """Time the model on this machine, for about a minute.
 
     Args:

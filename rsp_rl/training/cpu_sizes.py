@@ -104,7 +104,11 @@ def fit_kv_cache(config: DictConfig, model: PretrainedConfig) -> None:
     with open_dict(config):
         variables[KV_CACHE] = str(space)
     logger.info(
-        "%s=%d GiB: keys and values of %d sequences of %d tokens", KV_CACHE, space, sequences, length
+        "%s=%d GiB: keys and values of %d sequences of %d tokens",
+        KV_CACHE,
+        space,
+        sequences,
+        length,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -51,7 +50,9 @@ class CpuSoftPromptFSDPEngine(SoftPromptFSDPEngine):
             padding = output_args["pad_size"]
             self._attention.lengths = [*lengths, padding] if padding else lengths
         self._read = None
-        asked = any(tu.get_non_tensor_data(micro_batch, key, default=False) for key in _OF_ALL_LOGITS)
+        asked = any(
+            tu.get_non_tensor_data(micro_batch, key, default=False) for key in _OF_ALL_LOGITS
+        )
         packed = "temperature_rmpad" in output_args and not self.use_ulysses_sp
         if packed and self._takes_positions and not asked:
             self._read = model_inputs["logits_to_keep"] = read_positions(micro_batch)

@@ -86,7 +86,9 @@ def test_files_are_whole_and_the_same_when_written_again(tmp_path):
         "heldout.parquet",
         "train.parquet",
     ]
-    assert pq.read_table(paths["train"]).to_pylist() == verl_rows(generate("train", 64), DATA_SOURCE)
+    assert pq.read_table(paths["train"]).to_pylist() == verl_rows(
+        generate("train", 64), DATA_SOURCE
+    )
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

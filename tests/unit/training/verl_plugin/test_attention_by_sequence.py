@@ -56,9 +56,7 @@ def test_lengths_of_another_pack_are_refused() -> None:
 
 
 def test_windows_and_other_implementations_stay() -> None:
-    windows = _model(
-        Qwen2Config, use_sliding_window=True, sliding_window=4, max_window_layers=1
-    )
+    windows = _model(Qwen2Config, use_sliding_window=True, sliding_window=4, max_window_layers=1)
     assert not AttentionBySequence().attach(windows)
     assert windows.config._attn_implementation == "sdpa"
     eager = _model(LlamaConfig)
