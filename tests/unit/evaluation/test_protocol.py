@@ -24,7 +24,7 @@ from rsp_rl.inference.prompts import sample_seed
 from rsp_rl.placement.prompt import INSTRUCTION
 from tests.unit.other_process import printed
 
-SHIPPED = ("quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "tiny")
+SHIPPED = ("quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "sums", "tiny")
 
 
 def _plans(protocol: Protocol) -> dict[str, BenchmarkPlan]:
@@ -49,7 +49,7 @@ def test_rsp_paper_is_its_table_11() -> None:
 
 def test_simplerl_zoo_samples_from_a_nucleus() -> None:
     protocol = load_protocol("simplerl_zoo")
-    assert set(_plans(protocol)) == set(BENCHMARKS) - {"arithmetic"}
+    assert set(_plans(protocol)) == set(BENCHMARKS) - {"arithmetic", "sums"}
     assert {(plan.temperature, plan.top_p) for plan in protocol.benchmarks} == {(1.0, 0.95)}
     assert protocol.stop == ()
 

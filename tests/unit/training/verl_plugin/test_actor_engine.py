@@ -128,11 +128,13 @@ def test_verl_takes_our_engine_on_cpu_and_nvidia(monkeypatch, strategy, device, 
     from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
     from rsp_rl.training.verl_plugin.actor_engine import SoftPromptFSDPEngine
+    from rsp_rl.training.verl_plugin.cpu_engine import CpuSoftPromptFSDPEngine
 
     # verl's own switches, in place of the hardware.
     monkeypatch.setenv("VERL_ENGINE_DEVICE", device)
     monkeypatch.setenv("VERL_ENGINE_VENDOR", vendor)
-    wanted = SoftPromptFSDPEngine if ours else FSDPEngineWithLMHead
+    engine = CpuSoftPromptFSDPEngine if device == "cpu" else SoftPromptFSDPEngine
+    wanted = engine if ours else FSDPEngineWithLMHead
     assert EngineRegistry.get_engine_cls("language_model", strategy) is wanted
 
 

@@ -55,6 +55,16 @@ def test_lengths_of_another_pack_are_refused() -> None:
         model(torch.zeros(1, 5, dtype=torch.long), use_cache=False)
 
 
+def test_padded_batches_go_transformers_way() -> None:
+    model = _model(LlamaConfig)
+    ids = torch.randint(0, 50, (2, 6))
+    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    expected = model(ids, attention_mask=mask).logits
+    attention = AttentionBySequence()
+    attention.attach(model)
+    assert torch.equal(model(ids, attention_mask=mask).logits, expected)
+
+
 def test_windows_and_other_implementations_stay() -> None:
     windows = _model(Qwen2Config, use_sliding_window=True, sliding_window=4, max_window_layers=1)
     assert not AttentionBySequence().attach(windows)
