@@ -45,11 +45,22 @@ class CpuMemory:
     kv_cache: int
     object_store: int
 
+    def parts(self) -> dict[str, int]:
+        """Each by its name, `OVERHEAD` too."""
+        return {
+            "fp32 weights, gradients, AdamW": self.training,
+            "gathered weights and gradients": self.copies,
+            "activations and logits": self.activations,
+            "vLLM's weights, twice": self.vllm,
+            "KV cache": self.kv_cache,
+            "Ray's object store": self.object_store,
+            "processes (assumed)": OVERHEAD,
+        }
+
     @property
     def total(self) -> int:
-        """Of all parts, and `OVERHEAD`."""
-        parts = (self.training, self.copies, self.activations, self.vllm)
-        return sum(parts) + self.kv_cache + self.object_store + OVERHEAD
+        """Of all parts."""
+        return sum(self.parts().values())
 
 
 def cpu_memory(config: DictConfig, shape: ModelShape, kv_cache: int) -> CpuMemory:

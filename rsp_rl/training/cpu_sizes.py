@@ -131,3 +131,9 @@ def fit_threads(config: DictConfig, folder: Path) -> None:
     logger.info(
         "%s=%d a process: actor and vLLM take turns on this machine's processors", THREADS, threads
     )
+
+
+def threads_of(config: DictConfig) -> int:
+    """Threads of each process's kernels, as `fit_threads` or the user has them; else 1."""
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    return int(variables.get(THREADS) or os.environ.get(THREADS) or 1)

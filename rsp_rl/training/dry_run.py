@@ -146,19 +146,24 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     memory = gpu_memory(config, shape, gpu_bytes)
 
     yield "\n# settings"
-    for name in SHOWN:
-        value = OmegaConf.select(config, name)
-        if isinstance(value, DictConfig):
-            value = OmegaConf.to_container(value, resolve=True)
-        yield f"{name}: {value}"
+    yield from settings_lines(config)
     yield "\n# step"
-    yield from _step_lines(config, arithmetic)
+    yield from step_lines(config, arithmetic)
     yield "\n# memory of one GPU, GiB (estimated from shapes, not measured; see docs/memory.md)"
     yield from _memory_lines(config, shape, memory, arithmetic, gpu_bytes)
     yield "\n# disk"
     yield from _disk_lines(config, shape)
     yield "\n# random soft prompts"
-    yield from _soft_prompt_lines(options, arithmetic, shape, extra)
+    yield from soft_prompt_lines(options, arithmetic, shape, extra)
+
+
+def settings_lines(config: DictConfig) -> Iterator[str]:
+    """Each of `SHOWN` with its value."""
+    for name in SHOWN:
+        value = OmegaConf.select(config, name)
+        if isinstance(value, DictConfig):
+            value = OmegaConf.to_container(value, resolve=True)
+        yield f"{name}: {value}"
 
 
 def _extra_tokens(options: RspOptions) -> int:
@@ -168,7 +173,8 @@ def _extra_tokens(options: RspOptions) -> int:
     return options.max_length + len(INFIX_DESCRIPTION.format(length=options.max_length)) // 3
 
 
-def _step_lines(config: DictConfig, step: StepArithmetic) -> Iterator[str]:
+def step_lines(config: DictConfig, step: StepArithmetic) -> Iterator[str]:
+    """What a step and the run consist of."""
     group = config.actor_rollout_ref.rollout.n
     yield f"rollouts: {step.prompts} prompts x {group} = {step.rollouts}"
     yield f"updates: {step.updates} mini-batches of {step.mini_batch} rollouts"
@@ -247,7 +253,7 @@ def _disk_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:
     yield room + (", and one more while the next is saved" if kept < saved else "")
 
 
-def _soft_prompt_lines(
+def soft_prompt_lines(
     options: RspOptions, step: StepArithmetic, shape: ModelShape, extra: int
 ) -> Iterator[str]:
     if not options.enabled:

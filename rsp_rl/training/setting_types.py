@@ -22,7 +22,11 @@ from rsp_rl.training.configs import compose_config
 _ELSEWHERE = ("rsp", "algorithm.rollout_correction")
 
 #: Numbers by default that may be left out.
-_NULLABLE = ("trainer.total_training_steps", "trainer.v1.rsp_sync.phase_timeout_s")
+_NULLABLE = (
+    "data.max_prompt_length",
+    "trainer.total_training_steps",
+    "trainer.v1.rsp_sync.phase_timeout_s",
+)
 
 #: Settings that other reward managers do without.
 _OPTIONAL = ("reward.reward_kwargs.overlong_buffer_cfg", "reward.reward_kwargs.max_resp_len")
