@@ -105,7 +105,7 @@ def test_what_works_passes(override: str) -> None:
         ("trainer.total_training_steps=1e3", r"=1000\.0 must be a whole number"),
         ("~trainer.test_freq", r"trainer\.test_freq is removed, but must be a whole number"),
         ("data.train_batch_size=16.0", r"train_batch_size=16\.0 must be a whole number"),
-        ("data.max_prompt_length=null", r"max_prompt_length=None must be a whole number"),
+        ("data.max_response_length=null", r"max_response_length=None must be a whole number"),
         ("data.train_max_samples=null", r"train_max_samples=None must be a whole number"),
         ("data.shuffle=no", r"data\.shuffle='no' must be True or False"),
         ("data.filter_overlong_prompts='False'", "must be True or False"),
