@@ -15,7 +15,7 @@ L / (L + n exp(Delta_i / sqrt(d_head))).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ from rsp_rl.basics.files import write_json
 from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
+from rsp_rl.evaluation.comparison import Estimate
+from rsp_rl.evaluation.metrics import bootstrap_means, interval
 
 if TYPE_CHECKING:
     from rsp_rl.analysis.attention import AttentionRecorder
@@ -63,6 +65,8 @@ class Heatmaps:
         left_out: How many had fewer reasoning tokens than bins.
         without_box: How many of the measured had no box, so that all their tokens count.
         bound: Theorem 1's check.
+        decay: Mass on a soft prompt token in the last position bin over that in the first, all
+            layers that count; 95% bootstrap interval over problems.
     """
 
     mean: np.ndarray
@@ -71,6 +75,7 @@ class Heatmaps:
     left_out: int
     without_box: int
     bound: BoundCheck
+    decay: Estimate
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -174,7 +179,21 @@ def measure(
         )
     mean, sem = mean_and_sem(list(found.values()))
     answers = sum(map(len, found.values()))
-    return Heatmaps(mean, sem, answers, left_out, without_box, bound)
+    return Heatmaps(mean, sem, answers, left_out, without_box, bound, decay(found.values()))
+
+
+def decay(heatmaps: Iterable[Sequence[np.ndarray]], *, seed: int = 0) -> Estimate:
+    """See `Heatmaps.decay`.
+
+    Args:
+        heatmaps: By problem, [2, layer bins, `BINS`] of each answer.
+        seed: Of the bootstrap.
+    """
+    of_problems = [np.mean(answers, axis=0)[0].mean(0) for answers in heatmaps]
+    ends = np.array([[mass[0], mass[-1]] for mass in of_problems]).T
+    drawn = bootstrap_means(ends, np.random.default_rng(seed))
+    first, last = ends.mean(1)
+    return Estimate(float(last / first), *interval(drawn[:, 1] / drawn[:, 0]))
 
 
 def record(model: ForcedModel, trajectory: Trajectory) -> AttentionRecorder:
@@ -278,6 +297,11 @@ def to_json(maps: dict[str, Heatmaps], condition: Condition) -> dict[str, Any]:
                 "without_box": found.without_box,
                 "per_token_mass": {
                     kind: plain(found.mean[k].mean()) for k, kind in enumerate(KINDS)
+                },
+                "decay": {
+                    "ratio": found.decay.value,
+                    "low": found.decay.low,
+                    "high": found.decay.high,
                 },
                 "theorem_1": {
                     "checked": found.bound.checked,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 
 from rsp_rl.analysis.averages import mean_and_sem, plain
 from rsp_rl.analysis.conditions import Condition, check_names, open_conditions, position_name
+from rsp_rl.analysis.distribution_changes import Changes, Means, changes, early_and_late
+from rsp_rl.analysis.distribution_changes import to_csv as to_csv_of_changes
 from rsp_rl.analysis.options import (
     ModelOptions,
     add_analysis,
@@ -34,7 +36,7 @@ from rsp_rl.analysis.options import (
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.basics.files import write_json
+from rsp_rl.basics.files import write_json, write_whole
 from rsp_rl.console.screen import bar
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
@@ -67,6 +69,7 @@ class Profile:
         tokens: Mean generated tokens.
         answers: How many.
         inexact: Of these, how many were encoded to another number of tokens than was generated.
+        by_problem: Means early and late in the answers to each problem.
     """
 
     curves: np.ndarray
@@ -75,6 +78,7 @@ class Profile:
     tokens: float
     answers: int
     inexact: int
+    by_problem: Means
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -92,7 +96,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write `distributions.csv`, `.json`, `.md` and `.png`; print the table."""
+    """Write `distributions.csv`, `.json`, `.md`, `.png`, `changes.csv`; print the table."""
     analyse(args.folders, args.output, bins=args.bins, options=model_options(args))
     return 0
 
@@ -127,6 +131,7 @@ def analyse(
         del model
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "distributions.json", to_json(profiles))
+    write_whole(output / "changes.csv", to_csv_of_changes(_changes(profiles, conditions), METRICS))
     write_analysis(
         output,
         "distributions",
@@ -134,6 +139,22 @@ def analyse(
         csv=to_csv(profiles),
         figure=draw(profiles),
     )
+
+
+def _changes(
+    profiles: Mapping[str, Mapping[str, Profile]], conditions: Sequence[Condition]
+) -> dict[str, dict[str, Changes]]:
+    """Of each condition with soft prompts against the first without, where there is one."""
+    plain = [c.name for c in conditions if not c.protocol.rsp.enabled]
+    drawn = [c.name for c in conditions if c.protocol.rsp.enabled]
+    return {
+        benchmark: {
+            name: changes(by_condition[name].by_problem, by_condition[plain[0]].by_problem)
+            for name in drawn
+        }
+        for benchmark, by_condition in profiles.items()
+        if plain
+    }
 
 
 def token_metrics(logits_NV: torch.Tensor) -> np.ndarray:
@@ -191,17 +212,20 @@ def profile(
             answers.setdefault(trajectory.problem.id, []).append(metrics)
     if not answers:
         raise RunFolderError(f"{condition.root} holds no answer with text to {benchmark}")
-    return summarise(list(answers.values()), bins, inexact)
+    return summarise(answers, bins, inexact)
 
 
-def summarise(answers: Sequence[Sequence[np.ndarray]], bins: int, inexact: int = 0) -> Profile:
+def summarise(
+    of_problems: Mapping[str, Sequence[np.ndarray]], bins: int, inexact: int = 0
+) -> Profile:
     """Curves and scalars of answers.
 
     Args:
-        answers: By problem, metrics [M, N] of each sample's tokens, N at least 1.
+        of_problems: By problem, metrics [M, N] of each sample's tokens, N at least 1.
         bins: B.
         inexact: See `Profile`.
     """
+    answers = list(of_problems.values())
     first = [[a[:, : first_tokens(a.shape[1])].mean(1) for a in samples] for samples in answers]
     lengths = [[np.array(a.shape[1]) for a in samples] for samples in answers]
     return Profile(
@@ -211,6 +235,10 @@ def summarise(answers: Sequence[Sequence[np.ndarray]], bins: int, inexact: int =
         tokens=float(mean_and_sem(lengths)[0]),
         answers=sum(map(len, answers)),
         inexact=inexact,
+        by_problem={
+            name: early_and_late(samples, [first_tokens(a.shape[1]) for a in samples])
+            for name, samples in of_problems.items()
+        },
     )
 
 

@@ -25,10 +25,10 @@ from rsp_rl.analysis.trained_or_random import method_name
 from rsp_rl.basics.files import read_json, write_whole
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.display.pages import asset, page
-from rsp_rl.display.tables import markdown_row
+from rsp_rl.display.tables import markdown_head, markdown_row
 from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.protocol import Protocol
-from rsp_rl.reproduce import paper
+from rsp_rl.reproduce import claims, paper
 from rsp_rl.reproduce.comparator_settings import other_settings
 from rsp_rl.reproduce.measured import Measured, Numbers, read_numbers
 from rsp_rl.reproduce.paper import PaperNumber
@@ -52,6 +52,8 @@ def write_page(
     """
     plan = {section: list(analyses) for section, analyses in plan.items()}
     parts = [_head(plan, wanted, layout, failures)]
+    if found := _claims(plan, layout):
+        parts.append(found)
     for section, analyses in plan.items():
         for number, analysis in enumerate(analyses):
             heading = f"## Section {section}\n\n" if number == 0 else ""
@@ -100,6 +102,31 @@ def _facts(plan: Mapping[str, list[Analysis]], wanted: Wanted, layout: Layout) -
     )
     yield f"L {protocol.rsp.length}, as set" if protocol.rsp.enabled else "L as in the paper"
     yield f"Made with {versions}"
+
+
+def _claims(plan: Mapping[str, list[Analysis]], layout: Layout) -> str:
+    """The paper's claims with this run's answers; empty where no analysis answers any."""
+    analyses = [analysis for group in plan.values() for analysis in group]
+    finished = {a.name: layout.analysis(a) for a in analyses if layout.made_from(a).is_file()}
+    rows = claims.answers(finished)
+    if not rows:
+        return ""
+    counts = ", ".join(
+        f"{sum(row.answer == answer for row in rows)} {answer}"
+        for answer in (claims.YES, claims.NO, claims.UNDECIDED)
+    )
+    lines = [
+        "## The paper's claims, asked of this model",
+        "",
+        f"{counts}. An answer is yes or no where the 95% interval over problems (bootstrap) lies "
+        "wholly on one side, else undecided.",
+        "",
+        *markdown_head(["paper", "claim", "benchmark", "condition", "measured", "answer"]),
+    ]
+    for row in rows:
+        cells = [row.source, row.question, row.benchmark, row.condition, row.measured]
+        lines.append(markdown_row([*cells, f"**{row.answer}**"]))
+    return "\n".join(lines)
 
 
 def _part(analysis: Analysis, wanted: Wanted, layout: Layout, failures: Failures) -> str:

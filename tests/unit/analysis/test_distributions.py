@@ -75,7 +75,7 @@ def test_averages_are_over_problems() -> None:
 
 def test_summary_by_hand() -> None:
     rising = np.stack([np.arange(40.0)] * 3)
-    profile = summarise([[rising], [rising + 10]], bins=4)
+    profile = summarise({"a": [rising], "b": [rising + 10]}, bins=4)
     assert profile.first[0].tolist() == [0.5 + 5] * 3  # tokens 0 and 1 of 40
     assert profile.overall[0].tolist() == [19.5 + 5] * 3
     assert profile.overall[1].tolist() == [5] * 3

@@ -1,0 +1,262 @@
+"""The paper's claims as questions, each answered by what was measured: yes, no or undecided.
+
+A claim says which way a quantity goes. Its answer is yes where the quantity's 95% interval lies
+wholly on that side of the limit, no where it lies wholly on the other, and undecided between: with
+few problems most are. Questions are the paper's own words (arXiv 2605.11936), shortened by dots.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsp_rl.analysis.distribution_changes import EARLY, FADED
+from rsp_rl.basics.files import read_json
+
+YES, NO, UNDECIDED = "yes", "no", "undecided"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A claim on one benchmark.
+
+    Attributes:
+        source: Section of the paper.
+        question: In its words.
+        benchmark: Of the measurement.
+        condition: Of the measurement.
+        measured: What, and its 95% interval.
+        answer: `YES`, `NO` or `UNDECIDED`.
+    """
+
+    source: str
+    question: str
+    benchmark: str
+    condition: str
+    measured: str
+    answer: str
+
+
+def answers(analyses: Mapping[str, Path]) -> list[Answer]:
+    """All that a run's analyses can answer.
+
+    Args:
+        analyses: Folder of each finished analysis, by its name.
+    """
+    return [
+        answer for name, claim in _CLAIMS if name in analyses for answer in claim(analyses[name])
+    ]
+
+
+def verdict(low: float, high: float, sign: float, limit: float = 0.0) -> str:
+    """Whether an interval lies above the limit (sign 1) or below it (sign -1).
+
+    Args:
+        low: Its lower end; NaN, as of a single problem, decides nothing.
+        high: Its upper end.
+        sign: 1 or -1.
+        limit: What it is held against.
+    """
+    if sign < 0:
+        low, high, limit = -high, -low, -limit
+    if low > limit:
+        return YES
+    return NO if high < limit else UNDECIDED
+
+
+def _rows(file: Path) -> Iterator[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        yield from csv.DictReader(stream)
+
+
+def _interval(value: float, low: float, high: float, spec: str = "+.4f") -> str:
+    return f"{value:{spec}} [{low:{spec}}, {high:{spec}}]"
+
+
+_SIGNS = {
+    "entropy": ("entropy↑", 1),
+    "top1": ("top-1 probability↓", -1),
+    "varentropy": ("varentropy↑", 1),
+}
+
+
+def _early(folder: Path) -> Iterator[Answer]:
+    for row in _rows(folder / "changes.csv"):
+        if row["part"] != EARLY:
+            continue
+        words, sign = _SIGNS[row["metric"]]
+        value, low, high = (float(row[key]) for key in ("change", "low", "high"))
+        yield Answer(
+            "4.3",
+            f"“All three RSP injection positions show early-stage … {words}”",
+            row["benchmark"],
+            row["condition"],
+            f"first 5% of the answer, change {_interval(value, low, high)}",
+            verdict(low, high, sign),
+        )
+
+
+def _returns(folder: Path) -> Iterator[Answer]:
+    by_part: dict[tuple[str, ...], dict[str, tuple[float, ...]]] = {}
+    for row in _rows(folder / "changes.csv"):
+        key = row["benchmark"], row["condition"], row["metric"]
+        values = tuple(float(row[name]) for name in ("change", "low", "high"))
+        by_part.setdefault(key, {})[row["part"]] = values
+    for (benchmark, condition, metric), parts in by_part.items():
+        words, _ = _SIGNS[metric]
+        early, early_low, early_high = parts[EARLY]
+        left, low, high = parts[FADED]
+        sign = 1 if early > 0 else -1
+        # Without an early change there is nothing that could return.
+        moved = verdict(early_low, early_high, sign) == YES
+        yield Answer(
+            "4.3",
+            "“all three metrics return to baseline in the middle and final portions” "
+            f"({words[:-1]}: less than a quarter of the early change is left in the second half)",
+            benchmark,
+            condition,
+            f"second half less a quarter of the early {early:+.4f}: {_interval(left, low, high)}",
+            verdict(low, high, -sign) if moved else UNDECIDED,
+        )
+
+
+def _theorem_1(folder: Path) -> Iterator[Answer]:
+    for benchmark, found in _benchmarks(read_json(folder / "attention.json")):
+        check = found["theorem_1"]
+        yield Answer(
+            "3.3",
+            "Theorem 1: the attention mass on the soft prompt never exceeds its bound",
+            benchmark,
+            "suffix",
+            f"{check['violations']} of {check['checked']:,} layers x heads x queries above it, "
+            f"least slack {check['worst_slack']:.1e}",
+            NO if check["violations"] else YES,
+        )
+
+
+def _benchmarks(content: Mapping[str, object]) -> Iterator[tuple[str, Mapping]]:
+    return ((name, found) for name, found in content.items() if isinstance(found, Mapping))
+
+
+def _decay(folder: Path) -> Iterator[Answer]:
+    for benchmark, found in _benchmarks(read_json(folder / "attention.json")):
+        if "decay" not in found:  # an analysis of before
+            continue
+        decay = found["decay"]
+        yield Answer(
+            "3.3, Figure 2",
+            "“early influence with automatic KV cache-growth decay”: attention mass on a soft "
+            "prompt token falls along the reasoning",
+            benchmark,
+            "suffix",
+            "last fifth over first fifth "
+            + _interval(decay["ratio"], decay["low"], decay["high"], ".2f"),
+            verdict(decay["low"], decay["high"], -1, limit=1.0),
+        )
+
+
+def _first_token(folder: Path) -> Iterator[Answer]:
+    by_benchmark: dict[str, dict[tuple[str, str], tuple[float, ...]]] = {}
+    for row in _rows(folder / "first_token.csv"):
+        values = tuple(float(row[name]) for name in ("value", "low", "high"))
+        by_benchmark.setdefault(row["benchmark"], {})[row["row"], row["metric"]] = values
+    for benchmark, found in by_benchmark.items():
+        for name in dict.fromkeys(row for row, _ in found if not row.startswith("τ")):
+            rho, low, high = found[name, "spearman"]
+            above, below = verdict(low, high, 1), verdict(low, high, -1, limit=0.99)
+            yield Answer(
+                "4.4, Table 3",
+                "“temperature … preserves ranking …, while RSP partially preserves but reranks”: ρ "
+                "above 0 and below 0.99",
+                benchmark,
+                name,
+                f"Spearman ρ {_interval(rho, low, high, '.3f')}",
+                _both(above, below),
+            )
+            for metric, words in (
+                ("mass_outside_top10", "mass outside the baseline's top 10"),
+                ("js_divergence", "Jensen-Shannon divergence"),
+            ):
+                value, low, high = found[name, metric]
+                cold, hot = found["τ = 2", metric][0], found["τ = 3", metric][0]
+                yield Answer(
+                    "4.4, Table 3",
+                    "“RSP's distributional shift falls between τ=2.0 and τ=3.0 in magnitude” "
+                    f"({words})",
+                    benchmark,
+                    name,
+                    f"{_interval(value, low, high, '.3f')}; τ = 2: {cold:.3f}, τ = 3: {hot:.3f}",
+                    _both(verdict(low, high, 1, cold), verdict(low, high, -1, hot)),
+                )
+
+
+def _both(*verdicts: str) -> str:
+    if NO in verdicts:
+        return NO
+    return YES if set(verdicts) == {YES} else UNDECIDED
+
+
+def _diversity(folder: Path) -> Iterator[Answer]:
+    by_benchmark: dict[str, dict[tuple[str, str], tuple[float, ...]]] = {}
+    for row in _rows(folder / "diversity.csv"):
+        values = tuple(float(row[name]) for name in ("mean", "low", "high"))
+        by_benchmark.setdefault(row["benchmark"], {})[row["condition"], row["measure"]] = values
+    for benchmark, found in by_benchmark.items():
+        (plain, drawn), measures = (dict.fromkeys(key[i] for key in found) for i in (0, 1))
+        for measure in list(measures)[:2]:
+            before, _, before_high = found[plain, measure]
+            value, low, high = found[drawn, measure]
+            separate = low > before_high
+            yield Answer(
+                "4.4, Table 4",
+                f"“the trajectory set becomes more diverse and splits into more separated groups” "
+                f"({measure})",
+                benchmark,
+                drawn,
+                f"{_interval(value, low, high, '.4f')}, baseline {before:.4f}",
+                YES if separate else NO if high < found[plain, measure][1] else UNDECIDED,
+            )
+
+
+def _pass_at_n(folder: Path) -> Iterator[Answer]:
+    by_benchmark: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(folder / "pass_at_n.csv"):
+        by_benchmark.setdefault(row["benchmark"], []).append(row)
+    for benchmark, rows in by_benchmark.items():
+        n = max(int(row["n"]) for row in rows)
+        for row in rows:
+            if int(row["n"]) != n or row["condition"] not in _PASS_CLAIMS:
+                continue
+            words, sign = _PASS_CLAIMS[row["condition"]]
+            value, low, high = (float(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+            yield Answer(
+                "4.4, Figure 4",
+                words,
+                benchmark,
+                row["condition"],
+                f"pass@{n} over the baseline's {100 * value:+.1f} [{100 * low:+.1f}, "
+                f"{100 * high:+.1f}] points",
+                verdict(low, high, sign),
+            )
+
+
+_PASS_CLAIMS = {
+    "independent RSP, sampled": (
+        "“Condition (iv) achieves the highest Pass@N”: above the baseline",
+        1,
+    ),
+    "shared RSP, sampled": ("“(ii) shows no improvement over the baseline”", -1),
+}
+
+#: By analysis, in the paper's order.
+_CLAIMS: tuple[tuple[str, Callable[[Path], Iterable[Answer]]], ...] = (
+    ("attention", _theorem_1),
+    ("attention", _decay),
+    ("distributions", _early),
+    ("distributions", _returns),
+    ("first_token", _first_token),
+    ("diversity", _diversity),
+    ("pass_at_n", _pass_at_n),
+)
