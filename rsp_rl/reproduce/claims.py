@@ -71,6 +71,17 @@ def _rows(file: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(stream)
 
 
+def _intervals(
+    file: Path, keys: tuple[str, str], value: str
+) -> dict[str, dict[tuple[str, str], tuple[float, float, float]]]:
+    """Value, low and high by benchmark and two more columns."""
+    found: dict[str, dict[tuple[str, str], tuple[float, float, float]]] = {}
+    for row in _rows(file):
+        numbers = tuple(float(row[name]) for name in (value, "low", "high"))
+        found.setdefault(row["benchmark"], {})[row[keys[0]], row[keys[1]]] = numbers
+    return found
+
+
 def _interval(value: float, low: float, high: float, spec: str = "+.4f") -> str:
     return f"{value:{spec}} [{low:{spec}}, {high:{spec}}]"
 
@@ -158,10 +169,7 @@ def _decay(folder: Path) -> Iterator[Answer]:
 
 
 def _first_token(folder: Path) -> Iterator[Answer]:
-    by_benchmark: dict[str, dict[tuple[str, str], tuple[float, ...]]] = {}
-    for row in _rows(folder / "first_token.csv"):
-        values = tuple(float(row[name]) for name in ("value", "low", "high"))
-        by_benchmark.setdefault(row["benchmark"], {})[row["row"], row["metric"]] = values
+    by_benchmark = _intervals(folder / "first_token.csv", ("row", "metric"), "value")
     for benchmark, found in by_benchmark.items():
         for name in dict.fromkeys(row for row, _ in found if not row.startswith("τ")):
             rho, low, high = found[name, "spearman"]
@@ -199,10 +207,7 @@ def _both(*verdicts: str) -> str:
 
 
 def _diversity(folder: Path) -> Iterator[Answer]:
-    by_benchmark: dict[str, dict[tuple[str, str], tuple[float, ...]]] = {}
-    for row in _rows(folder / "diversity.csv"):
-        values = tuple(float(row[name]) for name in ("mean", "low", "high"))
-        by_benchmark.setdefault(row["benchmark"], {})[row["condition"], row["measure"]] = values
+    by_benchmark = _intervals(folder / "diversity.csv", ("condition", "measure"), "mean")
     for benchmark, found in by_benchmark.items():
         (plain, drawn), measures = (dict.fromkeys(key[i] for key in found) for i in (0, 1))
         for measure in list(measures)[:2]:
