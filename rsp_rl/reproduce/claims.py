@@ -8,6 +8,7 @@ few problems most are. Questions are the paper's own words (arXiv 2605.11936), s
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ def verdict(low: float, high: float, sign: float, limit: float = 0.0) -> str:
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:
+    if not file.is_file():  # of an analysis of before
+        return
     with file.open(encoding="utf-8", newline="") as stream:
         yield from csv.DictReader(stream)
 
@@ -209,8 +212,9 @@ def _both(*verdicts: str) -> str:
 def _diversity(folder: Path) -> Iterator[Answer]:
     by_benchmark = _intervals(folder / "diversity.csv", ("condition", "measure"), "mean")
     for benchmark, found in by_benchmark.items():
-        (plain, drawn), measures = (dict.fromkeys(key[i] for key in found) for i in (0, 1))
-        for measure in list(measures)[:2]:
+        conditions, measures = ([*dict.fromkeys(key[i] for key in found)] for i in (0, 1))
+        plain, *others = conditions
+        for drawn, measure in itertools.product(others, measures[:2]):
             before, _, before_high = found[plain, measure]
             value, low, high = found[drawn, measure]
             separate = low > before_high

@@ -28,6 +28,7 @@ from rsp_rl.display.pages import asset, page
 from rsp_rl.display.tables import markdown_head, markdown_row
 from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.protocol import Protocol
+from rsp_rl.models.small import weights_of
 from rsp_rl.reproduce import claims, paper
 from rsp_rl.reproduce.comparator_settings import other_settings
 from rsp_rl.reproduce.measured import Measured, Numbers, read_numbers
@@ -96,6 +97,9 @@ def _facts(plan: Mapping[str, list[Analysis]], wanted: Wanted, layout: Layout) -
         f"{name} {version}" for name, version in how["made_with"][0]["versions"].items()
     )
     yield f"Model {wanted.model}, weights {weights}, {engine['dtype']} on {engine['kind']}"
+    begun_with = read_json(layout.model)["model"] if layout.model.is_file() else ""
+    if said := weights_of(Path(begun_with)):
+        yield f"Its weights are {said}"
     yield (
         f"Protocol {protocol.name}: template {protocol.template} ({wanted.prompt_kind}), at most "
         f"{protocol.max_tokens:,} tokens, seed {protocol.seed}"
