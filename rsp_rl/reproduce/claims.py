@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rsp_rl.analysis.distribution_changes import EARLY, FADED
 from rsp_rl.basics.files import read_json
+from rsp_rl.display.tables import markdown_head, markdown_row
 
 YES, NO, UNDECIDED = "yes", "no", "undecided"
 
@@ -49,6 +50,24 @@ def answers(analyses: Mapping[str, Path]) -> list[Answer]:
     return [
         answer for name, claim in _CLAIMS if name in analyses for answer in claim(analyses[name])
     ]
+
+
+def to_markdown(found: Iterable[Answer]) -> str:
+    """How many of each answer, and a row a claim."""
+    found = list(found)
+    counts = ", ".join(
+        f"{sum(answer.answer == kind for answer in found)} {kind}" for kind in (YES, NO, UNDECIDED)
+    )
+    lines = [
+        f"{counts}. An answer is yes or no where the 95% interval over problems (bootstrap) lies "
+        "wholly on one side, else undecided.",
+        "",
+        *markdown_head(["paper", "claim", "benchmark", "condition", "measured", "answer"]),
+    ]
+    for answer in found:
+        cells = [answer.source, answer.question, answer.benchmark, answer.condition]
+        lines.append(markdown_row([*cells, answer.measured, f"**{answer.answer}**"]))
+    return "\n".join(lines)
 
 
 def verdict(low: float, high: float, sign: float, limit: float = 0.0) -> str:

@@ -25,7 +25,7 @@ from rsp_rl.analysis.trained_or_random import method_name
 from rsp_rl.basics.files import read_json, write_whole
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.display.pages import asset, page
-from rsp_rl.display.tables import markdown_head, markdown_row
+from rsp_rl.display.tables import markdown_row
 from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.models.small import weights_of
@@ -115,22 +115,7 @@ def _claims(plan: Mapping[str, list[Analysis]], layout: Layout) -> str:
     rows = claims.answers(finished)
     if not rows:
         return ""
-    counts = ", ".join(
-        f"{sum(row.answer == answer for row in rows)} {answer}"
-        for answer in (claims.YES, claims.NO, claims.UNDECIDED)
-    )
-    lines = [
-        "## The paper's claims, asked of this model",
-        "",
-        f"{counts}. An answer is yes or no where the 95% interval over problems (bootstrap) lies "
-        "wholly on one side, else undecided.",
-        "",
-        *markdown_head(["paper", "claim", "benchmark", "condition", "measured", "answer"]),
-    ]
-    for row in rows:
-        cells = [row.source, row.question, row.benchmark, row.condition, row.measured]
-        lines.append(markdown_row([*cells, f"**{row.answer}**"]))
-    return "\n".join(lines)
+    return f"## The paper's claims, asked of this model\n\n{claims.to_markdown(rows)}"
 
 
 def _part(analysis: Analysis, wanted: Wanted, layout: Layout, failures: Failures) -> str:

@@ -97,9 +97,9 @@ def test_a_forgotten_soft_prompt_is_caught(model: Path, data: Path, tmp_path: Pa
 def test_a_few_problems_are_evaluated(model: Path, tmp_path: Path) -> None:
     """Two conditions of four sums, and how sure the model was of its tokens."""
     for name, rsp in {"baseline": [], "suffix": ["rsp.length=20"]}.items():
-        asked = ["eval", str(model), "--protocol", "sums", "--engine", "huggingface"]
         few = ["benchmarks.sums.limit=4", "benchmarks.sums.samples=1", "max_tokens=16", *rsp]
-        assert main([*asked, "--output", str(tmp_path / name), *few]) == 0
+        how = ["--protocol", "sums", "--engine", "huggingface", "--output", str(tmp_path / name)]
+        assert main(["eval", str(model), *few, *how]) == 0
     folders = [str(tmp_path / name) for name in ("baseline", "suffix")]
     assert main(["analyze", "distributions", *folders, "--output", str(tmp_path / "out")]) == 0
     assert "entropy" in (tmp_path / "out" / "distributions.md").read_text()

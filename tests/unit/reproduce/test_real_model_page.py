@@ -1,0 +1,26 @@
+"""docs/real_model.md says what its data says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rsp_rl.reproduce.claims import answers, to_markdown
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+RESULTS = DOCS / "results" / "smollm2-135m"
+
+
+def test_the_claims_are_those_of_the_data() -> None:
+    analyses = {folder.name: folder for folder in RESULTS.iterdir() if folder.is_dir()}
+    found = answers(analyses)
+    assert found
+    assert to_markdown(found) in (DOCS / "real_model.md").read_text()
+
+
+def test_the_data_says_how_it_was_made() -> None:
+    how = json.loads((RESULTS / "how.json").read_text())
+    assert {"command", "weights", "machine", "versions", "seed"} <= set(how)
+    page = (DOCS / "real_model.md").read_text()
+    assert how["weights"] in page
+    assert how["command"] in page
