@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rsp_rl.analysis.distribution_changes import EARLY, FADED
 from rsp_rl.basics.files import read_json
-from rsp_rl.display.tables import markdown_head, markdown_row
+from rsp_rl.display.tables import markdown_row
 
 YES, NO, UNDECIDED = "yes", "no", "undecided"
 
@@ -62,7 +62,8 @@ def to_markdown(found: Iterable[Answer]) -> str:
         f"{counts}. An answer is yes or no where the 95% interval over problems (bootstrap) lies "
         "wholly on one side, else undecided.",
         "",
-        *markdown_head(["paper", "claim", "benchmark", "condition", "measured", "answer"]),
+        markdown_row(["paper", "claim", "benchmark", "condition", "measured", "answer"]),
+        markdown_row(["---"] * 6),
     ]
     for answer in found:
         cells = [answer.source, answer.question, answer.benchmark, answer.condition]
