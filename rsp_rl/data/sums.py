@@ -1,9 +1,9 @@
 """Sums in words, for a small real language model: a task that it half knows.
 
 One addition or subtraction with numbers up to 20, asked plainly or as a story, and answered in
-whatever way the model likes, as long as `Answer: n` ends it. SmolLM2-135M-Instruct gives the right
-answer to about a fifth of the plain sums when it is sampled at temperature 1, and to two problems
-of three in at least one of four tries: there is something to reinforce.
+whatever way the model likes, as long as `Answer: n` ends it. Of the held-out problems
+SmolLM2-135M-Instruct (rounded to 4 bits) answers 0.365 rightly when it is greedy, and 0.081 when it is
+sampled at temperature 1: there is something to reinforce.
 
 Splits are by the pair of numbers and the operation: held-out sums are new ones in every wording.
 
