@@ -2,8 +2,8 @@
 
 One addition or subtraction with numbers up to 20, asked plainly or as a story, and answered in
 whatever way the model likes, as long as `Answer: n` ends it. Of the held-out problems
-SmolLM2-135M-Instruct (rounded to 4 bits) answers 0.365 rightly when it is greedy, and 0.081 when it is
-sampled at temperature 1: there is something to reinforce.
+SmolLM2-135M-Instruct (rounded to 4 bits) answers 0.365 rightly when it is greedy, and 0.081 when it
+is sampled at temperature 1: there is something to reinforce.
 
 Splits are by the pair of numbers and the operation: held-out sums are new ones in every wording.
 
