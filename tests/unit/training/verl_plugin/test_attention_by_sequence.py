@@ -55,6 +55,23 @@ def test_lengths_of_another_pack_are_refused() -> None:
         model(torch.zeros(1, 5, dtype=torch.long), use_cache=False)
 
 
+def test_two_models_of_a_process_have_packs_of_their_own() -> None:
+    """An actor and its reference model; of equally many tokens, cut at other places."""
+    models = [_model(LlamaConfig) for _ in range(2)]
+    attentions = [AttentionBySequence() for _ in models]
+    for model, attention in zip(models, attentions, strict=True):
+        assert attention.attach(model)
+    ids = torch.randint(0, 50, (1, 6))
+    positions = torch.tensor([[0, 1, 0, 1, 2, 3]])
+    attentions[0].lengths, attentions[1].lengths = [2, 4], [6]
+    first = models[0](input_ids=ids, position_ids=positions, use_cache=False).logits[0]
+    alone = torch.cat([models[1](part).logits[0] for part in ids.split([6], dim=1)])
+    attentions[1].lengths = None
+    expected = torch.cat([models[1](part).logits[0] for part in ids.split([2, 4], dim=1)])
+    assert torch.allclose(first, expected, atol=1e-5)
+    assert not torch.allclose(first, alone, atol=1e-3)
+
+
 def test_padded_batches_go_transformers_way() -> None:
     model = _model(LlamaConfig)
     ids = torch.randint(0, 50, (2, 6))
