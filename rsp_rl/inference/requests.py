@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.record import SoftPromptRecord
+
+if TYPE_CHECKING:  # torch is imported where a request thinks
+    from rsp_rl.thoughts.record import ThoughtRecord
+    from rsp_rl.thoughts.settings import Thinking
 
 KINDS = ("vllm", "huggingface")
 
@@ -71,6 +75,7 @@ class Request:
         sampling: Arguments of vLLM's `SamplingParams`.
         record: The soft prompt, if any.
         question: What the prompt asks, without its template, where that is known.
+        thinking: The law of its thoughts, if it has one; `sampling` is then the answer's.
     """
 
     number: int
@@ -78,6 +83,7 @@ class Request:
     sampling: dict[str, Any]
     record: SoftPromptRecord | None = None
     question: str | None = None
+    thinking: Thinking | None = None
 
     @property
     def is_greedy(self) -> bool:
@@ -94,12 +100,14 @@ class Completion:
         text: Output without special tokens.
         tokens: Generated tokens.
         finish_reason: `stop` or `length`.
+        thoughts: What stood at the generated positions, of a request with a law.
     """
 
     number: int
     text: str
     tokens: int
     finish_reason: str
+    thoughts: ThoughtRecord | None = None
 
 
 class Engines(Protocol):

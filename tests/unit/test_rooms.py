@@ -26,6 +26,7 @@ ROOMS = (
     "draws",
     "placement",
     "dials",
+    "thoughts",
     "injection",
     "data",
     "models",

@@ -1,0 +1,204 @@
+"""The interface of input laws: step, embed, log-prob.
+
+A law decides what stands at the next position in place of a token's embedding, leaves a record of
+it, makes the same input from the record wherever it is asked, and scores it where there is a score.
+All of it is pure: what a law needs comes in, and nothing stays.
+
+Shape suffixes: `_N` positions, `_NV` the same with the vocabulary, `_NK` with the law's slots,
+`_ND` with the hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.thoughts.noise import Noise
+from rsp_rl.thoughts.rows import Kind, Rows
+
+
+class Embedding(Protocol):
+    """The model's input embedding, scaling of the model's own included."""
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """Inputs of tokens, [..., d] of ids [...], in the model's dtype."""
+
+    def mixture(self, probabilities_NV: torch.Tensor) -> torch.Tensor:
+        """p E of distributions over the whole vocabulary, float32 [N, d]."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a law steps from, at N positions of as many requests.
+
+    Attributes:
+        logits_NV: Of the positions before, float32, as the model gives them: no temperature yet;
+            minus infinity for ids without a token.
+        noise: Theirs.
+        embedding: The model's.
+        hidden_ND: Last hidden states of the positions before; None where the engine has none.
+    """
+
+    logits_NV: torch.Tensor
+    noise: Noise
+    embedding: Embedding
+    hidden_ND: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class InputLaw(ABC):
+    """One law with its settings; equal settings are equal laws.
+
+    Attributes:
+        name: What `--law` calls it.
+        kind: Of its rows.
+        dense: Whether its rows hold the inputs themselves.
+        needs_hidden: Whether it steps from hidden states.
+        mixes_all: Whether it asks for mixtures over the whole vocabulary.
+        source: The paper that it is from.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    dense: ClassVar[bool] = False
+    needs_hidden: ClassVar[bool] = False
+    mixes_all: ClassVar[bool] = False
+    source: ClassVar[str] = ""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """K, tokens that count at a position."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether two requests of one prompt are the same whatever their seeds are."""
+        return False
+
+    def check(self, vocabulary: int) -> None:
+        """Make sure that it fits a model of V tokens.
+
+        Raises:
+            ConfigError: Naming the setting.
+        """
+        if self.slots > vocabulary:
+            raise ConfigError(
+                f"law.k={self.slots}, but the model has {vocabulary} tokens; choose a smaller one"
+            )
+
+    @abstractmethod
+    def step(self, moment: Moment) -> Rows:
+        """Records of the next positions; their first ids are the tokens that are emitted."""
+
+    @abstractmethod
+    def weights(self, rows: Rows) -> torch.Tensor:
+        """Of the tokens in a mixture, float32 [N, K], each row's sum 1."""
+
+    def embed(self, rows: Rows, embedding: Embedding) -> torch.Tensor:
+        """The inputs of recorded positions, float32 [N, d]; the same function in every engine."""
+        if rows.dense_ND is not None:
+            return rows.dense_ND.float()
+        weights_NK = self.weights(rows)
+        return (weights_NK[..., None] * embedding.rows(rows.ids_NK.long()).float()).sum(1)
+
+    def log_prob(
+        self, rows: Rows, logits_NV: torch.Tensor, embedding: Embedding
+    ) -> torch.Tensor | None:
+        """How likely the law was to leave these records, with a gradient into the logits.
+
+        Args:
+            rows: Of its own kind.
+            logits_NV: Of the positions before, float32, without a temperature.
+            embedding: Of the model that is scored.
+
+        Returns:
+            [N], or [N, K] where a position has K independent draws; None for a law that has no
+            score, or none that a trainer could use.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class FilteredLaw(InputLaw):
+    """A law over a distribution that is filtered first.
+
+    Attributes:
+        temperature: Divides the logits, above 0.
+        top_k: Likeliest tokens that are kept; 0 for all.
+        top_p: Nucleus of what is kept, above 0; 1 for all.
+        min_p: Tokens less likely than this times the likeliest are dropped; 0 for none.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("temperature", self.temperature, above=0)
+        check_whole("top_k", self.top_k, 0)
+        check_number("top_p", self.top_p, above=0, most=1)
+        check_number("min_p", self.min_p, least=0, most=1)
+
+    def check(self, vocabulary: int) -> None:
+        """See `InputLaw.check`."""
+        super().check(vocabulary)
+        if self.top_k > vocabulary:
+            raise ConfigError(
+                f"law.top_k={self.top_k}, but the model has {vocabulary} tokens; 0 keeps all"
+            )
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number from `least` on.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"law.{name}={value!r} must be a whole number of at least {least}")
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> None:
+    """Refuse what is no finite number within bounds.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    bounds = [
+        f"{word} {bound}"
+        for word, bound in (("above", above), ("at least", least), ("at most", most))
+        if bound is not None
+    ]
+    good = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (above is None or value > above)
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+    )
+    if not good:
+        raise ConfigError(f"law.{name}={value!r} must be a number {' and '.join(bounds)}")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of a few words.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if value not in choices:
+        raise ConfigError(f"law.{name}={value!r} is unknown; use one of {', '.join(choices)}")

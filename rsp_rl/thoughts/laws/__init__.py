@@ -1,0 +1,1 @@
+"""The input laws, a module each."""

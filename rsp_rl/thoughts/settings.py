@@ -1,0 +1,200 @@
+"""Thinking as a user asks for it: a law, its settings, its phases as texts; and as engines take it.
+
+law: gumbel
+law.k: 10                 # the law's own, see its module
+law.end: </think>         # tokens that end thinking
+law.max_thoughts: 2048
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.thoughts.law import InputLaw
+from rsp_rl.thoughts.names import LAWS, law_from_settings, law_to_settings
+from rsp_rl.thoughts.phases import Phases
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: Departures of the public forks, by name:
+#: - `same_temperature`: the answer is sampled at the thoughts' temperature, whatever was asked for
+#:   (Soft-Thinking reads `after_thinking_temperature` and never applies it);
+#: - `greedy_answer`: the answer is greedy (Soft-Thinking before December 2025);
+#: - `cold_abort`: cold steps after thinking end the output.
+COMPAT = ("same_temperature", "greedy_answer", "cold_abort")
+
+#: Key of a request's thinking in `SamplingParams.extra_args`.
+EXTRA_ARG = "rsp_rl_thoughts"
+
+
+@dataclass(frozen=True)
+class ThoughtSettings:
+    """What a user asks for.
+
+    Attributes:
+        law: With its settings.
+        begin: Text after which thinking begins; empty for the first token.
+        end: Tokens that end it, by their text.
+        end_text: Text that ends it.
+        max_thoughts: Most thoughts.
+        cold_entropy: Nats of the cold stop; 0 for none.
+        cold_steps: Steps below it, in a row.
+        on_end: Text that is forced after `end_text`, or after a token of `end`.
+        on_cut: Text that is forced where `max_thoughts` or the cold stop ends it; None for the
+            first of `end`.
+        compat: Names in `COMPAT`.
+    """
+
+    law: InputLaw
+    begin: str = ""
+    end: tuple[str, ...] = ("</think>",)
+    end_text: str = ""
+    max_thoughts: int | None = None
+    cold_entropy: float = 0.0
+    cold_steps: int = 256
+    on_end: str = ""
+    on_cut: str | None = None
+    compat: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.compat) - set(COMPAT)):
+            raise ConfigError(f"law.compat={unknown[0]} is unknown; use any of {', '.join(COMPAT)}")
+        for name in ("begin", "end_text", "on_end"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"law.{name}={getattr(self, name)!r} must be a text")
+
+    @classmethod
+    def from_dict(cls, name: str, settings: Mapping[str, Any]) -> ThoughtSettings:
+        """From a law's name and its settings and phases, all at one level.
+
+        Raises:
+            ConfigError: On an unknown law or setting, or a bad value.
+        """
+        phases = {field.name for field in fields(cls)} - {"law"}
+        own = {key: value for key, value in settings.items() if key not in phases}
+        if name in LAWS:
+            known = {field.name for field in fields(LAWS[name])}
+            if unknown := sorted(own.keys() - known):
+                raise ConfigError(
+                    f"law.{unknown[0]} is no setting of {name}; known: "
+                    f"{', '.join(sorted(known | phases))}"
+                )
+        given = {key: settings[key] for key in phases & settings.keys()}
+        for key in ("end", "compat"):
+            if key in given:
+                value = given[key]
+                given[key] = tuple([value] if isinstance(value, str) else value or ())
+                if not all(isinstance(text, str) and text for text in given[key]):
+                    raise ConfigError(f"law.{key}={value!r} must be a list of texts")
+        return cls(law=law_from_settings(name, own), **given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types: `law`, its settings and the phases, all at one level."""
+        phases = {field.name: getattr(self, field.name) for field in fields(self)}
+        phases |= {key: list(phases[key]) for key in ("end", "compat")}
+        phases.pop("law")
+        return {"law": self.law.name, **law_to_settings(self.law), **phases}
+
+    def answer_sampling(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        """How the answer after the thoughts is sampled, `compat` applied."""
+        made = dict(sampling)
+        if "greedy_answer" in self.compat:
+            made["temperature"] = 0.0
+        elif "same_temperature" in self.compat:
+            made["temperature"] = getattr(self.law, "temperature", 1.0)
+        return made
+
+    def resolve(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Phases:
+        """The phases in a model's tokens.
+
+        Args:
+            tokenizer: The model's.
+            vocabulary: V of the model.
+
+        Raises:
+            ConfigError: If the law does not fit the model, a token of `end` is none of the
+                tokenizer's, or nothing would ever end the thoughts.
+        """
+        self.law.check(vocabulary)
+        end_ids = tuple(self._end_id(tokenizer, text) for text in self.end)
+        if not (end_ids or self.end_text or self.max_thoughts):
+            raise ConfigError(
+                "nothing ends the thoughts; set law.max_thoughts, law.end or law.end_text"
+            )
+        cut = end_ids[:1] if self.on_cut is None else _encode(tokenizer, self.on_cut)
+        return Phases(
+            begin=_encode(tokenizer, self.begin),
+            end_ids=end_ids,
+            end_text=self.end_text,
+            max_thoughts=self.max_thoughts,
+            cold_entropy=self.cold_entropy,
+            cold_steps=self.cold_steps,
+            on_end=_encode(tokenizer, self.on_end),
+            on_cut=cut,
+            cold_abort="cold_abort" in self.compat,
+        )
+
+    @staticmethod
+    def _end_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+        ids = _encode(tokenizer, text)
+        if len(ids) != 1:
+            raise ConfigError(
+                f"law.end={text!r} is no single token of this tokenizer (it is {len(ids)}); a "
+                "model that was not trained to end its reasoning so needs law.max_thoughts=N and "
+                "law.end=[], or law.end_text"
+            )
+        return ids[0]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """One request's thinking, as engines take it.
+
+    Attributes:
+        law: With everything filled in.
+        phases: In the model's tokens.
+        seed: Of its noise, an unsigned 64-bit integer.
+    """
+
+    law: InputLaw
+    phases: Phases
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed {self.seed} is not an unsigned 64-bit integer")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for `SamplingParams.extra_args`."""
+        return {
+            "law": self.law.name,
+            "settings": law_to_settings(self.law),
+            "phases": asdict(self.phases),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Thinking:
+        """What `to_dict` made, maybe sent as JSON in between.
+
+        Raises:
+            ConfigError: On a bad value.
+        """
+        phases = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in content["phases"].items()
+        }
+        law = law_from_settings(content["law"], content["settings"])
+        return cls(law, Phases(**phases), content["seed"])
+
+    def with_seed(self, seed: int) -> Thinking:
+        """The same with another seed."""
+        return replace(self, seed=seed)
