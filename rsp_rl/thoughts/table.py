@@ -47,7 +47,7 @@ class Entry:
         key: What its record is claimed by.
         thinker: Its law, and where it is.
         start: Absolute position of its output's first token.
-        masked: Ids that its law must not see.
+        masked: Ids that its law must not see, int64.
         stop_ids: Tokens that end its output.
         ids: Tokens emitted so far.
         rows: Of each its row in the pool, -1 for a sampler's token.
@@ -58,7 +58,7 @@ class Entry:
     key: int
     thinker: Thinker
     start: int
-    masked: tuple[int, ...] = ()
+    masked: torch.Tensor | None = None
     stop_ids: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
