@@ -8,7 +8,7 @@ law.max_thoughts: 2048
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +88,12 @@ class ThoughtSettings:
         for key in ("end", "compat"):
             if key in given:
                 value = given[key]
-                given[key] = tuple([value] if isinstance(value, str) else value or ())
-                if not all(isinstance(text, str) and text for text in given[key]):
-                    raise ConfigError(f"law.{key}={value!r} must be a list of texts")
+                texts = [value] if isinstance(value, str) else value
+                if not isinstance(texts, Sequence) or not all(
+                    isinstance(text, str) and text for text in texts
+                ):
+                    raise ConfigError(f"law.{key}={value!r} must be a list of texts, [] for none")
+                given[key] = tuple(texts)
         return cls(law=law_from_settings(name, own), **given)
 
     def to_dict(self) -> dict[str, Any]:
