@@ -48,17 +48,17 @@ class Phases:
 
     def __post_init__(self) -> None:
         if self.max_thoughts is not None and (
-            not isinstance(self.max_thoughts, int) or self.max_thoughts < 1
+            type(self.max_thoughts) is not int or self.max_thoughts < 1
         ):
             raise ConfigError(
                 f"law.max_thoughts={self.max_thoughts!r} must be a whole number of at least 1"
             )
-        if not (isinstance(self.cold_entropy, int | float) and 0 <= self.cold_entropy < math.inf):
+        if not (type(self.cold_entropy) in (int, float) and 0 <= self.cold_entropy < math.inf):
             raise ConfigError(
                 f"law.cold_entropy={self.cold_entropy!r} must be a number of nats, 0 for no cold "
                 "stop"
             )
-        if not isinstance(self.cold_steps, int) or self.cold_steps < 1:
+        if type(self.cold_steps) is not int or self.cold_steps < 1:
             raise ConfigError(
                 f"law.cold_steps={self.cold_steps!r} must be a whole number of at least 1"
             )
