@@ -89,6 +89,12 @@ class ForcedModel:
                 f"{condition.root} has soft prompts of {comparator.method}, which are not drawn "
                 "and cannot be drawn again; this analysis is for RSP and the baseline"
             )
+        if (law := condition.protocol.law) is not None:
+            raise ConfigError(
+                f"{condition.root} has thoughts of law.name={law.law.name}, which its texts are "
+                "not: read as tokens they give other numbers; this analysis is for answers without "
+                "a law"
+            )
         folder = resolve_model_folder(model or condition.manifest["model"])
         self.config = check_model(folder)
         if weights_digest(folder) != condition.manifest["weights"]:

@@ -169,8 +169,8 @@ class Protocol:
         most = None if self.law is None else self.law.max_thoughts
         if isinstance(most, int) and most >= (plan.max_tokens or self.max_tokens):
             raise ConfigError(
-                f"benchmarks.{plan.benchmark}: law.max_thoughts={most} leaves no room for an answer "
-                f"in max_tokens={plan.max_tokens or self.max_tokens}"
+                f"benchmarks.{plan.benchmark}: law.max_thoughts={most} leaves no room for an "
+                f"answer in max_tokens={plan.max_tokens or self.max_tokens}"
             )
 
     def _check_comparator(self, method: str) -> None:
