@@ -185,13 +185,13 @@ def read_traces(
     lengths: dict[str, list[int]] = {}
     unread = 0
     asked = model.asked(benchmark, problems=problems, samples=samples)
-    for request, sample in bar(list(asked), f"{condition.name}, {benchmark}", unit="trace"):
+    for question, sample in bar(list(asked), f"{condition.name}, {benchmark}", unit="trace"):
         trace = mixtures(sample)
         if not trace:
             unread += 1
             continue
         at = {round(i) for i in np.linspace(0, len(trace) - 1, min(probes, len(trace)))}
-        made = list(probe(model.network, model.prompt_embeddings(request), trace, at))
+        made = list(probe(model.network, model.prompt_embeddings(question.request), trace, at))
         by_problem.setdefault(sample["problem"], []).append(made)
         lengths.setdefault(sample["problem"], []).append(len(trace))
     if not by_problem:
@@ -223,9 +223,7 @@ def mixtures(sample: Sample) -> list[Mixture]:
 def _scalars(by_problem: Mapping[str, list[list[Probe]]]) -> dict[str, np.ndarray]:
     rows = []
     for traces in by_problem.values():
-        values = [
-            [p.entropy, *p.divergences, *p.overlaps[-1]] for made in traces for p in made
-        ]
+        values = [[p.entropy, *p.divergences, *p.overlaps[-1]] for made in traces for p in made]
         rows.append(finite_means(np.array(values)))
     return dict(zip(_metrics(), np.array(rows).T, strict=True))
 

@@ -14,6 +14,7 @@ from rsp_rl.analysis import (
     length_table,
     pass_at_n,
     position_table,
+    thoughts,
     trained_or_random,
 )
 
@@ -33,5 +34,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         first_token,
         diversity,
         attention_mass,
+        thoughts,
     ):
         module.add_parser(names)

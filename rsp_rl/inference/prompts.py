@@ -14,8 +14,10 @@ from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.inference.requests import Request
 from rsp_rl.placement.prompt import PlacedPrompt, placeholder_id
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported where a request thinks
     from transformers import PreTrainedTokenizerBase
+
+    from rsp_rl.inference.thinking import ModelThinking
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,17 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The two seeds of a sample; neither follows from the other.
+    """The seeds of a sample; none follows from another.
 
     Attributes:
         sampling: Of its tokens, in [0, 2^63).
         draw: Of its soft prompt.
+        noise: Of its thoughts, in [0, 2^63).
     """
 
     sampling: int
     draw: int
+    noise: int = 0
 
 
 def sample_requests(
@@ -59,6 +63,7 @@ def sample_requests(
     sampling: Sampling,
     seeds: Iterable[Seeds],
     dtype: str,
+    thinking: ModelThinking | None = None,
 ) -> Iterator[Request]:
     """Requests for the samples of one prompt, numbered from 0.
 
@@ -69,6 +74,7 @@ def sample_requests(
         sampling: How tokens are chosen.
         seeds: Of each sample.
         dtype: What soft prompts are rounded to.
+        thinking: The law of their thoughts; tokens are then chosen so in the answer alone.
     """
     for number, seed in enumerate(seeds):
         record = None
@@ -91,7 +97,10 @@ def sample_requests(
             "stop_token_ids": list(sampling.stop_token_ids),
             "seed": seed.sampling,
         }
-        yield Request(number, placed.token_ids, arguments, record)
+        own = None
+        if thinking is not None:
+            arguments, own = thinking.answer_sampling(arguments), thinking.of(seed.noise)
+        yield Request(number, placed.token_ids, arguments, record, thinking=own)
 
 
 def sample_seeds(
@@ -100,7 +109,7 @@ def sample_seeds(
     """Seeds of a prompt's samples, a pure function of their place.
 
     Args:
-        sampling_seed: Of the tokens' sampling; the draws' is `rsp.seed`.
+        sampling_seed: Of the tokens' sampling and the thoughts' noise; the draws' is `rsp.seed`.
         rsp: `shared` draws are one for all samples of a prompt.
         group: Name of the prompt's benchmark.
         prompt: Id of the prompt within it.
@@ -112,6 +121,7 @@ def sample_seeds(
             sampling=sample_seed(sampling_seed, group, prompt, number),
             # A name of its own: a draw must not follow from the seed of the sampling.
             draw=sample_seed(rsp.seed, f"rsp/{group}", prompt, drawn),
+            noise=sample_seed(sampling_seed, f"law/{group}", prompt, number),
         )
 
 
