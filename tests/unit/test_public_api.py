@@ -338,6 +338,7 @@ FLAGS = {
     "analyze first-token": f"FOLDERS --output {MODEL}",
     "analyze diversity": "FOLDERS --embedder --eps --min-samples --benchmark --problems --output",
     "analyze attention": f"FOLDER --output {MODEL}",
+    "analyze thoughts": f"FOLDERS --probes --output {MODEL}",
     "reproduce": "OVERRIDES --section --model --output --protocol --data-dir --lengths "
     f"--comparator --samples --trajectories --embedder --runs {ENGINE}",
     "train-comparator ttsv": "--final-share --weight-decay --epsilon --max-tokens --temperature "
