@@ -8,6 +8,7 @@ from rsp_rl.analysis import (
     attention_mass,
     condition_protocols,
     coverage,
+    dials_table,
     distributions,
     diversity,
     first_token,
@@ -33,5 +34,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         first_token,
         diversity,
         attention_mass,
+        dials_table,
     ):
         module.add_parser(names)
