@@ -16,6 +16,7 @@ from rsp_rl.analysis import (
     pass_at_n,
     position_table,
     trained_or_random,
+    training_table,
 )
 
 
@@ -35,5 +36,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         diversity,
         attention_mass,
         dials_table,
+        training_table,
     ):
         module.add_parser(names)

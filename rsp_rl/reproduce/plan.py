@@ -341,7 +341,13 @@ def training(wanted: Wanted) -> list[Analysis]:
             figure="curves",
             remark=f"The paper's numbers stand beside the runs called {paper.DAPO} and "
             f"{paper.DAPO_RSP}.",
-        )
+        ),
+        Analysis(
+            "training",
+            "Section 4.5: held out, pass@k and entropy, paired by seed",
+            "rsp_rl.analysis.training_table",
+            runs=wanted.runs,
+        ),
     ]
 
 
