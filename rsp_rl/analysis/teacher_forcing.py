@@ -26,6 +26,7 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.questions import Question, questions
+from rsp_rl.inference.model_law import name_table
 from rsp_rl.inference.requests import Request, has_gpu
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
@@ -129,6 +130,7 @@ class ForcedModel:
                 "their embeddings are not supported"
             )
         self._injector = SoftPromptInjector(embedding)
+        name_table(folder)
 
     def questions(self, benchmark: str, *, soft_prompts: bool = True) -> Iterator[Question]:
         """What the evaluation asked.

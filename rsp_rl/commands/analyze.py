@@ -8,6 +8,7 @@ from rsp_rl.analysis import (
     attention_mass,
     condition_protocols,
     coverage,
+    dials_table,
     distributions,
     diversity,
     first_token,
@@ -16,6 +17,7 @@ from rsp_rl.analysis import (
     position_table,
     thoughts,
     trained_or_random,
+    training_table,
 )
 
 
@@ -34,6 +36,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         first_token,
         diversity,
         attention_mass,
+        dials_table,
+        training_table,
         thoughts,
     ):
         module.add_parser(names)
