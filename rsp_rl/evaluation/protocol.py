@@ -40,7 +40,7 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.laws import LAWS
 from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.inference.soft_prompts import Comparator
-from rsp_rl.thoughts.names import LAWS
+from rsp_rl.thoughts.names import LAWS as INPUT_LAWS
 from rsp_rl.thoughts.settings import ThoughtSettings
 
 #: RSP options that an evaluation has; mu_E and sigma_E are the model's, the others training's.
@@ -398,7 +398,7 @@ def _plan(benchmark: str, sampling: object, own: object) -> BenchmarkPlan:
 
 def _law(group: dict[str, Any]) -> ThoughtSettings:
     if not isinstance(group.get("name"), str):
-        raise ConfigError(f"law.name is missing; use one of {', '.join(LAWS)}")
+        raise ConfigError(f"law.name is missing; use one of {', '.join(INPUT_LAWS)}")
     return ThoughtSettings.from_dict(group.pop("name"), group)
 
 
