@@ -73,6 +73,11 @@ def engine_fault(config: VllmConfig) -> str | None:
             "a law needs logits and embedding in one process, and pipeline parallelism has them "
             "apart; use --pipeline-parallel-size 1"
         )
+    if parallel.data_parallel_size > 1 and not parallel.data_parallel_external_lb:
+        return (
+            "records lie in one of several engines, and vLLM asks the first alone for them; use "
+            "--data-parallel-size 1 and several servers"
+        )
     if config.speculative_config is not None:
         return (
             "a law and speculative decoding exclude each other: drafts are of tokens; leave "

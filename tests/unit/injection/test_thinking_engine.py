@@ -27,7 +27,13 @@ from rsp_rl.thoughts.settings import Thinking
 
 def config(**changes: Any) -> Any:
     """Of an engine that thinks, but for the changes."""
-    parallel = {"worker_cls": WORKER, "pipeline_parallel_size": 1, "tensor_parallel_size": 1}
+    parallel = {
+        "worker_cls": WORKER,
+        "pipeline_parallel_size": 1,
+        "tensor_parallel_size": 1,
+        "data_parallel_size": 1,
+        "data_parallel_external_lb": False,
+    }
     made = {
         "model_config": SimpleNamespace(enable_prompt_embeds=True, architectures=["Other"]),
         "scheduler_config": SimpleNamespace(async_scheduling=False),
@@ -58,6 +64,7 @@ def thinking(law: str = "gumbel", **phases: Any) -> Thinking:
             "--no-async-scheduling",
         ),
         ({"pipeline_parallel_size": 2}, "--pipeline-parallel-size 1"),
+        ({"data_parallel_size": 2}, "--data-parallel-size 1"),
         ({"speculative_config": object()}, "--speculative-config"),
     ],
 )
@@ -131,4 +138,10 @@ def test_another_runner_is_named_with_its_method() -> None:
     assert "Newer._preprocess takes (scheduler_output, batch)" in fault
     assert "vLLM " in fault
     del Newer._preprocess
-    assert "Newer._preprocess is not there" in (interface_fault(Newer) or "")
+
+
+def test_a_method_that_is_gone_is_named() -> None:
+    class Newest:
+        def _update_states(self, scheduler_output: Any) -> None: ...
+
+    assert "Newest._preprocess is not there" in (interface_fault(Newest) or "")
