@@ -79,7 +79,8 @@ def draw(
 def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) -> torch.Tensor:
     vocabulary = scores_NV.shape[1]
     top_NC, ids_NC = scores_NV.topk(min(_OWN_NOISE, vocabulary), dim=1)
-    log_NC = top_NC - scores_NV.logsumexp(1, keepdim=True)
+    all_N1 = scores_NV.logsumexp(1, keepdim=True)
+    log_NC = top_NC - all_N1
     # A bound of what the others have: that they are drawn is seen from it first, then exactly.
     bound_N = torch.log((1 - log_NC.double().exp().sum(1)).clamp_min(0) + _ROUNDING).float()
     together = torch.tensor([_TOGETHER], device=scores_NV.device)
@@ -92,21 +93,14 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
             gumbel_N = noise.gumbel(slot, together)[:, 0]
             rows = (bound_N + gumbel_N > best_N).nonzero()[:, 0]
             if len(rows):
-                every_MV = scores_NV[rows].double()
-                others_MV = every_MV.scatter(1, ids_NC[rows], -torch.inf)
-                log_mass_M = others_MV.logsumexp(1) - every_MV.logsumexp(1)
-                won_M = log_mass_M + gumbel_N[rows] > best_N[rows]
+                others_MV = scores_NV[rows].double().scatter_(1, ids_NC[rows], -torch.inf)
+                mass_M1 = others_MV.logsumexp(1, keepdim=True)
+                won_M = (mass_M1 - all_N1[rows])[:, 0] + gumbel_N[rows] > best_N[rows]
                 rows = rows[won_M]
                 uniform_M1 = noise.at(rows).uniform(slot, together + 1)
-                ids_N[rows] = _chosen(others_MV[won_M], uniform_M1)
+                # The inverse of the cumulative distribution: what has no mass is no step of it.
+                cumulative_MV = others_MV.sub_(mass_M1).exp_()[won_M].cumsum(1)
+                drawn_M1 = torch.searchsorted(cumulative_MV, uniform_M1 * cumulative_MV[:, -1:])
+                ids_N[rows] = drawn_M1[:, 0]
         drawn.append(ids_N)
     return torch.stack(drawn, dim=1)
-
-
-def _chosen(scores_MV: torch.Tensor, uniform_M1: torch.Tensor) -> torch.Tensor:
-    """A token of each row, by the inverse of its cumulative distribution, [M]."""
-    cumulative_MV = torch.softmax(scores_MV, 1).cumsum(1)
-    at_M = torch.searchsorted(cumulative_MV, uniform_M1 * cumulative_MV[:, -1:])[:, 0]
-    # Rounding may lead beyond the last token that has any mass.
-    index_V = torch.arange(scores_MV.shape[1], device=scores_MV.device)
-    return torch.minimum(at_M, torch.where(scores_MV > -torch.inf, index_V, 0).amax(1))
