@@ -72,13 +72,17 @@ def draw(
     if law.top_k or law.top_p < 1 or law.min_p:
         log_NC, ids_NC = candidates(law, logits_NV, law.top_k or logits_NV.shape[1])
         return ids_NC.gather(1, (log_NC[:, None] + noise.gumbel(slots, ids_NC)).argmax(2))
-    return _draw_from_all(logits_NV.float() / law.temperature, noise, slots)
+    scores_NV = logits_NV.float()
+    if law.temperature != 1:
+        scores_NV = scores_NV / law.temperature
+    return _draw_from_all(scores_NV, noise, slots)
 
 
 def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) -> torch.Tensor:
     vocabulary = scores_NV.shape[1]
     top_NC, ids_NC = scores_NV.topk(min(_OWN_NOISE, vocabulary), dim=1)
-    log_NC = top_NC - scores_NV.logsumexp(1, keepdim=True)
+    all_N1 = scores_NV.logsumexp(1, keepdim=True)
+    log_NC = top_NC - all_N1
     # A bound of what the others have: that they are drawn is seen from it first, then exactly.
     bound_N = torch.log((1 - log_NC.double().exp().sum(1)).clamp_min(0) + _ROUNDING).float()
     best_NS, at_NS = (log_NC[:, None] + noise.gumbel(slots, ids_NC)).max(2)
@@ -88,20 +92,14 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
         gumbel_NS = noise.gumbel(slots, together)[:, :, 0]
         rows = (bound_N[:, None] + gumbel_NS > best_NS).any(1).nonzero()[:, 0]
         if len(rows):
-            every_MV = scores_NV[rows].double()
-            others_MV = every_MV.scatter(1, ids_NC[rows], -torch.inf)
-            log_mass_M1 = others_MV.logsumexp(1, True) - every_MV.logsumexp(1, True)
-            won_MS = log_mass_M1 + gumbel_NS[rows] > best_NS[rows]
+            others_MV = scores_NV[rows].double().scatter_(1, ids_NC[rows], -torch.inf)
+            peak_M1 = others_MV.amax(1, keepdim=True).clamp_min(torch.finfo(torch.double).min)
+            # The inverse of the cumulative distribution: what has no mass is no step of it.
+            cumulative_MV = others_MV.sub_(peak_M1).exp_().cumsum_(1)
+            all_M1 = cumulative_MV[:, -1:]
+            won_MS = peak_M1 + all_M1.log() - all_N1[rows] + gumbel_NS[rows] > best_NS[rows]
             uniform_MS = noise.at(rows).uniform(slots, together + 1)[:, :, 0]
-            chosen_MS = _chosen(others_MV, uniform_MS)
-            ids_NS[rows] = torch.where(won_MS, chosen_MS, ids_NS[rows])
+            drawn_MS = torch.searchsorted(cumulative_MV, uniform_MS * all_M1)
+            # Where all others have no mass, none of them has won.
+            ids_NS[rows] = torch.where(won_MS, drawn_MS, ids_NS[rows])
     return ids_NS
-
-
-def _chosen(scores_MV: torch.Tensor, uniform_MS: torch.Tensor) -> torch.Tensor:
-    """Tokens of each row, by the inverse of its cumulative distribution, [M, S]."""
-    cumulative_MV = torch.softmax(scores_MV, 1).cumsum(1)
-    at_MS = torch.searchsorted(cumulative_MV, uniform_MS * cumulative_MV[:, -1:])
-    # Rounding may lead beyond the last token that has any mass.
-    index_V = torch.arange(scores_MV.shape[1], device=scores_MV.device)
-    return torch.minimum(at_MS, torch.where(scores_MV > -torch.inf, index_V, 0).amax(1, True))
