@@ -122,7 +122,10 @@ FIELDS = {
         "gpu_memory_utilization": 0.9,
         "ray_address": None,
     },
-    Completion: dict.fromkeys(("number", "text", "tokens", "finish_reason"), REQUIRED),
+    Completion: {
+        **dict.fromkeys(("number", "text", "tokens", "finish_reason"), REQUIRED),
+        "thoughts": None,
+    },
 }
 
 
