@@ -2,6 +2,7 @@
 // text nodes only, never as markup.
 "use strict";
 
+const TAIL_THOUGHTS = 40; // shown after those that are left out
 const PAGE = 200; // rows added to the list at a time
 const byId = (id) => document.getElementById(id);
 
@@ -209,12 +210,56 @@ function column(step, sample, problem, right) {
     const badges = sample.marks.map((mark) => element("span", "badge", mark));
     head.append(element("div", "facts", ...badges));
   }
+  if (sample.thoughts) head.append(thoughts(sample.thoughts));
   const output = element("div", "output text", ...typeset(sample.head));
   if (sample.left_out) {
     const count = sample.left_out.toLocaleString("en");
     output.append(element("span", "gap", `${count} characters left out`), ...typeset(sample.tail));
   }
   return element("div", `column${sample.correct ? " right" : ""}`, head, output);
+}
+
+// Every thought as the token that it emitted, the paler the less of the input that token was; the one
+// that is pointed at with all of its tokens and their weights below.
+function thoughts({ law, positions, left_out: leftOut, at, kind, tokens }) {
+  const count = positions.toLocaleString("en");
+  const mixture = element("div", "mixture quiet", "Point at a thought, or move to it by Tab.");
+  const row = element("div", "thoughts text");
+  tokens.forEach((parts, number) => {
+    if (leftOut && number === tokens.length - TAIL_THOUGHTS) {
+      row.append(element("span", "gap", `${leftOut.toLocaleString("en")} thoughts left out`));
+    }
+    const [text, weight] = parts[0] ?? ["", null];
+    const share = weight === null ? "plain" : `share${Math.min(4, Math.floor(weight * 5))}`;
+    const one = element("span", `thought ${kind[number]} ${share}`, visible(text));
+    one.title = parts.map(([token, w]) => `${visible(token)} ${percent(w)}`.trim()).join("\n");
+    one.tabIndex = 0;
+    const tell = () => mixture.replaceChildren(...told(at[number], kind[number], parts));
+    one.addEventListener("pointerenter", tell);
+    one.addEventListener("focus", tell);
+    row.append(one);
+  });
+  const head = element("summary", "", `${count} positions of law ${law}`);
+  const made = element("details", "", head, row, mixture);
+  made.open = true;
+  return made;
+}
+
+function told(at, kind, parts) {
+  const rows = parts.map(([text, weight]) => {
+    const bar = element("meter");
+    bar.value = weight ?? 0;
+    const share = weight === null ? [] : [bar, element("span", "", percent(weight))];
+    return element("div", "part", element("code", "", visible(text)), ...share);
+  });
+  return [element("div", "", `position ${at}, ${kind.replace("_", " + ")}`), ...rows];
+}
+
+const percent = (weight) => (weight === null ? "" : `${(100 * weight).toFixed(1)}%`);
+
+// A token that is nothing but space must be seen.
+function visible(text) {
+  return text.replaceAll("\n", "⏎").replace(/^ +$/, (spaces) => "␣".repeat(spaces.length)) || "∅";
 }
 
 function onKey(event) {

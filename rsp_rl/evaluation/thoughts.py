@@ -107,7 +107,7 @@ class ThoughtMetrics(TypedDict):
     right: Lengths
     """Of right answers alone, as Soft Thinking's papers have lengths: wrong ones may be longer."""
     without_answer_rate: float
-    """Samples that were cut off while they thought."""
+    """Samples that ended while they thought: cut off, or by a token that ends an output."""
     forced_rate: float
     """Samples whose thoughts did not end by themselves."""
 
@@ -124,7 +124,8 @@ def thought_metrics(samples: Sequence[Sample]) -> ThoughtMetrics | None:
         "all": _lengths(counted),
         "right": _lengths(right),
         "without_answer_rate": _rate(
-            thoughts > 0 and not answer for _, thoughts, _, answer in counted
+            thoughts > 0 and answer <= (sample["finish_reason"] == "stop")
+            for (_, thoughts, _, answer), sample in zip(counted, thinking, strict=True)
         ),
         "forced_rate": _rate(FORCED in sample["thoughts"]["kind"] for sample in thinking),
     }
@@ -146,7 +147,7 @@ def thought_line(metrics: ThoughtMetrics) -> str:
     if metrics["forced_rate"]:
         line += f"; {metrics['forced_rate']:.1%} had their end forced"
     if metrics["without_answer_rate"]:
-        line += f"; {metrics['without_answer_rate']:.1%} were cut off while they thought"
+        line += f"; {metrics['without_answer_rate']:.1%} ended while they thought"
     return line
 
 
