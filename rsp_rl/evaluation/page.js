@@ -210,20 +210,20 @@ function column(step, sample, problem, right) {
     const badges = sample.marks.map((mark) => element("span", "badge", mark));
     head.append(element("div", "facts", ...badges));
   }
-  if (sample.thoughts) head.append(thoughts(sample.thoughts));
+  const before = sample.thoughts ? [thoughts(sample.thoughts)] : [];
   const output = element("div", "output text", ...typeset(sample.head));
   if (sample.left_out) {
     const count = sample.left_out.toLocaleString("en");
     output.append(element("span", "gap", `${count} characters left out`), ...typeset(sample.tail));
   }
-  return element("div", `column${sample.correct ? " right" : ""}`, head, output);
+  return element("div", `column${sample.correct ? " right" : ""}`, head, ...before, output);
 }
 
-// Every thought as the token that it emitted, the paler the less of the input that token was; the one
-// that is pointed at with all of its tokens and their weights below.
+// Every thought as the token that it emitted, underlined by how much of the input that token was; the
+// one that is pointed at with its tokens and their weights below, at first the most mixed one.
 function thoughts({ law, positions, left_out: leftOut, at, kind, tokens }) {
   const count = positions.toLocaleString("en");
-  const mixture = element("div", "mixture quiet", "Point at a thought, or move to it by Tab.");
+  const mixture = element("div", "mixture");
   const row = element("div", "thoughts text");
   tokens.forEach((parts, number) => {
     if (leftOut && number === tokens.length - TAIL_THOUGHTS) {
@@ -239,8 +239,14 @@ function thoughts({ law, positions, left_out: leftOut, at, kind, tokens }) {
     one.addEventListener("focus", tell);
     row.append(one);
   });
+  const first = (parts) => parts[0]?.[1] ?? 2; // what is no mixture comes last
+  const most = tokens.reduce((best, parts, n) => (first(parts) < first(tokens[best]) ? n : best), 0);
+  if (tokens.length) mixture.append(...told(at[most], kind[most], tokens[most]));
   const head = element("summary", "", `${count} positions of law ${law}`);
-  const made = element("details", "", head, row, mixture);
+  const key =
+    "Line: the token's weight, from 80% solid, from 60% dashed, else dotted; forced ones are marked. " +
+    "Point at one, or move to it by Tab, for its five heaviest tokens.";
+  const made = element("details", "thinking", head, element("div", "quiet", key), row, mixture);
   made.open = true;
   return made;
 }
