@@ -81,7 +81,11 @@ def write_manifest(
         **what,
         "preset": comparator and preset_line(comparator, protocol.rsp.length),
         # With it and the protocol, every draw can be made again.
-        "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std},
+        "law": {
+            name: value
+            for name in ("mean", "std", "table_digest")
+            if (value := getattr(protocol.rsp, name)) is not None or name != "table_digest"
+        },
         "model": str(model),
         "values": values,
         "stored": {"dtype": stored_dtype(model), "made_of": made_of(model)},

@@ -37,13 +37,14 @@ from rsp_rl.comparators.methods import (
 from rsp_rl.data.benchmarks import BENCHMARKS, Problem
 from rsp_rl.data.templates import get_template
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.inference.soft_prompts import Comparator
-from rsp_rl.thoughts.names import LAWS
+from rsp_rl.thoughts.names import LAWS as INPUT_LAWS
 from rsp_rl.thoughts.settings import ThoughtSettings
 
 #: RSP options that an evaluation has; mu_E and sigma_E are the model's, the others training's.
-_RSP_OPTIONS = ("length", "position", "scale", "mode", "seed")
+_RSP_OPTIONS = ("length", "position", "scale", "mode", "law", "seed")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -104,7 +105,7 @@ class Protocol:
             end-of-sequence and end-of-turn tokens.
         seed: Of sampling and of subsets.
         rsp: Soft prompts at inference, off by default; of its options `length`, `position`,
-            `scale`, `mode` and `seed` apply.
+            `scale`, `mode`, `law` and `seed` apply.
         comparator: What fills the soft prompts instead of RSP's draw, if anything does: a group
             of `method` (`rsp_rl.comparators.methods.METHODS`) and the method's settings. `rsp`
             then says how many vectors there are and where; by default, as the method has it.
@@ -147,6 +148,8 @@ class Protocol:
         draws_differ = self.rsp.enabled and self.rsp.mode == "independent"
         if self.comparator is not None:
             draws_differ &= self.comparator.uses_seed
+        elif LAWS[self.rsp.law].one_draw:
+            draws_differ = False
         for plan in self.benchmarks:
             if plan.samples > 1 and not draws_differ:
                 self._check_differ(plan)
@@ -184,11 +187,12 @@ class Protocol:
                 f"comparator.method={method} but rsp.length=0: it has no positions to fill; leave "
                 "rsp.length to its default, or comparator out"
             )
-        if self.rsp.scale != 1:
-            raise ConfigError(
-                f"rsp.scale={self.rsp.scale} is RSP's own and comparator.method={method} knows "
-                "none; leave it at 1"
-            )
+        for name, default in (("scale", 1), ("law", RspOptions.law)):
+            if (own := getattr(self.rsp, name)) != default:
+                raise ConfigError(
+                    f"rsp.{name}={own} is RSP's own and comparator.method={method} knows none; "
+                    f"leave it at {default}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; `from_dict` reads it back."""
@@ -198,7 +202,12 @@ class Protocol:
             "max_tokens": self.max_tokens,
             "stop": list(self.stop),
             "seed": self.seed,
-            "rsp": {name: getattr(self.rsp, name) for name in _RSP_OPTIONS},
+            "rsp": {
+                name: getattr(self.rsp, name)
+                for name in _RSP_OPTIONS
+                # Only where it is another, as in protocols from before.
+                if name != "law" or self.rsp.law != RspOptions.law
+            },
             "comparator": self.comparator and comparator_to_config(self.comparator),
             # Only where there is one, as in protocols from before.
             **({} if self.law is None else {"law": _law_to_group(self.law)}),
@@ -389,7 +398,7 @@ def _plan(benchmark: str, sampling: object, own: object) -> BenchmarkPlan:
 
 def _law(group: dict[str, Any]) -> ThoughtSettings:
     if not isinstance(group.get("name"), str):
-        raise ConfigError(f"law.name is missing; use one of {', '.join(LAWS)}")
+        raise ConfigError(f"law.name is missing; use one of {', '.join(INPUT_LAWS)}")
     return ThoughtSettings.from_dict(group.pop("name"), group)
 
 

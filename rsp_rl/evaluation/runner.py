@@ -14,6 +14,7 @@ from rsp_rl.comparators.methods import preset_line
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.data.templates import ChatTemplate, get_template
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.evaluation.asking import Book, Graded, ask
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.manifest import write_manifest, write_problems
@@ -22,7 +23,7 @@ from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.samples import SampleFile
 from rsp_rl.evaluation.thoughts import TokenTexts
 from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
-from rsp_rl.inference.model_law import model_law
+from rsp_rl.inference.model_law import with_model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.inference.thinking import thinking_of_model
 from rsp_rl.models.context import context_of
@@ -205,6 +206,10 @@ def _with_law(protocol: Protocol, model: Path, law: tuple[float, float] | None) 
     if not protocol.rsp.enabled or protocol.rsp.mean is not None:
         return protocol
     if law is None:
-        stats = model_law(model)
-        law = stats.mean, stats.std
+        return replace(protocol, rsp=with_model_law(protocol.rsp, model))
+    if LAWS[protocol.rsp.law].from_table:
+        raise ConfigError(
+            f"rsp.law={protocol.rsp.law} draws rows of the model's own table, and a checkpoint's "
+            "is not the one that its run began with; evaluate the checkpoint's folder as a model"
+        )
     return replace(protocol, rsp=replace(protocol.rsp, mean=law[0], std=law[1]))

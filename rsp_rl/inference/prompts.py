@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.inference.requests import Request
 from rsp_rl.placement.prompt import PlacedPrompt, placeholder_id
@@ -70,7 +71,7 @@ def sample_requests(
     Args:
         placed: The prompt, L placeholders in it.
         tokenizer: The model's.
-        rsp: Soft prompts; mu_E and sigma_E set if there are any.
+        rsp: Soft prompts; mu_E, sigma_E and what else the law needs set if there are any.
         sampling: How tokens are chosen.
         seeds: Of each sample.
         dtype: What soft prompts are rounded to.
@@ -87,6 +88,8 @@ def sample_requests(
                 std=rsp.std * rsp.scale,
                 dtype=dtype,
                 placeholder_id=placeholder_id(tokenizer),
+                law=rsp.law,
+                table=int(rsp.table_digest, 16) if LAWS[rsp.law].from_table else 0,
             )
         arguments = {
             "temperature": sampling.temperature,
@@ -110,17 +113,18 @@ def sample_seeds(
 
     Args:
         sampling_seed: Of the tokens' sampling and the thoughts' noise; the draws' is `rsp.seed`.
-        rsp: `shared` draws are one for all samples of a prompt.
+        rsp: `shared` draws are one for all samples of a prompt, the law `fixed` has one for all.
         group: Name of the prompt's benchmark.
         prompt: Id of the prompt within it.
         samples: How many.
     """
     for number in range(samples):
         drawn = 0 if rsp.mode == "shared" else number
+        place = ("rsp", "", 0) if LAWS[rsp.law].one_draw else (f"rsp/{group}", prompt, drawn)
         yield Seeds(
             sampling=sample_seed(sampling_seed, group, prompt, number),
             # A name of its own: a draw must not follow from the seed of the sampling.
-            draw=sample_seed(rsp.seed, f"rsp/{group}", prompt, drawn),
+            draw=sample_seed(rsp.seed, *place),
             noise=sample_seed(sampling_seed, f"law/{group}", prompt, number),
         )
 

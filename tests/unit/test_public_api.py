@@ -274,7 +274,7 @@ def test_names_that_records_travel_under() -> None:
             BENCHMARKS,
             [
                 *("gsm8k", "math500", "minerva_math", "gaokao2023en", "olympiadbench"),
-                *("college_math", "aime24", "amc23", "arithmetic", "sums"),
+                *("college_math", "aime24", "amc23", "arithmetic", "sums", "sums_digits"),
             ],
         ),
     ],
@@ -348,14 +348,18 @@ FLAGS = {
     "analyze positions": "FOLDERS --output",
     "analyze lengths": "FOLDERS --output",
     "analyze trained-or-random": "FOLDERS --output",
-    "analyze pass-at-n": "FOLDERS --output",
+    "analyze pass-at-n": "FOLDERS --held-out-half --output",
     "analyze coverage": "FIRST SECOND --output",
     "analyze distributions": f"FOLDERS --bins --output {MODEL}",
     "analyze first-token": f"FOLDERS --output {MODEL}",
     "analyze diversity": "FOLDERS --embedder --eps --min-samples --benchmark --problems --output",
     "analyze attention": f"FOLDER --output {MODEL}",
-    "reproduce": "OVERRIDES --section --model --output --protocol --data-dir --lengths "
-    f"--comparator --samples --trajectories --embedder --runs {ENGINE}",
+    "analyze thoughts": f"FOLDERS --probes --output {MODEL}",
+    "analyze dials": "FOLDERS --first-token --output",
+    "analyze training": "RUNS --output",
+    "reproduce": "OVERRIDES --section --only --model --output --protocol --data-dir --lengths "
+    "--comparator --samples --held-out-half --trajectories --embedder --runs --other-templates "
+    f"{ENGINE}",
     "train-comparator ttsv": "--final-share --weight-decay --epsilon --max-tokens --temperature "
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
     "train-comparator softcot": "--evaluation-length --max-grad-norm --assistant --solutions "
