@@ -98,7 +98,13 @@ def test_killed_and_taken_up_again(model: Path, whole: StepFolder, tmp_path: Pat
 def test_the_python_api(model: Path) -> None:
     options = EngineOptions("huggingface", "float32", max_num_seqs=4)
     settings = {"k": 3, "end": [], "max_thoughts": 5, "temperature": 2.0}
-    with Generator(str(model), template="plain-chat", options=options) as generator:
+    given = {"template": "plain-chat", "options": options}
+    with (
+        Generator(str(model), **given) as generator,
+        pytest.raises(ConfigError, match=r"Generator\(thoughts=True\)"),
+    ):
+        generator.generate("3+4-2", law="gumbel")
+    with Generator(str(model), **given, thoughts=True) as generator:
 
         def generate(**changes: object) -> list:
             given = {"law": "gumbel", "law_settings": settings, "samples": 3, "max_tokens": 12}

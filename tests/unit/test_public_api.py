@@ -51,7 +51,8 @@ SIGNATURES = {
         "None = None, *, format_reward: float = 0.0, **_: Any) -> dict[str, float | str]"
     ),
     "rsp_rl.inference.generator:Generator": (
-        "(model: str, *, template: str = 'chat', options: EngineOptions | None = None) -> None"
+        "(model: str, *, template: str = 'chat', options: EngineOptions | None = None, thoughts: "
+        "bool = False) -> None"
     ),
     "rsp_rl.inference.generator:Generator.generate": (
         "(self, question: str, *, samples: int = 1, length: int = 0, position: Position = "
