@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # those who read samples need no torch
     from rsp_rl.inference.requests import Completion
     from rsp_rl.thoughts.settings import Thinking
 
-#: `rsp_rl.thoughts.rows.Kind`s by the names that samples have.
-TOKEN, FORCED = "token", "forced"
+#: `rsp_rl.thoughts.rows.Kind.FORCED` by the name that samples have.
+FORCED = "forced"
 
 
 class TokenTexts:
@@ -56,16 +56,10 @@ def thought_fields(thinking: Thinking, completion: Completion, texts: TokenTexts
             f"law.name={thinking.law.name} was asked for, and the engine's record of an output of "
             f"{completion.tokens} tokens is {found}; this is a fault of the engine"
         )
-    made: Thoughts = {"at": [], "kind": [], "ids": [], "weights": [], "texts": {}}
-    for at, row in enumerate(record.summary()):
-        if row["kind"] == TOKEN:
-            continue
-        made["at"].append(at)
-        made["kind"].append(row["kind"])
-        made["ids"].append(row["ids"])
-        made["weights"].append(row.get("weights", []))
-        made["texts"] |= {str(token): texts[token] for token in row["ids"]}
-    return {"law": record.law.name, "thoughts": made}
+    from rsp_rl.thoughts.columns import thought_columns  # with torch, which readers need not have
+
+    thoughts = cast(Thoughts, thought_columns(record, texts.__getitem__))
+    return {"law": record.law.name, "thoughts": thoughts}
 
 
 def check_thoughts(sample: OptionalSample) -> None:

@@ -130,7 +130,9 @@ class Generator(AbstractContextManager):
         placed = self._template.place(self._tokenizer, question, length, position)
         check_tokens(self._tokenizer, placed.token_ids, self._vocabulary, "the prompt")
         check_room(placed, length, self._context, "the prompt")
-        check_thoughts(placed, thinking, self._context, "the prompt")
+        check_thoughts(
+            len(placed.token_ids), thinking and thinking.phases, self._context, "the prompt"
+        )
         end_of_turn = stop_token_of(self._template, self._tokenizer, self._folder)
         sampling = Sampling(
             temperature=temperature,
