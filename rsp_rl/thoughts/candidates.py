@@ -24,6 +24,10 @@ from rsp_rl.thoughts.noise import Noise
 #: Tokens of a whole vocabulary that get noise of their own.
 _OWN_NOISE = 64
 
+#: No token has this id, nor the next: of the noise of all others together, and of the choice among
+#: them. Padding of the vocabulary changes neither.
+_TOGETHER = 1 << 40
+
 #: More than what rounding takes from the sum of a distribution in float32.
 _ROUNDING = 1e-5
 
@@ -78,8 +82,7 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
     log_NC = top_NC - scores_NV.logsumexp(1, keepdim=True)
     # A bound of what the others have: that they are drawn is seen from it first, then exactly.
     bound_N = torch.log((1 - log_NC.double().exp().sum(1)).clamp_min(0) + _ROUNDING).float()
-    # No token has these ids: the noise of all others together, and of the choice among them.
-    together = torch.tensor([vocabulary], device=scores_NV.device)
+    together = torch.tensor([_TOGETHER], device=scores_NV.device)
     drawn = []
     for slot in slots:
         own_NC = log_NC + noise.gumbel(slot, ids_NC)

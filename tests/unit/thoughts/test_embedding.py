@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
+    Qwen2Config,
+)
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.thoughts.embedding import TableEmbedding
@@ -32,13 +38,21 @@ def both_ways(embedding: TableEmbedding, vocabulary: int) -> tuple[torch.Tensor,
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("model", [Gemma3ForCausalLM, Gemma2ForCausalLM])
-def test_the_models_own_factor(model: type, dtype: torch.dtype) -> None:
-    """Gemma 3 multiplies what it looks up; Gemma 2 its inputs, wherever they are from."""
-    config = (Gemma3TextConfig if model is Gemma3ForCausalLM else Gemma2Config)(**SMALL)
-    module = model(config).to(dtype).get_input_embeddings()
+@pytest.mark.parametrize(
+    ("config", "factor"),
+    [
+        (Gemma2Config(**SMALL), 12**0.5),
+        (Gemma3TextConfig(**SMALL), 12**0.5),
+        (GraniteConfig(**SMALL, embedding_multiplier=12.0), 1.0),
+        (Qwen2Config(**SMALL), 1.0),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+@torch.no_grad()
+def test_the_models_own_factor(config: object, factor: float, dtype: torch.dtype) -> None:
+    """Gemma multiplies what it looks up; Granite its inputs, wherever they are from."""
+    module = AutoModelForCausalLM.from_config(config).to(dtype).get_input_embeddings()
     embedding = TableEmbedding.of(module)
-    factor = 12**0.5 if model is Gemma3ForCausalLM else 1.0
     assert embedding.factor == pytest.approx(factor, rel=torch.finfo(dtype).eps)
     found, expected = both_ways(embedding, 50)
     bound = rounding(4, float(expected.abs().max()), dtype)  # of the looked-up rows
