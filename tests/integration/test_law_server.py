@@ -76,7 +76,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[op
 
 
 def ask(server: openai.OpenAI, **arguments: Any) -> Any:
-    more = {name: arguments.pop(name) for name in ("stream", "n", "seed") if name in arguments}
+    more = {name: arguments.pop(name) for name in ("stream", "seed") if name in arguments}
     return server.chat.completions.create(
         model=SERVED,
         messages=[{"role": "user", "content": QUESTION}],
@@ -148,7 +148,8 @@ def test_a_streamed_answer_goes_without_records(server: openai.OpenAI) -> None:
     whole = ask(server, **LAW, law_seed=1)
     parts = ask(server, **LAW, law_seed=1, law_records=0, stream=True)
     assert "".join(part.choices[0].delta.content or "" for part in parts) == text(whole)
-    with pytest.raises(openai.BadRequestError, match="law_records=0"):
+    # vLLM has begun to answer by then.
+    with pytest.raises(openai.APIError, match="law_records=0"):
         list(ask(server, **LAW, stream=True))
     # A client that goes away, and a server that lives on.
     for _ in ask(server, **LAW, law_records=0, stream=True):
@@ -164,7 +165,6 @@ def test_a_streamed_answer_goes_without_records(server: openai.OpenAI) -> None:
         ({**LAW, "law_end": "</think>"}, "no single token"),
         ({**LAW, "law_max_thoughts": 24}, "leaves no room for an answer"),
         ({**LAW, "law_k": 100_000}, "law.k=100000"),
-        ({**LAW, "n": 2}, "n=2"),
     ],
 )
 def test_what_cannot_be_is_answered_400(
