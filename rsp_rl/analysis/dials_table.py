@@ -185,7 +185,7 @@ def _rows(
             name: np.array([value_of(group) for group in condition.groups(benchmark).values()])
             for name, condition in by_kind[greedy].items()
         }
-        for name, cell in _cells(values, references).items():
+        for name, cell in paired_cells(values, references).items():
             rows[name][measure] = cell
     if first_tokens:
         for name, condition in {**by_kind[False], **by_kind[True]}.items():
@@ -194,7 +194,7 @@ def _rows(
     return rows
 
 
-def _cells(
+def paired_cells(
     values_P: Mapping[str, np.ndarray], references: Mapping[str, str], seed: int = 0
 ) -> dict[str, Cell]:
     """Means with intervals, and differences to the references on the same drawn problems."""

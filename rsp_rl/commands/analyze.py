@@ -12,6 +12,7 @@ from rsp_rl.analysis import (
     distributions,
     diversity,
     first_token,
+    law_table,
     length_table,
     pass_at_n,
     position_table,
@@ -39,5 +40,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         dials_table,
         training_table,
         thoughts,
+        law_table,
     ):
         module.add_parser(names)

@@ -27,6 +27,8 @@ once a failed part is mended, run the same command again.
   4.5  training                                  Figure 5, Tables 5, 13; from runs given by --runs
   dials   length, scale and law, one at a time   beyond the paper
   format  templates that are not the model's     Table 2's format mismatch
+  thoughts  continuous tokens beside ordinary    arXiv 2505.15778, 2508.03440; how thoughts end:
+            ones                                 law.name=soft_thinking law.max_thoughts=64 ...
 """
 
 
@@ -47,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--section",
         required=True,
         metavar="S",
-        help="4.2, 4.3, 4.4, 4.5, dials, format; several: 4.3,4.4",
+        help="4.2, 4.3, 4.4, 4.5, dials, format, thoughts; several: 4.3,4.4",
     )
     parser.add_argument(
         "--only", type=_names, default=(), metavar="ANALYSIS",
@@ -91,6 +93,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     section.add_argument(
         "--other-templates", type=_names, default=("abel", "qwen-boxed"),
         help="format: the templates (abel,qwen-boxed)",
+    )  # fmt: skip
+    section.add_argument(
+        "--thought-samples", type=count, default=4,
+        help="thoughts: answers a problem, of sampled ones (%(default)s)",
     )  # fmt: skip
     add_engine_options(parser)
     parser.set_defaults(func=run)
@@ -157,6 +163,7 @@ def wanted_by(args: argparse.Namespace) -> Wanted:
         held_out_half=args.held_out_half,
         trajectories=args.trajectories,
         embedder=args.embedder,
+        thought_samples=args.thought_samples,
         comparators=tuple(map(tuple, args.comparator)),
         runs=tuple(args.runs),
         other_templates=args.other_templates,

@@ -19,6 +19,8 @@ from rsp_rl.data.templates import TextTemplate, get_template
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.reproduce import paper
+from rsp_rl.thoughts.names import law_from_settings
+from rsp_rl.thoughts.settings import ThoughtSettings
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Wanted:
         dial_laws: Laws of the dials.
         dial_samples: Sampled answers a problem, for dials and format.
         other_templates: Templates that are not the model's own, for format.
+        thought_samples: Answers a problem, for thoughts.
         comparators: A method and `key=value` settings each, for Table 1.
         runs: Evaluated training runs, as for `rsp-rl compare`.
     """
@@ -100,6 +103,7 @@ class Wanted:
     dial_laws: tuple[str, ...] = ("sphere", "vocab", "fixed")
     dial_samples: int = 4
     other_templates: tuple[str, ...] = ("abel", "qwen-boxed")
+    thought_samples: int = 4
     comparators: tuple[tuple[str, ...], ...] = ()
     runs: tuple[str, ...] = ()
 
@@ -390,6 +394,50 @@ def mismatch(wanted: Wanted) -> list[Analysis]:
     ]
 
 
+def thinking(wanted: Wanted) -> list[Analysis]:
+    """Continuous tokens as two papers had them, beside ordinary ones of the same model."""
+    own = wanted.asking(wanted.benchmarks(("math500", "aime24")), 1)
+    plain = replace(own, law=None, rsp=replace(own.rsp, length=0))
+    greedy = _sampled(plain, 1, temperature=0.0, top_p=1.0, top_k=0)
+    sampled = _sampled(plain, wanted.thought_samples, **_THOUGHT_SAMPLING)
+    conditions = {"sampled": sampled, "greedy": greedy}
+    for name in THOUGHT_LAWS:
+        law = law_from_settings(name, {})
+        # How thoughts end is the model's: as the protocol has it, if it has a law.
+        phases = replace(own.law, law=law) if own.law else ThoughtSettings(law)
+        base = _sampled(plain, 1, **_THOUGHT_SAMPLING) if law.deterministic else sampled
+        conditions[name] = replace(base, law=phases)
+    reads = tuple(
+        Evaluation(name, replace(protocol, name=name)) for name, protocol in conditions.items()
+    )
+    return [
+        Analysis(
+            "laws",
+            "Soft Thinking and its randomised forms: accuracy and length",
+            "rsp_rl.analysis.law_table",
+            reads,
+            remark="Soft thinking draws nothing while it thinks and has one answer a problem, as "
+            "has greedy. The papers judge by rule and then by a language model, here it is by "
+            "rule.",
+        ),
+        Analysis(
+            "thoughts",
+            "Single-threaded reasoners: what a model makes of a mixture",
+            "rsp_rl.analysis.thoughts",
+            reads,
+        ),
+    ]
+
+
+def _sampled(protocol: Protocol, samples: int, **sampling: float) -> Protocol:
+    """With other sampling on every benchmark."""
+    plans = tuple(
+        replace(plan, samples=samples, **sampling)  # type: ignore[arg-type]
+        for plan in protocol.benchmarks
+    )
+    return replace(protocol, benchmarks=plans)
+
+
 def _greedy_and_sampled(
     protocol: Protocol, turned: Iterable[RspOptions], samples: int
 ) -> tuple[Evaluation, ...]:
@@ -408,6 +456,12 @@ def _greedy_and_sampled(
     return tuple(made)
 
 
+#: Laws of section "thoughts", at their defaults: those of the papers' scripts.
+THOUGHT_LAWS = ("soft_thinking", "dirichlet", "gumbel")
+
+#: How both papers sample tokens and answers.
+_THOUGHT_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 30}
+
 #: What makes the plan of each section.
 SECTIONS: dict[str, Callable[[Wanted], list[Analysis]]] = {
     "4.2": accuracy,
@@ -416,4 +470,5 @@ SECTIONS: dict[str, Callable[[Wanted], list[Analysis]]] = {
     "4.5": training,
     "dials": dials,
     "format": mismatch,
+    "thoughts": thinking,
 }

@@ -356,11 +356,12 @@ FLAGS = {
     "analyze diversity": "FOLDERS --embedder --eps --min-samples --benchmark --problems --output",
     "analyze attention": f"FOLDER --output {MODEL}",
     "analyze thoughts": f"FOLDERS --probes --output {MODEL}",
+    "analyze laws": "FOLDERS --output",
     "analyze dials": "FOLDERS --first-token --output",
     "analyze training": "RUNS --output",
     "reproduce": "OVERRIDES --section --only --model --output --protocol --data-dir --lengths "
     "--comparator --samples --held-out-half --trajectories --embedder --runs --other-templates "
-    f"{ENGINE}",
+    f"--thought-samples {ENGINE}",
     "train-comparator ttsv": "--final-share --weight-decay --epsilon --max-tokens --temperature "
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
     "train-comparator softcot": "--evaluation-length --max-grad-norm --assistant --solutions "

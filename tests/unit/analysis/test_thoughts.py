@@ -100,3 +100,22 @@ def test_other_analyses_do_not_read_thoughts_as_text(folders: dict[str, str]) ->
     (condition,) = open_conditions([folders["soft"]], thoughts.law_name)
     with pytest.raises(ConfigError, match="texts are not"):
         ForcedModel(condition)
+
+
+def test_laws_beside_each_other(folders: dict[str, str], tmp_path: Path) -> None:
+    names = ("sampled", "greedy", "soft", "gumbel")
+    assert main(["analyze", "laws", *(folders[n] for n in names), "--output", str(tmp_path)]) == 0
+
+    with (tmp_path / "laws.csv").open(newline="") as stream:
+        rows = {(row["condition"], row["measure"]): row for row in csv.DictReader(stream)}
+    samples = read_finished_samples(EvaluationFolder(Path(folders["gumbel"])).step(0), "arithmetic")
+    tokens = float(rows["gumbel", "tokens"]["value"])
+    assert tokens == pytest.approx(sum(s["tokens"] for s in samples) / len(samples))
+    sampled = float(rows["sampled", "tokens"]["value"])
+    assert float(rows["gumbel", "tokens"]["difference"]) == pytest.approx(tokens - sampled)
+    thought = [sum(kind != "forced" for kind in s["thoughts"]["kind"]) for s in samples]
+    assert float(rows["gumbel", "thoughts"]["value"]) == pytest.approx(sum(thought) / len(thought))
+    assert rows["sampled", "tokens"]["difference"] == ""  # the reference
+    assert ("greedy", "thoughts") not in rows
+    # A random model has no right answer, whose length would be one.
+    assert ("gumbel", "tokens of right answers") not in rows
