@@ -6,9 +6,9 @@ all. What is compared with the first RUN:
 - held out: accuracy of the training's own validation at the last step that all have validated;
 - pass@1 and pass@k of the last checkpoint that all have evaluated (`rsp-rl eval`), k answers a
   problem, where there is one;
-- entropy: of the policy on its own rollouts, mean over the second half of the steps. Rollouts with
-  a soft prompt have one in their context: part of a difference is the soft prompt's own;
-- reward: of the rollouts, mean over the second half of the steps.
+- entropy: of the policy on its own rollouts, by halves of the steps. Rollouts with a soft prompt
+  have one in their context: part of a difference is the soft prompt's own;
+- reward: of the rollouts, by halves of the steps.
 
 A run's value is the mean over its seeds; intervals are Student's t over seeds, 95%, and of
 differences over the seeds' differences, so that what a seed's data order does to both runs alike
@@ -41,13 +41,8 @@ from rsp_rl.evaluation.summary import read_summary
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import REWARD, held_out_accuracy
 
-HELD_OUT, PASS_1, PASS_K, ENTROPY, AVERAGE_REWARD = (
-    "held out",
-    "pass@1",
-    "pass@{k}",
-    "entropy",
-    "reward",
-)
+HELD_OUT = "held out"
+FIRST_HALF, SECOND_HALF = ", first half", ", second half"
 _LOGGED = {"entropy": "actor/entropy", "reward": REWARD}
 
 Curves = dict[str, dict[str, dict[int, np.ndarray]]]
@@ -112,7 +107,12 @@ def analyse(runs: Sequence[str], output: Path) -> None:
     measured = {
         **{name: _last(curves[name]) for name in (HELD_OUT,) if curves[name]},
         **passes(arms),
-        **{name: _second_half(curves[name]) for name in _LOGGED if curves[name]},
+        **{
+            name + half: _half(curves[name], second)
+            for name in _LOGGED
+            if curves[name]
+            for half, second in ((FIRST_HALF, False), (SECOND_HALF, True))
+        },
     }
     table = {measure: compare_by_seed(values, arms[0].name) for measure, values in measured.items()}
     steps = {name: max(steps) for name in (HELD_OUT,) for steps in curves[name].values()}
@@ -169,11 +169,12 @@ def _last(by_run: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, np.ndarra
     return {name: steps[max(steps)] for name, steps in by_run.items()}
 
 
-def _second_half(by_run: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, np.ndarray]:
+def _half(by_run: Mapping[str, Mapping[int, np.ndarray]], second: bool) -> dict[str, np.ndarray]:
     means = {}
     for name, steps in by_run.items():
         values = list(steps.values())
-        means[name] = np.mean(values[len(values) // 2 :], axis=0)
+        middle = len(values) // 2
+        means[name] = np.mean(values[middle:] if second else values[: middle or 1], axis=0)
     return means
 
 
@@ -200,7 +201,7 @@ def passes(arms: Sequence[Arm]) -> dict[str, dict[str, np.ndarray]]:
     if others:
         return {}
     return {
-        PASS_K.format(k=number): {
+        f"pass@{number}": {
             name: np.array([pass_at_k(n, right, number) for n, right in row])
             for name, row in by_arm.items()
         }

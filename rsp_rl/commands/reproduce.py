@@ -89,8 +89,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--runs", nargs="+", default=(), metavar="NAME=DIR", help="4.5: as for `rsp-rl compare`"
     )
     section.add_argument(
-        "--other-templates", type=_names, default=("abel", "qwen-boxed"),
-        help="format: the templates (abel,qwen-boxed)",
+        "--other-templates", type=_names, default=("raw", "abel"),
+        help="format: the templates (raw,abel)",
     )  # fmt: skip
     add_engine_options(parser)
     parser.set_defaults(func=run)

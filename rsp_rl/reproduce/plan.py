@@ -99,7 +99,7 @@ class Wanted:
     dial_scales: tuple[float, ...] = (0.0, 0.25, 0.5, 2.0)
     dial_laws: tuple[str, ...] = ("sphere", "vocab", "fixed")
     dial_samples: int = 4
-    other_templates: tuple[str, ...] = ("abel", "qwen-boxed")
+    other_templates: tuple[str, ...] = ("raw", "abel")
     comparators: tuple[tuple[str, ...], ...] = ()
     runs: tuple[str, ...] = ()
 

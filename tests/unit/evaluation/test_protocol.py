@@ -24,7 +24,7 @@ from rsp_rl.inference.prompts import sample_seed
 from rsp_rl.placement.prompt import INSTRUCTION
 from tests.unit.other_process import printed
 
-SHIPPED = ("quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "sums", "tiny")
+SHIPPED = ("quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "sums", "sums_digits", "tiny")
 
 
 def _plans(protocol: Protocol) -> dict[str, BenchmarkPlan]:
@@ -229,7 +229,7 @@ def test_greedy_samples_differ_by_independent_soft_prompts_alone(tmp_path: Path)
         ({"sampling": {"temperature": float("nan")}}, "benchmarks.gsm8k.temperature=nan must be"),
         ({"rsp": 20}, "rsp=20 must be a group"),
         ({"rsp": {"length": -1}}, "rsp.length=-1 must be"),
-        ({"rsp": {"guard": {}}}, "unknown key rsp.guard; known: length"),
+        ({"rsp": {"guard": {}}}, "unknown key rsp.guard; known: law"),
     ],
 )
 def test_bad_settings_name_file_and_key(
