@@ -117,7 +117,7 @@ def analyse(runs: Sequence[str], output: Path) -> None:
     }
     if not measured:
         raise RunFolderError(
-            "the runs have no step in common, neither logged nor evaluated; are these their folders?"
+            "the runs have no step in common, logged or evaluated; are these their folders?"
         )
     table = {measure: compare_by_seed(values, arms[0].name) for measure, values in measured.items()}
     steps = {name: max(steps) for name in (HELD_OUT,) for steps in curves[name].values()}
