@@ -347,6 +347,7 @@ def draw(curves: Curves, table: Mapping[str, Mapping[str, Cell]], names: Sequenc
                     axis.plot([at, at], [cell.low, cell.high], color=colour, linewidth=1.5)
                 axis.plot([at], [cell.value], color=colour, marker=figures.marker(number))
         axis.set_xticks(range(len(ends)), ends)
+        axis.set_xlim(-0.5, len(ends) - 0.5)
         axis.set_title("held out, sampled: last step, t interval", fontsize=9)
     figures.legend_below(figure, axes[0], len(names))
     return figure
