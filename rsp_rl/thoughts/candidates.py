@@ -87,19 +87,20 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
     bound_N = torch.log((1 - log_NC.double().exp().sum(1)).clamp_min(0) + _ROUNDING).float()
     best_NS, at_NS = (log_NC[:, None] + noise.gumbel(slots, ids_NC)).max(2)
     ids_NS = ids_NC.gather(1, at_NS)
-    if vocabulary > _OWN_NOISE:
-        together = torch.tensor([_TOGETHER], device=scores_NV.device)
-        gumbel_NS = noise.gumbel(slots, together)[:, :, 0]
-        rows = (bound_N[:, None] + gumbel_NS > best_NS).any(1).nonzero()[:, 0]
-        if len(rows):
-            others_MV = scores_NV[rows].double().scatter_(1, ids_NC[rows], -torch.inf)
-            peak_M1 = others_MV.amax(1, keepdim=True).clamp_min(torch.finfo(torch.double).min)
-            # The inverse of the cumulative distribution: what has no mass is no step of it.
-            cumulative_MV = others_MV.sub_(peak_M1).exp_().cumsum_(1)
-            all_M1 = cumulative_MV[:, -1:]
-            won_MS = peak_M1 + all_M1.log() - all_N1[rows] + gumbel_NS[rows] > best_NS[rows]
-            uniform_MS = noise.at(rows).uniform(slots, together + 1)[:, :, 0]
-            drawn_MS = torch.searchsorted(cumulative_MV, uniform_MS * all_M1)
-            # Where all others have no mass, none of them has won.
-            ids_NS[rows] = torch.where(won_MS, drawn_MS, ids_NS[rows])
+    if vocabulary <= _OWN_NOISE:
+        return ids_NS
+    together = torch.tensor([_TOGETHER], device=scores_NV.device)
+    gumbel_NS = noise.gumbel(slots, together)[:, :, 0]
+    rows = (bound_N[:, None] + gumbel_NS > best_NS).any(1).nonzero()[:, 0]
+    if len(rows):
+        others_MV = scores_NV[rows].double().scatter_(1, ids_NC[rows], -torch.inf)
+        peak_M1 = others_MV.amax(1, keepdim=True).clamp_min(torch.finfo(torch.double).min)
+        # The inverse of the cumulative distribution: what has no mass is no step of it.
+        cumulative_MV = others_MV.sub_(peak_M1).exp_().cumsum_(1)
+        mass_M1 = cumulative_MV[:, -1:]
+        won_MS = peak_M1 + mass_M1.log() - all_N1[rows] + gumbel_NS[rows] > best_NS[rows]
+        uniform_MS = noise.at(rows).uniform(slots, together + 1)[:, :, 0]
+        drawn_MS = torch.searchsorted(cumulative_MV, uniform_MS * mass_M1)
+        # Where the others have no mass at all, they have not won.
+        ids_NS[rows] = torch.where(won_MS, drawn_MS, ids_NS[rows])
     return ids_NS
