@@ -121,6 +121,7 @@ def check_request(config: VllmConfig, thinking: Thinking, params: SamplingParams
         ConfigError: Naming the first thing that it cannot do.
     """
     law = thinking.law
+    law.check(config.model_config.get_vocab_size())
     if law.mixes_all and config.parallel_config.tensor_parallel_size > 1:
         raise ConfigError(
             f"law={law.name} mixes the whole vocabulary, of which a process has a part with tensor "

@@ -35,7 +35,9 @@ def config(**changes: Any) -> Any:
         "data_parallel_external_lb": False,
     }
     made = {
-        "model_config": SimpleNamespace(enable_prompt_embeds=True, architectures=["Other"]),
+        "model_config": SimpleNamespace(
+            enable_prompt_embeds=True, architectures=["Other"], get_vocab_size=lambda: 300
+        ),
         "scheduler_config": SimpleNamespace(async_scheduling=False),
         "speculative_config": None,
         "lora_config": None,
@@ -109,6 +111,9 @@ def test_requests(changes: dict[str, Any], words: str) -> None:
 
 
 def test_requests_of_some_laws() -> None:
+    wide = Thinking(law_from_settings("gumbel", {"k": 301}), Phases(max_thoughts=4), seed=1)
+    with pytest.raises(ConfigError, match=r"law\.k=301, but the model has 300 tokens"):
+        check_request(config(), wide, SamplingParams())
     with pytest.raises(ConfigError, match="law=soft mixes the whole vocabulary"):
         check_request(config(tensor_parallel_size=2), thinking("soft"), SamplingParams())
     check_request(config(tensor_parallel_size=2), thinking("gumbel"), SamplingParams())
