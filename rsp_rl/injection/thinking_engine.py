@@ -17,6 +17,7 @@ from rsp_rl.injection.model_runner import VARIABLE, installed
 from rsp_rl.injection.vllm_prompt import WORKER
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.settings import Thinking
+from rsp_rl.thoughts.table import MOST_GIB
 
 #: Methods of vLLM's runner that `rsp_rl.injection.thinking_runner` overrides, and what they take.
 OVERRIDDEN = {
@@ -25,6 +26,9 @@ OVERRIDDEN = {
     "_sample": ("logits", "spec_decode_metadata"),
     "sample_tokens": ("grammar_output",),
 }
+
+#: Key in vLLM's `--additional-config` of the GiB that records may take on each device.
+MEMORY = "rsp_rl_thoughts_gib"
 
 #: vLLM's least bias, with which ids without a token are kept out of an output.
 _LEAST_BIAS = -100.0
@@ -90,6 +94,19 @@ def engine_fault(config: VllmConfig) -> str | None:
             "into the model"
         )
     return interface_fault()
+
+
+def most_bytes(config: VllmConfig) -> int:
+    """That records may take on each device.
+
+    Raises:
+        ConfigError: On a bad value of `MEMORY`.
+    """
+    more = config.additional_config
+    gib = more.get(MEMORY, MOST_GIB) if isinstance(more, dict) else MOST_GIB
+    if isinstance(gib, bool) or not isinstance(gib, int | float) or not 0 < gib < 1 << 20:
+        raise ConfigError(f"--additional-config: {MEMORY}={gib!r} must be a number of GiB above 0")
+    return int(gib * (1 << 30))
 
 
 @functools.cache

@@ -12,11 +12,13 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.injection.thinking_engine import (
+    MEMORY,
     OVERRIDDEN,
     check_engine,
     check_request,
     engine_fault,
     interface_fault,
+    most_bytes,
 )
 from rsp_rl.injection.thinking_runner import ThinkingRunner
 from rsp_rl.injection.vllm_prompt import WORKER
@@ -123,6 +125,14 @@ def test_requests_of_some_laws() -> None:
     abort = thinking(cold_entropy=1.0, cold_abort=True)
     with pytest.raises(ConfigError, match="cold_abort"):
         check_request(config(), abort, SamplingParams(ignore_eos=True))
+
+
+def test_memory_of_records() -> None:
+    assert most_bytes(config(additional_config={})) == 1 << 30
+    assert most_bytes(config(additional_config={MEMORY: 0.25})) == 1 << 28
+    for bad in (0, -1, "2", True, float("nan"), None):
+        with pytest.raises(ConfigError, match=MEMORY):
+            most_bytes(config(additional_config={MEMORY: bad}))
 
 
 def test_vllms_runner_is_the_one_that_is_known() -> None:
