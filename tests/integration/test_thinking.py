@@ -587,7 +587,7 @@ def test_an_engine_of_several_processes(
     # In an actor: vLLM has read the variables of this process.
     engine = RayEngines(str(model), replace(OPTIONS, tensor_parallel=2), True, thoughts=True)
     try:
-        few = [r for r in asked if case_of(r) in ("gumbel", "multiplex", "hidden", "phrase")]
+        few = [r for r in asked if case_of(r) in ("gumbel", "hidden")]
         found = by_number(engine, few)
         soft = [r for r in asked if case_of(r) == "soft"]
         with pytest.raises(Exception, match="law=soft mixes the whole vocabulary"):
