@@ -30,6 +30,7 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.injection.thinking_engine import most_bytes
 from rsp_rl.thoughts.embedding import TableEmbedding
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.phases import Phase
@@ -37,12 +38,8 @@ from rsp_rl.thoughts.record import ThoughtRecord
 from rsp_rl.thoughts.replay import replay_scores
 from rsp_rl.thoughts.rows import Rows
 from rsp_rl.thoughts.settings import EXTRA_ARG, Thinking
-from rsp_rl.thoughts.stepping import heard, step
-from rsp_rl.thoughts.table import MOST_GIB, Entry, Thinker, ThoughtTable
-
-#: Key in vLLM's `--additional-config` of the GiB that records may take on a device.
-MEMORY = "rsp_rl_thoughts_gib"
-
+from rsp_rl.thoughts.stepping import Thinker, heard, step
+from rsp_rl.thoughts.table import Entry, ThoughtTable
 
 #: Sets of masked ids whose tensors are kept for later requests.
 _MOST_MASKS = 16
@@ -53,8 +50,7 @@ class ThinkingRunner(GPUModelRunner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        gib = (self.vllm_config.additional_config or {}).get(MEMORY, MOST_GIB)
-        self.thoughts = ThoughtTable(self.device, int(gib * (1 << 30)))
+        self.thoughts = ThoughtTable(self.device, most_bytes(self.vllm_config))
         self._hidden_ND: torch.Tensor | None = None
         self._masks: dict[frozenset[int], torch.Tensor] = {}
 
@@ -160,21 +156,21 @@ class ThinkingRunner(GPUModelRunner):
 
     def _rows(self) -> list[tuple[int, Entry]]:
         """Rows of the batch whose next token counts, of requests with a law."""
-        requests, discarded = self.thoughts.requests, self.discard_request_mask.np
+        requests = self.thoughts.requests
+        count = self.input_batch.num_reqs
+        discarded = self.discard_request_mask.np[:count].tolist()
+        positions = self.optimistic_seq_lens_cpu[:count].tolist()
         found = []
         for row, request in enumerate(self.input_batch.req_ids):
             entry = requests.get(request)
-            if entry is not None and not discarded[row]:
-                found.append((row, entry))
-        for row, entry in found:
-            if (
-                not entry.ended
-                and (position := int(self.optimistic_seq_lens_cpu[row])) != entry.position
-            ):
+            if entry is None or discarded[row]:
+                continue
+            if not entry.ended and positions[row] != entry.position:
                 raise RuntimeError(
-                    f"vLLM samples position {position} of a request whose thoughts are at "
+                    f"vLLM samples position {positions[row]} of a request whose thoughts are at "
                     f"{entry.position}"
                 )
+            found.append((row, entry))
         return found
 
     @staticmethod
@@ -277,15 +273,18 @@ class ThinkingRunner(GPUModelRunner):
 
     def _overlay(self, scheduled: dict[str, int]) -> None:
         """Thoughts of the step's positions, into vLLM's buffer of inputs."""
+        count = self.input_batch.num_reqs
+        computed = self.input_batch.num_computed_tokens_cpu[:count].tolist()
+        starts = self.query_start_loc.np[:count].tolist()
         places: dict[InputLaw, list[tuple[Entry, int, int]]] = {}
         for row, request in enumerate(self.input_batch.req_ids):
             entry = self.thoughts.requests.get(request)
             if entry is None:
                 continue
-            first = int(self.input_batch.num_computed_tokens_cpu[row])
+            first = computed[row]
             found = entry.places(first, first + scheduled[request])
             if found:
-                offset = int(self.query_start_loc.np[row]) - first
+                offset = starts[row] - first
                 own = places.setdefault(entry.law, [])
                 own += [(entry, offset + position, place) for position, place in found]
         buffer_TD = self.inputs_embeds.gpu

@@ -32,10 +32,12 @@ from rsp_rl.draws.record import DTYPES, EXTRA_ARG, RECORD_FIELD, RECORD_SIZE, So
 from rsp_rl.grading import Verdict
 from rsp_rl.inference import server
 from rsp_rl.inference.requests import KINDS, Completion, EngineOptions
+from rsp_rl.injection.thinking_engine import MEMORY
 from rsp_rl.injection.vllm_prompt import WORKER
 from rsp_rl.placement.prompt import POSITIONS
 from rsp_rl.thoughts.names import LAWS as INPUT_LAWS
 from rsp_rl.thoughts.settings import COMPAT
+from rsp_rl.thoughts.settings import EXTRA_ARG as THINKING_ARG
 from rsp_rl.training.configs import compose_config
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -244,6 +246,7 @@ def test_encoding_of_a_record() -> None:
 def test_names_that_records_travel_under() -> None:
     assert (RECORD_FIELD, EXTRA_ARG) == ("rsp_record", "rsp_rl")
     assert WORKER == "rsp_rl.injection.vllm_worker.SoftPromptWorker"
+    assert (THINKING_ARG, MEMORY) == ("rsp_rl_thoughts", "rsp_rl_thoughts_gib")
 
 
 # Names that settings take; of the first two the position is a code in records.

@@ -12,11 +12,13 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.injection.thinking_engine import (
+    MEMORY,
     OVERRIDDEN,
     check_engine,
     check_request,
     engine_fault,
     interface_fault,
+    most_bytes,
 )
 from rsp_rl.injection.thinking_runner import ThinkingRunner
 from rsp_rl.injection.vllm_prompt import WORKER
@@ -27,9 +29,17 @@ from rsp_rl.thoughts.settings import Thinking
 
 def config(**changes: Any) -> Any:
     """Of an engine that thinks, but for the changes."""
-    parallel = {"worker_cls": WORKER, "pipeline_parallel_size": 1, "tensor_parallel_size": 1}
+    parallel = {
+        "worker_cls": WORKER,
+        "pipeline_parallel_size": 1,
+        "tensor_parallel_size": 1,
+        "data_parallel_size": 1,
+        "data_parallel_external_lb": False,
+    }
     made = {
-        "model_config": SimpleNamespace(enable_prompt_embeds=True, architectures=["Other"]),
+        "model_config": SimpleNamespace(
+            enable_prompt_embeds=True, architectures=["Other"], get_vocab_size=lambda: 300
+        ),
         "scheduler_config": SimpleNamespace(async_scheduling=False),
         "speculative_config": None,
         "lora_config": None,
@@ -58,6 +68,7 @@ def thinking(law: str = "gumbel", **phases: Any) -> Thinking:
             "--no-async-scheduling",
         ),
         ({"pipeline_parallel_size": 2}, "--pipeline-parallel-size 1"),
+        ({"data_parallel_size": 2}, "--data-parallel-size 1"),
         ({"speculative_config": object()}, "--speculative-config"),
     ],
 )
@@ -102,6 +113,9 @@ def test_requests(changes: dict[str, Any], words: str) -> None:
 
 
 def test_requests_of_some_laws() -> None:
+    wide = Thinking(law_from_settings("gumbel", {"k": 301}), Phases(max_thoughts=4), seed=1)
+    with pytest.raises(ConfigError, match=r"law\.k=301, but the model has 300 tokens"):
+        check_request(config(), wide, SamplingParams())
     with pytest.raises(ConfigError, match="law=soft mixes the whole vocabulary"):
         check_request(config(tensor_parallel_size=2), thinking("soft"), SamplingParams())
     check_request(config(tensor_parallel_size=2), thinking("gumbel"), SamplingParams())
@@ -111,6 +125,14 @@ def test_requests_of_some_laws() -> None:
     abort = thinking(cold_entropy=1.0, cold_abort=True)
     with pytest.raises(ConfigError, match="cold_abort"):
         check_request(config(), abort, SamplingParams(ignore_eos=True))
+
+
+def test_memory_of_records() -> None:
+    assert most_bytes(config(additional_config={})) == 1 << 30
+    assert most_bytes(config(additional_config={MEMORY: 0.25})) == 1 << 28
+    for bad in (0, -1, "2", True, float("nan"), None):
+        with pytest.raises(ConfigError, match=MEMORY):
+            most_bytes(config(additional_config={MEMORY: bad}))
 
 
 def test_vllms_runner_is_the_one_that_is_known() -> None:
@@ -131,4 +153,10 @@ def test_another_runner_is_named_with_its_method() -> None:
     assert "Newer._preprocess takes (scheduler_output, batch)" in fault
     assert "vLLM " in fault
     del Newer._preprocess
-    assert "Newer._preprocess is not there" in (interface_fault(Newer) or "")
+
+
+def test_a_method_that_is_gone_is_named() -> None:
+    class Newest:
+        def _update_states(self, scheduler_output: Any) -> None: ...
+
+    assert "Newest._preprocess is not there" in (interface_fault(Newest) or "")
