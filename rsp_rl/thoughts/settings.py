@@ -66,7 +66,10 @@ class ThoughtSettings:
         for name in ("begin", "end_text", "on_end", "on_cut"):
             text = getattr(self, name)
             if not isinstance(text, str) and (name != "on_cut" or text is not None):
-                raise ConfigError(f"law.{name}={text!r} must be a text")
+                raise ConfigError(f"law.{name}={text!r} must be a text; a number's is in quotes")
+        for text in (*self.end, self.begin, self.end_text, self.on_end, self.on_cut or ""):
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ConfigError(f"law: {text!r} has half a character, which no tokenizer takes")
         self._check_used()
         # Its numbers are checked where they are used; without a model already.
         Phases(

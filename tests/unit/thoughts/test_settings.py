@@ -122,6 +122,8 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("token", {"on_end": None}, "law.on_end=None"),
     ("token", {"on_cut": 3}, "law.on_cut=3"),
     ("token", {"end": [3]}, "law.end="),
+    ("token", {"end": ["\ud800"]}, "half a character"),
+    ("token", {"begin": "a\udfff"}, "half a character"),
     ("token", {"end": 3}, "law.end=3"),
     ("token", {"end": [""]}, "law.end="),
     ("token", {"end": []}, "nothing ends the thoughts"),
