@@ -30,6 +30,7 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.injection.thinking_engine import most_bytes
 from rsp_rl.thoughts.embedding import TableEmbedding
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.phases import Phase
@@ -38,11 +39,7 @@ from rsp_rl.thoughts.replay import replay_scores
 from rsp_rl.thoughts.rows import Rows
 from rsp_rl.thoughts.settings import EXTRA_ARG, Thinking
 from rsp_rl.thoughts.stepping import heard, step
-from rsp_rl.thoughts.table import MOST_GIB, Entry, Thinker, ThoughtTable
-
-#: Key in vLLM's `--additional-config` of the GiB that records may take on a device.
-MEMORY = "rsp_rl_thoughts_gib"
-
+from rsp_rl.thoughts.table import Entry, Thinker, ThoughtTable
 
 #: Sets of masked ids whose tensors are kept for later requests.
 _MOST_MASKS = 16
@@ -53,8 +50,7 @@ class ThinkingRunner(GPUModelRunner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        gib = (self.vllm_config.additional_config or {}).get(MEMORY, MOST_GIB)
-        self.thoughts = ThoughtTable(self.device, int(gib * (1 << 30)))
+        self.thoughts = ThoughtTable(self.device, most_bytes(self.vllm_config))
         self._hidden_ND: torch.Tensor | None = None
         self._masks: dict[frozenset[int], torch.Tensor] = {}
 

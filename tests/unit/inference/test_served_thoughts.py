@@ -50,7 +50,13 @@ def _willing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rsp_rl.injection.thinking_engine.check_engine", lambda _: None)
 
 
-CONFIG = SimpleNamespace(parallel_config=SimpleNamespace(tensor_parallel_size=1))
+CONFIG = SimpleNamespace(
+    parallel_config=SimpleNamespace(tensor_parallel_size=1),
+    model_config=SimpleNamespace(
+        max_model_len=64, get_hidden_size=lambda: 32, dtype=torch.float32
+    ),
+    additional_config=None,
+)
 
 
 def ready(model: Path, request_id: str = "chatcmpl-1", **changes: Any) -> Pending:
@@ -194,10 +200,14 @@ class Engine:
             enable_prompt_embeds=True,
             get_vocab_size=lambda: 300,
             max_model_len=64,
+            get_hidden_size=lambda: 32,
             dtype=torch.float32,
         )
         self.vllm_config = SimpleNamespace(
-            model_config=config, lora_config=None, parallel_config=CONFIG.parallel_config
+            model_config=config,
+            lora_config=None,
+            parallel_config=CONFIG.parallel_config,
+            additional_config=None,
         )
         self.get_tokenizer = lambda: load_tokenizer(model)
         self.called: list[tuple[str, list[int]]] = []

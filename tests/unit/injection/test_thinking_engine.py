@@ -6,17 +6,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.injection.thinking_engine import (
+    MEMORY,
     OVERRIDDEN,
     check_engine,
     check_request,
     engine_fault,
     interface_fault,
+    most_bytes,
 )
 from rsp_rl.injection.thinking_runner import ThinkingRunner
 from rsp_rl.injection.vllm_prompt import WORKER
@@ -29,7 +32,14 @@ def config(**changes: Any) -> Any:
     """Of an engine that thinks, but for the changes."""
     parallel = {"worker_cls": WORKER, "pipeline_parallel_size": 1, "tensor_parallel_size": 1}
     made = {
-        "model_config": SimpleNamespace(enable_prompt_embeds=True, architectures=["Other"]),
+        "model_config": SimpleNamespace(
+            enable_prompt_embeds=True,
+            architectures=["Other"],
+            max_model_len=1000,
+            get_hidden_size=lambda: 512,
+            dtype=torch.bfloat16,
+        ),
+        "additional_config": {MEMORY: 0.001},
         "scheduler_config": SimpleNamespace(async_scheduling=False),
         "speculative_config": None,
         "lora_config": None,
@@ -113,6 +123,25 @@ def test_requests_of_some_laws() -> None:
         check_request(config(), abort, SamplingParams(ignore_eos=True))
 
 
+def test_a_record_beyond_the_engines_memory() -> None:
+    """One request with it would take the engine down, and all others with it."""
+    dense = Thinking(thinking("soft").law, Phases(end_ids=(1,)), 1)
+    check_request(config(), dense, SamplingParams(max_tokens=1000))
+    check_request(config(), thinking("soft"), SamplingParams(max_tokens=2000))
+    with pytest.raises(ConfigError, match=r"law=soft may take 0\.00 GiB.*rsp_rl_thoughts_gib"):
+        check_request(config(), dense, SamplingParams(max_tokens=1050))
+    wide = Thinking(law_from_settings("gumbel", {"k": 100_000}), Phases(max_thoughts=4), 1)
+    with pytest.raises(ConfigError, match="law.k or law.max_thoughts"):
+        check_request(config(), wide, SamplingParams())
+
+
+@pytest.mark.parametrize("gib", [0, -1, "1", float("nan"), None])
+def test_memory_that_is_none(gib: Any) -> None:
+    with pytest.raises(ConfigError, match="rsp_rl_thoughts_gib="):
+        most_bytes(config(additional_config={MEMORY: gib}))
+    assert most_bytes(config(additional_config=None)) == 1 << 30
+
+
 def test_vllms_runner_is_the_one_that_is_known() -> None:
     """Fails when upstream changes what is overridden."""
     assert interface_fault() is None
@@ -131,4 +160,5 @@ def test_another_runner_is_named_with_its_method() -> None:
     assert "Newer._preprocess takes (scheduler_output, batch)" in fault
     assert "vLLM " in fault
     del Newer._preprocess
+    interface_fault.cache_clear()
     assert "Newer._preprocess is not there" in (interface_fault(Newer) or "")
