@@ -47,7 +47,7 @@ def law_group(args: argparse.Namespace) -> dict[str, Any] | None:
     """The `law` group of a protocol; None without `--law`.
 
     Raises:
-        ConfigError: If there are settings without a law, or one without a value.
+        ConfigError: If there are settings without a law, or one without a value or with two.
     """
     if args.law is None:
         if args.law_settings:
@@ -59,6 +59,10 @@ def law_group(args: argparse.Namespace) -> dict[str, Any] | None:
         key, equals, text = given.partition("=")
         if not key or not equals:
             raise ConfigError(f"{PREFIX}{key} needs a value")
+        if key == "name":
+            raise ConfigError(f"{PREFIX}name={text}: a law is named by --law")
+        if key in group:
+            raise ConfigError(f"{PREFIX}{key} is given twice; several texts are one list: '[a, b]'")
         group[key] = _value(key, text)
     return group
 
@@ -71,7 +75,7 @@ def _value(key: str, text: str) -> Any:
 
     try:
         made = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if text.lstrip()[:1] in ("[", "{"):
             first = str(error).partition("\n")[0]
             raise ConfigError(f"{PREFIX}{key} {text!r} cannot be read: {first}") from error

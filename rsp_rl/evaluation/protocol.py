@@ -360,7 +360,7 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
         try:
             change = OmegaConf.from_dotlist([override])
             merged = content if key == "benchmarks" else OmegaConf.merge(content, change)
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
+        except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
         if key == "benchmarks":  # a choice among the file's, which a merge would lose
             chosen = _texts(key, OmegaConf.to_container(change)[key])

@@ -88,7 +88,14 @@ def questions(
         except PlacementError as error:
             raise PlacementError(f"{where}: {error}") from error
         check_room(placed, rsp.length, context, where)
-        check_thoughts(len(placed.token_ids), thinking and thinking.phases, context, where)
+        check_thoughts(
+            placed.token_ids,
+            thinking and thinking.phases,
+            tokenizer,
+            context=context,
+            max_tokens=sampling.max_tokens,
+            prompt=where,
+        )
         token_bytes = np.asarray(placed.token_ids, dtype=np.int64).tobytes()
         prompt_hash = hashlib.blake2b(token_bytes, digest_size=8).hexdigest()
         requests = sample_requests(

@@ -144,7 +144,12 @@ class Generator(AbstractContextManager):
         check_tokens(self._tokenizer, placed.token_ids, self._vocabulary, "the prompt")
         check_room(placed, length, self._context, "the prompt")
         check_thoughts(
-            len(placed.token_ids), thinking and thinking.phases, self._context, "the prompt"
+            placed.token_ids,
+            thinking and thinking.phases,
+            self._tokenizer,
+            context=self._context,
+            max_tokens=max_tokens,
+            prompt="the prompt",
         )
         end_of_turn = stop_token_of(self._template, self._tokenizer, self._folder)
         sampling = Sampling(

@@ -74,12 +74,14 @@ class Pending:
         key: What its record is claimed by.
         text: Of a token.
         records: Whether they are to be returned.
+        max_tokens: Of its output.
     """
 
     thinking: Thinking
     key: int
     text: Callable[[int], str]
     records: bool
+    max_tokens: int | None = None
 
 
 def law_names(extra_args: Mapping[str, Any] | None) -> list[str]:
@@ -146,12 +148,6 @@ def pending(config: Any, folder: Path, request_id: str, asked: Asked, params: An
     needs_table = getattr(asked.settings.law, "rms", 0.0) is None
     table = _table(folder) if needs_table else None
     made = thinking_of_model(asked.settings, folder, tokenizer, table)
-    most = made.phases.max_thoughts
-    if most is not None and params.max_tokens is not None and most >= params.max_tokens:
-        raise ConfigError(
-            f"law_max_thoughts={most} leaves no room for an answer in max_tokens="
-            f"{params.max_tokens}"
-        )
     seed = asked.seed
     if seed is None:
         # Another stream than the tokens'.
@@ -159,7 +155,13 @@ def pending(config: Any, folder: Path, request_id: str, asked: Asked, params: An
         seed = secrets.randbits(63) if given is None else sample_seed(given, "law/server", "", 0)
     thinking = made.of(seed)
     check_request(config, thinking, params)
-    return Pending(thinking, new_key(), lambda token: tokenizer.decode([token]), asked.records)
+    return Pending(
+        thinking,
+        new_key(),
+        lambda token: tokenizer.decode([token]),
+        asked.records,
+        params.max_tokens,
+    )
 
 
 @functools.cache

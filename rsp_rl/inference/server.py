@@ -147,7 +147,8 @@ def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any
     asked = {name: value for name, value in (extra_args or {}).items() if name.startswith("rsp_")}
     # Training's requests carry a whole record and a law's settings, under names of their own.
     for own in (EXTRA_ARG, THOUGHTS_ARG):
-        asked.pop(own, None)
+        if not isinstance(asked.pop(own, {}), Mapping):
+            raise ConfigError(f"{own} is no argument of a client's; known: {LENGTH}, law")
     known = (LENGTH, POSITION, SEED, SCALE)
     if unknown := sorted(set(asked) - set(known)):
         raise ConfigError(f"unknown extra argument {unknown[0]}; known: {', '.join(known)}")
@@ -196,7 +197,14 @@ def _mixed(
     else:
         from rsp_rl.injection.thinking_prompt import private_prompt
 
-        check_thoughts(len(token_ids), thoughts.thinking.phases, model.max_model_len, "the prompt")
+        check_thoughts(
+            token_ids,
+            thoughts.thinking.phases,
+            tokenizer,
+            context=model.max_model_len,
+            max_tokens=thoughts.max_tokens,
+            prompt="the prompt",
+        )
         made = private_prompt(token_ids, record, thoughts.key)
     if salt := prompt.get("cache_salt"):  # keeps clients' prefix caches apart
         made["cache_salt"] = salt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.models.folder import check_model
+from rsp_rl.models.stop_tokens import known_stop_tokens
 from rsp_rl.models.vocabulary import vocabulary_size
 from rsp_rl.thoughts.phases import Phases
 from rsp_rl.thoughts.settings import Thinking, ThoughtSettings
@@ -64,6 +65,11 @@ def thinking_of_model(
     """
     vocabulary = vocabulary_size(check_model(folder)) or len(tokenizer)
     phases = settings.resolve(tokenizer, vocabulary)
+    latent = getattr(settings.law, "latent_id", None)
+    if latent in known_stop_tokens(folder, tokenizer):
+        raise ConfigError(
+            f"law.latent_id={latent} is a token that ends this model's output; choose another"
+        )
     return ModelThinking(_with_rms(settings, folder, table), phases)
 
 
@@ -80,22 +86,44 @@ def _with_rms(
     return replace(settings, law=replace(law, rms=math.hypot(*table)))  # type: ignore[call-arg]
 
 
-def check_thoughts(tokens: int, phases: Phases | None, context: int | None, prompt: str) -> None:
-    """Make sure that the most thoughts leave room for an answer.
+def check_thoughts(
+    prompt_ids: Sequence[int],
+    phases: Phases | None,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    context: int | None,
+    max_tokens: int | None,
+    prompt: str,
+) -> None:
+    """Make sure that thoughts begin after a prompt, and leave room for an answer.
 
     Args:
-        tokens: Of the prompt.
+        prompt_ids: Its tokens.
         phases: Of its requests, if they have a law.
+        tokenizer: The model's.
         context: Longest prompt with output that the model takes, in tokens, if there is a limit.
+        max_tokens: Most tokens of an output, if there is a limit.
         prompt: What the error calls it.
 
     Raises:
         ConfigError: If they do not.
     """
-    most = None if phases is None else phases.max_thoughts
-    if most is None or context is None or tokens + most < context:
+    if phases is None:
         return
-    raise ConfigError(
-        f"{prompt} has {tokens} tokens, and law.max_thoughts={most} leaves no room "
-        f"for an answer in a context of {context}; use a model with a longer one, or fewer thoughts"
-    )
+    marker = (phases.begin_text or tokenizer.decode(list(phases.begin))).rstrip()
+    if marker and tokenizer.decode(list(prompt_ids)).rstrip().endswith(marker):
+        raise ConfigError(
+            f"{prompt} ends with law.begin={marker!r} already, which the model will not write "
+            "again; leave law.begin out: thoughts then begin with the first token"
+        )
+    if phases.max_thoughts is None:
+        return
+    most, forced = phases.max_thoughts, len(phases.on_cut)
+    said = f"law.max_thoughts={most}" + (f" with {forced} forced tokens" if forced > 1 else "")
+    if max_tokens is not None and most + forced >= max_tokens:
+        raise ConfigError(f"{said} leaves no room for an answer in max_tokens={max_tokens}")
+    if context is not None and len(prompt_ids) + most + forced >= context:
+        raise ConfigError(
+            f"{prompt} has {len(prompt_ids)} tokens, and {said} leaves no room for an answer in a "
+            f"context of {context}; use a model with a longer one, or fewer thoughts"
+        )

@@ -17,7 +17,7 @@ from rsp_rl.injection.model_runner import VARIABLE, installed
 from rsp_rl.injection.vllm_prompt import WORKER
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.settings import Thinking
-from rsp_rl.thoughts.table import MOST_GIB
+from rsp_rl.thoughts.table import MOST_GIB, position_bytes
 
 #: Methods of vLLM's runner that `rsp_rl.injection.thinking_runner` overrides, and what they take.
 OVERRIDDEN = {
@@ -157,12 +157,29 @@ def check_request(config: VllmConfig, thinking: Thinking, params: SamplingParams
             f"logit_bias={unclear}: a law takes no bias but {_LEAST_BIAS:.0f}, which keeps a token "
             "out"
         )
+    _check_memory(config, thinking, params)
     if params.logprobs is not None and not (law.deterministic or _has_score(law)):
         raise ConfigError(f"logprobs: law={law.name} has no log-probs; leave them out")
     if thinking.phases.cold_abort and params.ignore_eos and not params.stop_token_ids:
         raise ConfigError(
             "law.compat=cold_abort ends an output with a token, and nothing ends this one; leave "
             "ignore_eos out"
+        )
+
+
+def _check_memory(config: VllmConfig, thinking: Thinking, params: SamplingParams) -> None:
+    """One request alone must not take the engine down; of many the worker says it."""
+    model = config.model_config
+    phases, positions = thinking.phases, params.max_tokens or model.max_model_len
+    if phases.max_thoughts is not None:
+        forced = max(len(phases.on_cut), len(phases.on_end))
+        positions = min(positions, phases.max_thoughts + forced + 1)
+    each = position_bytes(thinking.law, model.get_hidden_size(), model.dtype.itemsize)
+    if (wanted := positions * each) > (most := most_bytes(config)):
+        raise ConfigError(
+            f"the record of a request with law={thinking.law.name} may take {wanted / 2**30:.2f} "
+            f"GiB, and those of all may take {most / 2**30:.2f}; lower law.k or law.max_thoughts, "
+            f"or start vLLM with --additional-config '{{\"{MEMORY}\": N}}'"
         )
 
 

@@ -113,7 +113,8 @@ class ThinkingRunner(GPUModelRunner):
             raise ConfigError(
                 "law.compat=cold_abort ends an output with a token, and this model has none"
             )
-        decode = self._decode if thinking.phases.end_text else None
+        texts = thinking.phases.begin_text or thinking.phases.end_text
+        decode = self._decode if texts else None
         prompt = new.prompt_token_ids if new.prompt_token_ids is not None else new.prompt_embeds
         return Entry(
             key=content["key"],

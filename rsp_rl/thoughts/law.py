@@ -25,6 +25,10 @@ from rsp_rl.thoughts.rows import Kind, Rows
 class Embedding(Protocol):
     """The model's input embedding, scaling of the model's own included."""
 
+    @property
+    def factor(self) -> float:
+        """What a row of the table is multiplied by to be an input, 1 for most models."""
+
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Inputs of tokens, [..., d] of ids [...], in the model's dtype."""
 
@@ -32,8 +36,11 @@ class Embedding(Protocol):
         """p E of distributions over the whole vocabulary, float32 [N, d]."""
 
 
-#: Least temperature of any kind: logits over a smaller one leave float32.
-LEAST_TEMPERATURE = 1e-6
+#: Bounds of temperatures of any kind, beyond which a quotient of logits leaves float32.
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-6, 1e6
+
+#: Largest whole number of any setting.
+_MOST_WHOLE = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,9 @@ class InputLaw(ABC):
         Raises:
             ConfigError: Naming the setting.
         """
-        if self.slots > vocabulary:
+        if (k := getattr(self, "k", 1)) > vocabulary:
             raise ConfigError(
-                f"law.k={self.slots}, but the model has {vocabulary} tokens; choose a smaller one"
+                f"law.k={k}, but the model has {vocabulary} tokens; choose a smaller one"
             )
 
     @abstractmethod
@@ -132,7 +139,7 @@ class FilteredLaw(InputLaw):
     """A law over a distribution that is filtered first.
 
     Attributes:
-        temperature: Divides the logits, at least 1e-6.
+        temperature: Divides the logits, 1e-6 to 1e6.
         top_k: Likeliest tokens that are kept; 0 for all.
         top_p: Nucleus of what is kept, above 0; 1 for all.
         min_p: Tokens less likely than this times the likeliest are dropped; 0 for none.
@@ -144,7 +151,7 @@ class FilteredLaw(InputLaw):
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, least=LEAST_TEMPERATURE)
+        check_temperature("temperature", self.temperature)
         check_whole("top_k", self.top_k, 0)
         check_number("top_p", self.top_p, above=0, most=1)
         check_number("min_p", self.min_p, least=0, most=1)
@@ -164,13 +171,25 @@ class FilteredLaw(InputLaw):
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Refuse what is no whole number from `least` on.
+    """Refuse what is no whole number from `least` to 2^31 - 1.
 
     Raises:
         ConfigError: Naming the setting.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"law.{name}={value!r} must be a whole number of at least {least}")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (whole and least <= value <= _MOST_WHOLE):
+        raise ConfigError(
+            f"law.{name}={value!r} must be a whole number of at least {least}, and below 2^31"
+        )
+
+
+def check_temperature(name: str, value: object) -> None:
+    """Refuse what nothing can be divided by.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    check_number(name, value, least=LEAST_TEMPERATURE, most=MOST_TEMPERATURE)
 
 
 def check_number(
@@ -194,7 +213,7 @@ def check_number(
     good = (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and math.isfinite(value)
+        and -math.inf < value < math.inf
         and (above is None or value > above)
         and (least is None or value >= least)
         and (most is None or value <= most)

@@ -50,7 +50,10 @@ def law_from_settings(name: str, settings: Mapping[str, Any]) -> InputLaw:
             continue
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise ConfigError(f"law.{key}={value!r} must be of type {known[key].type}")
-        given[key] = float(value) if wanted == (int, float) else value  # 1 is 1.0 here
+        try:
+            given[key] = float(value) if wanted == (int, float) else value  # 1 is 1.0 here
+        except OverflowError as error:
+            raise ConfigError(f"law.{key}={value!r} is too large") from error
     return kind(**given)
 
 

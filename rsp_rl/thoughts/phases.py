@@ -24,9 +24,11 @@ class Phases:
     """When thinking begins and ends, in a model's own tokens.
 
     Attributes:
-        begin: Emitted tokens after which it begins; none for the first position.
+        begin: Emitted tokens after which it begins; none, and no text, for the first position.
+        begin_text: Text with which it begins, as `end_text` has it.
         end_ids: Emitted tokens that end it; their position is an ordinary token's.
-        end_text: What the emitted tokens' text ends with when it ends; empty for nothing.
+        end_text: Text with which it ends, as soon as it has come in the emitted tokens: the last of
+            them may have more. Empty for nothing.
         max_thoughts: Most thoughts, None for no limit.
         cold_entropy: Nats; steps below it are counted, 0 for none (Soft Thinking's cold stop).
         cold_steps: So many in a row end it.
@@ -37,6 +39,7 @@ class Phases:
     """
 
     begin: tuple[int, ...] = ()
+    begin_text: str = ""
     end_ids: tuple[int, ...] = ()
     end_text: str = ""
     max_thoughts: int | None = None
@@ -49,7 +52,7 @@ class Phases:
     def __post_init__(self) -> None:
         if self.max_thoughts is not None:
             check_whole("max_thoughts", self.max_thoughts, 1)
-        check_number("cold_entropy", self.cold_entropy, least=0)
+        check_number("cold_entropy", self.cold_entropy, least=0, most=1e4)
         check_whole("cold_steps", self.cold_steps, 1)
         if self.cold_abort and not self.cold_entropy:
             raise ConfigError("law.compat=cold_abort needs law.cold_entropy above 0")
@@ -61,7 +64,7 @@ class Phase:
     Args:
         phases: Its settings.
         stop_ids: Tokens that end its output: a thought that emits one is an ordinary token.
-        decode: The tokenizer's, special tokens kept; needed for `end_text` alone.
+        decode: The tokenizer's, special tokens kept; needed for texts alone.
 
     Attributes:
         thoughts: Positions that were the law's so far.
@@ -78,12 +81,11 @@ class Phase:
         self._end_ids = frozenset(phases.end_ids)
         self._decode = decode
         self._forced: deque[int] = deque()
-        self._thinking = not phases.begin
+        self._thinking = not (phases.begin or phases.begin_text)
         self._over = False
         self._cold = 0
-        tail = max(
-            len(phases.begin), len(phases.end_text) and len(phases.end_text) + _FURTHER_TOKENS
-        )
+        text = max(len(phases.begin_text), len(phases.end_text))
+        tail = max(len(phases.begin), text and text + _FURTHER_TOKENS)
         self._emitted: deque[int] = deque(maxlen=tail)
         self.thoughts = 0
 
@@ -130,7 +132,7 @@ class Phase:
                 return Kind.FORCED, phases.on_cut[0]
         self._emitted.append(emitted)
         self.thoughts += 1
-        if self._thinking and phases.end_text and self._text_ends():
+        if self._thinking and phases.end_text and self._has_come(phases.end_text):
             self._end(phases.on_end)
         elif self._thinking and self.thoughts == phases.max_thoughts:
             self._end(phases.on_cut)
@@ -147,9 +149,9 @@ class Phase:
             Whether the output must end here.
         """
         self._emitted.append(emitted)
-        begin = self._phases.begin
-        if not self._over and begin and tuple(self._emitted)[-len(begin) :] == begin:
+        if not self._over and self._begins():
             self._thinking = True
+            self._emitted.clear()  # what came before is no thought's text
         return self._over and self._phases.cold_abort and self._is_cold(entropy)
 
     def _end(self, forced: Sequence[int]) -> None:
@@ -162,6 +164,13 @@ class Phase:
         self._cold = self._cold + 1 if entropy < self._phases.cold_entropy else 0
         return self._cold >= self._phases.cold_steps
 
-    def _text_ends(self) -> bool:
-        assert self._decode is not None, "end_text needs a tokenizer"
-        return self._decode(list(self._emitted)).endswith(self._phases.end_text)
+    def _begins(self) -> bool:
+        begin, text = self._phases.begin, self._phases.begin_text
+        if begin and tuple(self._emitted)[-len(begin) :] == begin:
+            return True
+        return bool(text) and self._has_come(text)
+
+    def _has_come(self, text: str) -> bool:
+        """With the last token: it would have been seen before."""
+        assert self._decode is not None, "texts need a tokenizer"
+        return text in self._decode(list(self._emitted))

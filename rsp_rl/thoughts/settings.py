@@ -8,7 +8,7 @@ law.max_thoughts: 2048
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,11 @@ class ThoughtSettings:
         for name in ("begin", "end_text", "on_end", "on_cut"):
             text = getattr(self, name)
             if not isinstance(text, str) and (name != "on_cut" or text is not None):
-                raise ConfigError(f"law.{name}={text!r} must be a text")
+                raise ConfigError(f"law.{name}={text!r} must be a text; a number's is in quotes")
+        for text in (*self.end, self.begin, self.end_text, self.on_end, self.on_cut or ""):
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ConfigError(f"law: {text!r} has half a character, which no tokenizer takes")
+        self._check_used()
         # Its numbers are checked where they are used; without a model already.
         Phases(
             max_thoughts=self.max_thoughts,
@@ -74,6 +78,26 @@ class ThoughtSettings:
             cold_steps=self.cold_steps,
             cold_abort="cold_abort" in self.compat,
         )
+
+    def _check_used(self) -> None:
+        """Refuse what would be taken and change nothing."""
+        if {"same_temperature", "greedy_answer"} <= set(self.compat):
+            raise ConfigError("law.compat: same_temperature and greedy_answer exclude each other")
+        if "same_temperature" in self.compat and not hasattr(self.law, "temperature"):
+            raise ConfigError(
+                f"law.compat=same_temperature is the thoughts' temperature for the answer, and "
+                f"{self.law.name} has no temperature"
+            )
+        if self.on_end and not (self.end or self.end_text):
+            raise ConfigError(
+                f"law.on_end={self.on_end!r} is forced after what ends the thoughts, and there is "
+                "nothing; set law.end or law.end_text, or use law.on_cut"
+            )
+        if self.on_cut and not (self.max_thoughts or self.cold_entropy):
+            raise ConfigError(
+                f"law.on_cut={self.on_cut!r} is forced where the thoughts are cut, and nothing "
+                "cuts them; set law.max_thoughts or law.cold_entropy"
+            )
 
     @classmethod
     def from_dict(cls, name: str, settings: Mapping[str, Any]) -> ThoughtSettings:
@@ -138,9 +162,12 @@ class ThoughtSettings:
             raise ConfigError(
                 "nothing ends the thoughts; set law.max_thoughts, law.end or law.end_text"
             )
+        self._check_emitted(end_ids)
+        # Text of several tokens may come in others.
+        begin = _encode(tokenizer, self.begin)
         cut = end_ids[:1] if self.on_cut is None else _encode(tokenizer, self.on_cut)
         found = {
-            "begin": _encode(tokenizer, self.begin),
+            "begin": begin,
             "end": end_ids,
             "on_end": _encode(tokenizer, self.on_end),
             "on_cut": cut,
@@ -153,7 +180,8 @@ class ThoughtSettings:
                     f"{vocabulary}; use the tokenizer that the model was trained with"
                 )
         return Phases(
-            begin=found["begin"],
+            begin=begin if len(begin) == 1 else (),
+            begin_text=self.begin if len(begin) > 1 else "",
             end_ids=end_ids,
             end_text=self.end_text,
             max_thoughts=self.max_thoughts,
@@ -163,6 +191,22 @@ class ThoughtSettings:
             on_cut=cut,
             cold_abort="cold_abort" in self.compat,
         )
+
+    def _check_emitted(self, end_ids: Sequence[int]) -> None:
+        """A law that emits one token alone can neither end its thoughts nor must it."""
+        emitted = getattr(self.law, "latent_id", None)
+        if emitted is None:
+            return
+        if not self.max_thoughts:
+            raise ConfigError(
+                f"law={self.law.name} emits one token for all thoughts, which ends none; set "
+                "law.max_thoughts"
+            )
+        if emitted in end_ids:
+            raise ConfigError(
+                f"law.latent_id={emitted} is a token of law.end, and would end the thoughts at the "
+                "first; choose another"
+            )
 
     @staticmethod
     def _end_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

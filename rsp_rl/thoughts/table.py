@@ -27,6 +27,9 @@ from rsp_rl.thoughts.stepping import Thinker
 #: of mixtures of ten, 260 thousand of dense rows of 2,048 bfloat16.
 MOST_GIB = 1.0
 
+#: Of a position's record: its kind, and a slot's id and value.
+_KIND_BYTES, _SLOT_BYTES = 1, 8
+
 #: Finished records that wait to be claimed.
 MOST_UNCLAIMED = 4096
 
@@ -37,6 +40,18 @@ _PAGE, _FIRST_PAGES = 64, 16
 _NONE = -1
 
 _TOKEN_KINDS = frozenset(int(kind) for kind in Kind if kind.is_token)
+
+
+def position_bytes(law: InputLaw, hidden_size: int, itemsize: int) -> int:
+    """That the record of a thought takes.
+
+    Args:
+        law: Whose.
+        hidden_size: d of the model.
+        itemsize: Bytes of a number of its.
+    """
+    dense = hidden_size * itemsize if law.dense else 0
+    return _KIND_BYTES + _SLOT_BYTES * law.slots + dense
 
 
 @dataclass(eq=False)

@@ -22,12 +22,11 @@ import torch
 
 from rsp_rl.thoughts.candidates import candidates
 from rsp_rl.thoughts.law import (
-    LEAST_TEMPERATURE,
     Embedding,
     FilteredLaw,
     Moment,
     check_choice,
-    check_number,
+    check_temperature,
     check_whole,
 )
 from rsp_rl.thoughts.laws.soft_thinking import padded_rows
@@ -49,7 +48,7 @@ class Gumbel(FilteredLaw):
 
     Attributes:
         k: Tokens in a mixture.
-        tau: Temperature of the mixture, at least 1e-6.
+        tau: Temperature of the mixture, 1e-6 to 1e6.
         score: Which log-prob: `paper`, `code` or `concrete`.
         clamp: Whether noise is clamped to [-1.5, 3], as SofT-GRPO's rollouts do.
     """
@@ -69,7 +68,7 @@ class Gumbel(FilteredLaw):
 
     def __post_init__(self) -> None:
         check_whole("k", self.k, 1)
-        check_number("tau", self.tau, least=LEAST_TEMPERATURE)
+        check_temperature("tau", self.tau)
         check_choice("score", self.score, SCORES)
         super().__post_init__()
 

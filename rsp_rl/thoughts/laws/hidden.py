@@ -16,7 +16,7 @@ class Hidden(InputLaw):
     """The last hidden state of the position before, after the final norm.
 
     Attributes:
-        latent_id: Token that is emitted for a thought; it feeds nothing.
+        latent_id: Token that is emitted for every thought; it feeds nothing, and ends none.
     """
 
     latent_id: int = 0

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.thoughts.candidates import draw
 from rsp_rl.thoughts.law import Embedding, FilteredLaw, Moment, check_choice, check_whole
 from rsp_rl.thoughts.laws.token import token_log_probs
 from rsp_rl.thoughts.rows import Kind, Rows
+
+#: Most draws of a position: each is recorded, and has noise for all that it may be.
+MOST_DRAWS = 1024
 
 WEIGHTINGS = ("mean", "probability")
 DUPLICATES = ("each", "once")
@@ -20,7 +24,7 @@ class Multiplex(FilteredLaw):
     """K draws with replacement; the first is emitted. K = 1 is ordinary sampling.
 
     Attributes:
-        k: Draws, K.
+        k: Draws, K; at most 1,024.
         weighting: `mean`, or `probability`: by the probabilities of the drawn tokens, renormalised.
         duplicates: With `probability`, whether a token that is drawn twice counts `each` time, as
             in the authors' code, or `once`, as in the paper's formula.
@@ -36,8 +40,12 @@ class Multiplex(FilteredLaw):
 
     def __post_init__(self) -> None:
         check_whole("k", self.k, 1)
+        if self.k > MOST_DRAWS:
+            raise ConfigError(f"law.k={self.k} draws a position; at most {MOST_DRAWS:,}")
         check_choice("weighting", self.weighting, WEIGHTINGS)
         check_choice("duplicates", self.duplicates, DUPLICATES)
+        if self.duplicates == "once" and self.weighting != "probability":
+            raise ConfigError("law.duplicates=once needs law.weighting=probability; a mean has all")
         super().__post_init__()
 
     @property

@@ -18,12 +18,12 @@ import torch
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.thoughts.law import (
-    LEAST_TEMPERATURE,
     Embedding,
     InputLaw,
     Moment,
     check_choice,
     check_number,
+    check_temperature,
 )
 from rsp_rl.thoughts.rows import Kind, Rows
 
@@ -35,10 +35,11 @@ class Soft(InputLaw):
     """A mixture of all tokens, plus noise; the likeliest token is emitted, and feeds nothing.
 
     Attributes:
-        tau: Temperature of the mixture, at least 1e-6.
+        tau: Temperature of the mixture, 1e-6 to 1e6.
         sigma: Noise in units of the embeddings' root-mean-square, at most 10,000; 0 for none.
         convention: Of an `entry`, or of a `row`.
-        rms: Root-mean-square of the pretrained table's entries; filled in from the model.
+        rms: Root-mean-square of the pretrained table's entries, as they are stored; filled in from
+            the model.
         learn_embedding: Whether the score has a gradient into E too, as in Eq. 10, or into p alone.
     """
 
@@ -55,11 +56,11 @@ class Soft(InputLaw):
     source = "arXiv 2509.19170"
 
     def __post_init__(self) -> None:
-        check_number("tau", self.tau, least=LEAST_TEMPERATURE)
+        check_temperature("tau", self.tau)
         check_number("sigma", self.sigma, least=0, most=1e4)
         check_choice("convention", self.convention, CONVENTIONS)
         if self.rms is not None:
-            check_number("rms", self.rms, above=0)
+            check_number("rms", self.rms, above=0, most=1e4)
 
     @property
     def slots(self) -> int:
@@ -71,8 +72,12 @@ class Soft(InputLaw):
         """Without noise it is."""
         return self.sigma == 0
 
-    def scale(self, hidden_size: int) -> float:
+    def scale(self, hidden_size: int, factor: float) -> float:
         """s, the standard deviation of the noise.
+
+        Args:
+            hidden_size: d.
+            factor: What the model multiplies its table's rows by.
 
         Raises:
             ConfigError: If it depends on a table whose root-mean-square is not filled in.
@@ -81,7 +86,8 @@ class Soft(InputLaw):
             return 0.0
         if self.rms is None:
             raise ConfigError("law.rms is not known; give the root-mean-square of the table")
-        return self.sigma * self.rms * (hidden_size**0.5 if self.convention == "row" else 1.0)
+        rms = factor * self.rms * (hidden_size**0.5 if self.convention == "row" else 1.0)
+        return self.sigma * rms
 
     def step(self, moment: Moment) -> Rows:
         """See `InputLaw.step`; what is recorded is the input in the model's dtype."""
@@ -89,7 +95,7 @@ class Soft(InputLaw):
         p_NV = torch.softmax(moment.logits_NV.float() / self.tau, dim=1)
         mean_ND = moment.embedding.mixture(p_NV)
         index_D = torch.arange(mean_ND.shape[1], device=mean_ND.device)
-        if scale := self.scale(len(index_D)):
+        if scale := self.scale(len(index_D), moment.embedding.factor):
             mean_ND = mean_ND + scale * moment.noise.normal(0, index_D)
         # Rounded here, so that engine and trainer have the same.
         dense_ND = mean_ND.to(moment.embedding.rows(ids_N1).dtype)
@@ -112,7 +118,7 @@ class Soft(InputLaw):
             mean_ND = embedding.mixture(p_NV)
         else:
             mean_ND = _MixtureOfConstants.apply(p_NV, embedding)
-        scale = self.scale(mean_ND.shape[1])
+        scale = self.scale(mean_ND.shape[1], embedding.factor)
         return -((rows.dense_ND.float() - mean_ND) ** 2).sum(1) / (2 * scale**2)
 
 

@@ -50,7 +50,11 @@ def _willing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rsp_rl.injection.thinking_engine.check_engine", lambda _: None)
 
 
-CONFIG = SimpleNamespace(parallel_config=SimpleNamespace(tensor_parallel_size=1))
+CONFIG = SimpleNamespace(
+    parallel_config=SimpleNamespace(tensor_parallel_size=1),
+    model_config=SimpleNamespace(max_model_len=64, get_hidden_size=lambda: 32, dtype=torch.float32),
+    additional_config=None,
+)
 
 
 def ready(model: Path, request_id: str = "chatcmpl-1", **changes: Any) -> Pending:
@@ -82,6 +86,14 @@ def test_yes_and_no_are_numbers_there() -> None:
 def test_training_requests_bring_settings_of_their_own() -> None:
     """Both kinds of them, and neither is for the server to read."""
     assert server.soft_prompt_arguments({EXTRA_ARG: {}, "rsp_rl": {}}) == {}
+
+
+@pytest.mark.parametrize("name", [EXTRA_ARG, "rsp_rl"])
+@pytest.mark.parametrize("value", ["", "x", 3, ["law"]])
+def test_a_client_cannot_send_them(name: str, value: Any) -> None:
+    """The worker would read what is none of them, and take the engine down."""
+    with pytest.raises(ConfigError, match=f"{name} is no argument of a client's"):
+        server.soft_prompt_arguments({name: value})
 
 
 @pytest.mark.parametrize(
@@ -127,10 +139,6 @@ def test_the_tables_units_are_filled_in(model: Path) -> None:
     [
         ({"law_end": "</think>"}, "is no single token of this tokenizer"),
         ({"law_k": 100_000}, r"law.k=100000, but the model has \d+ tokens"),
-        (
-            {"law_max_thoughts": 9},
-            "law_max_thoughts=9 leaves no room for an answer in max_tokens=9",
-        ),
         ({"params": SamplingParams(n=2)}, "n=2: send a request"),
         (
             {"params": SamplingParams(min_tokens=2, max_tokens=9)},
@@ -190,10 +198,14 @@ class Engine:
             enable_prompt_embeds=True,
             get_vocab_size=lambda: 300,
             max_model_len=64,
+            get_hidden_size=lambda: 32,
             dtype=torch.float32,
         )
         self.vllm_config = SimpleNamespace(
-            model_config=config, lora_config=None, parallel_config=CONFIG.parallel_config
+            model_config=config,
+            lora_config=None,
+            parallel_config=CONFIG.parallel_config,
+            additional_config=None,
         )
         self.get_tokenizer = lambda: load_tokenizer(model)
         self.called: list[tuple[str, list[int]]] = []
@@ -231,6 +243,13 @@ def test_a_soft_prompt_and_a_law_together(model: Path, monkeypatch: pytest.Monke
     assert (record.seed, record.length, record.start) == (9, 3, start)
     assert made["prompt_embeds"][-1, -1] == sent.key
     assert params.extra_args.keys() == {EXTRA_ARG}
+
+
+def test_thoughts_beyond_the_output_are_refused(model: Path) -> None:
+    asked = law_arguments({**LAW, "law_max_thoughts": 9})
+    given = SamplingParams(max_tokens=9, extra_args=dict(LAW))
+    with pytest.raises(ConfigError, match=r"law\.max_thoughts=9 leaves no room .* max_tokens=9"):
+        server._ready(Engine(model), "a", {"prompt_token_ids": [5] * 4}, given, {}, asked)
 
 
 def test_thoughts_beyond_the_context_are_refused(model: Path) -> None:

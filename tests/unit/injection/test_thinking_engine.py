@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -38,8 +39,14 @@ def config(**changes: Any) -> Any:
     }
     made = {
         "model_config": SimpleNamespace(
-            enable_prompt_embeds=True, architectures=["Other"], get_vocab_size=lambda: 300
+            enable_prompt_embeds=True,
+            architectures=["Other"],
+            get_vocab_size=lambda: 200_000,
+            max_model_len=1000,
+            get_hidden_size=lambda: 512,
+            dtype=torch.bfloat16,
         ),
+        "additional_config": {MEMORY: 0.001},
         "scheduler_config": SimpleNamespace(async_scheduling=False),
         "speculative_config": None,
         "lora_config": None,
@@ -133,6 +140,18 @@ def test_memory_of_records() -> None:
     for bad in (0, -1, "2", True, float("nan"), None):
         with pytest.raises(ConfigError, match=MEMORY):
             most_bytes(config(additional_config={MEMORY: bad}))
+
+
+def test_a_record_beyond_the_engines_memory() -> None:
+    """One request with it would take the engine down, and all others with it."""
+    dense = Thinking(thinking("soft").law, Phases(end_ids=(1,)), 1)
+    check_request(config(), dense, SamplingParams(max_tokens=1000))
+    check_request(config(), thinking("soft"), SamplingParams(max_tokens=2000))
+    with pytest.raises(ConfigError, match=r"law=soft may take 0\.00 GiB.*rsp_rl_thoughts_gib"):
+        check_request(config(), dense, SamplingParams(max_tokens=1050))
+    wide = Thinking(law_from_settings("gumbel", {"k": 100_000}), Phases(max_thoughts=4), 1)
+    with pytest.raises(ConfigError, match=r"law\.k or law\.max_thoughts"):
+        check_request(config(), wide, SamplingParams())
 
 
 def test_vllms_runner_is_the_one_that_is_known() -> None:

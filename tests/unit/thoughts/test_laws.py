@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.thoughts.embedding import TableEmbedding
 from rsp_rl.thoughts.law import InputLaw, Moment
 from rsp_rl.thoughts.laws.dirichlet import Dirichlet
 from rsp_rl.thoughts.laws.gumbel import Gumbel
@@ -238,6 +239,18 @@ def test_moi_of_a_large_beta_is_sampling(moment: Moment) -> None:
     law, token = MixtureOfInputs(beta=1e30), Token()
     assert emitted(law, moment) == emitted(token, moment)
     torch.testing.assert_close(inputs(law, moment), inputs(token, moment), rtol=0, atol=1e-25)
+
+
+@pytest.mark.parametrize("convention", ["entry", "row"])
+def test_noise_is_in_units_of_what_the_look_up_gives(convention: str) -> None:
+    """Gemma multiplies its table's rows: noise of the table's own size would be next to none."""
+    logits_NV, table = made_logits(0, 3, VOCABULARY), made_embedding(VOCABULARY)
+    eight = TableEmbedding(lambda ids: 8 * table.rows(ids), lambda: table.rows(torch.arange(50)))
+    law = Soft(rms=0.5, convention=convention)
+    plain, scaled = (law.step(made_moment(logits_NV, embedding=e)) for e in (table, eight))
+    torch.testing.assert_close(scaled.dense_ND, 8 * plain.dense_ND)
+    scores = law.log_prob(plain, logits_NV, table), law.log_prob(scaled, logits_NV, eight)
+    torch.testing.assert_close(*scores)
 
 
 def test_dirichlet_of_a_large_alpha_is_soft_thinking(moment: Moment) -> None:

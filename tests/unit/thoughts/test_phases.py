@@ -54,6 +54,7 @@ FORCED = st.lists(st.integers(60, 69), max_size=3).map(tuple)
 SETTINGS = st.builds(
     Phases,
     begin=st.sampled_from([(), (3,), (3, 3, 4)]),
+    begin_text=st.sampled_from(["", "", "dd"]),
     end_ids=st.sampled_from([(), (END,), (END, 7)]),
     end_text=st.sampled_from(["", "ab", "c"]),
     max_thoughts=st.one_of(st.none(), st.integers(1, 6)),
@@ -95,8 +96,14 @@ def test_every_position_is_what_it_should_be(
     trace, phase = run(phases, emissions)
     kinds, tokens = trace.kinds, trace.tokens
     at, length = 0, len(kinds)
-    begin = phases.begin
-    while at < length and begin and tuple(tokens[max(0, at - len(begin)) : at]) != begin:
+
+    def begun() -> bool:
+        begin, text = phases.begin, phases.begin_text
+        if begin and tuple(tokens[max(0, at - len(begin)) : at]) == begin:
+            return True
+        return not (begin or text) or (bool(text) and decode(tokens[:at]).endswith(text))
+
+    while at < length and not begun():
         assert kinds[at] == "sample"
         at += 1
     first, forced = at, ()
@@ -178,3 +185,32 @@ def test_end_text_across_tokens_of_many_letters() -> None:
     phase.took_thought(3, None)
     assert not phase.thinking
     assert phase.forced == 4
+
+
+#: Texts of tokens that are cut elsewhere than the phrases.
+PIECES = {1: "Think", 2: "ing: so", 3: "The answer", 4: " is: 5", 5: "no", 6: "ing", 7: ": so"}
+
+
+@pytest.mark.parametrize("opening", [(1, 2), (1, 6, 7)])
+def test_a_phrase_that_ends_within_a_token(opening: tuple[int, ...]) -> None:
+    """Whatever tokens it comes in; one that would have to end at a token might never come."""
+    phases = Phases(begin_text="Thinking: ", end_text="answer is: ", on_end=(60,))
+    phase = Phase(phases, [], lambda ids: "".join(PIECES[token] for token in ids))
+    for token in (5, *opening):
+        assert not phase.thinking
+        phase.took_sample(token, None)
+    for token in (5, 3, 4):
+        assert phase.thinking
+        phase.took_thought(token, None)
+    assert phase.forced == 60
+
+
+def test_what_came_before_the_thoughts_ends_none() -> None:
+    phase = Phase(Phases(begin=(4,), end_text="cd"), [], decode)
+    for token in (2, 3, 4):
+        phase.took_sample(token, None)
+    phase.took_thought(5, None)
+    assert phase.thinking
+    for token in (2, 3):
+        phase.took_thought(token, None)
+    assert not phase.thinking

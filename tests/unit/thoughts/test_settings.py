@@ -51,6 +51,8 @@ def test_phases_in_tokens() -> None:
         begin=(97,), end_ids=(9,), end_text="b", max_thoughts=7, cold_entropy=0.01,
         on_end=(99, 100), on_cut=(9,),
     )  # fmt: skip
+    opening = ThoughtSettings(SoftThinking(), begin="ab").resolve(Tokenizer(), 300)
+    assert (opening.begin, opening.begin_text) == ((), "ab")
     none = ThoughtSettings(SoftThinking(), on_cut="")
     assert none.resolve(Tokenizer(), 300).on_cut == ()
 
@@ -73,6 +75,10 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("gumbel", {"tau": math.nan}, "law.tau=nan"),
     ("gumbel", {"tau": math.inf}, "law.tau=inf"),
     ("gumbel", {"tau": "small"}, "law.tau='small'"),
+    ("gumbel", {"tau": 1e39}, "law.tau=1e\\+39"),
+    ("gumbel", {"tau": 10**400}, "law.tau=10000.* is too large"),
+    ("gumbel", {"temperature": 1e39}, "law.temperature=1e\\+39"),
+    ("gumbel", {"k": 2**70}, "law.k=1180591620717411303424"),
     ("gumbel", {"tau": None}, "law.tau=None"),
     ("gumbel", {"tau": True}, "law.tau=True"),
     ("gumbel", {"k": 0}, "law.k=0"),
@@ -92,20 +98,32 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("dirichlet", {"alpha": 1e30}, "law.alpha=1e\\+30"),
     ("multiplex", {"weighting": "max"}, "law.weighting='max'"),
     ("multiplex", {"duplicates": "never"}, "law.duplicates='never'"),
+    ("multiplex", {"duplicates": "once"}, "law.duplicates=once needs law.weighting=probability"),
+    ("multiplex", {"k": 1025}, "law.k=1025"),
     ("soft", {"tau": 0}, "law.tau=0"),
     ("soft", {"sigma": -0.1}, "law.sigma=-0.1"),
     ("soft", {"sigma": 1e30}, "law.sigma=1e\\+30"),
     ("soft", {"convention": "table"}, "law.convention='table'"),
     ("soft", {"rms": 0}, "law.rms=0"),
+    ("soft", {"rms": 1e30}, "law.rms=1e\\+30"),
     ("moi", {"k": 1}, "law.k=1"),
     ("moi", {"beta": math.inf}, "law.beta=inf"),
     ("hidden", {"latent_id": -1}, "law.latent_id=-1"),
     ("token", {"compat": ["none"]}, "law.compat=none"),
     ("token", {"compat": "cold_abort"}, "needs law.cold_entropy"),
+    ("soft", {"compat": "same_temperature"}, "same_temperature .* soft has no temperature"),
+    ("token", {"compat": ["same_temperature", "greedy_answer"]}, "exclude each other"),
+    ("token", {"end": [], "max_thoughts": 3, "on_end": "a"}, "law.on_end='a' .* law.end"),
+    ("token", {"on_cut": "a"}, "law.on_cut='a' .* law.max_thoughts"),
+    ("token", {"max_thoughts": 2**40}, "law.max_thoughts=1099511627776"),
+    ("token", {"cold_entropy": 1, "cold_steps": 2**70}, "law.cold_steps=118"),
+    ("token", {"cold_entropy": 10**400}, "law.cold_entropy=1000"),
     ("token", {"begin": 3}, "law.begin=3"),
     ("token", {"on_end": None}, "law.on_end=None"),
     ("token", {"on_cut": 3}, "law.on_cut=3"),
     ("token", {"end": [3]}, "law.end="),
+    ("token", {"end": ["\ud800"]}, "half a character"),
+    ("token", {"begin": "a\udfff"}, "half a character"),
     ("token", {"end": 3}, "law.end=3"),
     ("token", {"end": [""]}, "law.end="),
     ("token", {"end": []}, "nothing ends the thoughts"),
@@ -119,8 +137,11 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("gumbel", {"k": 301}, "law.k=301, but the model has 300 tokens"),
     ("soft_thinking", {"top_k": 400}, "law.top_k=400"),
     ("multiplex", {"top_k": 301}, "law.top_k=301"),
-    ("moi", {"k": 300}, "301"),
-    ("hidden", {"latent_id": 300}, "law.latent_id=300"),
+    ("moi", {"k": 301}, "law.k=301, but the model has 300 tokens"),
+    ("hidden", {}, "law=hidden .* law.max_thoughts"),
+    ("hidden", {"end_text": "a"}, "law=hidden .* law.max_thoughts"),
+    ("hidden", {"latent_id": 9, "max_thoughts": 3}, "law.latent_id=9 .* law.end"),
+    ("hidden", {"latent_id": 300, "max_thoughts": 3}, "law.latent_id=300"),
 ]
 
 
