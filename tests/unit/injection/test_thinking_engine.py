@@ -41,7 +41,7 @@ def config(**changes: Any) -> Any:
         "model_config": SimpleNamespace(
             enable_prompt_embeds=True,
             architectures=["Other"],
-            get_vocab_size=lambda: 200_000,
+            get_vocab_size=lambda: 300,
             max_model_len=1000,
             get_hidden_size=lambda: 512,
             dtype=torch.bfloat16,
@@ -149,7 +149,7 @@ def test_a_record_beyond_the_engines_memory() -> None:
     check_request(config(), thinking("soft"), SamplingParams(max_tokens=2000))
     with pytest.raises(ConfigError, match=r"law=soft may take 0\.00 GiB.*rsp_rl_thoughts_gib"):
         check_request(config(), dense, SamplingParams(max_tokens=1050))
-    wide = Thinking(law_from_settings("gumbel", {"k": 100_000}), Phases(max_thoughts=4), 1)
+    wide = Thinking(law_from_settings("multiplex", {"k": 100_000}), Phases(max_thoughts=4), 1)
     with pytest.raises(ConfigError, match=r"law\.k or law\.max_thoughts"):
         check_request(config(), wide, SamplingParams())
 
