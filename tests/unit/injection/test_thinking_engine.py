@@ -149,9 +149,11 @@ def test_a_record_beyond_the_engines_memory() -> None:
     check_request(config(), thinking("soft"), SamplingParams(max_tokens=2000))
     with pytest.raises(ConfigError, match=r"law=soft may take 0\.00 GiB.*rsp_rl_thoughts_gib"):
         check_request(config(), dense, SamplingParams(max_tokens=1050))
-    wide = Thinking(law_from_settings("multiplex", {"k": 100_000}), Phases(max_thoughts=4), 1)
+    wide = Thinking(law_from_settings("gumbel", {"k": 100_000}), Phases(max_thoughts=4), 1)
+    engine = config()
+    engine.model_config.get_vocab_size = lambda: 200_000
     with pytest.raises(ConfigError, match=r"law\.k or law\.max_thoughts"):
-        check_request(config(), wide, SamplingParams())
+        check_request(engine, wide, SamplingParams())
 
 
 def test_vllms_runner_is_the_one_that_is_known() -> None:
