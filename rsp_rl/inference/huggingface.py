@@ -1,7 +1,8 @@
 """The reference engine: `transformers`' own `generate`, with soft prompts as input embeddings.
 
 Slow and simple: batches of prompts padded on the left, each generated to its longest output. It
-stands beside vLLM so that the two can be compared, and runs where vLLM does not.
+stands beside vLLM so that the two can be compared, and runs where vLLM does not. Batches with a law
+in them have a loop of their own, `rsp_rl.inference.thinking_loop`.
 
 Shape suffixes: `_BT` batch and padded prompt, `_BTD` the same with the hidden size, `_BV` logits.
 """
@@ -27,6 +28,7 @@ from transformers import (
 
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
 from rsp_rl.inference.soft_prompts import Comparator, DrawnSoftPrompts, HostModel, SoftPrompts
+from rsp_rl.inference.thinking_loop import Output, ThinkingLoop
 from rsp_rl.injection.hook import SoftPromptInjector, flat_positions
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.models.stop_tokens import known_stop_tokens
@@ -61,6 +63,7 @@ class HuggingFaceEngine:
         # The model's own defaults (sampling, penalties) are not what requests ask for.
         network.generation_config = GenerationConfig()
         self._injector = SoftPromptInjector(network.get_input_embeddings())
+        self._loop = ThinkingLoop(network, self._tokenizer, self._unknown)
         self.host = HostModel(model, network, self._tokenizer)
         self.soft_prompts: SoftPrompts = (
             comparator.start(self.host) if comparator else DrawnSoftPrompts(self.host.hidden_size)
@@ -70,8 +73,16 @@ class HuggingFaceEngine:
         """See `Engines.generate`; a batch holds requests of the same sampling parameters."""
         for _, alike in groupby(requests, key=_parameters):
             while batch := list(islice(alike, self._batch_size)):
-                rows = zip(batch, self.generate_tokens(batch), strict=True)
-                yield [self._completion(request, tokens) for request, tokens in rows]
+                rows = zip(batch, self._outputs(batch), strict=True)
+                yield [self._completion(request, output) for request, output in rows]
+
+    def _outputs(self, batch: list[Request]) -> list[Output]:
+        if not any(request.thinking for request in batch):
+            return [Output(tokens) for tokens in self.generate_tokens(batch)]
+        with torch.no_grad():
+            embeds_BTD, mask_BT = self._embed(batch)
+        processors = _processors(batch, self._unknown)
+        return self._loop.generate(batch, embeds_BTD, mask_BT, processors, self._stops(batch[0]))
 
     @torch.inference_mode()
     def generate_tokens(self, batch: list[Request]) -> list[list[int]]:
@@ -119,16 +130,22 @@ class HuggingFaceEngine:
         with self._injector.inject(flat_positions(records, starts), rows_KD):
             return self.host.network.get_input_embeddings()(ids_BT), mask_BT
 
-    def _completion(self, request: Request, tokens: list[int]) -> Completion:
+    def _completion(self, request: Request, output: Output) -> Completion:
+        tokens = output.tokens
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         cuts = [text.find(stop) for stop in request.sampling["stop"] if stop in text]
-        ended = bool(tokens) and tokens[-1] in self._stops(request)
-        reason = "stop" if cuts or ended else "length"
-        return Completion(request.number, text[: min(cuts, default=None)], len(tokens), reason)
+        ended = output.aborted or (bool(tokens) and tokens[-1] in self._stops(request))
+        return Completion(
+            request.number,
+            text[: min(cuts, default=None)],
+            len(tokens),
+            "stop" if cuts or ended else "length",
+            output.thoughts,
+        )
 
     def close(self) -> None:
         """See `Engines.close`."""
-        del self.host, self.soft_prompts
+        del self.host, self.soft_prompts, self._loop
         if has_gpu():
             torch.cuda.empty_cache()
 

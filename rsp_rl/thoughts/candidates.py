@@ -24,6 +24,9 @@ from rsp_rl.thoughts.noise import Noise
 #: Tokens of a whole vocabulary that get noise of their own.
 _OWN_NOISE = 64
 
+#: More than what rounding takes from the sum of a distribution in float32.
+_ROUNDING = 1e-5
+
 
 def candidates(law: FilteredLaw, logits_NV: torch.Tensor, most: int) -> tuple[torch.Tensor, ...]:
     """The likeliest tokens of the filtered distribution.
@@ -73,8 +76,8 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
     vocabulary = scores_NV.shape[1]
     top_NC, ids_NC = scores_NV.topk(min(_OWN_NOISE, vocabulary), dim=1)
     log_NC = top_NC - scores_NV.logsumexp(1, keepdim=True)
-    left_N = (1 - log_NC.double().exp().sum(1)).clamp_min(0)
-    others_N1 = torch.log(left_N).float()[:, None]  # minus infinity where nothing is left
+    # A bound of what the others have: that they are drawn is seen from it first, then exactly.
+    bound_N = torch.log((1 - log_NC.double().exp().sum(1)).clamp_min(0) + _ROUNDING).float()
     # No token has these ids: the noise of all others together, and of the choice among them.
     together = torch.tensor([vocabulary], device=scores_NV.device)
     drawn = []
@@ -83,21 +86,19 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
         best_N, at_N = own_NC.max(1)
         ids_N = ids_NC.gather(1, at_N[:, None])[:, 0]
         if vocabulary > _OWN_NOISE:
-            rest_N = (others_N1 + noise.gumbel(slot, together))[:, 0]
-            for row in (rest_N > best_N).nonzero()[:, 0].tolist():
-                chosen = noise.at(torch.tensor([row], device=rest_N.device)).uniform(
-                    slot, together + 1
-                )
-                ids_N[row] = _among_others(scores_NV[row], ids_NC[row], chosen[0, 0])
+            gumbel_N = noise.gumbel(slot, together)[:, 0]
+            for row in (bound_N + gumbel_N > best_N).nonzero()[:, 0].tolist():
+                others_V = scores_NV[row].double().index_fill(0, ids_NC[row], -torch.inf)
+                log_mass = others_V.logsumexp(0) - scores_NV[row].double().logsumexp(0)
+                if log_mass + gumbel_N[row] > best_N[row]:
+                    here = noise.at(torch.tensor([row], device=ids_N.device))
+                    ids_N[row] = _chosen(others_V, here.uniform(slot, together + 1)[0, 0])
         drawn.append(ids_N)
     return torch.stack(drawn, dim=1)
 
 
-def _among_others(
-    scores_V: torch.Tensor, without_C: torch.Tensor, chosen: torch.Tensor
-) -> torch.Tensor:
-    """A token that is none of the likeliest, by the inverse of the cumulative distribution."""
-    scores_V = scores_V.double().index_fill(0, without_C, -torch.inf)
+def _chosen(scores_V: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """A token, by the inverse of the cumulative distribution."""
     cumulative_V = torch.softmax(scores_V, 0).cumsum(0)
     at = torch.searchsorted(cumulative_V, chosen * cumulative_V[-1])
     # Rounding may lead to a token of no mass.

@@ -32,6 +32,10 @@ class Embedding(Protocol):
         """p E of distributions over the whole vocabulary, float32 [N, d]."""
 
 
+#: Least temperature of any kind: logits over a smaller one leave float32.
+LEAST_TEMPERATURE = 1e-6
+
+
 @dataclass(frozen=True)
 class Moment:
     """What a law steps from, at N positions of as many requests.
@@ -128,7 +132,7 @@ class FilteredLaw(InputLaw):
     """A law over a distribution that is filtered first.
 
     Attributes:
-        temperature: Divides the logits, above 0.
+        temperature: Divides the logits, at least 1e-6.
         top_k: Likeliest tokens that are kept; 0 for all.
         top_p: Nucleus of what is kept, above 0; 1 for all.
         min_p: Tokens less likely than this times the likeliest are dropped; 0 for none.
@@ -140,7 +144,7 @@ class FilteredLaw(InputLaw):
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, above=0)
+        check_number("temperature", self.temperature, least=LEAST_TEMPERATURE)
         check_whole("top_k", self.top_k, 0)
         check_number("top_p", self.top_p, above=0, most=1)
         check_number("min_p", self.min_p, least=0, most=1)

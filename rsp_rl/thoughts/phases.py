@@ -6,12 +6,12 @@ A position is one of three: the law's (a thought), a token that is forced, or th
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.thoughts.law import check_number, check_whole
 from rsp_rl.thoughts.rows import Kind
 
 #: Most tokens that are decoded to see whether an answer's phrase has come: a token has a character
@@ -47,21 +47,10 @@ class Phases:
     cold_abort: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_thoughts is not None and (
-            not isinstance(self.max_thoughts, int) or self.max_thoughts < 1
-        ):
-            raise ConfigError(
-                f"law.max_thoughts={self.max_thoughts!r} must be a whole number of at least 1"
-            )
-        if not (isinstance(self.cold_entropy, int | float) and 0 <= self.cold_entropy < math.inf):
-            raise ConfigError(
-                f"law.cold_entropy={self.cold_entropy!r} must be a number of nats, 0 for no cold "
-                "stop"
-            )
-        if not isinstance(self.cold_steps, int) or self.cold_steps < 1:
-            raise ConfigError(
-                f"law.cold_steps={self.cold_steps!r} must be a whole number of at least 1"
-            )
+        if self.max_thoughts is not None:
+            check_whole("max_thoughts", self.max_thoughts, 1)
+        check_number("cold_entropy", self.cold_entropy, least=0)
+        check_whole("cold_steps", self.cold_steps, 1)
         if self.cold_abort and not self.cold_entropy:
             raise ConfigError("law.compat=cold_abort needs law.cold_entropy above 0")
 

@@ -63,9 +63,10 @@ class ThoughtSettings:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.compat) - set(COMPAT)):
             raise ConfigError(f"law.compat={unknown[0]} is unknown; use any of {', '.join(COMPAT)}")
-        for name in ("begin", "end_text", "on_end"):
-            if not isinstance(getattr(self, name), str):
-                raise ConfigError(f"law.{name}={getattr(self, name)!r} must be a text")
+        for name in ("begin", "end_text", "on_end", "on_cut"):
+            text = getattr(self, name)
+            if not isinstance(text, str) and (name != "on_cut" or text is not None):
+                raise ConfigError(f"law.{name}={text!r} must be a text")
 
     @classmethod
     def from_dict(cls, name: str, settings: Mapping[str, Any]) -> ThoughtSettings:
@@ -141,7 +142,8 @@ class ThoughtSettings:
     @staticmethod
     def _end_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
         ids = _encode(tokenizer, text)
-        if len(ids) != 1:
+        # To a tokenizer that has bytes for nothing it does not know, it is one token: the unknown.
+        if len(ids) != 1 or (ids[0] == tokenizer.unk_token_id and text != tokenizer.unk_token):
             raise ConfigError(
                 f"law.end={text!r} is no single token of this tokenizer (it is {len(ids)}); a "
                 "model that was not trained to end its reasoning so needs law.max_thoughts=N and "
@@ -169,8 +171,12 @@ class Thinking:
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"seed {self.seed} is not an unsigned 64-bit integer")
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if not (whole and 0 <= self.seed < 1 << 64):
+            raise ConfigError(
+                f"the seed of a request's thoughts must be a whole number from 0 to 2^64 - 1, not "
+                f"{self.seed!r}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for `SamplingParams.extra_args`."""

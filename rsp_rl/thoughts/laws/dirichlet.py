@@ -21,7 +21,7 @@ class Dirichlet(FilteredLaw):
 
     Attributes:
         k: Tokens in a mixture.
-        alpha: Concentration, above 0: the larger, the nearer to q.
+        alpha: Concentration, 1e-6 to 1e9: the larger, the nearer to q.
     """
 
     k: int = 10
@@ -37,7 +37,7 @@ class Dirichlet(FilteredLaw):
 
     def __post_init__(self) -> None:
         check_whole("k", self.k, 1)
-        check_number("alpha", self.alpha, above=0)
+        check_number("alpha", self.alpha, least=1e-6, most=1e9)
         super().__post_init__()
 
     @property

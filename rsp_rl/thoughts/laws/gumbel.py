@@ -22,6 +22,7 @@ import torch
 
 from rsp_rl.thoughts.candidates import candidates
 from rsp_rl.thoughts.law import (
+    LEAST_TEMPERATURE,
     Embedding,
     FilteredLaw,
     Moment,
@@ -48,7 +49,7 @@ class Gumbel(FilteredLaw):
 
     Attributes:
         k: Tokens in a mixture.
-        tau: Temperature of the mixture, above 0.
+        tau: Temperature of the mixture, at least 1e-6.
         score: Which log-prob: `paper`, `code` or `concrete`.
         clamp: Whether noise is clamped to [-1.5, 3], as SofT-GRPO's rollouts do.
     """
@@ -68,7 +69,7 @@ class Gumbel(FilteredLaw):
 
     def __post_init__(self) -> None:
         check_whole("k", self.k, 1)
-        check_number("tau", self.tau, above=0)
+        check_number("tau", self.tau, least=LEAST_TEMPERATURE)
         check_choice("score", self.score, SCORES)
         super().__post_init__()
 

@@ -12,11 +12,19 @@ The former is the default, because the paper calls its noise smaller than embedd
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.thoughts.law import Embedding, InputLaw, Moment, check_choice, check_number
+from rsp_rl.thoughts.law import (
+    LEAST_TEMPERATURE,
+    Embedding,
+    InputLaw,
+    Moment,
+    check_choice,
+    check_number,
+)
 from rsp_rl.thoughts.rows import Kind, Rows
 
 CONVENTIONS = ("entry", "row")
@@ -27,8 +35,8 @@ class Soft(InputLaw):
     """A mixture of all tokens, plus noise; the likeliest token is emitted, and feeds nothing.
 
     Attributes:
-        tau: Temperature of the mixture, above 0.
-        sigma: Noise in units of the embeddings' root-mean-square; 0 for none.
+        tau: Temperature of the mixture, at least 1e-6.
+        sigma: Noise in units of the embeddings' root-mean-square, at most 10,000; 0 for none.
         convention: Of an `entry`, or of a `row`.
         rms: Root-mean-square of the pretrained table's entries; filled in from the model.
         learn_embedding: Whether the score has a gradient into E too, as in Eq. 10, or into p alone.
@@ -47,8 +55,8 @@ class Soft(InputLaw):
     source = "arXiv 2509.19170"
 
     def __post_init__(self) -> None:
-        check_number("tau", self.tau, above=0)
-        check_number("sigma", self.sigma, least=0)
+        check_number("tau", self.tau, least=LEAST_TEMPERATURE)
+        check_number("sigma", self.sigma, least=0, most=1e4)
         check_choice("convention", self.convention, CONVENTIONS)
         if self.rms is not None:
             check_number("rms", self.rms, above=0)
@@ -78,7 +86,8 @@ class Soft(InputLaw):
     def step(self, moment: Moment) -> Rows:
         """See `InputLaw.step`; what is recorded is the input in the model's dtype."""
         ids_N1 = moment.logits_NV.argmax(1, keepdim=True)
-        mean_ND = self._mean(moment.logits_NV, moment.embedding)
+        p_NV = torch.softmax(moment.logits_NV.float() / self.tau, dim=1)
+        mean_ND = moment.embedding.mixture(p_NV)
         index_D = torch.arange(mean_ND.shape[1], device=mean_ND.device)
         if scale := self.scale(len(index_D)):
             mean_ND = mean_ND + scale * moment.noise.normal(0, index_D)
@@ -98,12 +107,13 @@ class Soft(InputLaw):
         if self.sigma == 0:
             return None
         assert rows.dense_ND is not None
-        mean_ND = self._mean(logits_NV, embedding)
+        p_NV = torch.softmax(logits_NV.float() / self.tau, dim=1)
+        if self.learn_embedding:
+            mean_ND = embedding.mixture(p_NV)
+        else:
+            mean_ND = _MixtureOfConstants.apply(p_NV, embedding)
         scale = self.scale(mean_ND.shape[1])
         return -((rows.dense_ND.float() - mean_ND) ** 2).sum(1) / (2 * scale**2)
-
-    def _mean(self, logits_NV: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        return embedding.mixture(torch.softmax(logits_NV.float() / self.tau, dim=1))
 
 
 @dataclass(frozen=True)
@@ -113,3 +123,20 @@ class Fuzzy(Soft):
     tau: float = 1e-4
 
     name = "fuzzy"
+
+
+class _MixtureOfConstants(torch.autograd.Function):
+    """p E with a gradient into p alone, whatever the embedding is made of."""
+
+    @staticmethod
+    def forward(ctx: Any, p_NV: torch.Tensor, embedding: Embedding) -> torch.Tensor:
+        """See the class, [N, d]."""
+        with torch.enable_grad():
+            ctx.p_NV = p_NV.detach().requires_grad_()
+            ctx.mixed_ND = embedding.mixture(ctx.p_NV)
+        return ctx.mixed_ND.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient_ND: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Into p."""
+        return torch.autograd.grad(ctx.mixed_ND, ctx.p_NV, gradient_ND)[0], None
