@@ -17,11 +17,13 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.injection.draw_ahead import DrawAhead
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
+from rsp_rl.injection.thought_hook import ThoughtInjector
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
+from rsp_rl.training.verl_plugin.thought_replay import DETACH_KEY, Scores, ThoughtReplay
 
 
 class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
-    """FSDP language-model engine that conditions on each sample's own soft prompt.
+    """FSDP language-model engine that conditions on each sample's own soft prompt and thoughts.
 
     Every micro-batch brings its samples' records along, so that shuffling, balancing, dynamic
     batch sizes and replay cannot match a sample with another one's soft prompt.
@@ -31,6 +33,7 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         # Here the model is complete (LoRA included) and not yet wrapped; the hook survives FSDP.
         embedding = module.get_input_embeddings()
         self._injector = SoftPromptInjector(embedding)
+        self._thinker = ThoughtInjector(embedding)
         self._hidden_size = int(embedding.weight.shape[-1])
         return super()._build_fsdp_module(module)
 
@@ -48,6 +51,8 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         # Here the micro-batch is still on the CPU: to read it later would be to wait for the
         # device.
         self._spans = _Spans.of(micro_batch) if RECORD_FIELD in micro_batch else None
+        detached = tu.get_non_tensor_data(micro_batch, key=DETACH_KEY, default=None)
+        self._thoughts = ThoughtReplay.of(micro_batch, detached)
         # prepare_model_inputs, called in there, enters the injection; it must end with the
         # micro-batch, whatever happens in it.
         with ExitStack() as self._injection:
@@ -58,7 +63,7 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         if self._spans is not None:
             records, starts = self._spans.records, self._spans.packed_starts
             width = model_inputs["input_ids"].shape[1]
-            if not tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True):
+            if not self._is_packed(micro_batch):
                 starts = [row * width for row in range(len(records))]
             positions = flat_positions(records, starts)
             rows = draw_rows(records, self._hidden_size, self._ahead.draw)
@@ -66,6 +71,14 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
                 rank = torch.distributed.get_rank(self.ulysses_parallel_group)
                 positions, rows = rank_slice(positions, rows, rank, width)
             self._injection.enter_context(self._injector.inject(positions, rows))
+        if self._thoughts is not None:
+            width = None if self._is_packed(micro_batch) else model_inputs["input_ids"].shape[1]
+            self._thoughts_at = self._thoughts.positions(self._thoughts.starts(width))
+            self._injection.enter_context(
+                self._thinker.inject(
+                    self._thoughts.thoughts, self._thoughts_at, detached=self._thoughts.detached
+                )
+            )
         return model_inputs, output_args
 
     def prepare_model_outputs(
@@ -75,15 +88,37 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         micro_batch: TensorDict,
         logits_processor_func: Callable | None,
     ) -> dict[str, torch.Tensor]:
+        scores = None
+        if self._thoughts is not None:  # verl divides the logits in place
+            scores = self._thought_scores(output.logits, self._thoughts_at - 1)
         model_output = super().prepare_model_outputs(
             output, output_args, micro_batch, logits_processor_func
         )
+        if scores is not None:
+            model_output["log_probs"] = scores.put(model_output["log_probs"])
         truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
         if truncation is not None:
             model_output[LOG_MASS_FIELD] = self._log_mass(
                 output.logits, output_args, micro_batch, Truncation(*truncation)
             )
         return model_output
+
+    @staticmethod
+    def _is_packed(micro_batch: TensorDict) -> bool:
+        return tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True)
+
+    def _thought_scores(self, logits: torch.Tensor, at_N: torch.Tensor) -> Scores:
+        """Log-probs of the micro-batch's thoughts from the logits that predict them.
+
+        Args:
+            logits: Of any layout, [..., V]; before a temperature.
+            at_N: Indices into them, flat.
+        """
+        assert self._thoughts is not None
+        logits = logits.full_tensor() if isinstance(logits, DTensor) else logits
+        # Rollouts never have what lies beyond the tokenizer's tokens (verl masks it in vLLM).
+        known = logits.flatten(0, -2)[:, : len(self.model_config.tokenizer)]
+        return self._thoughts.scores(known, at_N, self._thinker.embedding)
 
     def _log_mass(
         self,

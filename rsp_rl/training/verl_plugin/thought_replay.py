@@ -1,0 +1,146 @@
+"""Actor side: a micro-batch's thoughts, from the records that its samples carry.
+
+Shape suffixes: `_N` thoughts of a micro-batch, `_T` its packed tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from tensordict import TensorDict
+
+from rsp_rl.thoughts.law import Embedding
+from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
+from rsp_rl.thoughts.samples import SampleThoughts
+
+#: Setting of a batch: whether no gradient flows through thoughts as inputs.
+DETACH_KEY = "rsp_detach_inputs"
+
+#: Laws whose authors detach them (SofT-GRPO), unless the setting says otherwise.
+DETACHED = ("gumbel",)
+
+
+@dataclass(frozen=True)
+class ThoughtReplay:
+    """Thoughts of a micro-batch, and where its samples have them.
+
+    Attributes:
+        thoughts: Of all samples.
+        prompts: Length of each sample's prompt.
+        lengths: Of each sample.
+        detached: See `DETACH_KEY`.
+    """
+
+    thoughts: SampleThoughts
+    prompts: list[int]
+    lengths: list[int]
+    detached: bool
+
+    @classmethod
+    def of(cls, micro_batch: TensorDict, detached: bool | None = None) -> ThoughtReplay | None:
+        """Of a micro-batch on the CPU, whose tokens are checked; None if nobody thinks.
+
+        Args:
+            micro_batch: verl's, nested.
+            detached: `DETACH_KEY`'s; None for what the law's authors do.
+
+        Raises:
+            ValueError: Where a sample's tokens and record do not belong together.
+        """
+        if THOUGHT_FIELD not in micro_batch:
+            return None
+        thoughts = SampleThoughts.of(decode_thoughts(micro_batch))
+        if thoughts is None:
+            return None
+        lengths = micro_batch["input_ids"].offsets().diff()
+        prompts = lengths - micro_batch["responses"].offsets().diff()
+        if detached is None:
+            detached = thoughts.law.name in DETACHED
+        return cls(thoughts, prompts.tolist(), lengths.tolist(), detached)
+
+    def positions(self, starts: Sequence[int]) -> torch.Tensor:
+        """Flat positions of the thoughts in a layout, int64 [N] on the CPU.
+
+        Args:
+            starts: Where the layout has each sample's first token.
+        """
+        return self.thoughts.places([s + p for s, p in zip(starts, self.prompts, strict=True)])
+
+    def starts(self, width: int | None = None) -> list[int]:
+        """Where samples begin: packed, or each in a row of this width."""
+        if width is None:
+            return [0, *accumulate(self.lengths)][:-1]
+        return [number * width for number in range(len(self.lengths))]
+
+    @property
+    def response_starts(self) -> list[int]:
+        """Where samples would begin if their responses alone were packed."""
+        sizes = [n - prompt for n, prompt in zip(self.lengths, self.prompts, strict=True)]
+        before = [0, *accumulate(sizes)][:-1]
+        return [at - prompt for at, prompt in zip(before, self.prompts, strict=True)]
+
+    def scores(self, logits_TV: torch.Tensor, at_N: torch.Tensor, embedding: Embedding) -> Scores:
+        """Log-probs of the thoughts.
+
+        Args:
+            logits_TV: In any layout, flat, without a temperature and as long as the tokenizer.
+            at_N: Which of them predict the thoughts, on the CPU.
+            embedding: Of the model that made them.
+        """
+        logs = self.thoughts.log_probs(logits_TV[at_N.to(logits_TV.device)], embedding)
+        draws_NK = logs[:, None] if logs.ndim == 1 else logs
+        return Scores(draws_NK, (self.positions(self.starts()) - 1).to(logs.device))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-probs of a micro-batch's thoughts.
+
+    Attributes:
+        draws_NK: Of each position's independent draws.
+        at_N: Where verl has a position's log-prob: packed, one before its token.
+    """
+
+    draws_NK: torch.Tensor
+    at_N: torch.Tensor
+
+    def put(self, log_probs: torch.Tensor) -> torch.Tensor:
+        """Log-probs of tokens with those of thoughts in their places, nested [B, T]."""
+        values_T = log_probs.values()
+        own_N = self.draws_NK.sum(1).to(values_T.dtype)
+        made_T = values_T.index_copy(0, self.at_N, own_N)
+        return torch.nested.nested_tensor_from_jagged(made_T, log_probs.offsets())
+
+
+def decode_thoughts(micro_batch: TensorDict) -> list[ThoughtRecord | None]:
+    """A micro-batch's records; None for verl's synthetic padding samples.
+
+    Those are copies of a real sample, record included, whose tokens are others and whose response
+    mask is zero (see `actor_engine.decode_records`).
+
+    Raises:
+        ValueError: Where a sample's tokens and record do not belong together.
+    """
+    fields = ("input_ids", "responses", "loss_mask", THOUGHT_FIELD)
+    records: list[ThoughtRecord | None] = []
+    rows = zip(*(micro_batch[field].unbind() for field in fields), strict=True)
+    for number, (tokens, response, mask, encoded) in enumerate(rows):
+        if not mask.any():
+            records.append(None)
+            continue
+        record = ThoughtRecord.from_tensor(encoded)
+        try:
+            record.check(response.tolist())
+        except ValueError as error:
+            raise ValueError(f"sample {number} of a micro-batch: {error}") from error
+        if record.start != (prompt := len(tokens) - len(response)):
+            raise ValueError(
+                f"sample {number} of a micro-batch: its thoughts begin at position {record.start}, "
+                f"and its prompt has {prompt} tokens; the prompt was truncated, or the record "
+                "belongs to another sample"
+            )
+        records.append(record)
+    return records
