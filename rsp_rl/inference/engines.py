@@ -18,6 +18,7 @@ def start_engines(
     options: EngineOptions,
     *,
     soft_prompts: bool,
+    thoughts: bool = False,
     comparator: Comparator | None = None,
 ) -> Engines:
     """Load a model.
@@ -27,6 +28,7 @@ def start_engines(
         options: How it is run: vLLM in this process, several vLLM engines as Ray actors, or
             Hugging Face.
         soft_prompts: Whether requests may have a record.
+        thoughts: Whether requests may have a law.
         comparator: What the vectors of soft prompts come from; RSP's own draw if `None`.
 
     Raises:
@@ -39,12 +41,12 @@ def start_engines(
         from rsp_rl.inference.huggingface import HuggingFaceEngine
 
         return HuggingFaceEngine(model, options, comparator)
-    if soft_prompts:
+    if soft_prompts or thoughts:
         takes_v2(os.environ.get(VARIABLE))
     from rsp_rl.inference.vllm_engine import LocalEngine, RayEngines
 
     kind = LocalEngine if options.data_parallel == 1 else RayEngines
-    return kind(str(model), options, soft_prompts)
+    return kind(str(model), options, soft_prompts, thoughts)
 
 
 class SharedEngines(AbstractContextManager):
@@ -57,6 +59,7 @@ class SharedEngines(AbstractContextManager):
         model: Hugging Face folder.
         options: How it is run.
         soft_prompts: Whether requests may have a record.
+        thoughts: Whether requests may have a law.
         comparator: What fills their positions instead.
     """
 
@@ -66,10 +69,11 @@ class SharedEngines(AbstractContextManager):
         options: EngineOptions,
         *,
         soft_prompts: bool,
+        thoughts: bool = False,
         comparator: Comparator | None = None,
     ) -> None:
         self._start = lambda: start_engines(
-            model, options, soft_prompts=soft_prompts, comparator=comparator
+            model, options, soft_prompts=soft_prompts, thoughts=thoughts, comparator=comparator
         )
         self._engines: Engines | None = None
         self._busy = False

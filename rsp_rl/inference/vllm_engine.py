@@ -6,12 +6,15 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import ConfigError, GenerationError
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
 from rsp_rl.models.folder import check_model, load_tokenizer
 from rsp_rl.models.vocabulary import suppression
+
+if TYPE_CHECKING:
+    from rsp_rl.thoughts.record import ThoughtRecord
 
 _DEAD = (
     "a vLLM engine died; what it said about it stands above (often: out of memory; then lower "
@@ -27,9 +30,12 @@ class Engine:
         model: Hugging Face folder.
         options: See `EngineOptions`.
         soft_prompts: Whether requests may have a record.
+        thoughts: Whether they may have a law.
     """
 
-    def __init__(self, model: str, options: EngineOptions, soft_prompts: bool) -> None:
+    def __init__(
+        self, model: str, options: EngineOptions, soft_prompts: bool, thoughts: bool = False
+    ) -> None:
         if not has_gpu():
             # GiB; vLLM's CPU target would take most of the machine's memory.
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -51,13 +57,20 @@ class Engine:
             max_model_len=options.max_model_len,
             gpu_memory_utilization=options.gpu_memory_utilization,
             enforce_eager=not has_gpu(),
-            enable_prompt_embeds=soft_prompts,
-            worker_cls=WORKER if soft_prompts else "auto",
+            enable_prompt_embeds=soft_prompts or thoughts,
+            worker_cls=WORKER if soft_prompts or thoughts else "auto",
+            # A law's next step needs this one's token.
+            async_scheduling=False if thoughts else None,
             enable_prefix_caching=True,
             disable_log_stats=True,
         )
         self._engine = llm.llm_engine
         self._make_prompt = prompt_maker(self._engine.vllm_config)
+        self._keys: dict[str, int] = {}
+        if thoughts:
+            from rsp_rl.injection.thinking_engine import check_engine
+
+            check_engine(self._engine.vllm_config)
         folder = Path(model)
         self._bias = suppression(check_model(folder), load_tokenizer(folder)) or None
 
@@ -70,44 +83,96 @@ class Engine:
             What has finished; empty only if nothing was left to do.
         """
         from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
         for request in requests:
-            prompt: Any = TokensPrompt(prompt_token_ids=request.token_ids)
-            if request.record is not None:
-                prompt = self._make_prompt(request.token_ids, request.record)
             # Outputs are of use when they are finished: nothing is sent in between.
             sampling = SamplingParams(
                 **request.sampling,
                 logit_bias=self._bias,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            self._engine.add_request(str(request.number), prompt, sampling)
-        finished: list[Completion] = []
-        while not finished and self._engine.has_unfinished_requests():
-            try:
-                outputs = self._engine.step()
-            except EngineDeadError as error:
-                raise GenerationError(_DEAD) from error
-            for output in outputs:
-                if output.finished:
-                    (sample,) = output.outputs
-                    finished.append(
-                        Completion(
-                            number=int(output.request_id),
-                            text=sample.text,
-                            tokens=len(sample.token_ids),
-                            finish_reason=str(sample.finish_reason),
-                        )
-                    )
-        return finished
+            self._engine.add_request(str(request.number), self._prompt(request, sampling), sampling)
+        outputs: list[Any] = []
+        try:
+            while not outputs and self._engine.has_unfinished_requests():
+                outputs = [output for output in self._engine.step() if output.finished]
+            thoughts = self._take_thoughts(outputs)
+        except EngineDeadError as error:
+            raise GenerationError(_DEAD) from error
+        return [_completion(output, thoughts.get(output.request_id)) for output in outputs]
+
+    def _prompt(self, request: Request, sampling: Any) -> Any:
+        """What vLLM is sent; a thinking request's settings go into its sampling parameters."""
+        from vllm.inputs import TokensPrompt
+
+        from rsp_rl.injection.thinking_engine import check_engine, check_request
+        from rsp_rl.injection.thinking_prompt import extra_args, new_key, private_prompt
+
+        if request.thinking is not None:
+            config = self._engine.vllm_config
+            check_engine(config)
+            check_request(config, request.thinking, sampling)
+            key = self._keys[str(request.number)] = new_key()
+            sampling.extra_args = extra_args(request.thinking, key)
+            return private_prompt(request.token_ids, request.record, key)
+        if request.record is not None:
+            return self._make_prompt(request.token_ids, request.record)
+        return TokensPrompt(prompt_token_ids=request.token_ids)
+
+    def _take_thoughts(self, outputs: list[Any]) -> dict[str, ThoughtRecord]:
+        """Records of finished outputs, by the requests' names.
+
+        Raises:
+            GenerationError: If the worker has lost one.
+        """
+        keys = {
+            o.request_id: self._keys.pop(o.request_id)
+            for o in outputs
+            if o.request_id in self._keys
+        }
+        if not keys:
+            return {}
+        from rsp_rl.thoughts.record import ThoughtRecord
+
+        first, *_ = self._engine.collective_rpc("take_thoughts", args=(list(keys.values()),))
+        if lost := [name for name, encoded in zip(keys, first, strict=True) if encoded is None]:
+            raise GenerationError(f"vLLM's worker has no record of the thoughts of {lost[0]}")
+        return {
+            name: ThoughtRecord.from_bytes(encoded)
+            for name, encoded in zip(keys, first, strict=True)
+        }
 
     def close(self) -> None:
         """End vLLM's processes, if any, and free its memory for the next checkpoint."""
         self._engine.engine_core.shutdown(timeout=60)
         del self._engine
+
+
+def _completion(output: Any, record: ThoughtRecord | None) -> Completion:
+    """From vLLM's, cut to what belongs to it.
+
+    The worker has tokens that were made before a stop text was seen; and of an output that a law
+    ended, vLLM has one more, the token that it was ended with.
+
+    Raises:
+        ValueError: If the record is of another output: a fault of ours.
+    """
+    (sample,) = output.outputs
+    tokens, reason = list(sample.token_ids), str(sample.finish_reason)
+    if record is not None:
+        if len(record) < len(tokens):
+            tokens, reason = tokens[: len(record)], "stop"
+        record = record.cut(len(tokens))
+        record.check(tokens)
+    return Completion(
+        number=int(output.request_id),
+        text=sample.text,
+        tokens=len(tokens),
+        finish_reason=reason,
+        thoughts=record,
+    )
 
 
 class _Window:
@@ -142,9 +207,11 @@ def _without(requests: list[Request], finished: list[Completion]) -> list[Reques
 class LocalEngine:
     """The one engine of this process; see `Engines`."""
 
-    def __init__(self, model: str, options: EngineOptions, soft_prompts: bool) -> None:
+    def __init__(
+        self, model: str, options: EngineOptions, soft_prompts: bool, thoughts: bool = False
+    ) -> None:
         self._options = options
-        self._engine = Engine(model, options, soft_prompts)
+        self._engine = Engine(model, options, soft_prompts, thoughts)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
         """See `Engines.generate`."""
@@ -167,7 +234,9 @@ class RayEngines:
         ConfigError: If the cluster has not enough GPUs.
     """
 
-    def __init__(self, model: str, options: EngineOptions, soft_prompts: bool) -> None:
+    def __init__(
+        self, model: str, options: EngineOptions, soft_prompts: bool, thoughts: bool = False
+    ) -> None:
         import ray
 
         self._options = options
@@ -190,7 +259,8 @@ class RayEngines:
             )
         actor = ray.remote(num_gpus=gpus, num_cpus=1)(Engine)
         self._actors = [
-            actor.remote(model, options, soft_prompts) for _ in range(options.data_parallel)
+            actor.remote(model, options, soft_prompts, thoughts)
+            for _ in range(options.data_parallel)
         ]
         # An exchange of nothing returns when the model is loaded.
         ray.get([actor.exchange.remote([]) for actor in self._actors])

@@ -1,26 +1,38 @@
-"""vLLM's worker that draws soft prompts itself: requests bring a record instead of T x d numbers.
+"""vLLM's worker that draws soft prompts itself, and thinks by the laws of its requests.
 
-Named by vLLM's own option `--worker-cls` (see `rsp_rl.injection.vllm_prompt`). Everything between
-the request and the worker is vLLM's and knows nothing of records: to it they are embeddings that
-happen to be narrow.
+A request brings a soft prompt's record instead of T x d numbers, and a law's settings. The worker
+is named by vLLM's own option `--worker-cls` (see `rsp_rl.injection.vllm_prompt`). Everything
+between the request and the worker is vLLM's and knows nothing of either: to it records are
+embeddings that happen to be narrow, and settings arguments for somebody else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
 
-from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.draws.record import RECORD_SIZE, SoftPromptRecord
+from rsp_rl.injection.thinking_engine import engine_fault, interface_fault
+from rsp_rl.injection.thinking_runner import ThinkingRunner, asks
 from rsp_rl.injection.vllm_prompt import among_zeros
 
 if current_platform.is_cpu():
+    from vllm.v1.worker import cpu_worker as runner_module
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+
+    RUNNER = "CPUModelRunner"
 else:
+    from vllm.v1.worker import gpu_model_runner as runner_module
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+    RUNNER = "GPUModelRunner"
 
 #: Draws of requests that begin in the same step are independent, and numpy makes them in parallel.
 _THREADS = 4
@@ -33,8 +45,26 @@ class SoftPromptWorker(PlatformWorker):
         super().__init__(*args, **kwargs)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rsp-draw")
 
+    def init_device(self) -> None:
+        """See `WorkerBase.init_device`; the runner is one that thinks, if vLLM's is as it knows it.
+
+        If not, requests with a law are refused (`engine_fault`), and others served.
+        """
+        thinks = not (getattr(self, "use_v2_model_runner", False) or interface_fault())
+        if not thinks:
+            super().init_device()
+            return
+        with thinking_runner():
+            super().init_device()
+        assert isinstance(self.model_runner, ThinkingRunner)
+
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
         """See `WorkerBase.execute_model`; requests that are new to the worker get their rows."""
+        for request in scheduler_output.scheduled_new_reqs:
+            if asks(request) and (fault := engine_fault(self.vllm_config)):
+                raise ConfigError(fault)
+            if has_key_alone(request):
+                request.prompt_embeds = request.prompt_is_token_ids = None
         new = [request for request in scheduler_output.scheduled_new_reqs if has_record(request)]
         if new:
             hidden_size = self.model_config.get_hidden_size()
@@ -43,10 +73,55 @@ class SoftPromptWorker(PlatformWorker):
                 request.prompt_embeds = prompt
         return super().execute_model(scheduler_output)
 
+    def take_thoughts(self, keys: list[int]) -> list[bytes | None]:
+        """Records of finished outputs, which are then forgotten; for `collective_rpc`.
+
+        Args:
+            keys: See `rsp_rl.injection.thinking_prompt`.
+
+        Returns:
+            Encoded `ThoughtRecord`s, maybe longer than the outputs; None where there is none.
+        """
+        records = [self.model_runner.thoughts.take(key) for key in keys]
+        return [None if record is None else record.to_bytes() for record in records]
+
+    def drop_thoughts(self, keys: list[int]) -> None:
+        """Forget the records of outputs that were given up."""
+        for key in keys:
+            self.model_runner.thoughts.take(key)
+
+
+@contextmanager
+def thinking_runner() -> Iterator[None]:
+    """Let vLLM's worker make a runner that thinks.
+
+    It names the class in a module of its own and asks nobody, hence this patch of one name, for as
+    long as the worker makes its runner: another engine of this process gets vLLM's own.
+    """
+    stock = getattr(runner_module, RUNNER)
+    setattr(runner_module, RUNNER, type("ThinkingModelRunner", (ThinkingRunner, stock), {}))
+    try:
+        yield
+    finally:
+        setattr(runner_module, RUNNER, stock)
+
+
+def has_key_alone(request: NewRequestData) -> bool:
+    """Whether a request has a thinking request's private prompt, and no soft prompt in it.
+
+    Its rows have told blocks apart and are of no more use.
+    """
+    return has_numbers(request) and False not in (request.prompt_is_token_ids or ())
+
+
+def has_numbers(request: NewRequestData) -> bool:
+    """Whether what a request has for embeddings is none: no embedding is a whole number."""
+    return request.prompt_embeds is not None and request.prompt_embeds.dtype == torch.int64
+
 
 def has_record(request: NewRequestData) -> bool:
-    """Whether a request came as a `record_prompt`: no embedding is a whole number."""
-    return request.prompt_embeds is not None and request.prompt_embeds.dtype == torch.int64
+    """Whether a request came as a `record_prompt`, maybe with a thinking request's key."""
+    return has_numbers(request) and not has_key_alone(request)
 
 
 def drawn_prompt(request: NewRequestData, hidden_size: int) -> torch.Tensor:
@@ -58,7 +133,7 @@ def drawn_prompt(request: NewRequestData, hidden_size: int) -> torch.Tensor:
     assert request.prompt_embeds is not None
     assert request.prompt_is_token_ids is not None
     start = request.prompt_is_token_ids.index(False)
-    record = SoftPromptRecord.from_tensor(request.prompt_embeds[start])
+    record = SoftPromptRecord.from_tensor(request.prompt_embeds[start, :RECORD_SIZE])
     end = start + request.prompt_is_token_ids.count(False)
     if (record.start, record.start + record.length) != (start, end):
         raise ValueError(

@@ -50,6 +50,9 @@ TOP_FILES = {"__init__.py", "cli.py", "py.typed"}
 KNOWN_TO = {
     "verl": {"training", "evaluation.trained_run"},
     "vllm": {
+        "injection.thinking_engine",
+        "injection.thinking_prompt",
+        "injection.thinking_runner",
         "injection.vllm_prompt",
         "injection.vllm_worker",
         "training.verl_plugin",

@@ -1,0 +1,354 @@
+"""vLLM's V1 model runner with laws: what stands at the positions of thinking requests.
+
+A mix-in over the platform's runner, which a worker takes in the runner's place (see
+`rsp_rl.injection.vllm_worker`). It overrides private methods of vLLM's, whose signatures are looked
+at before an engine thinks (`rsp_rl.injection.thinking_engine`).
+
+After vLLM has embedded the tokens of a step, rows of its buffer are overwritten: those of *every*
+scheduled position that has a thought, so that what is computed again after a preemption, or in
+pieces, is what it was. Before vLLM samples, laws make the next tokens of those requests that are
+thinking; what the sampler makes of them does not count, and where it would count for nobody it is
+not asked. Requests without a law are as vLLM alone would have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    VocabParallelEmbedding,
+)
+from vllm.sampling_params import SamplingParams
+from vllm.tokenizers import cached_tokenizer_from_config
+from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
+from vllm.v1.outputs import LogprobsTensors, SamplerOutput
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.injection.thinking_engine import engine_fault
+from rsp_rl.thoughts.embedding import TableEmbedding
+from rsp_rl.thoughts.law import InputLaw
+from rsp_rl.thoughts.phases import Phase
+from rsp_rl.thoughts.record import ThoughtRecord
+from rsp_rl.thoughts.replay import replay_scores
+from rsp_rl.thoughts.rows import Rows
+from rsp_rl.thoughts.settings import EXTRA_ARG, Thinking
+from rsp_rl.thoughts.stepping import heard, step
+from rsp_rl.thoughts.table import MOST_GIB, Entry, Thinker, ThoughtTable
+
+#: Key in vLLM's `--additional-config` of the GiB that records may take on a device.
+MEMORY = "rsp_rl_thoughts_gib"
+
+
+#: Sets of masked ids whose tensors are kept for later requests.
+_MOST_MASKS = 16
+
+
+class ThinkingRunner(GPUModelRunner):
+    """Before the platform's runner in the order of bases."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        gib = (self.vllm_config.additional_config or {}).get(MEMORY, MOST_GIB)
+        self.thoughts = ThoughtTable(self.device, int(gib * (1 << 30)))
+        self._hidden_ND: torch.Tensor | None = None
+        self._masks: dict[frozenset[int], torch.Tensor] = {}
+
+    def _update_states(self, scheduler_output: SchedulerOutput) -> Callable | None:
+        """Requests come and go."""
+        for request in scheduler_output.finished_req_ids:
+            self.thoughts.finish(request)
+        for new in scheduler_output.scheduled_new_reqs:
+            if asks(new):
+                self.thoughts.begin(new.req_id, self._entry(new))
+        return super()._update_states(scheduler_output)
+
+    def _preprocess(self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any) -> Any:
+        """The step's inputs, then thoughts over those of the tokens that were emitted for them."""
+        made = super()._preprocess(scheduler_output, *args, **kwargs)
+        if self.thoughts.requests:
+            self._overlay(scheduler_output.num_scheduled_tokens)
+        return made
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        """Hidden states, which vLLM does not hand to `_sample`."""
+        state = self.execute_model_state
+        self._hidden_ND = state.sample_hidden_states if self._needs_hidden(state) else None
+        return super().sample_tokens(grammar_output)
+
+    def _sample(self, logits: torch.Tensor, spec_decode_metadata: Any) -> SamplerOutput:
+        """Laws make the tokens of those that think, vLLM all others."""
+        rows = self._rows() if self.thoughts.requests else []
+        if not rows:
+            return super()._sample(logits, spec_decode_metadata)
+        ours = [(row, entry) for row, entry in rows if self._is_ours(entry)]
+        others = [(row, entry) for row, entry in rows if not self._is_ours(entry)]
+        alone = self._alone({row for row, _ in ours})
+        metadata = self.input_batch.sampling_metadata
+        asked = metadata.max_num_logprobs is not None
+        of_ours_NV = self._logits(ours, logits, copied=not alone)
+        # vLLM's sampler works in place.
+        watch = any(entry.thinker.phase.watches_entropy for _, entry in others)
+        of_others_NV = self._logits(others, logits, copied=True) if watch else logits[:0]
+
+        ids, log_probs_N = self._step(ours, of_ours_NV, asked)
+        if alone:
+            output = _empty_output(len(logits), asked, logits.device)
+        else:
+            with self._undisturbed([row for row, _ in ours]):
+                output = super()._sample(logits, spec_decode_metadata)
+        _overwrite(output, [row for row, _ in ours], ids, log_probs_N, of_ours_NV)
+        self._hear(others, output.sampled_token_ids, of_others_NV)
+        return output
+
+    # What is asked of a request.
+
+    def _entry(self, new: NewRequestData) -> Entry:
+        if fault := engine_fault(self.vllm_config):
+            raise ConfigError(fault)
+        params = new.sampling_params
+        content = params.extra_args[EXTRA_ARG]
+        thinking = Thinking.from_dict(content)
+        end = () if params.eos_token_id is None else (params.eos_token_id,)
+        stops = (*end, *(params.stop_token_ids or ()))
+        if thinking.phases.cold_abort and not stops:
+            raise ConfigError(
+                "law.compat=cold_abort ends an output with a token, and this model has none"
+            )
+        decode = self._decode if thinking.phases.end_text else None
+        prompt = new.prompt_token_ids if new.prompt_token_ids is not None else new.prompt_embeds
+        return Entry(
+            key=content["key"],
+            thinker=Thinker(thinking.law, Phase(thinking.phases, stops, decode), thinking.seed),
+            start=len(prompt),
+            masked=self._masked(params),
+            stop_ids=stops,
+        )
+
+    def _masked(self, params: SamplingParams) -> torch.Tensor | None:
+        """Ids that are kept out of an output, which a law must not see either; one tensor each."""
+        ids = frozenset(params.logit_bias or ())
+        if not ids:
+            return None
+        if ids not in self._masks:
+            if len(self._masks) == _MOST_MASKS:
+                self._masks.clear()  # who has one of them keeps it
+            self._masks[ids] = self._index(sorted(ids))
+        return self._masks[ids]
+
+    @cached_property
+    def _decode(self) -> Callable[[list[int]], str]:
+        return cached_tokenizer_from_config(self.model_config).decode
+
+    @cached_property
+    def _embedding(self) -> TableEmbedding:
+        tables = [
+            module
+            for module in self.model.modules()
+            if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
+        ]
+
+        def look_up(ids: torch.Tensor) -> torch.Tensor:
+            rows = self.model.embed_input_ids(ids.flatten())
+            return rows.unflatten(0, ids.shape)
+
+        return TableEmbedding(look_up, lambda: tables[0].weight)
+
+    # A step.
+
+    def _rows(self) -> list[tuple[int, Entry]]:
+        """Rows of the batch whose next token counts, of requests with a law."""
+        requests, discarded = self.thoughts.requests, self.discard_request_mask.np
+        found = []
+        for row, request in enumerate(self.input_batch.req_ids):
+            entry = requests.get(request)
+            if entry is not None and not discarded[row]:
+                found.append((row, entry))
+        for row, entry in found:
+            if (
+                not entry.ended
+                and (position := int(self.optimistic_seq_lens_cpu[row])) != entry.position
+            ):
+                raise RuntimeError(
+                    f"vLLM samples position {position} of a request whose thoughts are at "
+                    f"{entry.position}"
+                )
+        return found
+
+    @staticmethod
+    def _is_ours(entry: Entry) -> bool:
+        phase = entry.thinker.phase
+        return entry.ended or phase.thinking or phase.forced is not None
+
+    def _alone(self, ours: set[int]) -> bool:
+        """Whether the sampler would work for nobody."""
+        metadata = self.input_batch.sampling_metadata
+        if metadata.max_num_logprobs not in (None, 0) or metadata.logprob_token_ids:
+            return False
+        # Of rows that are thrown away vLLM winds the generators back.
+        return all(
+            row in ours or (self.discard_request_mask.np[row] and row not in metadata.generators)
+            for row in range(self.input_batch.num_reqs)
+        )
+
+    def _logits(
+        self, rows: Sequence[tuple[int, Entry]], logits: torch.Tensor, *, copied: bool
+    ) -> torch.Tensor:
+        """Of some rows, float32, without the tokens that their laws must not see."""
+        places = [row for row, _ in rows]
+        every = places == list(range(len(logits)))
+        made_NV = logits if every and not copied else logits[self._index(places)]
+        made_NV = made_NV.float()
+        masks = {id(entry.masked): entry.masked for _, entry in rows if entry.masked is not None}
+        alike = all(id(entry.masked) in masks for _, entry in rows) and len(masks) == 1
+        for name, masked in masks.items():
+            if alike:
+                made_NV.index_fill_(1, masked, -torch.inf)
+            else:
+                own = [at for at, (_, entry) in enumerate(rows) if id(entry.masked) == name]
+                made_NV[self._index(own)[:, None], masked] = -torch.inf
+        return made_NV
+
+    def _step(
+        self, rows: Sequence[tuple[int, Entry]], logits_NV: torch.Tensor, asked: bool
+    ) -> tuple[list[int], torch.Tensor | None]:
+        """The next tokens, and their log-probs if they are asked for."""
+        log_probs_N = logits_NV.new_zeros(len(rows)) if asked else None
+        entries = [entry for _, entry in rows]
+        going = [at for at, entry in enumerate(entries) if not entry.ended]
+        hidden_ND = self._hidden_ND
+        if len(going) < len(entries):
+            logits_NV = logits_NV[going]
+        if hidden_ND is not None:
+            hidden_ND = hidden_ND[self._index([rows[at][0] for at in going])]
+        done = step(
+            [entries[at].thinker for at in going],
+            [entries[at].position for at in going],
+            logits_NV,
+            self._embedding,
+            hidden_ND,
+        )
+        for members, made in done.rows:
+            self.thoughts.add([entries[going[at]] for at in members], made)
+            if log_probs_N is not None:
+                law = entries[going[members[0]]].law
+                scores = _scores(law, made, logits_NV[members], self._embedding)
+                log_probs_N[[going[at] for at in members]] = scores
+        ids = [entry.stop_ids[0] if entry.ended else entry.ids[-1] for entry in entries]
+        return ids, log_probs_N
+
+    @contextmanager
+    def _undisturbed(self, rows: Sequence[int]) -> Iterator[None]:
+        """Draws that do not count are of generators that do not either.
+
+        An answer's seed would else depend on who else was in the batch of the thoughts before it.
+        """
+        generators = self.input_batch.sampling_metadata.generators
+        own = {row: generators[row] for row in rows if row in generators}
+        for row in own:
+            generators[row] = self._spare
+        try:
+            yield
+        finally:
+            generators.update(own)
+
+    @cached_property
+    def _spare(self) -> torch.Generator:
+        return torch.Generator(self.device)
+
+    def _hear(
+        self,
+        rows: Sequence[tuple[int, Entry]],
+        sampled: torch.Tensor,
+        logits_NV: torch.Tensor,
+    ) -> None:
+        """Tell phases what the sampler made."""
+        if not rows:
+            return
+        tokens = sampled[self._index([row for row, _ in rows]), 0].tolist()
+        if not len(logits_NV):  # nobody looks at them
+            logits_NV = logits_NV.new_empty(len(rows), 0)
+        for at in heard([entry.thinker for _, entry in rows], tokens, logits_NV):
+            rows[at][1].ended = True
+        for (_, entry), token in zip(rows, tokens, strict=True):
+            entry.sampled(token)
+
+    def _overlay(self, scheduled: dict[str, int]) -> None:
+        """Thoughts of the step's positions, into vLLM's buffer of inputs."""
+        places: dict[InputLaw, list[tuple[Entry, int, int]]] = {}
+        for row, request in enumerate(self.input_batch.req_ids):
+            entry = self.thoughts.requests.get(request)
+            if entry is None:
+                continue
+            first = int(self.input_batch.num_computed_tokens_cpu[row])
+            found = entry.places(first, first + scheduled[request])
+            if found:
+                offset = int(self.query_start_loc.np[row]) - first
+                own = places.setdefault(entry.law, [])
+                own += [(entry, offset + position, place) for position, place in found]
+        buffer_TD = self.inputs_embeds.gpu
+        for law, members in places.items():
+            rows = self.thoughts.read(members[0][0], [place for _, _, place in members])
+            made_ND = law.embed(rows, self._embedding).to(buffer_TD.dtype)
+            buffer_TD.index_copy_(0, self._index([at for _, at, _ in members]), made_ND)
+
+    def _needs_hidden(self, state: Any) -> bool:
+        return state is not None and any(
+            entry.law.needs_hidden for entry in self.thoughts.requests.values()
+        )
+
+    def _index(self, numbers: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+
+
+def asks(new: NewRequestData) -> bool:
+    """Whether a request has a law."""
+    params: SamplingParams | None = new.sampling_params
+    return params is not None and EXTRA_ARG in (params.extra_args or ())
+
+
+def _scores(
+    law: InputLaw, rows: Rows, logits_NV: torch.Tensor, embedding: TableEmbedding
+) -> torch.Tensor:
+    """Log-probs of positions that are each of another request; 0 where nobody chose."""
+    temperature = getattr(law, "temperature", 1.0)
+    record = ThoughtRecord(law, 0, 0, rows)
+    return replay_scores(record, logits_NV, embedding, temperature).log_probs_T
+
+
+def _empty_output(count: int, with_log_probs: bool, device: torch.device) -> SamplerOutput:
+    """What vLLM's sampler would give, with nothing in it yet."""
+    ids_N1 = torch.zeros(count, 1, dtype=torch.int32, device=device)
+    log_probs = None
+    if with_log_probs:
+        numbers_N1 = torch.zeros(count, 1, device=device)
+        log_probs = LogprobsTensors(ids_N1.clone(), numbers_N1, ids_N1[:, 0].clone())
+    return SamplerOutput(sampled_token_ids=ids_N1, logprobs_tensors=log_probs)
+
+
+def _overwrite(
+    output: SamplerOutput,
+    rows: Sequence[int],
+    ids: Sequence[int],
+    log_probs_N: torch.Tensor | None,
+    logits_NV: torch.Tensor,
+) -> None:
+    """Put the laws' tokens where vLLM has its own, their log-probs and ranks too."""
+    if not rows:
+        return
+    sampled = output.sampled_token_ids
+    at_N = torch.tensor(rows, device=sampled.device)
+    ids_N = torch.tensor(ids, dtype=sampled.dtype, device=sampled.device)
+    sampled[at_N, 0] = ids_N
+    theirs = output.logprobs_tensors
+    if log_probs_N is not None and theirs is not None:
+        theirs.logprob_token_ids[at_N, 0] = ids_N.to(theirs.logprob_token_ids.dtype)
+        theirs.logprobs[at_N, 0] = log_probs_N.to(theirs.logprobs.dtype)
+        own_N1 = logits_NV.gather(1, ids_N.long()[:, None])
+        rank_N = (logits_NV >= own_N1).sum(1)
+        theirs.selected_token_ranks[at_N] = rank_N.to(theirs.selected_token_ranks.dtype)

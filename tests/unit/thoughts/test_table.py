@@ -1,0 +1,139 @@
+"""What a worker keeps: right rows at right positions, and memory that comes back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rsp_rl.basics.errors import GenerationError
+from rsp_rl.thoughts.law import InputLaw
+from rsp_rl.thoughts.laws.hidden import Hidden
+from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.phases import Phase, Phases
+from rsp_rl.thoughts.rows import Kind, Rows
+from rsp_rl.thoughts.stepping import Thinker
+from rsp_rl.thoughts.table import Entry, ThoughtTable
+
+LAW = Multiplex(k=3)
+
+
+def entry(key: int, start: int = 10, law: InputLaw = LAW) -> Entry:
+    return Entry(key, Thinker(law, Phase(Phases(max_thoughts=9), ()), seed=key), start)
+
+
+def mixes(*first: int) -> Rows:
+    """Rows of three tokens each, of which the first are these."""
+    ids = torch.tensor([[token, token + 1, token + 2] for token in first])
+    return Rows.of_kind(Kind.MIX, ids, ids / 100)
+
+
+def test_a_record_has_a_row_for_every_token() -> None:
+    table = ThoughtTable("cpu")
+    one, two = entry(1), entry(2, start=20)
+    table.begin("a", one)
+    table.begin("b", two)
+    table.add([one, two], mixes(3, 4))
+    table.add([two], mixes(5))
+    one.sampled(7)
+    table.add([one], Rows.tokens(Kind.FORCED, [8], like=mixes(0)))
+    record = table.take(1)
+    assert record is not None
+    record.check([3, 7, 8])
+    assert (record.law, record.seed, record.start) == (LAW, 1, 10)
+    assert record.rows.kind_N.tolist() == [Kind.MIX, Kind.TOKEN, Kind.FORCED]
+    assert record.rows.ids_NK.tolist() == [[3, 4, 5], [7, 7, 7], [8, 8, 8]]
+    assert record.rows.values_NK[0].tolist() == pytest.approx([0.03, 0.04, 0.05])
+    assert record.rows.values_NK[1:].tolist() == [[1, 0, 0], [1, 0, 0]]
+    other = table.take(2)
+    assert other is not None
+    other.check([4, 5])
+
+
+def test_only_inputs_that_are_not_the_tokens_own_have_places() -> None:
+    table = ThoughtTable("cpu")
+    one = entry(1, start=10)
+    table.begin("a", one)
+    table.add([one], mixes(3))
+    table.add([one], Rows.tokens(Kind.TOKEN, [4], like=mixes(0)))
+    one.sampled(5)
+    table.add([one], mixes(6))
+    assert [position for position, _ in one.places(0, 99)] == [10, 13]
+    assert [position for position, _ in one.places(11, 13)] == []
+    assert one.places(0, 10) == []
+    ((_, place),) = one.places(13, 14)
+    assert table.read(one, [place]).ids_NK.tolist() == [[6, 7, 8]]
+    assert one.position == 14
+
+
+@pytest.mark.parametrize("first", ["take", "finish"])
+def test_memory_comes_back_in_either_order(first: str) -> None:
+    table = ThoughtTable("cpu")
+    for number in range(200):
+        one = entry(number)
+        table.begin("again", one)
+        for _ in range(100):
+            table.add([one], mixes(number))
+        if first == "finish":
+            table.finish("again")
+        record = table.take(number)
+        assert record is not None
+        record.check([number] * 100)
+        if first == "take":
+            table.finish("again")
+    assert (len(table), table.requests, table.free_share) == (0, {}, 1.0)
+    assert table.bytes < 100_000
+    assert table.take(3) is None
+
+
+def test_records_that_nobody_claims_are_bounded() -> None:
+    table = ThoughtTable("cpu", most_unclaimed=4)
+    for number in range(10):
+        one = entry(number)
+        table.begin(str(number), one)
+        table.add([one], mixes(number))
+        table.finish(str(number))
+    assert len(table) == 4
+    assert table.take(5) is None
+    assert table.take(6) is not None
+
+
+def test_memory_is_bounded_by_one_error() -> None:
+    table = ThoughtTable("cpu", most_bytes=40_000)
+    one = entry(1)
+    table.begin("a", one)
+
+    def think() -> None:
+        for _ in range(10_000):
+            table.add([one], mixes(3))
+
+    with pytest.raises(GenerationError, match=r"thoughts of 1 requests .* lower --max-num-seqs"):
+        think()
+    assert 36_000 < table.bytes <= 40_000  # of 25 a row: to the last page
+    assert len(one.ids) == table.bytes // 25
+
+
+def test_dense_rows_and_an_output_without_thoughts() -> None:
+    table = ThoughtTable("cpu")
+    law = Hidden(latent_id=2)
+    one, none = entry(1, law=law), entry(2, law=law)
+    table.begin("a", one)
+    table.begin("b", none)
+    dense = torch.arange(4.0).to(torch.bfloat16)[None]
+    table.add([one], Rows.of_kind(Kind.HIDDEN, torch.tensor([[2]]), torch.ones(1, 1), dense))
+    one.sampled(5)
+    none.sampled(6)
+    record = table.take(1)
+    assert record is not None
+    assert record.rows.dense_ND is not None
+    assert torch.equal(record.rows.dense_ND, torch.cat([dense, torch.zeros_like(dense)]))
+    plain = table.take(2)
+    assert plain is not None
+    plain.check([6])
+    assert plain.rows.dense_ND is None
+
+
+def test_two_outputs_of_one_request_are_refused() -> None:
+    table = ThoughtTable("cpu")
+    table.begin("a", entry(1))
+    with pytest.raises(ValueError, match="n must be 1"):
+        table.begin("b", entry(1))
