@@ -126,6 +126,26 @@ class InputLaw(ABC):
         """
         return None
 
+    def gap(
+        self, rows: Rows, noise: Noise, logits_NV: torch.Tensor, embedding: Embedding
+    ) -> torch.Tensor | None:
+        """How far the model that left these records is from one that is scored.
+
+        For laws whose log-prob does not say it: that of noise depends on noise alone where the
+        record was left, or magnifies rounding.
+
+        Args:
+            rows: Of its own kind.
+            noise: That they were made with.
+            logits_NV: As `log_prob` takes them.
+            embedding: Likewise.
+
+        Returns:
+            [N]: mean |log p - log p'| of the tokens in a mixture, in nats; of `dense` laws
+            |h - h'| / |h|, of what the noise was added to. None where log-probs say it.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class FilteredLaw(InputLaw):

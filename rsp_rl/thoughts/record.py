@@ -17,6 +17,9 @@ from rsp_rl.thoughts.rows import Kind, Rows
 #: Field of a training sample that carries its encoded record, uint8 [bytes].
 THOUGHT_FIELD = "rsp_thoughts"
 
+#: Field of the same sample with its positions' `Kind`s alone, uint8 [T].
+KIND_FIELD = "rsp_thought_kinds"
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

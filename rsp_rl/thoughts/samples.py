@@ -110,3 +110,22 @@ class SampleThoughts:
             at = slice(first, first + _CHUNK)
             parts.append(checkpoint(scored, logits_NV[at], at, use_reentrant=False))
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def gaps(self, logits_NV: torch.Tensor, embedding: Embedding) -> torch.Tensor | None:
+        """See `InputLaw.gap`, [N]; arguments as for `log_probs`."""
+        rows, noise = self.rows.to(logits_NV.device), self.noise.to(logits_NV.device)
+        parts = []
+        for first in range(0, len(rows), _CHUNK):
+            at = slice(first, first + _CHUNK)
+            own = Noise(noise.seeds_N[at], noise.positions_N[at])
+            gap = self.law.gap(rows[at], own, logits_NV[at].float(), embedding)
+            if gap is None:
+                return None
+            parts.append(gap)
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def flips(self, logits_NV: torch.Tensor) -> torch.Tensor:
+        """Whether the likeliest token is another than the one that was emitted, bool [N]."""
+        return logits_NV.argmax(1) != self.rows.emitted_N.to(logits_NV.device)

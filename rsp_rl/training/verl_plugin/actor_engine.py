@@ -19,7 +19,7 @@ from rsp_rl.injection.draw_ahead import DrawAhead
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
 from rsp_rl.injection.thought_hook import ThoughtInjector
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
-from rsp_rl.training.verl_plugin.thought_replay import DETACH_KEY, Scores, ThoughtReplay
+from rsp_rl.training.verl_plugin.thought_replay import DETACH_KEY, GAP_KEY, Scores, ThoughtReplay
 
 
 class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
@@ -90,12 +90,14 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
     ) -> dict[str, torch.Tensor]:
         scores = None
         if self._thoughts is not None:  # verl divides the logits in place
-            scores = self._thought_scores(output.logits, self._thoughts_at - 1)
+            at = self._thoughts_at - 1
+            scores = self._thought_scores(output.logits, at, micro_batch)
         model_output = super().prepare_model_outputs(
             output, output_args, micro_batch, logits_processor_func
         )
         if scores is not None:
-            model_output["log_probs"] = scores.put(model_output["log_probs"])
+            scores.put(model_output)
+        self._fill_up(model_output, micro_batch)
         truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
         if truncation is not None:
             model_output[LOG_MASS_FIELD] = self._log_mass(
@@ -107,18 +109,33 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
     def _is_packed(micro_batch: TensorDict) -> bool:
         return tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True)
 
-    def _thought_scores(self, logits: torch.Tensor, at_N: torch.Tensor) -> Scores:
+    def _thought_scores(
+        self, logits: torch.Tensor, at_N: torch.Tensor, micro_batch: TensorDict
+    ) -> Scores:
         """Log-probs of the micro-batch's thoughts from the logits that predict them.
 
         Args:
             logits: Of any layout, [..., V]; before a temperature.
             at_N: Indices into them, flat.
+            micro_batch: verl's.
         """
         assert self._thoughts is not None
         logits = logits.full_tensor() if isinstance(logits, DTensor) else logits
         # Rollouts never have what lies beyond the tokenizer's tokens (verl masks it in vLLM).
         known = logits.flatten(0, -2)[:, : len(self.model_config.tokenizer)]
-        return self._thoughts.scores(known, at_N, self._thinker.embedding)
+        gaps = bool(tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()))
+        return self._thoughts.scores(known, at_N, self._thinker.embedding, gaps=gaps)
+
+    @staticmethod
+    def _fill_up(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> None:
+        """What is asked of thoughts, of a micro-batch without any; verl wants it of each."""
+        for field in tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()):
+            if field not in model_output:
+                log_probs = model_output["log_probs"]
+                zeros_T = torch.zeros_like(log_probs.values()).detach()
+                model_output[field] = torch.nested.nested_tensor_from_jagged(
+                    zeros_T, log_probs.offsets()
+                )
 
     def _log_mass(
         self,

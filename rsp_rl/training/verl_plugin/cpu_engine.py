@@ -74,7 +74,7 @@ class CpuSoftPromptFSDPEngine(SoftPromptFSDPEngine):
         scores = None
         if self._thoughts is not None:
             at = self._thoughts.positions(self._thoughts.response_starts)
-            scores = self._thought_scores(output.logits, at)
+            scores = self._thought_scores(output.logits, at, micro_batch)
         found = {}
         truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
         if truncation is not None:
@@ -88,7 +88,8 @@ class CpuSoftPromptFSDPEngine(SoftPromptFSDPEngine):
         offsets = micro_batch["input_ids"].offsets()
         found = {name: self._in_place(values, offsets) for name, values in found.items()}
         if scores is not None:
-            found["log_probs"] = scores.put(found["log_probs"])
+            scores.put(found)
+        self._fill_up(found, micro_batch)
         return found
 
     def _in_place(self, values_T: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

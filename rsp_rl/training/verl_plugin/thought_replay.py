@@ -12,15 +12,29 @@ from itertools import accumulate
 import torch
 from tensordict import TensorDict
 
-from rsp_rl.thoughts.law import Embedding
+from rsp_rl.thoughts.law import Embedding, InputLaw
 from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.samples import SampleThoughts
+
+#: Fields of a sample, [T] each, 0 where there is no thought: `InputLaw.gap`, and 1 for a thought
+#: whose likeliest token is another than the rollout's (of dense laws alone).
+GAP_FIELD, FLIP_FIELD = "rsp_thought_gaps", "rsp_thought_flips"
+
+#: Setting of a batch: which of them to compute.
+GAP_KEY = "rsp_thought_fields"
 
 #: Setting of a batch: whether no gradient flows through thoughts as inputs.
 DETACH_KEY = "rsp_detach_inputs"
 
 #: Laws whose authors detach them (SofT-GRPO), unless the setting says otherwise.
 DETACHED = ("gumbel",)
+
+
+def gap_fields(law: InputLaw) -> tuple[str, ...]:
+    """Which fields tell how far rollout and actor are apart; none where log-probs do."""
+    if type(law).gap is InputLaw.gap:
+        return ()
+    return (GAP_FIELD, FLIP_FIELD) if law.dense else (GAP_FIELD,)
 
 
 @dataclass(frozen=True)
@@ -82,17 +96,26 @@ class ThoughtReplay:
         before = [0, *accumulate(sizes)][:-1]
         return [at - prompt for at, prompt in zip(before, self.prompts, strict=True)]
 
-    def scores(self, logits_TV: torch.Tensor, at_N: torch.Tensor, embedding: Embedding) -> Scores:
+    def scores(
+        self, logits_TV: torch.Tensor, at_N: torch.Tensor, embedding: Embedding, *, gaps: bool
+    ) -> Scores:
         """Log-probs of the thoughts.
 
         Args:
             logits_TV: In any layout, flat, without a temperature and as long as the tokenizer.
             at_N: Which of them predict the thoughts, on the CPU.
             embedding: Of the model that made them.
+            gaps: Whether to compare with the rollout, see `GAP_FIELD`.
         """
-        logs = self.thoughts.log_probs(logits_TV[at_N.to(logits_TV.device)], embedding)
+        logits_NV = logits_TV[at_N.to(logits_TV.device)]
+        logs = self.thoughts.log_probs(logits_NV, embedding)
         draws_NK = logs[:, None] if logs.ndim == 1 else logs
-        return Scores(draws_NK, (self.positions(self.starts()) - 1).to(logs.device))
+        beside: dict[str, torch.Tensor] = {}
+        if gaps and (found := self.thoughts.gaps(logits_NV, embedding)) is not None:
+            beside[GAP_FIELD] = found
+            if self.thoughts.law.dense:
+                beside[FLIP_FIELD] = self.thoughts.flips(logits_NV).float()
+        return Scores(draws_NK, beside, (self.positions(self.starts()) - 1).to(logs.device))
 
 
 @dataclass(frozen=True)
@@ -101,18 +124,26 @@ class Scores:
 
     Attributes:
         draws_NK: Of each position's independent draws.
+        beside: More numbers of each, [N], by field.
         at_N: Where verl has a position's log-prob: packed, one before its token.
     """
 
     draws_NK: torch.Tensor
+    beside: dict[str, torch.Tensor]
     at_N: torch.Tensor
 
-    def put(self, log_probs: torch.Tensor) -> torch.Tensor:
-        """Log-probs of tokens with those of thoughts in their places, nested [B, T]."""
-        values_T = log_probs.values()
-        own_N = self.draws_NK.sum(1).to(values_T.dtype)
-        made_T = values_T.index_copy(0, self.at_N, own_N)
-        return torch.nested.nested_tensor_from_jagged(made_T, log_probs.offsets())
+    def put(self, model_output: dict[str, torch.Tensor]) -> None:
+        """Into verl's output, nested [B, T]: log-probs in the place of the tokens'; and fields."""
+        log_probs = model_output["log_probs"]
+        values_T, offsets = log_probs.values(), log_probs.offsets()
+
+        def placed(onto_T: torch.Tensor, own_N: torch.Tensor) -> torch.Tensor:
+            made_T = onto_T.index_copy(0, self.at_N, own_N.to(onto_T.dtype))
+            return torch.nested.nested_tensor_from_jagged(made_T, offsets)
+
+        model_output["log_probs"] = placed(values_T, self.draws_NK.sum(1))
+        for field, own_N in self.beside.items():
+            model_output[field] = placed(torch.zeros_like(values_T).detach(), own_N)
 
 
 def decode_thoughts(micro_batch: TensorDict) -> list[ThoughtRecord | None]:
