@@ -39,6 +39,7 @@ from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_fold
 from rsp_rl.models.vocabulary import check_placeholder, check_tokens, suppression
 from rsp_rl.placement.prompt import placeholder_id
 from rsp_rl.placement.tokens import place_in_tokens
+from rsp_rl.thoughts.settings import EXTRA_ARG as THOUGHTS_ARG
 from rsp_rl.training.vllm_faults import lora_fault
 
 #: Names of the extra arguments; all others starting with `rsp_` are refused.
@@ -87,8 +88,9 @@ def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any
         ConfigError: On an unknown one, or if there are some without a length.
     """
     asked = {name: value for name, value in (extra_args or {}).items() if name.startswith("rsp_")}
-    # Training's requests carry a whole record, under a name of its own.
-    asked.pop(EXTRA_ARG, None)
+    # Training's requests carry a whole record and a law's settings, under names of their own.
+    for own in (EXTRA_ARG, THOUGHTS_ARG):
+        asked.pop(own, None)
     known = (LENGTH, POSITION, SEED, SCALE)
     if unknown := sorted(set(asked) - set(known)):
         raise ConfigError(f"unknown extra argument {unknown[0]}; known: {', '.join(known)}")

@@ -286,8 +286,8 @@ class SoftPromptTrainer(PPOTrainerSync):
             lengths = torch.tensor([record.length for record in records])
         if self._law.enabled and KIND_FIELD not in data:
             raise RuntimeError(
-                f"training samples arrived without their thoughts although law={self._law.law.name}; "
-                "is actor_rollout_ref.rollout.agent.agent_loop_manager_class set to rsp_rl's "
+                "training samples arrived without their thoughts although there is a law; is "
+                "actor_rollout_ref.rollout.agent.agent_loop_manager_class set to rsp_rl's "
                 "SoftPromptAgentLoopManager?"
             )
         mask = data["response_mask"]

@@ -243,7 +243,7 @@ def test_the_comparison_has_teeth(model, law):
         scores.log_probs_T.sum().backward()
         grads.append((scores.log_probs_T.detach(), plain.get_input_embeddings().weight.grad))
     (right, slope), (as_tokens, _), (_, constant) = grads
-    assert (right - as_tokens)[1:].abs().max() > 0.1
+    assert (right - as_tokens)[1:].abs().max() > 0.05
     if law != "soft":  # whose inputs are constants
         assert (slope - constant).abs().max() > 0.01
     assert (np.array(first.mask) == 1).all()
