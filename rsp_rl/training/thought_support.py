@@ -111,7 +111,7 @@ def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool
         "use_kl_in_reward=False": bool(law.dense and kl),
         f"law={law.name} and actor_rollout_ref.actor.policy_loss.loss_mode={loss}: the density of "
         f"noise magnifies rounding, and a ratio of two is none; set loss_mode={NO_RATIO} "
-        "(+thoughts=rloo does)": law.dense and loss != NO_RATIO,
+        "(objective=rloo does)": law.dense and loss != NO_RATIO,
         f"law={law.name} is trained without a ratio, and so on what was just sampled: set "
         f"actor_rollout_ref.actor.ppo_epochs=1 (it is {actor.ppo_epochs}), and ppo_mini_batch_size "
         f"to data.train_batch_size (they are {share})": law.dense

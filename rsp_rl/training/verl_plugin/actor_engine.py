@@ -19,7 +19,15 @@ from rsp_rl.injection.draw_ahead import DrawAhead
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
 from rsp_rl.injection.thought_hook import ThoughtInjector
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
-from rsp_rl.training.verl_plugin.thought_replay import DETACH_KEY, GAP_KEY, Scores, ThoughtReplay
+from rsp_rl.training.verl_plugin.thought_replay import (
+    DETACH_KEY,
+    DRAWS_FIELD,
+    DRAWS_KEY,
+    GAP_KEY,
+    Scores,
+    ThoughtReplay,
+    by_draw,
+)
 
 
 class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
@@ -53,6 +61,8 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         self._spans = _Spans.of(micro_batch) if RECORD_FIELD in micro_batch else None
         detached = tu.get_non_tensor_data(micro_batch, key=DETACH_KEY, default=None)
         self._thoughts = ThoughtReplay.of(micro_batch, detached)
+        if DRAWS_FIELD in micro_batch:
+            micro_batch["old_log_probs"] = micro_batch[DRAWS_FIELD]
         # prepare_model_inputs, called in there, enters the injection; it must end with the
         # micro-batch, whatever happens in it.
         with ExitStack() as self._injection:
@@ -95,9 +105,7 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         model_output = super().prepare_model_outputs(
             output, output_args, micro_batch, logits_processor_func
         )
-        if scores is not None:
-            scores.put(model_output)
-        self._fill_up(model_output, micro_batch)
+        self._put_thoughts(model_output, scores, micro_batch)
         truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
         if truncation is not None:
             model_output[LOG_MASS_FIELD] = self._log_mass(
@@ -127,15 +135,23 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         return self._thoughts.scores(known, at_N, self._thinker.embedding, gaps=gaps)
 
     @staticmethod
-    def _fill_up(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> None:
-        """What is asked of thoughts, of a micro-batch without any; verl wants it of each."""
+    def _put_thoughts(
+        model_output: dict[str, torch.Tensor], scores: Scores | None, micro_batch: TensorDict
+    ) -> None:
+        """What is asked of thoughts into verl's output, of a micro-batch without any too."""
+        if scores is not None:
+            scores.put(model_output)
+        log_probs = model_output["log_probs"]
         for field in tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()):
             if field not in model_output:
-                log_probs = model_output["log_probs"]
                 zeros_T = torch.zeros_like(log_probs.values()).detach()
                 model_output[field] = torch.nested.nested_tensor_from_jagged(
                     zeros_T, log_probs.offsets()
                 )
+        if draws := tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=0):
+            is_update = DRAWS_FIELD in micro_batch
+            name = "log_probs" if is_update else DRAWS_FIELD
+            model_output[name] = by_draw(log_probs, scores, draws)
 
     def _log_mass(
         self,

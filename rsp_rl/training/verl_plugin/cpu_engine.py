@@ -87,9 +87,7 @@ class CpuSoftPromptFSDPEngine(SoftPromptFSDPEngine):
             found["entropy"] = self.compute_entropy_from_logits(logits_TV)
         offsets = micro_batch["input_ids"].offsets()
         found = {name: self._in_place(values, offsets) for name, values in found.items()}
-        if scores is not None:
-            scores.put(found)
-        self._fill_up(found, micro_batch)
+        self._put_thoughts(found, scores, micro_batch)
         return found
 
     def _in_place(self, values_T: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from tensordict import TensorDict
 from rsp_rl.thoughts.law import Embedding, InputLaw
 from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.samples import SampleThoughts
+from rsp_rl.training.verl_plugin.draws_loss import ABSENT
 
 #: Fields of a sample, [T] each, 0 where there is no thought: `InputLaw.gap`, and 1 for a thought
 #: whose likeliest token is another than the rollout's (of dense laws alone).
@@ -22,6 +23,10 @@ GAP_FIELD, FLIP_FIELD = "rsp_thought_gaps", "rsp_thought_flips"
 
 #: Setting of a batch: which of them to compute.
 GAP_KEY = "rsp_thought_fields"
+
+#: Field of a sample, [T, K]: the old log-probs by draw, for `draws_loss`; and a batch's setting
+#: that asks for them, K.
+DRAWS_FIELD, DRAWS_KEY = "rsp_draws", "rsp_with_draws"
 
 #: Setting of a batch: whether no gradient flows through thoughts as inputs.
 DETACH_KEY = "rsp_detach_inputs"
@@ -144,6 +149,22 @@ class Scores:
         model_output["log_probs"] = placed(values_T, self.draws_NK.sum(1))
         for field, own_N in self.beside.items():
             model_output[field] = placed(torch.zeros_like(values_T).detach(), own_N)
+
+
+def by_draw(log_probs: torch.Tensor, scores: Scores | None, draws: int) -> torch.Tensor:
+    """Log-probs of positions by draw: nested [B, T, K], `ABSENT` where there is none.
+
+    Args:
+        log_probs: Of positions, nested [B, T].
+        scores: Of the thoughts among them, if any.
+        draws: K.
+    """
+    values_T = log_probs.values()
+    rest_TK = values_T.new_full((len(values_T), draws - 1), ABSENT)
+    made_TK = torch.cat([values_T[:, None], rest_TK], dim=1)
+    if scores is not None:
+        made_TK = made_TK.index_copy(0, scores.at_N, scores.draws_NK.to(made_TK.dtype))
+    return torch.nested.nested_tensor_from_jagged(made_TK, log_probs.offsets())
 
 
 def decode_thoughts(micro_batch: TensorDict) -> list[ThoughtRecord | None]:

@@ -49,6 +49,8 @@ from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
 from rsp_rl.training.verl_plugin.thought_replay import (
     DETACH_KEY,
+    DRAWS_FIELD,
+    DRAWS_KEY,
     FLIP_FIELD,
     GAP_FIELD,
     GAP_KEY,
@@ -226,7 +228,11 @@ class SoftPromptTrainer(PPOTrainerSync):
             batch.extra_info[GAP_KEY] = gap_fields(self._law.law)
             if self._law.detach_inputs is not None:
                 batch.extra_info[DETACH_KEY] = self._law.detach_inputs
+            if self._law.clip_per_draw:
+                batch.extra_info[DRAWS_KEY] = self._law.law.slots
         batch = super()._compute_old_log_prob(batch, metrics)
+        if self._law.clip_per_draw:
+            self._keep_draws(batch)
         for key in (TRUNCATION_KEY, GAP_KEY):  # the update has no use for them
             batch.extra_info.pop(key, None)
         samples, rewards, records = self._step_samples(batch)
@@ -309,6 +315,17 @@ class SoftPromptTrainer(PPOTrainerSync):
             thoughts=self._step_thoughts(dense) if self._law.enabled else None,
         )
         return samples, rewards, records
+
+    def _keep_draws(self, batch: KVBatchMeta) -> None:
+        """Cut the old log-probs by draw to the responses, as verl does with those of positions."""
+        fields = [DRAWS_FIELD, "response_mask"]
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=fields
+        )
+        data[DRAWS_FIELD] = response_from_nested(data[DRAWS_FIELD], data["response_mask"])
+        tq.kv_batch_put(
+            keys=batch.keys, partition_id=batch.partition_id, fields=data.select(DRAWS_FIELD)
+        )
 
     def _step_thoughts(self, dense: dict[str, torch.Tensor]) -> StepThoughts:
         """What `_step_samples` has of thoughts, [B, T] each."""
