@@ -67,8 +67,8 @@ from rsp_rl.training.self_defeating import (
 )
 from rsp_rl.training.setting_ranges import check_ranges
 from rsp_rl.training.setting_types import check_types
-from rsp_rl.training.thought_options import ThoughtOptions
-from rsp_rl.training.thought_support import check_law_support, fill_in_law
+from rsp_rl.training.thoughts import check_law as check_law_of_thoughts
+from rsp_rl.training.thoughts import fit_law
 from rsp_rl.training.tools import Tools, run_tools
 from rsp_rl.training.trackers import add_own_record, check_trackers
 from rsp_rl.training.train_data import check_data
@@ -104,8 +104,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
-    law = ThoughtOptions.from_config(config.law)
-    check_law_support(config, law)
+    check_law_of_thoughts(config)
     check_batches(config)
     check_adapter(config)
     check_cpus(config)
@@ -131,8 +130,8 @@ def prepare(config: DictConfig) -> RunFolder:
     tools = run_tools(config)
     _pin_date(config, tokenizer, tools)
     check_tokenizer(tokenizer, options, template_arguments(config))
-    fill_in_law(config, law, folder, tokenizer, vocabulary)
-    loops = agent_loops(config) if options.enabled or law.enabled else None
+    has_law = fit_law(config, folder, tokenizer, vocabulary)
+    loops = agent_loops(config) if options.enabled or has_law else None
     data = check_data(config, loops)
     fit_prompt_length(config, tokenizer, data, tools)
     extra = extra_tokens(tokenizer, options.max_length, options.position)

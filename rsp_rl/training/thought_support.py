@@ -118,10 +118,9 @@ def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool
         and (actor.ppo_epochs != 1 or actor.ppo_mini_batch_size != config.data.train_batch_size),
         "law.clip_per_draw=true with a KL penalty, which is of whole positions; leave one of them "
         "out": bool(options.clip_per_draw and kl),
-        f"law.clip_per_draw=true and actor_rollout_ref.actor.policy_loss.loss_mode={loss}: that "
-        "loss knows positions alone; set loss_mode=rsp_draws": (
-            options.clip_per_draw != (loss == "rsp_draws")
-        ),
+        f"law.clip_per_draw={options.clip_per_draw} and actor_rollout_ref.actor.policy_loss."
+        f"loss_mode={loss}: ratios of draws are for rsp_draws alone, and those of positions for the "
+        "others; set both or neither": options.clip_per_draw != (loss == "rsp_draws"),
     }
 
 
