@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "train":  # Hydra parses its own command line, --help included
         return _run(lambda: module.main(arguments[1:]))
     module.add_parser(commands)
+    if hasattr(module, "spelled_out"):  # options that no parser can list
+        arguments = module.spelled_out(arguments)
     args = parser.parse_args(arguments)
     return _run(lambda: args.func(args))
 

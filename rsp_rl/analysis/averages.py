@@ -19,16 +19,16 @@ def mean_and_sem(by_problem: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     Returns:
         Mean and standard error, [2, ...].
     """
-    means_P = np.stack([_nan_mean(np.stack(samples)) for samples in by_problem])
+    means_P = np.stack([finite_means(np.stack(samples)) for samples in by_problem])
     counts = np.sum(~np.isnan(means_P), axis=0)
-    mean = _nan_mean(means_P)
+    mean = finite_means(means_P)
     squares = np.nansum((means_P - mean) ** 2, axis=0)
     variance = np.divide(squares, counts - 1, out=np.full(mean.shape, np.nan), where=counts > 1)
     return np.stack([mean, np.sqrt(variance / np.maximum(counts, 1))])
 
 
-def _nan_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is not NaN; NaN, without numpy's warning, of nothing."""
+def finite_means(values: np.ndarray) -> np.ndarray:
+    """Means over the first axis of what is not NaN; NaN, without numpy's warning, of nothing."""
     counts = np.sum(~np.isnan(values), axis=0)
     sums = np.nansum(values, axis=0)
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)

@@ -59,16 +59,25 @@ class ModelOptions:
         _check_samples(self.samples, conditions, chosen)
         return chosen
 
-    def load(self, condition: Condition, *, attention: str = "sdpa") -> ForcedModel:
+    def load(
+        self, condition: Condition, *, attention: str = "sdpa", thoughts: bool = False
+    ) -> ForcedModel:
         """The model of a condition; as `ForcedModel` raises.
 
         Args:
             condition: Whose answers it is to read.
             attention: transformers' name of an attention implementation.
+            thoughts: Whether it is asked for thoughts as they are recorded, and not for texts.
         """
         from rsp_rl.analysis.teacher_forcing import ForcedModel
 
-        return ForcedModel(condition, model=self.model, dtype=self.dtype, attention=attention)
+        return ForcedModel(
+            condition,
+            model=self.model,
+            dtype=self.dtype,
+            attention=attention,
+            thoughts=thoughts,
+        )
 
 
 def add_analysis(

@@ -4,12 +4,15 @@ Unbiased pass@N of all samples (Chen et al. 2021), not one nested run of N = 1, 
 95% bootstrap intervals over problems. Differences are to the first folder, on the same drawn
 problems. Beside it, as in the paper's Table 3, how far the accuracies of single samples (every
 problem's first, every problem's second, ...) lie apart: their standard deviation, n - 1.
+
+Where most problems are never solved, pass@N says little: with --held-out-half a problem counts if
+any condition solves it within the first half of its answers, and pass@N is that of the second half.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
@@ -23,8 +26,9 @@ from rsp_rl.analysis.conditions import (
     open_conditions,
     shared_benchmarks,
 )
-from rsp_rl.analysis.options import add_folders_analysis
+from rsp_rl.analysis.options import add_analysis, add_folders
 from rsp_rl.analysis.outputs import write_analysis
+from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import write_whole
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
@@ -37,17 +41,29 @@ Curves = dict[str, dict[str, list[Cell]]]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register `analyze pass-at-n`."""
-    add_folders_analysis(
+    parser = add_analysis(
         commands,
         "pass-at-n",
-        analyse,
+        run,
         help="pass@N of several conditions (Figure 4)",
         description=__doc__,
-        output=Path("analysis/pass_at_n"),
     )
+    add_folders(parser)
+    parser.add_argument(
+        "--held-out-half",
+        action="store_true",
+        help="choose the problems on one half of the answers",
+    )
+    parser.add_argument("--output", type=Path, default=Path("analysis/pass_at_n"))
 
 
-def analyse(folders: Sequence[str], output: Path) -> None:
+def run(args: argparse.Namespace) -> int:
+    """Write the files of `analyse`."""
+    analyse(args.folders, args.output, held_out_half=args.held_out_half)
+    return 0
+
+
+def analyse(folders: Sequence[str], output: Path, *, held_out_half: bool = False) -> None:
     """Write `pass_at_n.csv`, `.md` and `.png`, and `single_samples.csv`; print the table.
 
     Raises as `pass_curves` does.
@@ -55,9 +71,15 @@ def analyse(folders: Sequence[str], output: Path) -> None:
     Args:
         folders: `[NAME=]DIR` each, the reference first.
         output: Where to.
+        held_out_half: Whether one half of the answers chooses the problems.
     """
     conditions = open_conditions(folders, draw_name)
-    curves = pass_curves(conditions)
+    curves = pass_curves(conditions, held_out_half=held_out_half)
+    kept = {
+        name: (sum(solved_in_first_half(conditions, name)), len(conditions[0].problems(name)))
+        for name in curves
+        if held_out_half
+    }
     spreads = [
         [name, condition.name, *sample_spread(condition, name)]
         for name in curves
@@ -70,27 +92,38 @@ def analyse(folders: Sequence[str], output: Path) -> None:
     write_analysis(
         output,
         "pass_at_n",
-        markdown=to_markdown(curves),
+        markdown=to_markdown(curves, kept),
         csv=to_csv(curves),
         figure=draw(curves),
     )
 
 
-def pass_curves(conditions: Sequence[Condition], *, seed: int = 0) -> Curves:
+def pass_curves(
+    conditions: Sequence[Condition], *, seed: int = 0, held_out_half: bool = False
+) -> Curves:
     """Pass@N with intervals on every benchmark that all conditions have.
 
     Args:
         conditions: With equally many samples a problem; temperatures may differ.
         seed: Of the bootstrap.
+        held_out_half: Whether one half of the answers chooses the problems.
 
     Raises:
         ConfigError: If two conditions have the same name.
-        RunFolderError: If they cannot be compared.
+        RunFolderError: If they cannot be compared, or one half of the answers solves no problem.
     """
     check_names(conditions)
     curves: Curves = {}
     for benchmark in shared_benchmarks(conditions, may_differ=("temperature", "top_p", "top_k")):
-        tables = [pass_table(condition, benchmark) for condition in conditions]
+        tables = [pass_table(condition, benchmark, held_out_half) for condition in conditions]
+        if held_out_half:
+            chosen_P = solved_in_first_half(conditions, benchmark)
+            if not chosen_P.any():
+                raise RunFolderError(
+                    f"no condition solves a problem of {benchmark} in the first half of its "
+                    "answers; ask more problems, or an easier benchmark"
+                )
+            tables = [table[:, chosen_P] for table in tables]
         # All rows in one bootstrap: the same problems for every condition and every N.
         resampled = bootstrap_means(np.concatenate(tables), np.random.default_rng(seed))
         by_condition = np.split(resampled, len(tables), axis=1)
@@ -112,9 +145,32 @@ def pass_curves(conditions: Sequence[Condition], *, seed: int = 0) -> Curves:
     return curves
 
 
-def pass_table(condition: Condition, benchmark: str) -> np.ndarray:
-    """Unbiased pass@N of each problem alone, [N, P], N from 1, problems sorted by id."""
+def solved_in_first_half(conditions: Sequence[Condition], benchmark: str) -> np.ndarray:
+    """Which problems any condition solves within the first half of its answers, bool [P].
+
+    Raises:
+        RunFolderError: If a problem has a single answer.
+    """
+    solved_CP = []
+    for condition in conditions:
+        groups = list(condition.groups(benchmark).values())
+        if not (half := len(groups[0]) // 2):
+            raise RunFolderError(f"{condition.root} has one sample a problem: it has no halves")
+        solved_CP.append([any(sample["correct"] for sample in group[:half]) for group in groups])
+    return np.array(solved_CP).any(axis=0)
+
+
+def pass_table(condition: Condition, benchmark: str, second_half: bool = False) -> np.ndarray:
+    """Unbiased pass@N of each problem alone, [N, P], N from 1, problems sorted by id.
+
+    Args:
+        condition: The condition.
+        benchmark: One of its.
+        second_half: Whether the first half of a problem's answers is left out.
+    """
     groups = list(condition.groups(benchmark).values())
+    if second_half:
+        groups = [group[len(group) // 2 :] for group in groups]
     n = len(groups[0])
     by_count_CN = np.array(
         [[pass_at_k(n, np.array([c]), k) for k in range(1, n + 1)] for c in range(n + 1)]
@@ -135,12 +191,24 @@ def _shown(n: int) -> list[int]:
     return sorted({2**i for i in range(n.bit_length())} | {n})
 
 
-def to_markdown(curves: Curves) -> str:
-    """One table a benchmark, in percent, for N = 1, 2, 4, ... and the largest."""
+def to_markdown(curves: Curves, kept: Mapping[str, tuple[int, int]] | None = None) -> str:
+    """One table a benchmark, in percent, for N = 1, 2, 4, ... and the largest.
+
+    Args:
+        curves: The curves.
+        kept: By benchmark, how many problems one half of the answers chose, and of how many.
+    """
     lines = ["# Pass@N (%)"]
     for benchmark, by_condition in curves.items():
         shown = _shown(len(next(iter(by_condition.values()))))
         lines += ["", f"## {benchmark}", ""]
+        if kept:
+            chosen, asked = kept[benchmark]
+            lines += [
+                f"{chosen} of {asked} problems: those that any condition solves within the first "
+                "half of its answers; pass@N is that of the second half.",
+                "",
+            ]
         lines += markdown_head(["condition", *(f"N = {n}" for n in shown)])
         first = next(iter(by_condition))
         for name, cells in by_condition.items():

@@ -26,6 +26,7 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.questions import Question, questions
+from rsp_rl.inference.model_law import name_table
 from rsp_rl.inference.requests import Request, has_gpu
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
@@ -69,6 +70,10 @@ class ForcedModel:
         model: Hugging Face folder or name on the hub; the evaluation's own by default.
         dtype: What it computes in; the evaluation's own by default.
         attention: transformers' name of an attention implementation.
+        thoughts: Whether an evaluation with a law is read by its recorded thoughts.
+
+    Attributes:
+        network: The model.
 
     Raises:
         ConfigError: If the model cannot be used, or its embeddings cannot hold a soft prompt.
@@ -82,12 +87,19 @@ class ForcedModel:
         model: str | None = None,
         dtype: str | None = None,
         attention: str = "sdpa",
+        thoughts: bool = False,
     ) -> None:
         self._condition = condition
         if (comparator := condition.protocol.comparator) is not None:
             raise ConfigError(
                 f"{condition.root} has soft prompts of {comparator.method}, which are not drawn "
                 "and cannot be drawn again; this analysis is for RSP and the baseline"
+            )
+        if (law := condition.protocol.law) is not None and not thoughts:
+            raise ConfigError(
+                f"{condition.root} has thoughts of law.name={law.law.name}, which its texts are "
+                "not: read as tokens they give other numbers; this analysis is for answers without "
+                "a law"
             )
         folder = resolve_model_folder(model or condition.manifest["model"])
         self.config = check_model(folder)
@@ -103,13 +115,13 @@ class ForcedModel:
                 "for; add its tokenizer.json"
             )
         self._draw_dtype = condition.manifest["engine"]["dtype"]
-        self._model = AutoModelForCausalLM.from_pretrained(
+        self.network = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype or self._draw_dtype),
             attn_implementation=attention,
         ).eval()
-        self._model.to("cuda" if has_gpu() else "cpu")
-        embedding = self._model.get_input_embeddings()
+        self.network.to("cuda" if has_gpu() else "cpu")
+        embedding = self.network.get_input_embeddings()
         self._hidden_size = self.config.get_text_config().hidden_size
         if embedding.weight.shape[1] != self._hidden_size:
             raise ConfigError(
@@ -118,6 +130,7 @@ class ForcedModel:
                 "their embeddings are not supported"
             )
         self._injector = SoftPromptInjector(embedding)
+        name_table(folder)
 
     def questions(self, benchmark: str, *, soft_prompts: bool = True) -> Iterator[Question]:
         """What the evaluation asked.
@@ -126,7 +139,8 @@ class ForcedModel:
             benchmark: One of the condition's.
             soft_prompts: False asks each problem once, without any.
         """
-        protocol, plan = self._protocol(), self._condition.plan(benchmark)
+        # A law has no part in a prompt.
+        protocol, plan = replace(self._protocol(), law=None), self._condition.plan(benchmark)
         if not soft_prompts:
             plan = replace(plan, samples=1)
             protocol = replace(protocol, rsp=RspOptions(length=0), benchmarks=(plan,))
@@ -148,10 +162,10 @@ class ForcedModel:
             )
         return replace(protocol, rsp=replace(protocol.rsp, **law))
 
-    def trajectories(
+    def asked(
         self, benchmark: str, *, problems: int | None = None, samples: int | None = None
-    ) -> Iterator[Trajectory]:
-        """Stored outputs with what they were answers to.
+    ) -> Iterator[tuple[Question, Sample]]:
+        """What the evaluation asked, with what was answered.
 
         Args:
             benchmark: One of the condition's.
@@ -173,6 +187,13 @@ class ForcedModel:
                     f"{self._condition.root}: problem {question.problem.id!r} was asked with "
                     "another prompt than this tokenizer and template make now; evaluate again"
                 )
+            yield question, sample
+
+    def trajectories(
+        self, benchmark: str, *, problems: int | None = None, samples: int | None = None
+    ) -> Iterator[Trajectory]:
+        """Stored outputs, encoded, with what they were answers to; see `asked`."""
+        for question, sample in self.asked(benchmark, problems=problems, samples=samples):
             encoded = self.tokenizer(
                 sample["output"], add_special_tokens=False, return_offsets_mapping=True
             )
@@ -203,12 +224,19 @@ class ForcedModel:
             kept: How many positions.
             **arguments: Passed on to the model.
         """
-        ids_1T = torch.tensor([request.token_ids + output_ids], device=self._model.device)
+        ids_1T = torch.tensor([request.token_ids + output_ids], device=self.network.device)
         with self._soft_prompt(request):
-            output = self._model(
+            output = self.network(
                 ids_1T, logits_to_keep=kept, use_cache=False, **arguments
             )  # no attention mask: a single sequence has no padding
         return output.logits[0]
+
+    @torch.inference_mode()
+    def prompt_embeddings(self, request: Request) -> torch.Tensor:
+        """Inputs of a prompt, its soft prompt in place, [T, d]."""
+        ids_T = torch.tensor(request.token_ids, device=self.network.device)
+        with self._soft_prompt(request):
+            return self.network.get_input_embeddings()(ids_T)
 
     def _soft_prompt(self, request: Request) -> AbstractContextManager[None]:
         records = [request.record] if request.record else []

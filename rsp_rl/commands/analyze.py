@@ -8,13 +8,17 @@ from rsp_rl.analysis import (
     attention_mass,
     condition_protocols,
     coverage,
+    dials_table,
     distributions,
     diversity,
     first_token,
+    law_table,
     length_table,
     pass_at_n,
     position_table,
+    thoughts,
     trained_or_random,
+    training_table,
 )
 
 
@@ -33,5 +37,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         first_token,
         diversity,
         attention_mass,
+        dials_table,
+        training_table,
+        thoughts,
+        law_table,
     ):
         module.add_parser(names)

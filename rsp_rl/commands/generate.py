@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsp_rl.commands.law_options import add_law_options, law_group
+from rsp_rl.commands.law_options import spelled_out as spelled_out  # for the parser of all commands
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.data.templates import TEMPLATES
 from rsp_rl.dials.options import MODES
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     from rsp_rl.evaluation.protocol import Protocol
 
 _DESCRIPTION = """\
-Answer a benchmark's problems with random soft prompts, grade the answers and keep both. What was
-cut off is taken up again by the same command. `rsp-rl eval` does the same by a protocol file, for
-every checkpoint of a run.
+Answer a benchmark's problems with random soft prompts, with thoughts of continuous tokens (--law),
+or both, grade the answers and keep them. What was cut off is taken up again by the same command.
+`rsp-rl eval` does the same by a protocol file, for every checkpoint of a run.
 """
 
 
@@ -54,9 +56,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     sampling.add_argument("--seed", type=int, default=0)
     rsp = parser.add_argument_group("soft prompts")
     rsp.add_argument(
-        "--rsp.length", dest="rsp_lengths", type=_lengths, default=[20], metavar="L",
+        "--rsp.length", dest="rsp_lengths", type=_lengths, metavar="L",
         help="0 for none; several, such as 10,15,20, to choose among on half of the problems and "
-        "report on the other half (default: 20)",
+        "report on the other half (default: 20, with --law 0)",
     )  # fmt: skip
     rsp.add_argument("--rsp.position", dest="rsp_position", choices=POSITIONS, default="suffix")
     rsp.add_argument(
@@ -65,6 +67,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     rsp.add_argument("--rsp.scale", dest="rsp_scale", type=float, default=1.0, help="of sigma_E")
     rsp.add_argument("--rsp.seed", dest="rsp_seed", type=int, default=42)
+    add_law_options(parser)
     add_engine_options(parser)
     parser.add_argument("--data-dir", type=Path, help="folder with the benchmarks' files")
     parser.add_argument("--output", type=Path, help="where to write (default: runs/generate/MODEL)")
@@ -91,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
     from rsp_rl.models.folder import resolve_model_folder
 
     engine = engine_options(args)
+    if args.rsp_lengths is None:
+        args.rsp_lengths = [20] if args.law is None else [0]
     # All of them first: a bad setting must not show after the first length's hours.
     protocols = {length: _protocol(args, length) for length in args.rsp_lengths}
     model = resolve_model_folder(args.model)
@@ -99,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     folders: dict[int, EvaluationFolder] = {}
     failed = False
     for length, protocol in protocols.items():
-        label = f"{args.kind}-{args.rsp_position}{length}-{protocol.fingerprint()[:6]}"
+        label = f"{args.law}-" if args.law else ""
+        label += f"{args.kind}-{args.rsp_position}{length}-{protocol.fingerprint()[:6]}"
         folder = folders[length] = EvaluationFolder(root / label)
         outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
         print(f"L = {length}: {outcome_line(outcome)}", file=sys.stderr)
@@ -127,6 +133,7 @@ def _protocol(args: argparse.Namespace, length: int) -> Protocol:
             "max_tokens": args.max_tokens,
             "seed": args.seed,
             "rsp": {**rsp, "length": length},
+            "law": law_group(args),
             "benchmarks": {name: plan for name in names},
             "headline": names,
         }

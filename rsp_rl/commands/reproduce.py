@@ -25,6 +25,10 @@ once a failed part is mended, run the same command again.
   4.3  attention, distributions                  Figures 2, 3, 6, 7, Table 9, Theorem 1
   4.4  first token, diversity, pass@N, coverage  Tables 3, 4, 10, Figure 4
   4.5  training                                  Figure 5, Tables 5, 13; from runs given by --runs
+  dials   length, scale and law, one at a time   beyond the paper
+  format  templates that are not the model's     Table 2's format mismatch
+  thoughts  continuous tokens beside ordinary    arXiv 2505.15778, 2508.03440; how thoughts end:
+            ones                                 law.name=soft_thinking law.max_thoughts=64 ...
 """
 
 
@@ -42,8 +46,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "the paper's L is taken, without benchmarks the paper's of each section",
     )
     parser.add_argument(
-        "--section", required=True, metavar="S", help="4.2, 4.3, 4.4, 4.5; several: 4.3,4.4"
+        "--section",
+        required=True,
+        metavar="S",
+        help="4.2, 4.3, 4.4, 4.5, dials, format, thoughts; several: 4.3,4.4",
     )
+    parser.add_argument(
+        "--only", type=_names, default=(), metavar="ANALYSIS",
+        help="these of the sections' analyses, such as first_token,pass_at_n",
+    )  # fmt: skip
     parser.add_argument(
         "--model",
         required=True,
@@ -64,6 +75,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--samples", type=count, default=16, help="4.4: answers a problem for pass@N (%(default)s)"
     )
     section.add_argument(
+        "--held-out-half", action="store_true",
+        help="4.4: twice as many answers for pass@N: the first half chooses the problems, those "
+        "that any condition then solves, and the second half is reported",
+    )  # fmt: skip
+    section.add_argument(
         "--trajectories", type=count, default=300,
         help="4.4: answers a problem for semantic diversity (%(default)s)",
     )  # fmt: skip
@@ -74,8 +90,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     section.add_argument(
         "--runs", nargs="+", default=(), metavar="NAME=DIR", help="4.5: as for `rsp-rl compare`"
     )
+    section.add_argument(
+        "--other-templates", type=_names, default=("abel", "qwen-boxed"),
+        help="format: the templates (abel,qwen-boxed)",
+    )  # fmt: skip
+    section.add_argument(
+        "--thought-samples", type=count, default=4,
+        help="thoughts: answers a problem, of sampled ones (%(default)s)",
+    )  # fmt: skip
     add_engine_options(parser)
     parser.set_defaults(func=run)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part for part in text.split(",") if part))
 
 
 def _lengths(text: str) -> tuple[int, ...]:
@@ -99,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     from rsp_rl.reproduce.steps import Layout, carry_out, check_same_model
 
     wanted = wanted_by(args)
-    plan = make_plan(dict.fromkeys(args.section.split(",")), wanted)
+    plan = make_plan(dict.fromkeys(args.section.split(",")), wanted, args.only)
     engine = engine_options(args)
     layout = Layout(args.output)
     with locked(layout.root):
@@ -132,8 +160,11 @@ def wanted_by(args: argparse.Namespace) -> Wanted:
         own_benchmarks=any(text.startswith("benchmarks=") for text in args.overrides),
         lengths=args.lengths,
         samples=args.samples,
+        held_out_half=args.held_out_half,
         trajectories=args.trajectories,
         embedder=args.embedder,
+        thought_samples=args.thought_samples,
         comparators=tuple(map(tuple, args.comparator)),
         runs=tuple(args.runs),
+        other_templates=args.other_templates,
     )

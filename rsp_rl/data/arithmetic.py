@@ -162,7 +162,8 @@ def write_dataset(
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; bad input ends with one message and exit status 2."""
     made.write_from_command_line(
-        "rsp_rl.data.arithmetic", "the arithmetic task", generate, DATA_SOURCE, argv
+        *("rsp_rl.data.arithmetic", "the arithmetic task", DATA_SOURCE, argv),
+        {"chains": made.Level(generate)},
     )
 
 

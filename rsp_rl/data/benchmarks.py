@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,10 @@ def _arithmetic_rows() -> list[Row]:
     return [{"question": problem.question, "answer": problem.answer} for problem in problems]
 
 
-def _sums_rows() -> list[Row]:
-    """The held-out problems of the small real model's recipe."""
-    problems = sums.generate("heldout", 200)
+def _sums_rows(level: str) -> list[Row]:
+    """The held-out problems of the small real model's recipe, of one level."""
+    _, size = sums.SIZES[level]
+    problems = sums.generate("heldout", size, level=level)
     return [{"question": problem.question, "answer": problem.answer} for problem in problems]
 
 
@@ -235,10 +237,18 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
         Benchmark(
             name="sums",
-            source=_sums_rows,
+            source=partial(_sums_rows, sums.WORDS),
             question="question",
             gold=_answer,
             problems=200,
+            licence="Apache-2.0",
+        ),
+        Benchmark(
+            name="sums_digits",
+            source=partial(_sums_rows, sums.DIGITS),
+            question="question",
+            gold=_answer,
+            problems=108,
             licence="Apache-2.0",
         ),
     )
@@ -272,7 +282,7 @@ def read_problems(benchmark: Benchmark, data_dir: Path | None) -> list[Problem]:
     """
     source = benchmark.source
     if not isinstance(source, HubDataset):
-        where = f"what {source.__qualname__} makes"
+        where = f"what rsp_rl/data makes of {benchmark.name}"
         rows: Iterable[Row] = source()
     elif data_dir is not None:
         file = data_dir / benchmark.name / "test.jsonl"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -113,25 +114,62 @@ def _write_parquet(file: Path, rows: list[dict]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
 
 
+@dataclass(frozen=True)
+class Level:
+    """A task as hard as one of its names says.
+
+    Attributes:
+        generate: Its problems.
+        train_size: Rows of `train.parquet` by default.
+        heldout_size: Rows of `heldout.parquet` by default.
+    """
+
+    generate: Generate
+    train_size: int = 4096
+    heldout_size: int = 200
+
+
 def write_from_command_line(
-    module: str, task: str, generate: Generate, data_source: str, argv: Sequence[str] | None
+    module: str,
+    task: str,
+    data_source: str,
+    argv: Sequence[str] | None,
+    levels: Mapping[str, Level],
 ) -> None:
-    """Runs ``python -m MODULE``; bad input ends with one message and exit status 2."""
+    """Runs ``python -m MODULE``; bad input ends with one message and exit status 2.
+
+    Args:
+        module: As in the command.
+        task: What it is, for the help.
+        data_source: What the rows name as theirs.
+        argv: The arguments; those of the process if None.
+        levels: By name, the first by default; a task with one has no ``--level``.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}", description=f"Write {task} as parquet files for verl."
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the parquet files")
-    parser.add_argument("--train-size", type=int, default=4096)
-    parser.add_argument("--heldout-size", type=int, default=200)
+    first, *others = levels
+    parser.set_defaults(level=first)
+    if others:
+        parser.add_argument("--level", choices=levels, help=f"{first} by default")
+    sizes = {
+        name: " or ".join(f"{getattr(level, name):,}" for level in levels.values())
+        for name in ("train_size", "heldout_size")
+    }
+    parser.add_argument("--train-size", type=int, help=sizes["train_size"])
+    parser.add_argument("--heldout-size", type=int, help=sizes["heldout_size"])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    level = levels[args.level]
+    train_size, heldout_size = args.train_size, args.heldout_size
     try:
         paths = write_dataset(
             args.output,
-            generate,
+            level.generate,
             data_source,
-            train_size=args.train_size,
-            heldout_size=args.heldout_size,
+            train_size=level.train_size if train_size is None else train_size,
+            heldout_size=level.heldout_size if heldout_size is None else heldout_size,
             seed=args.seed,
         )
     except (ValueError, OSError) as error:

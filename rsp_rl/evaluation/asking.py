@@ -15,6 +15,7 @@ from rsp_rl.evaluation.folder import Sample, StepFolder
 from rsp_rl.evaluation.metrics import write_metrics
 from rsp_rl.evaluation.questions import Question
 from rsp_rl.evaluation.samples import SampleFile, key_of, verdict_fields
+from rsp_rl.evaluation.thoughts import TokenTexts, thought_fields
 from rsp_rl.grading import grade, pool
 from rsp_rl.inference.requests import Completion, Engines
 
@@ -36,6 +37,7 @@ class Book:
         file: What is answered already.
         folder: Gets the metrics with the last answer.
         accuracy: By benchmark; gets this one's then.
+        texts: Of the model's tokens; needed where requests have a law.
 
     Raises:
         RunFolderError: If the file holds what was not asked.
@@ -48,8 +50,10 @@ class Book:
         file: SampleFile,
         folder: StepFolder,
         accuracy: dict[str, float],
+        texts: TokenTexts | None = None,
     ) -> None:
         self._benchmark, self._file, self._folder = benchmark, file, folder
+        self._texts = texts
         self._accuracy = accuracy
         self._order = list(dict.fromkeys(question.problem.id for question in wanted))
         self._lock = threading.Lock()
@@ -86,6 +90,9 @@ class Book:
             "tokens": completion.tokens,
             **verdict_fields(verdict),
         }
+        if (thinking := question.request.thinking) is not None:
+            assert self._texts is not None, "samples with thoughts keep their tokens' texts"
+            sample |= thought_fields(thinking, completion, self._texts)  # type: ignore[misc]
         with self._lock:
             self._file.append(sample)
             self._left -= 1

@@ -59,16 +59,18 @@ def open_run(text: str, protocol: str | None = None) -> Run:
         ConfigError: If a run has several evaluations and none was chosen.
         RunFolderError: If there is no such evaluation, or it cannot be read.
     """
+    name, roots = run_folders(text)
+    folders = tuple(_find_evaluation(root, protocol) for root in roots)
+    return Run(name, folders, tuple(read_summary(folder) for folder in folders))
+
+
+def run_folders(text: str) -> tuple[str, tuple[Path, ...]]:
+    """Name and folders of a command-line RUN, as `open_run` takes it."""
     name, equals, rest = text.partition("=")
     if not equals or Path(text).is_dir():
         name, rest = "", text
     roots = [rest] if Path(rest).is_dir() else rest.split(",")
-    folders = tuple(_find_evaluation(Path(root), protocol) for root in roots)
-    return Run(
-        name or Path(roots[0]).resolve().name,
-        folders,
-        tuple(read_summary(folder) for folder in folders),
-    )
+    return name or Path(roots[0]).resolve().name, tuple(map(Path, roots))
 
 
 def _find_evaluation(run_dir: Path, protocol: str | None) -> EvaluationFolder:

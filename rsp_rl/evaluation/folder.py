@@ -10,7 +10,30 @@ from typing import TypedDict
 _STEP = re.compile(r"step_(\d+)")
 
 
-class Sample(TypedDict):
+class Thoughts(TypedDict):
+    """What stood at the positions of an output that are no ordinary tokens, a list entry each."""
+
+    at: list[int]
+    """Position among the generated tokens, from 0."""
+    kind: list[str]
+    """`rsp_rl.thoughts.rows.Kind` in small letters: `mix`, `mix_noise`, `hidden`, `forced`, ..."""
+    ids: list[list[int]]
+    """Tokens that count there, the emitted one first."""
+    weights: list[list[float]]
+    """Of each of them in a mixture, to four digits; none where the input is no mixture of few."""
+    texts: dict[str, str]
+    """The tokens' texts by id."""
+
+
+class OptionalSample(TypedDict, total=False):
+    """What only some evaluations' samples have."""
+
+    law: str
+    """Name of the law of its thoughts."""
+    thoughts: Thoughts
+
+
+class Sample(OptionalSample):
     """One line of `<benchmark>.samples.jsonl`."""
 
     problem: str

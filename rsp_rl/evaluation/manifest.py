@@ -18,6 +18,7 @@ from rsp_rl.evaluation.provenance import provenance
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.weights import stored_dtype, values_digest, weights_digest
 from rsp_rl.runs.merging import made_of
+from rsp_rl.thoughts.settings import ThoughtSettings
 
 #: What a folder's samples have in common, by its name in the manifest, as an error calls it.
 _SAME = {
@@ -36,6 +37,7 @@ def write_manifest(
     context: int | None,
     trained: str | None,
     unlike_training: Sequence[str] = (),
+    thinking: ThoughtSettings | None = None,
 ) -> None:
     """Say how the numbers are made; refuse to mix them with others'.
 
@@ -79,11 +81,17 @@ def write_manifest(
         **what,
         "preset": comparator and preset_line(comparator, protocol.rsp.length),
         # With it and the protocol, every draw can be made again.
-        "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std},
+        "law": {
+            name: value
+            for name in ("mean", "std", "table_digest")
+            if (value := getattr(protocol.rsp, name)) is not None or name != "table_digest"
+        },
         "model": str(model),
         "values": values,
         "stored": {"dtype": stored_dtype(model), "made_of": made_of(model)},
         "unlike_training": list(unlike_training),
+        # What the protocol's law is with this model; only where there is one.
+        **({} if thinking is None else {"thinking": thinking.to_dict()}),
         "engine": {**asdict(engine), "dtype": engine.resolved_dtype()},
         "context": context,
         "made_with": made_with,

@@ -11,6 +11,7 @@ import numpy as np
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import write_json
 from rsp_rl.evaluation.folder import Sample, StepFolder
+from rsp_rl.evaluation.thoughts import ThoughtMetrics, thought_metrics
 from rsp_rl.grading.leaves import canonical
 from rsp_rl.grading.normalize import normalize
 
@@ -21,7 +22,13 @@ _CHUNK = 1_000
 """Resamples drawn at once: with 3,000 distinct problems, 24 MB."""
 
 
-class BenchmarkMetrics(TypedDict):
+class OptionalMetrics(TypedDict, total=False):
+    """What only some evaluations' metrics have."""
+
+    thoughts: ThoughtMetrics
+
+
+class BenchmarkMetrics(OptionalMetrics):
     """Numbers of one benchmark at one step; rates are fractions in [0, 1]."""
 
     problems: int
@@ -78,7 +85,7 @@ def benchmark_metrics(samples: Sequence[Sample], *, seed: int = 0) -> BenchmarkM
     accuracy_P = correct_P / n
     low, high = interval(bootstrap_means(accuracy_P[None], np.random.default_rng(seed))[:, 0])
     tokens = np.array([sample["tokens"] for sample in samples])
-    return {
+    found: BenchmarkMetrics = {
         "problems": len(groups),
         "samples_per_problem": n,
         "accuracy": float(accuracy_P.mean()),
@@ -95,6 +102,9 @@ def benchmark_metrics(samples: Sequence[Sample], *, seed: int = 0) -> BenchmarkM
         "crashes": sum(sample["crashed"] for sample in samples),
         "unparsable": sum(sample["unparsable"] for sample in samples),
     }
+    if (thoughts := thought_metrics(samples)) is not None:
+        found["thoughts"] = thoughts
+    return found
 
 
 def write_metrics(folder: StepFolder, benchmark: str, samples: list[Sample]) -> float:

@@ -10,7 +10,8 @@ A protocol is a YAML file, in `eval/protocols` or the user's own:
       aime24: {samples: 32, temperature: 1.0}
     headline: [math500, aime24]     # their unweighted mean is the protocol's one number
 
-and, where wanted, `name`, `seed`, `stop`, `rsp` and `comparator`, as `Protocol` describes them.
+and, where wanted, `name`, `seed`, `stop`, `rsp`, `comparator` and `law`, as `Protocol` describes
+them.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ from rsp_rl.comparators.methods import (
 from rsp_rl.data.benchmarks import BENCHMARKS, Problem
 from rsp_rl.data.templates import get_template
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.inference.soft_prompts import Comparator
+from rsp_rl.thoughts.names import LAWS as INPUT_LAWS
+from rsp_rl.thoughts.settings import ThoughtSettings
 
 #: RSP options that an evaluation has; mu_E and sigma_E are the model's, the others training's.
-_RSP_OPTIONS = ("length", "position", "scale", "mode", "seed")
+_RSP_OPTIONS = ("length", "position", "scale", "mode", "law", "seed")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -101,10 +105,13 @@ class Protocol:
             end-of-sequence and end-of-turn tokens.
         seed: Of sampling and of subsets.
         rsp: Soft prompts at inference, off by default; of its options `length`, `position`,
-            `scale`, `mode` and `seed` apply.
+            `scale`, `mode`, `law` and `seed` apply.
         comparator: What fills the soft prompts instead of RSP's draw, if anything does: a group
             of `method` (`rsp_rl.comparators.methods.METHODS`) and the method's settings. `rsp`
             then says how many vectors there are and where; by default, as the method has it.
+        law: What stands in place of tokens' embeddings while the model thinks, if anything does: a
+            group of `name` (`rsp_rl.thoughts.names.LAWS`), the law's settings and its phases
+            (`ThoughtSettings`). `sampling` is then how the answer after the thoughts is sampled.
     """
 
     name: str
@@ -116,6 +123,7 @@ class Protocol:
     seed: int = 0
     rsp: RspOptions = field(default_factory=lambda: RspOptions(length=0))
     comparator: Comparator | None = None
+    law: ThoughtSettings | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -140,24 +148,51 @@ class Protocol:
         draws_differ = self.rsp.enabled and self.rsp.mode == "independent"
         if self.comparator is not None:
             draws_differ &= self.comparator.uses_seed
+        elif LAWS[self.rsp.law].one_draw:
+            draws_differ = False
         for plan in self.benchmarks:
-            if plan.samples > 1 and plan.temperature == 0 and not draws_differ:
-                raise ConfigError(
-                    f"benchmarks.{plan.benchmark}: {plan.samples} greedy samples of a problem are "
-                    "all the same; set samples=1 or a temperature above 0"
-                )
+            if plan.samples > 1 and not draws_differ:
+                self._check_differ(plan)
+            self._check_thoughts_end(plan)
+
+    def _check_differ(self, plan: BenchmarkPlan) -> None:
+        if self.law is not None and self.law.law.deterministic:
+            raise ConfigError(
+                f"benchmarks.{plan.benchmark}: {plan.samples} samples of a problem, but "
+                f"law.name={self.law.law.name} draws nothing with these settings: their thoughts "
+                "are all the same; set samples=1, or rsp.length for soft prompts that differ"
+            )
+        if self.law is None and plan.temperature == 0:
+            raise ConfigError(
+                f"benchmarks.{plan.benchmark}: {plan.samples} greedy samples of a problem are "
+                "all the same; set samples=1 or a temperature above 0"
+            )
+
+    def _check_thoughts_end(self, plan: BenchmarkPlan) -> None:
+        most = None if self.law is None else self.law.max_thoughts
+        if isinstance(most, int) and most >= (plan.max_tokens or self.max_tokens):
+            raise ConfigError(
+                f"benchmarks.{plan.benchmark}: law.max_thoughts={most} leaves no room for an "
+                f"answer in max_tokens={plan.max_tokens or self.max_tokens}"
+            )
 
     def _check_comparator(self, method: str) -> None:
+        if self.law is not None:
+            raise ConfigError(
+                f"comparator.method={method} and law.name={self.law.law.name}: comparators write "
+                "their prompts before an answer begins and know no thoughts; leave one of them out"
+            )
         if not self.rsp.enabled:
             raise ConfigError(
                 f"comparator.method={method} but rsp.length=0: it has no positions to fill; leave "
                 "rsp.length to its default, or comparator out"
             )
-        if self.rsp.scale != 1:
-            raise ConfigError(
-                f"rsp.scale={self.rsp.scale} is RSP's own and comparator.method={method} knows "
-                "none; leave it at 1"
-            )
+        for name, default in (("scale", 1), ("law", RspOptions.law)):
+            if (own := getattr(self.rsp, name)) != default:
+                raise ConfigError(
+                    f"rsp.{name}={own} is RSP's own and comparator.method={method} knows none; "
+                    f"leave it at {default}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; `from_dict` reads it back."""
@@ -167,8 +202,15 @@ class Protocol:
             "max_tokens": self.max_tokens,
             "stop": list(self.stop),
             "seed": self.seed,
-            "rsp": {name: getattr(self.rsp, name) for name in _RSP_OPTIONS},
+            "rsp": {
+                name: getattr(self.rsp, name)
+                for name in _RSP_OPTIONS
+                # Only where it is another, as in protocols from before.
+                if name != "law" or self.rsp.law != RspOptions.law
+            },
             "comparator": self.comparator and comparator_to_config(self.comparator),
+            # Only where there is one, as in protocols from before.
+            **({} if self.law is None else {"law": _law_to_group(self.law)}),
             "benchmarks": {
                 plan.benchmark: {
                     "samples": plan.samples,
@@ -212,6 +254,8 @@ class Protocol:
         given = _group("rsp", values.get("rsp", {}))
         _check_known("rsp.", given, set(_RSP_OPTIONS))
         values["rsp"] = RspOptions.from_config(rsp | given)
+        if "law" in values:
+            values["law"] = _law(_group("law", values["law"]))
         return cls(**values)
 
     def max_tokens_of(self, benchmark: str) -> int:
@@ -350,6 +394,17 @@ def _plan(benchmark: str, sampling: object, own: object) -> BenchmarkPlan:
         _check_known(f"{name}.", group, known - ({"max_tokens"} if name == "sampling" else set()))
         values |= group
     return BenchmarkPlan(str(benchmark), **values)
+
+
+def _law(group: dict[str, Any]) -> ThoughtSettings:
+    if not isinstance(group.get("name"), str):
+        raise ConfigError(f"law.name is missing; use one of {', '.join(INPUT_LAWS)}")
+    return ThoughtSettings.from_dict(group.pop("name"), group)
+
+
+def _law_to_group(law: ThoughtSettings) -> dict[str, Any]:
+    settings = law.to_dict()
+    return {"name": settings.pop("law"), **settings}
 
 
 def _group(name: str, value: object) -> dict[str, Any]:

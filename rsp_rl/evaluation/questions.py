@@ -16,6 +16,7 @@ from rsp_rl.data.templates import get_template
 from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Request
+from rsp_rl.inference.thinking import ModelThinking, check_thoughts
 from rsp_rl.models.stop_tokens import stop_token_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def questions(
     dtype: str,
     context: int | None,
     model: Path | None = None,
+    thinking: ModelThinking | None = None,
 ) -> Iterator[Question]:
     """Every sample of a benchmark, a problem's next to each other: they share a prefix cache.
 
@@ -59,11 +61,16 @@ def questions(
         dtype: What soft prompts are rounded to.
         context: Longest prompt with output that the model takes, in tokens, if there is a limit.
         model: Its folder, whose own stop tokens count (`rsp_rl.models.stop_tokens`).
+        thinking: The protocol's law, made ready for the model.
 
     Raises:
-        ConfigError: If a prompt, its soft prompt included, leaves no room for an output.
+        ConfigError: If a prompt, its soft prompt included, leaves no room for an output, or the
+            most thoughts none for an answer.
         PlacementError: If a soft prompt has no place in a prompt.
+        ValueError: If the protocol has a law and `thinking` is missing, or the other way round.
     """
+    if (protocol.law is None) != (thinking is None):
+        raise ValueError("a protocol's law and the model's go together")
     template, rsp = get_template(protocol.template), protocol.rsp
     end_of_turn = stop_token_of(template, tokenizer, model)
     sampling = Sampling(
@@ -81,6 +88,7 @@ def questions(
         except PlacementError as error:
             raise PlacementError(f"{where}: {error}") from error
         check_room(placed, rsp.length, context, where)
+        check_thoughts(placed, thinking, context, where)
         token_bytes = np.asarray(placed.token_ids, dtype=np.int64).tobytes()
         prompt_hash = hashlib.blake2b(token_bytes, digest_size=8).hexdigest()
         requests = sample_requests(
@@ -90,6 +98,7 @@ def questions(
             sampling,
             sample_seeds(protocol.seed, rsp, plan.benchmark, problem.id, plan.samples),
             dtype,
+            thinking,
         )
         for request in requests:
             asked = replace(request, question=problem.question)

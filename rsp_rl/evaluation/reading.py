@@ -49,7 +49,7 @@ def read_metrics(step: StepFolder) -> dict[str, BenchmarkMetrics]:
     found: dict[str, BenchmarkMetrics] = {}
     for file in sorted(step.root.glob(f"*{_METRICS_SUFFIX}")):
         content = read_json(file)
-        if lacking := sorted(set(BenchmarkMetrics.__annotations__) - set(content)):
+        if lacking := sorted(BenchmarkMetrics.__required_keys__ - set(content)):
             raise RunFolderError(f"{file} lacks {lacking[0]!r}; remove it and evaluate again")
         name = file.name.removesuffix(_METRICS_SUFFIX)
         found[name] = content  # type: ignore[assignment]

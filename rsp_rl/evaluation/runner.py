@@ -14,15 +14,18 @@ from rsp_rl.comparators.methods import preset_line
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.data.templates import ChatTemplate, get_template
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.evaluation.asking import Book, Graded, ask
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.manifest import write_manifest, write_problems
 from rsp_rl.evaluation.protocol import Protocol, choose_problems
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.evaluation.samples import SampleFile
+from rsp_rl.evaluation.thoughts import TokenTexts
 from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
-from rsp_rl.inference.model_law import model_law
+from rsp_rl.inference.model_law import with_model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
+from rsp_rl.inference.thinking import thinking_of_model
 from rsp_rl.models.context import context_of
 from rsp_rl.models.folder import check_model, load_tokenizer
 from rsp_rl.models.kept_text import Characters
@@ -77,8 +80,8 @@ def evaluate(
         engines: Running ones of this model and these options, which stay as they are; by default
             they are started if there is anything to ask, and ended. A comparator has its own.
         data_dir: Folder with the benchmarks' files; else see `load_benchmark`.
-        law: mu_E and sigma_E of the protocol's soft prompts; by default those of the model's own
-            embedding table.
+        law: mu_E and sigma_E of the protocol's soft prompts, and of what else is in units of the
+            pretrained embedding table; by default those of the model's own.
         unlike_training: What `rsp_rl.evaluation.trained_prompts` found, for `how.json`.
         progress: Whether to show a progress bar on stderr.
         on_graded: See `Graded`.
@@ -92,12 +95,13 @@ def evaluate(
     config = check_model(model)
     tokenizer = load_tokenizer(model)
     _warn_of_dates(protocol, tokenizer)
-    if protocol.rsp.enabled or engine.kind == "huggingface":
+    if protocol.rsp.enabled or protocol.law or engine.kind == "huggingface":
         check_placeholder(tokenizer, vocabulary_size(config))
     context = engine.max_model_len or context_of(config)
     trained = check_comparator(protocol, model, engine)
     if (comparator := protocol.comparator) is not None:
         say(f"{comparator.method}: {preset_line(comparator, protocol.rsp.length)}")
+    thinking = protocol.law and thinking_of_model(protocol.law, model, tokenizer, law)
     protocol = _with_law(protocol, model, law)
     outcome = Outcome()
     asked: dict[str, list[Question]] = {}
@@ -111,6 +115,7 @@ def evaluate(
                     dtype=engine.resolved_dtype(),
                     context=context,
                     model=model,
+                    thinking=thinking,
                 )
             )
             for question in asked[plan.benchmark]:
@@ -121,20 +126,24 @@ def evaluate(
             outcome.failed[plan.benchmark] = str(error)
     log = EvaluationFolder(folder.root.parent).engine_log
     with locked(folder.root), quiet(log), ExitStack() as stack:
-        write_manifest(folder, model, protocol, engine, context, trained, unlike_training)
+        write_manifest(
+            *(folder, model, protocol, engine, context, trained, unlike_training),
+            thinking=thinking and thinking.settings,
+        )
+        texts = thinking and TokenTexts(tokenizer)
         books = []
         for name, wanted in asked.items():
             try:
                 write_problems(folder, name, [question.problem for question in wanted])
                 file = stack.enter_context(SampleFile(folder.samples(name)))
-                books.append(Book(name, wanted, file, folder, outcome.accuracy))
+                books.append(Book(name, wanted, file, folder, outcome.accuracy, texts))
             except RunFolderError as error:
                 outcome.failed[name] = str(error)
         if engines is None or protocol.comparator is not None:
             engines = stack.enter_context(
                 SharedEngines(
                     *(model, engine),
-                    soft_prompts=protocol.rsp.enabled,
+                    soft_prompts=protocol.rsp.enabled or thinking is not None,
                     comparator=protocol.comparator,
                 )
             )
@@ -197,6 +206,10 @@ def _with_law(protocol: Protocol, model: Path, law: tuple[float, float] | None) 
     if not protocol.rsp.enabled or protocol.rsp.mean is not None:
         return protocol
     if law is None:
-        stats = model_law(model)
-        law = stats.mean, stats.std
+        return replace(protocol, rsp=with_model_law(protocol.rsp, model))
+    if LAWS[protocol.rsp.law].from_table:
+        raise ConfigError(
+            f"rsp.law={protocol.rsp.law} draws rows of the model's own table, and a checkpoint's "
+            "is not the one that its run began with; evaluate the checkpoint's folder as a model"
+        )
     return replace(protocol, rsp=replace(protocol.rsp, mean=law[0], std=law[1]))

@@ -12,12 +12,15 @@ from typing import get_type_hints
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import write_whole
 from rsp_rl.evaluation.folder import Sample
+from rsp_rl.evaluation.thoughts import check_thoughts
 from rsp_rl.grading.verdict import Verdict
 
 Key = tuple[str, int]
 """Problem id and sample number."""
 
-_FIELDS = get_type_hints(Sample)
+_FIELDS = {
+    name: kind for name, kind in get_type_hints(Sample).items() if name in Sample.__required_keys__
+}
 
 
 def read_samples(file: Path) -> list[Sample]:
@@ -53,6 +56,7 @@ def _check(sample: object) -> None:
     for name, kind in _FIELDS.items():
         if type(sample.get(name)) is not kind:
             raise ValueError(f"{name!r} is {sample.get(name)!r:.40}, not {kind.__name__}")
+    check_thoughts(sample)  # type: ignore[arg-type]
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, str | bool]:

@@ -15,9 +15,20 @@ from rsp_rl.evaluation.distinct import check_distinct
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
 from rsp_rl.evaluation.reading import read_manifest, read_metrics
+from rsp_rl.evaluation.thoughts import thought_line
 
 _NORMAL_95 = 1.96
-_SCALARS = tuple(name for name in BenchmarkMetrics.__annotations__ if name != "pass_at_k")
+_SCALARS = tuple(
+    name
+    for name in BenchmarkMetrics.__annotations__
+    if name in BenchmarkMetrics.__required_keys__ - {"pass_at_k"}
+)
+#: By column, where a benchmark's numbers of thoughts have it; only of evaluations with a law.
+_THOUGHTS = {
+    f"{name}_{of}": (of, name)
+    for of in ("all", "right")
+    for name in ("tokens", "thoughts", "thinking_tokens", "answer_tokens")
+}
 
 PEAK_NOTE = (
     "The peak is the step with the highest headline. It is chosen on the very benchmarks that are "
@@ -123,13 +134,19 @@ def to_csv(summary: Summary) -> str:
     """One row a step and benchmark with all scalar metrics, pass@n, and a row `headline` a step."""
     text = io.StringIO()
     columns = ["step", "benchmark", *_SCALARS, "pass_at_n"]
+    if any("thoughts" in row for step in summary.metrics.values() for row in step.values()):
+        columns += ["law", *_THOUGHTS, "without_answer_rate", "forced_rate"]
     writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for step, metrics in summary.metrics.items():
         for name in summary.benchmarks:
             if row := metrics.get(name):
                 pass_at_n = row["pass_at_k"][str(row["samples_per_problem"])]
-                writer.writerow({"step": step, "benchmark": name, **row, "pass_at_n": pass_at_n})
+                line = {"step": step, "benchmark": name, **row, "pass_at_n": pass_at_n}
+                if thoughts := row.get("thoughts"):
+                    line |= thoughts
+                    line |= {key: thoughts[of][what] for key, (of, what) in _THOUGHTS.items()}
+                writer.writerow(line)
         if headline := summary.headline.get(step):
             writer.writerow(
                 {
@@ -160,6 +177,12 @@ def notes(summary: Summary) -> list[str]:
     lines = [f"The headline is the unweighted mean of {', '.join(summary.headline_benchmarks)}."]
     if summary.peak_step is not None:
         lines.append(f"Peak: step {summary.peak_step}. {PEAK_NOTE}")
+    lines += [
+        f"Step {step}, {name}: {thought_line(found['thoughts'])}."
+        for step, metrics in summary.metrics.items()
+        for name in summary.benchmarks
+        if (found := metrics.get(name)) and "thoughts" in found
+    ]
     lines += [
         f"Step {step} has no headline: {', '.join(names)} not done."
         for step, names in summary.missing.items()

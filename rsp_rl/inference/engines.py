@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.inference.model_law import name_table
 from rsp_rl.inference.requests import Completion, EngineOptions, Engines, Request
 from rsp_rl.inference.soft_prompts import Comparator
 from rsp_rl.injection.model_runner import VARIABLE, takes_v2
@@ -36,6 +37,8 @@ def start_engines(
             a model runner that cannot.
     """
     check_comparator_engine(options, comparator)
+    if soft_prompts:
+        name_table(model)
     # Imported here: whoever needs the one need not have the other.
     if options.kind == "huggingface":
         from rsp_rl.inference.huggingface import HuggingFaceEngine

@@ -5,13 +5,17 @@ from rsp_rl.inference.generator import Generator
 with Generator("Qwen/Qwen2.5-Math-1.5B-Instruct") as generator:
     for sample in generator.generate("What is 7 * 8?", samples=4, length=20, temperature=1.0):
         print(sample.text)
+    generator.generate("What is 7 * 8?", law="gumbel", law_settings={"k": 5, "end": "</think>"})
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
+from typing import Any
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.templates import get_template
 from rsp_rl.dials.options import Mode, RspOptions
 from rsp_rl.draws.embedding_stats import EmbeddingStats
@@ -19,11 +23,13 @@ from rsp_rl.inference.engines import start_engines
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
 from rsp_rl.inference.requests import Completion, EngineOptions
+from rsp_rl.inference.thinking import ModelThinking, check_thoughts, thinking_of_model
 from rsp_rl.models.context import context_of
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.stop_tokens import stop_token_of
 from rsp_rl.models.vocabulary import check_placeholder, check_tokens, vocabulary_size
 from rsp_rl.placement.prompt import Position
+from rsp_rl.thoughts.settings import ThoughtSettings
 
 
 class Generator(AbstractContextManager):
@@ -70,6 +76,8 @@ class Generator(AbstractContextManager):
         top_k: int = 0,
         max_tokens: int = 2048,
         seed: int = 0,
+        law: str | None = None,
+        law_settings: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
         """Answer a question.
 
@@ -84,10 +92,14 @@ class Generator(AbstractContextManager):
             top_p: Nucleus; 1 for all.
             top_k: 0 for the whole vocabulary.
             max_tokens: Most generated tokens a sample.
-            seed: Of draws and sampling; a sample's depend on question, number and seed alone.
+            seed: Of draws, sampling and thoughts; a sample's depend on question, number and seed
+                alone.
+            law: What stands in place of tokens' embeddings while the model thinks, a key of
+                `rsp_rl.thoughts.names.LAWS`; temperature, top_p and top_k are then the answer's.
+            law_settings: The law's own and its phases, as `ThoughtSettings.from_dict` takes them.
 
         Returns:
-            The samples by number.
+            The samples by number; with a law they have their `thoughts`.
 
         Raises:
             ConfigError: On a bad value, or if the prompt leaves no room for an answer, or holds
@@ -103,9 +115,11 @@ class Generator(AbstractContextManager):
             mean=self._law.mean if length else None,
             std=self._law.std if length else None,
         )
+        thinking = self._thinking(law, law_settings)
         placed = self._template.place(self._tokenizer, question, length, position)
         check_tokens(self._tokenizer, placed.token_ids, self._vocabulary, "the prompt")
         check_room(placed, length, self._context, "the prompt")
+        check_thoughts(placed, thinking, self._context, "the prompt")
         end_of_turn = stop_token_of(self._template, self._tokenizer, self._folder)
         sampling = Sampling(
             temperature=temperature,
@@ -122,9 +136,20 @@ class Generator(AbstractContextManager):
             sampling,
             sample_seeds(seed, rsp, "question", question, samples),
             self._options.resolved_dtype(),
+            thinking,
         )
         finished = [done for batch in self._engines.generate(requests) for done in batch]
         return sorted(finished, key=lambda completion: completion.number)
+
+    def _thinking(
+        self, law: str | None, settings: Mapping[str, Any] | None
+    ) -> ModelThinking | None:
+        if law is None:
+            if settings:
+                raise ConfigError("law_settings without a law; say whose settings they are")
+            return None
+        asked = ThoughtSettings.from_dict(law, settings or {})
+        return thinking_of_model(asked, self._folder, self._tokenizer)
 
     def close(self) -> None:
         """Free what the engine holds."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import (
@@ -20,6 +21,7 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
+    StopStringCriteria,
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -34,6 +36,9 @@ from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.models.stop_tokens import known_stop_tokens
 from rsp_rl.models.vocabulary import unknown_tokens
 from rsp_rl.placement.prompt import placeholder_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class HuggingFaceEngine:
@@ -107,7 +112,11 @@ class HuggingFaceEngine:
                 do_sample=False,  # `_SeededSampling` does
             ),
         )
-        return [_until_stop(tokens, stop_tokens) for tokens in outputs.tolist()]
+        ends = _ends_by_text(outputs, sampling["stop"], self._tokenizer)
+        return [
+            _until_stop(tokens[:end], stop_tokens)
+            for tokens, end in zip(outputs.tolist(), ends, strict=True)
+        ]
 
     def _stops(self, request: Request) -> set[int]:
         """Tokens that end an output."""
@@ -148,6 +157,22 @@ class HuggingFaceEngine:
         del self.host, self.soft_prompts, self._loop
         if has_gpu():
             torch.cuda.empty_cache()
+
+
+def _ends_by_text(
+    outputs_BT: torch.Tensor, stop: list[str], tokenizer: PreTrainedTokenizerBase
+) -> list[int | None]:
+    """Tokens of each row up to its first stop string: padding follows while others go on."""
+    ends: list[int | None] = [None] * len(outputs_BT)
+    if stop:
+        stopping = StopStringCriteria(tokenizer, stop)
+        for count in range(1, outputs_BT.shape[1] + 1):
+            stopped = stopping(outputs_BT[:, :count], None).tolist()
+            ends = [
+                count if end is None and now else end
+                for end, now in zip(ends, stopped, strict=True)
+            ]
+    return ends
 
 
 def _until_stop(tokens: list[int], stop_tokens: set[int]) -> list[int]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import EmbeddingStats, embedding_stats
+from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.models.folder import check_model
 
 
@@ -31,3 +36,23 @@ def model_law(folder: Path) -> EmbeddingStats:
             "not supported"
         )
     return stats
+
+
+def with_model_law(rsp: RspOptions, folder: Path) -> RspOptions:
+    """Soft prompts with what their law takes from a model's table.
+
+    Args:
+        rsp: With soft prompts, mu_E and sigma_E not set.
+        folder: Hugging Face model folder.
+
+    Raises:
+        ConfigError: See `model_law`.
+    """
+    stats = model_law(folder)
+    digest = open_embedding_table(folder).digest() if LAWS[rsp.law].from_table else None
+    return replace(rsp, mean=stats.mean, std=stats.std, table_digest=digest)
+
+
+def name_table(folder: Path) -> None:
+    """Tell this process, and those it starts, whose rows the law `vocab` draws."""
+    os.environ[FOLDER_VARIABLE] = str(folder)

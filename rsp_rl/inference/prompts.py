@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.inference.requests import Request
 from rsp_rl.placement.prompt import PlacedPrompt, placeholder_id
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported where a request thinks
     from transformers import PreTrainedTokenizerBase
+
+    from rsp_rl.inference.thinking import ModelThinking
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,17 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The two seeds of a sample; neither follows from the other.
+    """The seeds of a sample; none follows from another.
 
     Attributes:
         sampling: Of its tokens, in [0, 2^63).
         draw: Of its soft prompt.
+        noise: Of its thoughts, in [0, 2^63).
     """
 
     sampling: int
     draw: int
+    noise: int = 0
 
 
 def sample_requests(
@@ -59,16 +64,18 @@ def sample_requests(
     sampling: Sampling,
     seeds: Iterable[Seeds],
     dtype: str,
+    thinking: ModelThinking | None = None,
 ) -> Iterator[Request]:
     """Requests for the samples of one prompt, numbered from 0.
 
     Args:
         placed: The prompt, L placeholders in it.
         tokenizer: The model's.
-        rsp: Soft prompts; mu_E and sigma_E set if there are any.
+        rsp: Soft prompts; mu_E, sigma_E and what else the law needs set if there are any.
         sampling: How tokens are chosen.
         seeds: Of each sample.
         dtype: What soft prompts are rounded to.
+        thinking: The law of their thoughts; tokens are then chosen so in the answer alone.
     """
     for number, seed in enumerate(seeds):
         record = None
@@ -81,6 +88,8 @@ def sample_requests(
                 std=rsp.std * rsp.scale,
                 dtype=dtype,
                 placeholder_id=placeholder_id(tokenizer),
+                law=rsp.law,
+                table=int(rsp.table_digest, 16) if LAWS[rsp.law].from_table else 0,
             )
         arguments = {
             "temperature": sampling.temperature,
@@ -91,7 +100,10 @@ def sample_requests(
             "stop_token_ids": list(sampling.stop_token_ids),
             "seed": seed.sampling,
         }
-        yield Request(number, placed.token_ids, arguments, record)
+        own = None
+        if thinking is not None:
+            arguments, own = thinking.answer_sampling(arguments), thinking.of(seed.noise)
+        yield Request(number, placed.token_ids, arguments, record, thinking=own)
 
 
 def sample_seeds(
@@ -100,18 +112,20 @@ def sample_seeds(
     """Seeds of a prompt's samples, a pure function of their place.
 
     Args:
-        sampling_seed: Of the tokens' sampling; the draws' is `rsp.seed`.
-        rsp: `shared` draws are one for all samples of a prompt.
+        sampling_seed: Of the tokens' sampling and the thoughts' noise; the draws' is `rsp.seed`.
+        rsp: `shared` draws are one for all samples of a prompt, the law `fixed` has one for all.
         group: Name of the prompt's benchmark.
         prompt: Id of the prompt within it.
         samples: How many.
     """
     for number in range(samples):
         drawn = 0 if rsp.mode == "shared" else number
+        place = ("rsp", "", 0) if LAWS[rsp.law].one_draw else (f"rsp/{group}", prompt, drawn)
         yield Seeds(
             sampling=sample_seed(sampling_seed, group, prompt, number),
             # A name of its own: a draw must not follow from the seed of the sampling.
-            draw=sample_seed(rsp.seed, f"rsp/{group}", prompt, drawn),
+            draw=sample_seed(rsp.seed, *place),
+            noise=sample_seed(sampling_seed, f"law/{group}", prompt, number),
         )
 
 

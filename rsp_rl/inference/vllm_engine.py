@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import ConfigError, GenerationError
+from rsp_rl.draws.embedding_table import FOLDER_VARIABLE
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
 from rsp_rl.models.folder import check_model, load_tokenizer
 from rsp_rl.models.vocabulary import suppression
@@ -257,7 +258,9 @@ class RayEngines:
                 f"--data-parallel {options.data_parallel} x --tensor-parallel {gpus} needs "
                 f"{gpus * options.data_parallel} GPUs, the Ray cluster has {available:.0f}"
             )
-        actor = ray.remote(num_gpus=gpus, num_cpus=1)(Engine)
+        # Ray's workers have the environment of when Ray was started, not of now.
+        variables = {FOLDER_VARIABLE: model} if soft_prompts else {}
+        actor = ray.remote(num_gpus=gpus, num_cpus=1, runtime_env={"env_vars": variables})(Engine)
         self._actors = [
             actor.remote(model, options, soft_prompts, thoughts)
             for _ in range(options.data_parallel)

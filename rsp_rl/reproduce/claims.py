@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsp_rl.analysis import law_table
 from rsp_rl.analysis.distribution_changes import EARLY, FADED
+from rsp_rl.analysis.thoughts import ROUGE
 from rsp_rl.basics.files import read_json
 from rsp_rl.display.tables import markdown_row
 
@@ -271,6 +273,82 @@ def _pass_at_n(folder: Path) -> Iterator[Answer]:
             )
 
 
+def _laws(folder: Path) -> Iterator[Answer]:
+    """Differences are to ordinary sampling, the first condition."""
+    for row in _rows(folder / "laws.csv"):
+        key = row["condition"], row["measure"]
+        if key not in _LAW_CLAIMS or not row["difference"]:
+            continue
+        source, words, sign = _LAW_CLAIMS[key]
+        value, low, high = (float(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        factor, unit = (100, "points") if row["measure"] == law_table.ACCURACY else (1, "tokens")
+        yield Answer(
+            source,
+            words,
+            row["benchmark"],
+            row["condition"],
+            f"{row['measure']} over sampled tokens' "
+            f"{_interval(factor * value, factor * low, factor * high, '+.1f')} {unit}",
+            verdict(low, high, sign),
+        )
+
+
+_TALK_SOFT, _TALK_SINGLE = "arXiv 2505.15778", "arXiv 2508.03440"
+
+_LAW_CLAIMS = {
+    ("soft_thinking", law_table.ACCURACY): (
+        f"{_TALK_SOFT}; {_TALK_SINGLE} says the opposite",
+        "“Soft Thinking achieves higher Pass@1”",
+        1,
+    ),
+    ("soft_thinking", law_table.TOKENS): (_TALK_SOFT, "“… while requiring fewer tokens”", -1),
+    ("gumbel", law_table.ACCURACY): (
+        _TALK_SINGLE,
+        "“Soft Thinking is improved when introducing randomness” (Gumbel above sampled tokens)",
+        1,
+    ),
+}
+
+
+def _thoughts(folder: Path) -> Iterator[Answer]:
+    by_benchmark = _intervals(folder / "thoughts.csv", ("condition", "metric"), "value")
+    for benchmark, found in by_benchmark.items():
+        of_first, of_second = (
+            found.get(("soft_thinking", f"Jensen-Shannon to the {rank} token"))
+            for rank in ("first", "second")
+        )
+        if of_first and of_second:
+            yield Answer(
+                _TALK_SINGLE,
+                "“Model's output probabilities are quite similar between using Soft Token and "
+                "using the token with highest probability”: nearer to it than to the second",
+                benchmark,
+                "soft_thinking",
+                f"Jensen-Shannon {_interval(*of_first, '.3f')}; to the second "
+                f"{_interval(*of_second, '.3f')}",
+                _apart(of_second, of_first),
+            )
+        soft, sampled = (found.get((name, ROUGE)) for name in ("soft_thinking", "sampled"))
+        if soft and sampled:
+            yield Answer(
+                _TALK_SINGLE,
+                "“Sequence similarity between Soft Thinking and Greedy Token Thinking is higher "
+                "than Token Thinking and Greedy Token Thinking”",
+                benchmark,
+                "soft_thinking",
+                f"ROUGE-L {_interval(*soft, '.3f')}; of sampled tokens "
+                f"{_interval(*sampled, '.3f')}",
+                _apart(soft, sampled),
+            )
+
+
+def _apart(larger: tuple[float, ...], smaller: tuple[float, ...]) -> str:
+    """By whether two intervals have nothing in common."""
+    if larger[1] > smaller[2]:
+        return YES
+    return NO if larger[2] < smaller[1] else UNDECIDED
+
+
 _PASS_CLAIMS = {
     "independent RSP, sampled": (
         "“Condition (iv) achieves the highest Pass@N”: above the baseline",
@@ -288,4 +366,6 @@ _CLAIMS: tuple[tuple[str, Callable[[Path], Iterable[Answer]]], ...] = (
     ("first_token", _first_token),
     ("diversity", _diversity),
     ("pass_at_n", _pass_at_n),
+    ("laws", _laws),
+    ("thoughts", _thoughts),
 )

@@ -160,6 +160,12 @@ def _base_models(runs: Iterable[str]) -> Iterator[tuple[Quantity, Measured]]:
             return
 
 
+def _laws(folder: Path) -> Iterator[tuple[Quantity, Measured]]:
+    for row in _rows(folder / "laws.csv"):
+        quantity = Quantity("laws", row["measure"], row["condition"], row["benchmark"])
+        yield quantity, _interval(row, "value")
+
+
 _READERS: dict[str, Callable[[Path], Iterator[tuple[Quantity, Measured]]]] = {
     "positions": _positions,
     "trained_or_random": _methods,
@@ -170,4 +176,5 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[Quantity, Measured]]]] = {
     "pass_at_n": _pass_at_n,
     "coverage": _coverage,
     "comparison": _comparison,
+    "laws": _laws,
 }

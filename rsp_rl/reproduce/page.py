@@ -21,6 +21,7 @@ from markdown_it.token import Token
 
 from rsp_rl.analysis.conditions import draw_name, position_name
 from rsp_rl.analysis.embedders import DEFAULT
+from rsp_rl.analysis.thoughts import law_name
 from rsp_rl.analysis.trained_or_random import method_name
 from rsp_rl.basics.files import read_json, write_whole
 from rsp_rl.data.benchmarks import BENCHMARKS
@@ -29,7 +30,7 @@ from rsp_rl.display.tables import markdown_row
 from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.models.small import weights_of
-from rsp_rl.reproduce import claims, paper
+from rsp_rl.reproduce import claims, paper, thought_papers
 from rsp_rl.reproduce.comparator_settings import other_settings
 from rsp_rl.reproduce.measured import Measured, Numbers, read_numbers
 from rsp_rl.reproduce.paper import PaperNumber
@@ -71,11 +72,12 @@ def _head(
     sections = f"section{'s' if len(plan) > 1 else ''} {', '.join(plan)}"
     lines = [f"# The paper's {sections} on {wanted.model}", ""]
     lines += [f"- {fact}" for fact in _facts(plan, wanted, layout)]
-    if wanted.model not in paper.MODELS:
+    published = dict.fromkeys(n.model for group in plan.values() for a in group for n in _known(a))
+    if published and wanted.model not in published:
         lines += [
             "",
             f"**Another model than the paper's.** This run is of {wanted.model}, the paper's "
-            f"numbers are of {', '.join(paper.MODELS)}: they say nothing about this run, and are "
+            f"numbers are of {', '.join(published)}: they say nothing about this run, and are "
             "not subtracted.",
         ]
     if failures:
@@ -147,7 +149,7 @@ def _code(text: str) -> str:
 
 
 def _paper_lines(analysis: Analysis, wanted: Wanted, numbers: Numbers) -> list[str]:
-    known = [n for n in paper.NUMBERS if n.quantity.analysis == analysis.name]
+    known = _known(analysis)
     same_model = [n for n in known if n.model == wanted.model]
     same = [n for n in same_model if n.prompts in (None, wanted.prompt_kind)]
     lines = ["#### Beside the paper", ""]
@@ -162,6 +164,12 @@ def _paper_lines(analysis: Analysis, wanted: Wanted, numbers: Numbers) -> list[s
         reasons = list(_other_conditions(number, analysis, wanted, protocols)) if found else []
         lines.append(markdown_row(_row(number, found, reasons)))
     return lines
+
+
+def _known(analysis: Analysis) -> list[PaperNumber]:
+    """What has been published of an analysis."""
+    numbers = (*paper.NUMBERS, *thought_papers.NUMBERS)
+    return [number for number in numbers if number.quantity.analysis == analysis.name]
 
 
 def _row(number: PaperNumber, found: Measured | None, reasons: list[str]) -> list[str]:
@@ -219,7 +227,7 @@ def _other_conditions(
 
 def _of_condition(protocols: Iterable[Protocol], condition: str) -> list[Protocol]:
     """Those of a condition; all of them if it is the name of none, such as of a training run."""
-    names = (position_name, draw_name, method_name)
+    names = (position_name, draw_name, method_name, law_name)
     return [p for p in protocols if condition in {name(p) for name in names}] or list(protocols)
 
 

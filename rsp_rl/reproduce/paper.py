@@ -180,9 +180,6 @@ LENGTHS: dict[tuple[str, str, str], int] = {
     (number.model, number.prompts, number.quantity.benchmark): number.value for number in _lengths()
 }
 
-#: All models of sections 4.2 to 4.4.
-MODELS = tuple(dict.fromkeys(model for model, _, _ in LENGTHS))
-
 
 def _positions() -> Iterator[PaperNumber]:
     """Tables 2 and 6: the first is a part of the second."""

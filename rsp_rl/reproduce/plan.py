@@ -7,15 +7,20 @@ or of several, that need the same one share it. An analysis is a module with a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rsp_rl.analysis.condition_protocols import condition_protocols
+from rsp_rl.analysis.dials_table import dial_name
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.ltpo import Ltpo
 from rsp_rl.data.templates import TextTemplate, get_template
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.reproduce import paper
+from rsp_rl.thoughts.names import law_from_settings
+from rsp_rl.thoughts.settings import ThoughtSettings
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,15 @@ class Wanted:
             paper's of them.
         lengths: L to choose among (Table 7).
         samples: Answers a problem for pass@N.
+        held_out_half: Whether pass@N's problems are chosen by one half of twice as many answers.
         trajectories: Answers a problem for semantic diversity.
         embedder: For semantic diversity.
+        dial_lengths: L of the dials.
+        dial_scales: Scales of the dials.
+        dial_laws: Laws of the dials.
+        dial_samples: Sampled answers a problem, for dials and format.
+        other_templates: Templates that are not the model's own, for format.
+        thought_samples: Answers a problem, for thoughts.
         comparators: A method and `key=value` settings each, for Table 1.
         runs: Evaluated training runs, as for `rsp-rl compare`.
     """
@@ -83,8 +95,15 @@ class Wanted:
     own_benchmarks: bool = False
     lengths: tuple[int, ...] = (10, 15, 20)
     samples: int = 16
+    held_out_half: bool = False
     trajectories: int = paper.DIVERSITY_TRAJECTORIES
     embedder: str = "BAAI/bge-m3"
+    dial_lengths: tuple[int, ...] = (1, 5, 10, 20, 40)
+    dial_scales: tuple[float, ...] = (0.0, 0.25, 0.5, 2.0)
+    dial_laws: tuple[str, ...] = ("sphere", "vocab", "fixed")
+    dial_samples: int = 4
+    other_templates: tuple[str, ...] = ("abel", "qwen-boxed")
+    thought_samples: int = 4
     comparators: tuple[tuple[str, ...], ...] = ()
     runs: tuple[str, ...] = ()
 
@@ -128,18 +147,31 @@ class Wanted:
         return made
 
 
-def make_plan(sections: Iterable[str], wanted: Wanted) -> dict[str, list[Analysis]]:
+def make_plan(
+    sections: Iterable[str], wanted: Wanted, only: Collection[str] = ()
+) -> dict[str, list[Analysis]]:
     """The analyses of each section, in order.
 
+    Args:
+        sections: Keys of `SECTIONS`.
+        wanted: What the user asked for.
+        only: Names of the analyses to make; all if empty.
+
     Raises:
-        ConfigError: On an unknown section, or if one lacks something.
+        ConfigError: On an unknown section or analysis, or if one lacks something.
     """
     plan = {}
     for section in sections:
         if section not in SECTIONS:
             raise ConfigError(f"--section {section} is unknown; use one of {', '.join(SECTIONS)}")
         plan[section] = SECTIONS[section](wanted)
-    return plan
+    names = [analysis.name for analyses in plan.values() for analysis in analyses]
+    if unknown := sorted(set(only) - set(names)):
+        raise ConfigError(f"--only {unknown[0]} is unknown here; use some of {', '.join(names)}")
+    if not only:
+        return plan
+    kept = {section: [a for a in analyses if a.name in only] for section, analyses in plan.items()}
+    return {section: analyses for section, analyses in kept.items() if analyses}
 
 
 def evaluations(plan: Mapping[str, Iterable[Analysis]]) -> list[Evaluation]:
@@ -256,7 +288,8 @@ def mechanism(wanted: Wanted) -> list[Analysis]:
 def diversity(wanted: Wanted) -> list[Analysis]:
     """Section 4.4: first token, semantic diversity, pass@N (Tables 3, 4, 10, Figure 4)."""
     benchmarks = wanted.benchmarks(("math500", "aime24"))
-    conditions = _draws(wanted.asking(benchmarks, paper.MECHANISM_LENGTH), wanted.samples)
+    samples = wanted.samples * (2 if wanted.held_out_half else 1)
+    conditions = _draws(wanted.asking(benchmarks, paper.MECHANISM_LENGTH), samples)
     few_problems = wanted.asking(benchmarks[:1], paper.MECHANISM_LENGTH)
     (asked,) = few_problems.benchmarks
     limit = min(asked.limit or paper.DIVERSITY_PROBLEMS, paper.DIVERSITY_PROBLEMS)
@@ -281,13 +314,14 @@ def diversity(wanted: Wanted) -> list[Analysis]:
             "Figure 4: pass@N",
             "rsp_rl.analysis.pass_at_n",
             tuple(conditions.values()),
+            options={"held_out_half": True} if wanted.held_out_half else {},
         ),
         Analysis(
             "coverage",
             "Table 10: problems solved with and without soft prompts",
             "rsp_rl.analysis.coverage",
             (conditions["baseline_sampled"], conditions["independent_sampled"]),
-            remark=f"A problem counts as solved if one of {wanted.samples} samples is right; "
+            remark=f"A problem counts as solved if one of {samples} samples is right; "
             "`analysis/coverage/coverage.html` shows the problems that differ.",
         ),
     ]
@@ -311,9 +345,122 @@ def training(wanted: Wanted) -> list[Analysis]:
             figure="curves",
             remark=f"The paper's numbers stand beside the runs called {paper.DAPO} and "
             f"{paper.DAPO_RSP}.",
+        ),
+        Analysis(
+            "training",
+            "Section 4.5: held out, pass@k and entropy, paired by seed",
+            "rsp_rl.analysis.training_table",
+            runs=wanted.runs,
+        ),
+    ]
+
+
+def dials(wanted: Wanted) -> list[Analysis]:
+    """Length, scale and law as dials, one at a time; the paper turns L alone (Table 7)."""
+    protocol = wanted.asking(wanted.benchmarks(("math500",)), paper.MECHANISM_LENGTH)
+    usual = protocol.rsp
+    turned = [replace(usual, length=length) for length in wanted.dial_lengths]
+    turned = sorted({rsp.length: rsp for rsp in (*turned, usual)}.values(), key=lambda r: r.length)
+    turned += [replace(usual, scale=scale) for scale in wanted.dial_scales if scale != usual.scale]
+    turned += [replace(usual, law=law) for law in wanted.dial_laws if law != usual.law]
+    return [
+        Analysis(
+            "dials",
+            "Length, scale and law as dials",
+            "rsp_rl.analysis.dials_table",
+            _greedy_and_sampled(protocol, turned, wanted.dial_samples),
+            remark="One dial at a time, the others at the protocol's.",
         )
     ]
 
+
+def mismatch(wanted: Wanted) -> list[Analysis]:
+    """Section 4.2's format mismatch: templates that are not the model's own, with and without."""
+    own = wanted.asking(wanted.benchmarks(("math500",)), paper.MECHANISM_LENGTH)
+    reads: list[Evaluation] = []
+    for template in (own.template, *wanted.other_templates):
+        protocol = replace(own, template=template)
+        positions = [replace(own.rsp, position=position) for position in ("prefix", "suffix")]
+        reads += _greedy_and_sampled(protocol, positions, wanted.dial_samples)
+    return [
+        Analysis(
+            "format",
+            "Table 2's format mismatch: another template than the model's own",
+            "rsp_rl.analysis.dials_table",
+            tuple(reads),
+            options={"name": "format"},
+            remark="The paper gives base models a chat template; here the model gets others' ones.",
+        )
+    ]
+
+
+def thinking(wanted: Wanted) -> list[Analysis]:
+    """Continuous tokens as two papers had them, beside ordinary ones of the same model."""
+    own = wanted.asking(wanted.benchmarks(("math500", "aime24")), 1)
+    plain = replace(own, law=None, rsp=replace(own.rsp, length=0))
+    greedy = _sampled(plain, 1, temperature=0.0, top_p=1.0, top_k=0)
+    sampled = _sampled(plain, wanted.thought_samples, **_THOUGHT_SAMPLING)
+    conditions = {"sampled": sampled, "greedy": greedy}
+    for name in THOUGHT_LAWS:
+        law = law_from_settings(name, {})
+        # How thoughts end is the model's: as the protocol has it, if it has a law.
+        phases = replace(own.law, law=law) if own.law else ThoughtSettings(law)
+        base = _sampled(plain, 1, **_THOUGHT_SAMPLING) if law.deterministic else sampled
+        conditions[name] = replace(base, law=phases)
+    reads = tuple(
+        Evaluation(name, replace(protocol, name=name)) for name, protocol in conditions.items()
+    )
+    return [
+        Analysis(
+            "laws",
+            "Soft Thinking and its randomised forms: accuracy and length",
+            "rsp_rl.analysis.law_table",
+            reads,
+            remark="Soft thinking draws nothing while it thinks and has one answer a problem, as "
+            "has greedy. The papers judge by rule and then by a language model, here it is by "
+            "rule.",
+        ),
+        Analysis(
+            "thoughts",
+            "Single-threaded reasoners: what a model makes of a mixture",
+            "rsp_rl.analysis.thoughts",
+            reads,
+        ),
+    ]
+
+
+def _sampled(protocol: Protocol, samples: int, **sampling: float) -> Protocol:
+    """With other sampling on every benchmark."""
+    plans = tuple(
+        replace(plan, samples=samples, **sampling)  # type: ignore[arg-type]
+        for plan in protocol.benchmarks
+    )
+    return replace(protocol, benchmarks=plans)
+
+
+def _greedy_and_sampled(
+    protocol: Protocol, turned: Iterable[RspOptions], samples: int
+) -> tuple[Evaluation, ...]:
+    """The baseline, then each way of soft prompts; greedy answers, and some at temperature 1."""
+    made = []
+    for rsp in (replace(protocol.rsp, length=0), *turned):
+        for kind, number, temperature in (("greedy", 1, 0.0), ("sampled", samples, 1.0)):
+            plans = tuple(
+                replace(plan, samples=number, temperature=temperature, top_p=1.0, top_k=0)
+                for plan in protocol.benchmarks
+            )
+            asked = replace(protocol, rsp=rsp, benchmarks=plans)
+            words = re.sub(r"[^A-Za-z0-9.]+", "-", dial_name(asked, template=True))
+            label = f"{words}_{kind}"
+            made.append(Evaluation(label, replace(asked, name=label)))
+    return tuple(made)
+
+
+#: Laws of section "thoughts", at their defaults: those of the papers' scripts.
+THOUGHT_LAWS = ("soft_thinking", "dirichlet", "gumbel")
+
+#: How both papers sample tokens and answers.
+_THOUGHT_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 30}
 
 #: What makes the plan of each section.
 SECTIONS: dict[str, Callable[[Wanted], list[Analysis]]] = {
@@ -321,4 +468,7 @@ SECTIONS: dict[str, Callable[[Wanted], list[Analysis]]] = {
     "4.3": mechanism,
     "4.4": diversity,
     "4.5": training,
+    "dials": dials,
+    "format": mismatch,
+    "thoughts": thinking,
 }

@@ -9,7 +9,7 @@ likeliest tokens get noise of their own; all others together get one, of their t
 if that wins is one of them drawn. The distribution is the same.
 
 Shape suffixes: `_N` positions, `_NV` the same with the vocabulary, `_NC` with the candidates,
-`_NS` with the draws of a position.
+`_NS` with the draws of a position; `_M` positions that draw from beyond the likeliest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from rsp_rl.thoughts.noise import Noise
 
 #: Tokens of a whole vocabulary that get noise of their own.
 _OWN_NOISE = 64
+
+#: No token has this id, nor the next: of the noise of all others together, and of the choice among
+#: them. Padding of the vocabulary changes neither.
+_TOGETHER = 1 << 40
 
 #: More than what rounding takes from the sum of a distribution in float32.
 _ROUNDING = 1e-5
@@ -78,8 +82,7 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
     log_NC = top_NC - scores_NV.logsumexp(1, keepdim=True)
     # A bound of what the others have: that they are drawn is seen from it first, then exactly.
     bound_N = torch.log((1 - log_NC.double().exp().sum(1)).clamp_min(0) + _ROUNDING).float()
-    # No token has these ids: the noise of all others together, and of the choice among them.
-    together = torch.tensor([vocabulary], device=scores_NV.device)
+    together = torch.tensor([_TOGETHER], device=scores_NV.device)
     drawn = []
     for slot in slots:
         own_NC = log_NC + noise.gumbel(slot, ids_NC)
@@ -87,19 +90,23 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
         ids_N = ids_NC.gather(1, at_N[:, None])[:, 0]
         if vocabulary > _OWN_NOISE:
             gumbel_N = noise.gumbel(slot, together)[:, 0]
-            for row in (bound_N + gumbel_N > best_N).nonzero()[:, 0].tolist():
-                others_V = scores_NV[row].double().index_fill(0, ids_NC[row], -torch.inf)
-                log_mass = others_V.logsumexp(0) - scores_NV[row].double().logsumexp(0)
-                if log_mass + gumbel_N[row] > best_N[row]:
-                    here = noise.at(torch.tensor([row], device=ids_N.device))
-                    ids_N[row] = _chosen(others_V, here.uniform(slot, together + 1)[0, 0])
+            rows = (bound_N + gumbel_N > best_N).nonzero()[:, 0]
+            if len(rows):
+                every_MV = scores_NV[rows].double()
+                others_MV = every_MV.scatter(1, ids_NC[rows], -torch.inf)
+                log_mass_M = others_MV.logsumexp(1) - every_MV.logsumexp(1)
+                won_M = log_mass_M + gumbel_N[rows] > best_N[rows]
+                rows = rows[won_M]
+                uniform_M1 = noise.at(rows).uniform(slot, together + 1)
+                ids_N[rows] = _chosen(others_MV[won_M], uniform_M1)
         drawn.append(ids_N)
     return torch.stack(drawn, dim=1)
 
 
-def _chosen(scores_V: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """A token, by the inverse of the cumulative distribution."""
-    cumulative_V = torch.softmax(scores_V, 0).cumsum(0)
-    at = torch.searchsorted(cumulative_V, chosen * cumulative_V[-1])
-    # Rounding may lead to a token of no mass.
-    return at.clamp_max(int(torch.nonzero(scores_V > -torch.inf)[-1]))
+def _chosen(scores_MV: torch.Tensor, uniform_M1: torch.Tensor) -> torch.Tensor:
+    """A token of each row, by the inverse of its cumulative distribution, [M]."""
+    cumulative_MV = torch.softmax(scores_MV, 1).cumsum(1)
+    at_M = torch.searchsorted(cumulative_MV, uniform_M1 * cumulative_MV[:, -1:])[:, 0]
+    # Rounding may lead beyond the last token that has any mass.
+    index_V = torch.arange(scores_MV.shape[1], device=scores_MV.device)
+    return torch.minimum(at_M, torch.where(scores_MV > -torch.inf, index_V, 0).amax(1))

@@ -2,8 +2,8 @@
 
 Rows come through the model's own look-up, whatever that does to the table's (Gemma's multiplies
 them). A mixture is a product with the table itself, times the same factor, which is measured at the
-look-up: so both speak of the same vectors. A factor that a model applies to its *inputs*, given as
-embeddings or not, as Gemma 2 in `transformers` does, is none of this module's.
+look-up: so both speak of the same vectors. A factor that a model applies to its *inputs*, looked up
+or given as embeddings, as Granite does, is none of this module's.
 """
 
 from __future__ import annotations

@@ -169,6 +169,11 @@ class FilteredLaw(InputLaw):
         check_number("top_p", self.top_p, above=0, most=1)
         check_number("min_p", self.min_p, least=0, most=1)
 
+    @property
+    def deterministic(self) -> bool:
+        """Of one token that is left nothing can be drawn."""
+        return self.top_k == 1 or self.min_p == 1
+
     def check(self, vocabulary: int) -> None:
         """See `InputLaw.check`."""
         super().check(vocabulary)

@@ -67,6 +67,13 @@ class ThoughtSettings:
             text = getattr(self, name)
             if not isinstance(text, str) and (name != "on_cut" or text is not None):
                 raise ConfigError(f"law.{name}={text!r} must be a text")
+        # Its numbers are checked where they are used; without a model already.
+        Phases(
+            max_thoughts=self.max_thoughts,
+            cold_entropy=self.cold_entropy,
+            cold_steps=self.cold_steps,
+            cold_abort="cold_abort" in self.compat,
+        )
 
     @classmethod
     def from_dict(cls, name: str, settings: Mapping[str, Any]) -> ThoughtSettings:
@@ -88,9 +95,14 @@ class ThoughtSettings:
         for key in ("end", "compat"):
             if key in given:
                 value = given[key]
-                given[key] = tuple([value] if isinstance(value, str) else value or ())
-                if not all(isinstance(text, str) and text for text in given[key]):
+                texts = [value] if isinstance(value, str) else value
+                texts = [] if texts is None else texts
+                if not (
+                    isinstance(texts, list | tuple)
+                    and all(isinstance(text, str) and text for text in texts)
+                ):
                     raise ConfigError(f"law.{key}={value!r} must be a list of texts")
+                given[key] = tuple(texts)
         return cls(law=law_from_settings(name, own), **given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,14 +139,27 @@ class ThoughtSettings:
                 "nothing ends the thoughts; set law.max_thoughts, law.end or law.end_text"
             )
         cut = end_ids[:1] if self.on_cut is None else _encode(tokenizer, self.on_cut)
+        found = {
+            "begin": _encode(tokenizer, self.begin),
+            "end": end_ids,
+            "on_end": _encode(tokenizer, self.on_end),
+            "on_cut": cut,
+        }
+        for name, ids in found.items():
+            # Added to the tokenizer alone: never emitted, and without a row to be looked up.
+            if (largest := max(ids, default=0)) >= vocabulary:
+                raise ConfigError(
+                    f"law.{name} is token {largest} in this tokenizer, and the model has "
+                    f"{vocabulary}; use the tokenizer that the model was trained with"
+                )
         return Phases(
-            begin=_encode(tokenizer, self.begin),
+            begin=found["begin"],
             end_ids=end_ids,
             end_text=self.end_text,
             max_thoughts=self.max_thoughts,
             cold_entropy=self.cold_entropy,
             cold_steps=self.cold_steps,
-            on_end=_encode(tokenizer, self.on_end),
+            on_end=found["on_end"],
             on_cut=cut,
             cold_abort="cold_abort" in self.compat,
         )

@@ -122,7 +122,10 @@ FIELDS = {
         "gpu_memory_utilization": 0.9,
         "ray_address": None,
     },
-    Completion: dict.fromkeys(("number", "text", "tokens", "finish_reason"), REQUIRED),
+    Completion: {
+        **dict.fromkeys(("number", "text", "tokens", "finish_reason"), REQUIRED),
+        "thoughts": None,
+    },
 }
 
 
@@ -261,7 +264,7 @@ def test_names_that_records_travel_under() -> None:
             BENCHMARKS,
             [
                 *("gsm8k", "math500", "minerva_math", "gaokao2023en", "olympiadbench"),
-                *("college_math", "aime24", "amc23", "arithmetic", "sums"),
+                *("college_math", "aime24", "amc23", "arithmetic", "sums", "sums_digits"),
             ],
         ),
     ],
@@ -332,14 +335,19 @@ FLAGS = {
     "analyze positions": "FOLDERS --output",
     "analyze lengths": "FOLDERS --output",
     "analyze trained-or-random": "FOLDERS --output",
-    "analyze pass-at-n": "FOLDERS --output",
+    "analyze pass-at-n": "FOLDERS --held-out-half --output",
     "analyze coverage": "FIRST SECOND --output",
     "analyze distributions": f"FOLDERS --bins --output {MODEL}",
     "analyze first-token": f"FOLDERS --output {MODEL}",
     "analyze diversity": "FOLDERS --embedder --eps --min-samples --benchmark --problems --output",
     "analyze attention": f"FOLDER --output {MODEL}",
-    "reproduce": "OVERRIDES --section --model --output --protocol --data-dir --lengths "
-    f"--comparator --samples --trajectories --embedder --runs {ENGINE}",
+    "analyze thoughts": f"FOLDERS --probes --output {MODEL}",
+    "analyze laws": "FOLDERS --output",
+    "analyze dials": "FOLDERS --first-token --output",
+    "analyze training": "RUNS --output",
+    "reproduce": "OVERRIDES --section --only --model --output --protocol --data-dir --lengths "
+    "--comparator --samples --held-out-half --trajectories --embedder --runs --other-templates "
+    f"--thought-samples {ENGINE}",
     "train-comparator ttsv": "--final-share --weight-decay --epsilon --max-tokens --temperature "
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
     "train-comparator softcot": "--evaluation-length --max-grad-norm --assistant --solutions "

@@ -79,6 +79,11 @@ class Gumbel(FilteredLaw):
         """The k of a mixture."""
         return self.k
 
+    @property
+    def deterministic(self) -> bool:
+        """Of one token that is kept the noise cancels."""
+        return self.k == 1 or super().deterministic
+
     def step(self, moment: Moment) -> Rows:
         """See `InputLaw.step`."""
         log_NK, ids_NK = candidates(self, moment.logits_NV, self.k)

@@ -151,6 +151,27 @@ def test_pass_at_n_by_counting_subsets(tmp_path: Path) -> None:
     assert last.accuracy == Estimate(1, 1, 1)
 
 
+def test_pass_at_n_of_the_half_that_did_not_choose(tmp_path: Path) -> None:
+    """Kept: the second problem, by the baseline's first half, and the third, by the other's."""
+    texts = [
+        make_condition(tmp_path / "b", {"aime24": ["--++", "+---", "--+-"]}),
+        make_condition(tmp_path / "i", {"aime24": ["--++", "--++", "-+-+"]}, rsp=RSP),
+    ]
+    conditions = open_conditions(texts, draw_name)
+    baseline, drawn = pass_curves(conditions, held_out_half=True)["aime24"].values()
+    assert [cell.accuracy.value for cell in baseline] == [0.25, 0.5]
+    assert [cell.accuracy.value for cell in drawn] == [0.75, 1.0]
+    command = ["analyze", "pass-at-n", *texts, "--held-out-half", "--output", str(tmp_path / "o")]
+    assert main(command) == 0
+    assert "2 of 3 problems" in (tmp_path / "o" / "pass_at_n.md").read_text()
+    unsolved = [make_condition(tmp_path / "u", {"aime24": ["--++", "---+"]})]
+    with pytest.raises(RunFolderError, match="no condition solves a problem"):
+        pass_curves(open_conditions(unsolved, draw_name), held_out_half=True)
+    single = [make_condition(tmp_path / "one", {"aime24": ["+"]})]
+    with pytest.raises(RunFolderError, match="no halves"):
+        pass_curves(open_conditions(single, draw_name), held_out_half=True)
+
+
 def test_pass_at_n_command(tmp_path: Path) -> None:
     texts = [
         make_condition(tmp_path / "a", {"aime24": ["+---", "++--"]}),

@@ -190,7 +190,7 @@ def test_adding_a_benchmark_is_one_entry(tmp_path: Path) -> None:
 
 
 def test_every_entry_is_complete() -> None:
-    assert set(BENCHMARKS) == {*EIGHT, "arithmetic", "sums"}
+    assert set(BENCHMARKS) == {*EIGHT, "arithmetic", "sums", "sums_digits"}
     for name, entry in BENCHMARKS.items():
         assert name == entry.name
         assert entry.licence

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsp_rl.data.benchmarks import load_benchmark
-from rsp_rl.data.sums import LARGEST, Problem, generate, main
+from rsp_rl.data.sums import DIGITS, LARGEST, SIZES, SPLITS, Problem, generate, main
 
 SAMPLE = [problem for split in ("train", "heldout") for problem in generate(split, 600, seed=5)]
 
@@ -62,3 +62,28 @@ def test_the_benchmark_is_what_the_recipe_holds_out(tmp_path: Path) -> None:
     assert [row["prompt"][0]["content"] for row in rows] == [p.question for p in problems]
     assert [row["reward_model"]["ground_truth"] for row in rows] == [p.gold for p in problems]
     assert {row["data_source"] for row in rows} == {"sums"}
+
+
+def test_digits_are_plain_and_all_there() -> None:
+    drawn = {
+        split: generate(split, size, level=DIGITS)
+        for split, size in zip(SPLITS, SIZES[DIGITS], strict=True)
+    }
+    problems = [problem for split in SPLITS for problem in drawn[split]]
+    assert len({problem.question for problem in problems}) == len(problems) == 9 * 9 * 4
+    for problem in problems:
+        first, second = map(int, re.findall(r"\d", problem.question))
+        assert int(problem.answer) == first + second
+    sums = [{(p.first, p.second) for p in drawn[split]} for split in SPLITS]
+    assert not sums[0] & sums[1]
+    assert Problem(3, 4, level=DIGITS, wording=2).question.startswith("3 + 4 = ? End with")
+    with pytest.raises(ValueError, match="ask for 1 to 108"):
+        generate("heldout", 109, level=DIGITS)
+
+
+def test_the_benchmark_of_digits_is_what_its_file_holds_out(tmp_path: Path) -> None:
+    main(["--output", str(tmp_path), "--level", "digits"])
+    rows = pq.read_table(tmp_path / "heldout.parquet").to_pylist()
+    problems = load_benchmark("sums_digits")
+    assert [row["prompt"][0]["content"] for row in rows] == [p.question for p in problems]
+    assert len(pq.read_table(tmp_path / "train.parquet")) == SIZES[DIGITS][0]

@@ -69,18 +69,22 @@ def test_draws_beyond_the_likeliest() -> None:
         assert stats.chisquare(seen.numpy(), (count * p).numpy()).pvalue > 0.001
 
 
-def test_a_tail_of_nothing_is_never_drawn() -> None:
-    """Where rounding leaves the sum of the likeliest below 1."""
-    logits_NV = torch.full((20_000, 100), -torch.inf)
-    logits_NV[:, :60] = made_logits(2, 1, 60)
-    noise = Noise(torch.arange(20_000), torch.full((20_000,), 3))
-    assert int(draw(Token(), logits_NV, noise, range(10)).max()) < 60
-    logits_NV[:, 60:] = -60.0  # 1e-26 of the mass, and below float32's resolution of it
-    assert int(draw(Token(), logits_NV, noise, range(10)).max()) < 60
-    # The bound is looked into: noise of the others alone would have won, at one in 100,000.
-    noise = Noise(torch.arange(400_000), torch.full((400_000,), 4))
-    wide_NV = logits_NV[:1].expand(400_000, -1)
-    assert int(draw(Token(), wide_NV, noise, [0]).max()) < 60
+@pytest.mark.parametrize("rest", [-torch.inf, -60.0])  # 1e-26 of the mass: nothing to float32
+def test_a_tail_of_nothing_is_never_drawn(rest: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the bound of its mass wins."""
+    monkeypatch.setattr("rsp_rl.thoughts.candidates._ROUNDING", 0.2)
+    logits_V = torch.full((66,), rest)
+    logits_V[:60] = made_logits(2, 1, 60)[0]
+    noise = Noise(torch.arange(2000), torch.full((2000,), 3))
+    assert int(draw(Token(), logits_V.expand(2000, -1), noise, [0]).max()) < 60
+
+
+def test_the_bound_changes_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits_NV = made_logits(1, 2000, 200, size=1.5)
+    noise = Noise(torch.arange(2000), torch.full((2000,), 3))
+    before = draw(Token(), logits_NV, noise, [0, 1])
+    monkeypatch.setattr("rsp_rl.thoughts.candidates._ROUNDING", 0.5)
+    assert torch.equal(draw(Token(), logits_NV, noise, [0, 1]), before)
 
 
 def test_near_ties_do_not_deal_the_noise_anew() -> None:

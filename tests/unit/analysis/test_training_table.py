@@ -1,0 +1,92 @@
+"""Training runs of several seeds: pairs by hand, against scipy, and what lacks a pair."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rsp_rl.analysis.training_table import compare_by_seed, t_interval
+from rsp_rl.cli import main
+from tests.unit.evaluation.made_runs import make_evaluation
+
+
+def make_run(root: Path, held_out: dict[int, float], entropy: list[float]) -> Path:
+    root.mkdir(parents=True)
+    lines = [{"step": 0, "data": {"val-core/sums/acc/mean@1": held_out[0]}}]
+    for step, value in enumerate(entropy, 1):
+        data = {"actor/entropy": value, "critic/score/mean": 0.1 * step}
+        if step in held_out:
+            data["val-core/sums/acc/mean@1"] = held_out[step]
+        lines.append({"step": step, "data": data})
+    (root / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return root
+
+
+def rows_of(file: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with file.open() as stream:
+        return {(row["measure"], row["run"]): row for row in csv.DictReader(stream)}
+
+
+def test_pairs_by_hand(tmp_path: Path) -> None:
+    texts = []
+    for name, gain in (("DAPO", 0.0), ("DAPO + RSP", 0.1)):
+        roots = []
+        for seed in range(3):
+            root = make_run(
+                tmp_path / name.replace(" ", "") / str(seed),
+                # A seed's level is both runs' and drops out of the differences.
+                {0: 0.5, 4: 0.2 * seed + gain},
+                [3, 3, 2 - gain, 1],
+            )
+            make_evaluation(
+                root,
+                {4: 0.6 + gain},
+                benchmarks={"gsm8k": (12, 4)},
+                headline=["gsm8k"],
+                seed=seed,
+            )
+            roots.append(str(root))
+        texts.append(f"{name}={','.join(roots)}")
+    out = tmp_path / "out"
+    assert main(["analyze", "training", *texts, "--output", str(out)]) == 0
+    rows = rows_of(out / "training.csv")
+    held_out = rows["held out", "DAPO + RSP"]
+    assert float(held_out["value"]) == pytest.approx(0.3)
+    ends = [float(held_out[f"difference{end}"]) for end in ("", "_low", "_high")]
+    assert ends == pytest.approx([0.1] * 3)
+    assert float(rows["held out", "DAPO"]["high"]) > 0.6  # unpaired, seeds lie far apart
+    assert float(rows["entropy", "DAPO"]["value"]) == 1.5  # the last two of four steps
+    assert float(rows["entropy", "DAPO + RSP"]["difference"]) == pytest.approx(-0.05)
+    assert {"pass@1", "pass@4"} <= {measure for measure, _ in rows}
+    assert "3 seeds each; held out at step 4" in (out / "training.md").read_text()
+    with (out / "curves.csv").open() as stream:
+        curves = list(csv.DictReader(stream))
+    assert {row["step"] for row in curves if row["measure"] == "held out"} == {"0", "4"}
+
+
+def test_intervals_are_students() -> None:
+    values = np.array([0.1, 0.4, 0.3])
+    found = t_interval(values)
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert math.isnan(t_interval(np.array([0.1])).low)
+    cells = compare_by_seed({"a": values, "b": values + 0.2}, "a")
+    assert cells["a"].difference is None
+    assert cells["b"].difference.low == pytest.approx(0.2)
+
+
+def test_runs_that_cannot_be_paired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [make_run(tmp_path / str(i), {0: 0.5}, [3, 2]) for i in range(3)]
+    command = ["analyze", "training", "--output", str(tmp_path / "out")]
+    assert main([*command, f"a={runs[0]},{runs[1]}", f"b={runs[2]}"]) == 1
+    assert "1 and 2 folders" in capsys.readouterr().err
+    assert main([*command, f"a={runs[0]}", f"a={runs[1]}"]) == 1
+    assert "same name" in capsys.readouterr().err
+    assert main([*command, f"a={tmp_path / 'gone'}"]) == 1
+    assert "no metrics" in capsys.readouterr().err
