@@ -1,0 +1,134 @@
+"""What vLLM cannot think with: one reason each, before anything is sent."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from vllm import SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.injection.thinking_engine import (
+    OVERRIDDEN,
+    check_engine,
+    check_request,
+    engine_fault,
+    interface_fault,
+)
+from rsp_rl.injection.thinking_runner import ThinkingRunner
+from rsp_rl.injection.vllm_prompt import WORKER
+from rsp_rl.thoughts.names import law_from_settings
+from rsp_rl.thoughts.phases import Phases
+from rsp_rl.thoughts.settings import Thinking
+
+
+def config(**changes: Any) -> Any:
+    """Of an engine that thinks, but for the changes."""
+    parallel = {"worker_cls": WORKER, "pipeline_parallel_size": 1, "tensor_parallel_size": 1}
+    made = {
+        "model_config": SimpleNamespace(enable_prompt_embeds=True, architectures=["Other"]),
+        "scheduler_config": SimpleNamespace(async_scheduling=False),
+        "speculative_config": None,
+        "lora_config": None,
+        "use_v2_model_runner": False,
+    } | {name: value for name, value in changes.items() if name not in parallel}
+    parallel |= {name: value for name, value in changes.items() if name in parallel}
+    return SimpleNamespace(parallel_config=SimpleNamespace(**parallel), **made)
+
+
+def thinking(law: str = "gumbel", **phases: Any) -> Thinking:
+    settings = {"rms": 0.1} if law == "soft" else {}
+    return Thinking(law_from_settings(law, settings), Phases(max_thoughts=4, **phases), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"worker_cls": "auto"}, "--worker-cls rsp_rl"),
+        (
+            {"model_config": SimpleNamespace(enable_prompt_embeds=False)},
+            "--enable-prompt-embeds",
+        ),
+        ({"use_v2_model_runner": True}, "VLLM_USE_V2_MODEL_RUNNER=0"),
+        (
+            {"scheduler_config": SimpleNamespace(async_scheduling=True)},
+            "--no-async-scheduling",
+        ),
+        ({"pipeline_parallel_size": 2}, "--pipeline-parallel-size 1"),
+        ({"speculative_config": object()}, "--speculative-config"),
+    ],
+)
+def test_engines(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_engine(config(**changes))
+
+
+def test_lora_matters_where_vllm_wraps_the_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.models import ModelRegistry
+
+    for modules, refused in (({"embed_tokens": "input_embeddings"}, True), ({}, False)):
+        kind = type("Kind", (), {"embedding_modules": modules})
+        monkeypatch.setattr(ModelRegistry, "resolve_model_cls", lambda *_, k=kind: (k, ""))
+        fault = engine_fault(config(lora_config=object()))
+        assert ("--enable-lora" in (fault or "")) == refused
+
+
+def test_an_engine_that_thinks() -> None:
+    check_engine(config())
+    check_request(config(), thinking(), SamplingParams(logit_bias={3: -100.0}, logprobs=0, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n": 2, "temperature": 1.0}, "n=2"),
+        ({"min_tokens": 2}, "min_tokens=2"),
+        ({"presence_penalty": 0.5}, "presence_penalty=0.5"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty=0.5"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty=1.1"),
+        ({"bad_words": ["a"]}, "bad_words"),
+        ({"allowed_token_ids": [1]}, "allowed_token_ids"),
+        ({"structured_outputs": StructuredOutputsParams(regex="a")}, "structured_outputs"),
+        ({"logprob_token_ids": [1]}, "logprob_token_ids"),
+        ({"logit_bias": {1: -100.0, 2: 1.5}}, "logit_bias={2: 1.5}"),
+    ],
+)
+def test_requests(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_request(config(), thinking(), SamplingParams(**changes))
+
+
+def test_requests_of_some_laws() -> None:
+    with pytest.raises(ConfigError, match="law=soft mixes the whole vocabulary"):
+        check_request(config(tensor_parallel_size=2), thinking("soft"), SamplingParams())
+    check_request(config(tensor_parallel_size=2), thinking("gumbel"), SamplingParams())
+    with pytest.raises(ConfigError, match="law=dirichlet has no log-probs"):
+        check_request(config(), thinking("dirichlet"), SamplingParams(logprobs=0))
+    check_request(config(), thinking("soft_thinking"), SamplingParams(logprobs=0))
+    abort = thinking(cold_entropy=1.0, cold_abort=True)
+    with pytest.raises(ConfigError, match="cold_abort"):
+        check_request(config(), abort, SamplingParams(ignore_eos=True))
+
+
+def test_vllms_runner_is_the_one_that_is_known() -> None:
+    """Fails when upstream changes what is overridden."""
+    assert interface_fault() is None
+    own = {name for name in vars(ThinkingRunner) if hasattr(GPUModelRunner, name)}
+    private = {name for name in own if not name.startswith("__")} - {"__module__"}
+    assert private == set(OVERRIDDEN)
+
+
+def test_another_runner_is_named_with_its_method() -> None:
+    class Newer:
+        def _update_states(self, scheduler_output: Any) -> None: ...
+        def _preprocess(self, scheduler_output: Any, batch: Any) -> None: ...
+
+    fault = interface_fault(Newer)
+    assert fault is not None
+    assert "Newer._preprocess takes (scheduler_output, batch)" in fault
+    assert "vLLM " in fault
+    del Newer._preprocess
+    assert "Newer._preprocess is not there" in (interface_fault(Newer) or "")
