@@ -2,6 +2,7 @@
 // text nodes only, never as markup.
 "use strict";
 
+const TAIL_THOUGHTS = 40; // shown after those that are left out
 const PAGE = 200; // rows added to the list at a time
 const byId = (id) => document.getElementById(id);
 
@@ -209,12 +210,62 @@ function column(step, sample, problem, right) {
     const badges = sample.marks.map((mark) => element("span", "badge", mark));
     head.append(element("div", "facts", ...badges));
   }
+  const before = sample.thoughts ? [thoughts(sample.thoughts)] : [];
   const output = element("div", "output text", ...typeset(sample.head));
   if (sample.left_out) {
     const count = sample.left_out.toLocaleString("en");
     output.append(element("span", "gap", `${count} characters left out`), ...typeset(sample.tail));
   }
-  return element("div", `column${sample.correct ? " right" : ""}`, head, output);
+  return element("div", `column${sample.correct ? " right" : ""}`, head, ...before, output);
+}
+
+// Every thought as the token that it emitted, underlined by how much of the input that token was; the
+// one that is pointed at with its tokens and their weights below, at first the most mixed one.
+function thoughts({ law, positions, left_out: leftOut, at, kind, tokens }) {
+  const count = positions.toLocaleString("en");
+  const mixture = element("div", "mixture");
+  const row = element("div", "thoughts text");
+  tokens.forEach((parts, number) => {
+    if (leftOut && number === tokens.length - TAIL_THOUGHTS) {
+      row.append(element("span", "gap", `${leftOut.toLocaleString("en")} thoughts left out`));
+    }
+    const [text, weight] = parts[0] ?? ["", null];
+    const share = weight === null ? "plain" : `share${Math.min(4, Math.floor(weight * 5))}`;
+    const one = element("span", `thought ${kind[number]} ${share}`, visible(text));
+    one.title = parts.map(([token, w]) => `${visible(token)} ${percent(w)}`.trim()).join("\n");
+    one.tabIndex = 0;
+    const tell = () => mixture.replaceChildren(...told(at[number], kind[number], parts));
+    one.addEventListener("pointerenter", tell);
+    one.addEventListener("focus", tell);
+    row.append(one);
+  });
+  const first = (parts) => parts[0]?.[1] ?? 2; // what is no mixture comes last
+  const most = tokens.reduce((best, parts, n) => (first(parts) < first(tokens[best]) ? n : best), 0);
+  if (tokens.length) mixture.append(...told(at[most], kind[most], tokens[most]));
+  const head = element("summary", "", `${count} positions of law ${law}`);
+  const key =
+    "Line: the token's weight, from 80% solid, from 60% dashed, else dotted; forced ones are marked. " +
+    "Point at one, or move to it by Tab, for its five heaviest tokens.";
+  const made = element("details", "thinking", head, element("div", "quiet", key), row, mixture);
+  made.open = true;
+  return made;
+}
+
+function told(at, kind, parts) {
+  const rows = parts.map(([text, weight]) => {
+    const bar = element("meter");
+    bar.value = weight ?? 0;
+    const share = weight === null ? [] : [bar, element("span", "", percent(weight))];
+    return element("div", "part", element("code", "", visible(text)), ...share);
+  });
+  return [element("div", "", `position ${at}, ${kind.replace("_", " + ")}`), ...rows];
+}
+
+const percent = (weight) => (weight === null ? "" : `${(100 * weight).toFixed(1)}%`);
+
+// A token that is nothing but space must be seen.
+function visible(text) {
+  return text.replaceAll("\n", "⏎").replace(/^ +$/, (spaces) => "␣".repeat(spaces.length)) || "∅";
 }
 
 function onKey(event) {

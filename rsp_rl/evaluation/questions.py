@@ -88,7 +88,7 @@ def questions(
         except PlacementError as error:
             raise PlacementError(f"{where}: {error}") from error
         check_room(placed, rsp.length, context, where)
-        check_thoughts(placed, thinking, context, where)
+        check_thoughts(len(placed.token_ids), thinking and thinking.phases, context, where)
         token_bytes = np.asarray(placed.token_ids, dtype=np.int64).tobytes()
         prompt_hash = hashlib.blake2b(token_bytes, digest_size=8).hexdigest()
         requests = sample_requests(

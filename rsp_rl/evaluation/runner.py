@@ -143,7 +143,8 @@ def evaluate(
             engines = stack.enter_context(
                 SharedEngines(
                     *(model, engine),
-                    soft_prompts=protocol.rsp.enabled or thinking is not None,
+                    soft_prompts=protocol.rsp.enabled,
+                    thoughts=thinking is not None,
                     comparator=protocol.comparator,
                 )
             )

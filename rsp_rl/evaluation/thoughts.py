@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # those who read samples need no torch
     from rsp_rl.inference.requests import Completion
     from rsp_rl.thoughts.settings import Thinking
 
-#: `rsp_rl.thoughts.rows.Kind`s by the names that samples have.
-TOKEN, FORCED = "token", "forced"
+#: `rsp_rl.thoughts.rows.Kind.FORCED` by the name that samples have.
+FORCED = "forced"
 
 
 class TokenTexts:
@@ -56,16 +56,10 @@ def thought_fields(thinking: Thinking, completion: Completion, texts: TokenTexts
             f"law.name={thinking.law.name} was asked for, and the engine's record of an output of "
             f"{completion.tokens} tokens is {found}; this is a fault of the engine"
         )
-    made: Thoughts = {"at": [], "kind": [], "ids": [], "weights": [], "texts": {}}
-    for at, row in enumerate(record.summary()):
-        if row["kind"] == TOKEN:
-            continue
-        made["at"].append(at)
-        made["kind"].append(row["kind"])
-        made["ids"].append(row["ids"])
-        made["weights"].append(row.get("weights", []))
-        made["texts"] |= {str(token): texts[token] for token in row["ids"]}
-    return {"law": record.law.name, "thoughts": made}
+    from rsp_rl.thoughts.columns import thought_columns  # with torch, which readers need not have
+
+    thoughts = cast(Thoughts, thought_columns(record, texts.__getitem__))
+    return {"law": record.law.name, "thoughts": thoughts}
 
 
 def check_thoughts(sample: OptionalSample) -> None:
@@ -107,7 +101,7 @@ class ThoughtMetrics(TypedDict):
     right: Lengths
     """Of right answers alone, as Soft Thinking's papers have lengths: wrong ones may be longer."""
     without_answer_rate: float
-    """Samples that were cut off while they thought."""
+    """Samples that ended while they thought: cut off, or by a token that ends an output."""
     forced_rate: float
     """Samples whose thoughts did not end by themselves."""
 
@@ -124,7 +118,8 @@ def thought_metrics(samples: Sequence[Sample]) -> ThoughtMetrics | None:
         "all": _lengths(counted),
         "right": _lengths(right),
         "without_answer_rate": _rate(
-            thoughts > 0 and not answer for _, thoughts, _, answer in counted
+            thoughts > 0 and answer <= (sample["finish_reason"] == "stop")
+            for (_, thoughts, _, answer), sample in zip(counted, thinking, strict=True)
         ),
         "forced_rate": _rate(FORCED in sample["thoughts"]["kind"] for sample in thinking),
     }
@@ -146,7 +141,7 @@ def thought_line(metrics: ThoughtMetrics) -> str:
     if metrics["forced_rate"]:
         line += f"; {metrics['forced_rate']:.1%} had their end forced"
     if metrics["without_answer_rate"]:
-        line += f"; {metrics['without_answer_rate']:.1%} were cut off while they thought"
+        line += f"; {metrics['without_answer_rate']:.1%} ended while they thought"
     return line
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.evaluation.folder import EvaluationFolder, Sample
+from rsp_rl.evaluation.folder import EvaluationFolder, Sample, Thoughts
 from rsp_rl.evaluation.reading import AskedProblem, read_finished_samples, read_problems
 from rsp_rl.evaluation.summary import Summary
 
@@ -22,6 +22,12 @@ HEAD = 1_200
 """Characters kept of a long output's beginning; most answers of small models are not longer."""
 TAIL = 1_200
 """Characters kept of its end, where the answer is."""
+THOUGHTS_HEAD = 120
+"""Thoughts kept of the beginning of many."""
+THOUGHTS_TAIL = 40
+"""Thoughts kept of their end."""
+TOKENS = 5
+"""Tokens shown of a thought."""
 SAMPLES = 4
 """Samples shown a problem and step."""
 OUTPUT_BYTES = 16_000_000
@@ -51,6 +57,20 @@ class BenchmarkEntry(TypedDict):
     problems: list[ProblemEntry]
 
 
+class ShownThoughts(TypedDict):
+    """Thoughts of a sample as the viewer shows them; the lists run over what is shown."""
+
+    law: str
+    positions: int
+    """Positions that are no ordinary tokens."""
+    left_out: int
+    """Of these between the first and the last ones."""
+    at: list[int]
+    kind: list[str]
+    tokens: list[list[tuple[str, float | None]]]
+    """Text and weight of a position's likeliest tokens, the emitted one first."""
+
+
 class ShownSample(TypedDict):
     """A sample as the viewer shows it."""
 
@@ -66,6 +86,8 @@ class ShownSample(TypedDict):
     left_out: int
     """Characters between head and tail."""
     tail: str
+    thoughts: ShownThoughts | None
+    """Of samples with a law."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +194,35 @@ def shown_sample(sample: Sample) -> ShownSample:
         "head": output[:HEAD] if left_out else output,
         "left_out": left_out,
         "tail": output[-TAIL:] if left_out else "",
+        "thoughts": _shown_thoughts(sample["law"], sample["thoughts"]) if "law" in sample else None,
     }
+
+
+def _shown_thoughts(law: str, thoughts: Thoughts) -> ShownThoughts:
+    count = len(thoughts["at"])
+    left_out = max(0, count - THOUGHTS_HEAD - THOUGHTS_TAIL)
+    shown = list(range(count))
+    if left_out:
+        shown = shown[:THOUGHTS_HEAD] + shown[-THOUGHTS_TAIL:]
+    return {
+        "law": law,
+        "positions": count,
+        "left_out": left_out,
+        "at": [thoughts["at"][place] for place in shown],
+        "kind": [thoughts["kind"][place] for place in shown],
+        "tokens": [_top_tokens(thoughts, place) for place in shown],
+    }
+
+
+def _top_tokens(thoughts: Thoughts, place: int) -> list[tuple[str, float | None]]:
+    ids, weights = thoughts["ids"][place], thoughts["weights"][place]
+    pairs = list(zip(ids, weights or [None] * len(ids), strict=True))
+    # The emitted one first, whatever it weighs.
+    others = sorted(pairs[1:], key=lambda pair: -(pair[1] or 0))
+    return [
+        (thoughts["texts"].get(str(token), ""), weight)
+        for token, weight in [*pairs[:1], *others][:TOKENS]
+    ]
 
 
 def _choose(

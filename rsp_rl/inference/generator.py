@@ -5,7 +5,9 @@ from rsp_rl.inference.generator import Generator
 with Generator("Qwen/Qwen2.5-Math-1.5B-Instruct") as generator:
     for sample in generator.generate("What is 7 * 8?", samples=4, length=20, temperature=1.0):
         print(sample.text)
-    generator.generate("What is 7 * 8?", law="gumbel", law_settings={"k": 5, "end": "</think>"})
+
+With `Generator(..., thoughts=True)` it also thinks: `generator.generate(question, law="gumbel",
+law_settings={"k": 5, "end": "</think>"})`.
 """
 
 from __future__ import annotations
@@ -39,23 +41,32 @@ class Generator(AbstractContextManager):
         model: Hugging Face folder, or name on the hub.
         template: How a question becomes a prompt: a key of `rsp_rl.data.templates.TEMPLATES`.
         options: How the model is run; vLLM by default.
+        thoughts: Whether questions may have a law; vLLM then schedules one step after the other.
 
     Raises:
         ConfigError: If the model or the template cannot be used.
     """
 
     def __init__(
-        self, model: str, *, template: str = "chat", options: EngineOptions | None = None
+        self,
+        model: str,
+        *,
+        template: str = "chat",
+        options: EngineOptions | None = None,
+        thoughts: bool = False,
     ) -> None:
         self._template = get_template(template)
         self._options = options or EngineOptions()
+        self._thoughts = thoughts
         self._folder = resolve_model_folder(model)
         self._tokenizer = load_tokenizer(self._folder)
         config = check_model(self._folder)
         self._vocabulary = vocabulary_size(config)
         check_placeholder(self._tokenizer, self._vocabulary)
         self._context = self._options.max_model_len or context_of(config)
-        self._engines = start_engines(self._folder, self._options, soft_prompts=True)
+        self._engines = start_engines(
+            self._folder, self._options, soft_prompts=True, thoughts=thoughts
+        )
 
     @cached_property
     def _law(self) -> EmbeddingStats:
@@ -119,7 +130,9 @@ class Generator(AbstractContextManager):
         placed = self._template.place(self._tokenizer, question, length, position)
         check_tokens(self._tokenizer, placed.token_ids, self._vocabulary, "the prompt")
         check_room(placed, length, self._context, "the prompt")
-        check_thoughts(placed, thinking, self._context, "the prompt")
+        check_thoughts(
+            len(placed.token_ids), thinking and thinking.phases, self._context, "the prompt"
+        )
         end_of_turn = stop_token_of(self._template, self._tokenizer, self._folder)
         sampling = Sampling(
             temperature=temperature,
@@ -148,6 +161,8 @@ class Generator(AbstractContextManager):
             if settings:
                 raise ConfigError("law_settings without a law; say whose settings they are")
             return None
+        if not self._thoughts:
+            raise ConfigError(f"law={law} needs an engine that thinks: Generator(thoughts=True)")
         asked = ThoughtSettings.from_dict(law, settings or {})
         return thinking_of_model(asked, self._folder, self._tokenizer)
 

@@ -19,13 +19,16 @@ does, or the request is refused (`rsp_rl.placement.tokens`).
 
 The n choices of one request share its draw; for independent ones send n requests with seeds of
 their own.
+
+A law for a request's thoughts is asked for in the same way, alone or beside a soft prompt, see
+`rsp_rl.inference.served_thoughts`; it needs the worker and `--no-async-scheduling`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -35,6 +38,15 @@ from rsp_rl.dials.options import RspOptions, rollout_dtype
 from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import check_room
+from rsp_rl.inference.served_thoughts import (
+    Asked,
+    Pending,
+    law_arguments,
+    law_names,
+    pending,
+    with_thoughts,
+)
+from rsp_rl.inference.thinking import check_thoughts
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.vocabulary import check_placeholder, check_tokens, suppression
 from rsp_rl.placement.prompt import placeholder_id
@@ -47,10 +59,10 @@ LENGTH, POSITION, SEED, SCALE = "rsp_length", "rsp_position", "rsp_seed", "rsp_s
 
 
 def register() -> None:
-    """Let vLLM's asynchronous engine understand requests for soft prompts.
+    """Let vLLM's asynchronous engine understand requests for soft prompts and thoughts.
 
-    vLLM has no extension point between a request's extra arguments and its prompt, hence this
-    patch of one method. It is safe to call twice.
+    vLLM has no extension point between a request's extra arguments and its prompt, nor between a
+    worker's records and an output, hence this patch of two methods. It is safe to call twice.
     """
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -68,17 +80,62 @@ def register() -> None:
         self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
     ) -> Any:
         try:
-            asked = soft_prompt_arguments(getattr(params, "extra_args", None))
-            if asked:
+            extra_args = getattr(params, "extra_args", None)
+            asked, law = soft_prompt_arguments(extra_args), law_arguments(extra_args)
+            if asked or law:
                 # In a thread: drawing and placing must not hold up the other requests.
-                prompt = await asyncio.to_thread(_mixed, self, prompt, asked)
-                params = await asyncio.to_thread(_sampling, self, params, asked)
+                ready = await asyncio.to_thread(
+                    _ready, self, request_id, prompt, params, asked, law
+                )
+                prompt, params, thoughts = ready
+                if thoughts is not None:
+                    _waiting(self)[request_id] = thoughts
         except (ConfigError, PlacementError) as error:
             raise VLLMValidationError(str(error)) from error  # the server answers 400
         return await add_request(self, request_id, prompt, params, *args, **kwargs)
 
+    generate = AsyncLLM.generate
+
+    @functools.wraps(generate)
+    def with_records(
+        self: Any, prompt: Any, sampling_params: Any, request_id: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        outputs = generate(self, prompt, sampling_params, request_id, *args, **kwargs)
+        if not law_names(getattr(sampling_params, "extra_args", None)):
+            return outputs
+        return with_thoughts(self, outputs, _waiting(self), request_id)
+
     with_soft_prompt.takes_soft_prompts = True
     AsyncLLM.add_request = with_soft_prompt
+    AsyncLLM.generate = with_records
+
+
+def _waiting(engine: Any) -> dict[str, Pending]:
+    """Requests of an engine whose records are not claimed yet, by their names."""
+    return engine.__dict__.setdefault("rsp_thoughts", {})
+
+
+def _ready(
+    engine: Any,
+    request_id: str,
+    prompt: Any,
+    params: Any,
+    asked: Mapping[str, Any],
+    law: Asked | None,
+) -> tuple[Any, Any, Pending | None]:
+    """Prompt and sampling parameters as vLLM takes them, and what is pending of a law."""
+    config = engine.vllm_config
+    if law is None:
+        return _mixed(engine, prompt, asked), _sampling(engine, params, asked), None
+    params = _sampling(engine, params, [*asked, *law_names(params.extra_args)])
+    answer = law.settings.answer_sampling({"temperature": params.temperature})
+    params.temperature = answer["temperature"]
+    folder = resolve_model_folder(config.model_config.model)
+    thoughts = pending(config, folder, request_id, law, params)
+    from rsp_rl.injection.thinking_prompt import extra_args
+
+    params.extra_args |= extra_args(thoughts.thinking, thoughts.key)
+    return _mixed(engine, prompt, asked, thoughts), params, thoughts
 
 
 def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -99,7 +156,7 @@ def soft_prompt_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any
     return asked
 
 
-def _sampling(engine: Any, params: Any, asked: Mapping[str, Any]) -> Any:
+def _sampling(engine: Any, params: Any, asked: Collection[str]) -> Any:
     """vLLM's sampling parameters without what it does not know, tokens without a text kept out."""
     params = params.clone()
     params.extra_args = {
@@ -110,9 +167,10 @@ def _sampling(engine: Any, params: Any, asked: Mapping[str, Any]) -> Any:
     return params
 
 
-def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
-    """A prompt of tokens as vLLM's mixed prompt."""
-    from rsp_rl.inference.vllm_renderer import CHAT
+def _mixed(
+    engine: Any, prompt: Any, asked: Mapping[str, Any], thoughts: Pending | None = None
+) -> Any:
+    """A prompt of tokens as vLLM's mixed prompt; one with thoughts has blocks of its own."""
     from rsp_rl.injection.vllm_prompt import prompt_maker
 
     model = engine.vllm_config.model_config
@@ -120,11 +178,56 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
         raise ConfigError(
             "this server takes no soft prompts; start it as vllm serve MODEL --enable-prompt-embeds"
         )
-    token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
-    if not token_ids or prompt.get("type", "token") != "token" or "multi_modal_data" in prompt:
+    tokens = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
+    if not tokens or prompt.get("type", "token") != "token" or "multi_modal_data" in prompt:
         raise ConfigError(
-            "soft prompts need a prompt of text or tokens, without images or embeddings of its own"
+            "soft prompts and thoughts need a prompt of text or tokens, without images or "
+            "embeddings of its own"
         )
+    token_ids, record = _placed(engine, prompt, asked)
+    if record is None and thoughts is None:
+        return prompt
+    tokenizer = _tokenizer(engine)
+    # vLLM looks no further at the tokens of prompts with embeddings in them.
+    check_placeholder(tokenizer, model.get_vocab_size())
+    check_tokens(tokenizer, token_ids, model.get_vocab_size(), "the prompt")
+    if thoughts is None:
+        made = prompt_maker(engine.vllm_config)(token_ids, record)
+    else:
+        from rsp_rl.injection.thinking_prompt import private_prompt
+
+        check_thoughts(len(token_ids), thoughts.thinking.phases, model.max_model_len, "the prompt")
+        made = private_prompt(token_ids, record, thoughts.key)
+    if salt := prompt.get("cache_salt"):  # keeps clients' prefix caches apart
+        made["cache_salt"] = salt
+    return made
+
+
+def _tokenizer(engine: Any) -> PreTrainedTokenizerBase:
+    tokenizer = engine.get_tokenizer()
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ConfigError(
+            f"soft prompts and thoughts need a Hugging Face tokenizer, and this server has a "
+            f"{type(tokenizer).__name__}; start it with --tokenizer-mode hf"
+        )
+    return tokenizer
+
+
+def _placed(
+    engine: Any, prompt: Mapping[str, Any], asked: Mapping[str, Any]
+) -> tuple[list[int], SoftPromptRecord | None]:
+    """A prompt's tokens, placeholders for its soft prompt among them, and its record if it has one.
+
+    Raises:
+        ConfigError: On a bad argument, or if the prompt leaves no room for an answer.
+        PlacementError: If the soft prompt has no place in it.
+    """
+    from rsp_rl.inference.vllm_renderer import CHAT
+
+    token_ids = list(prompt["prompt_token_ids"])
+    if not asked:
+        return token_ids, None
+    model = engine.vllm_config.model_config
     mean, std = _law(model.model)
     options = RspOptions(
         length=asked[LENGTH],
@@ -134,23 +237,16 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
         std=std,
     )
     if not options.enabled:
-        return prompt
+        return token_ids, None
     if engine.vllm_config.lora_config and (fault := lora_fault(model.hf_config)):
         raise ConfigError(
             f"{fault}; start the server without --enable-lora, the adapter merged into the model"
         )
-    tokenizer = engine.get_tokenizer()
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise ConfigError(
-            f"soft prompts need a Hugging Face tokenizer, and this server has a "
-            f"{type(tokenizer).__name__}; start it with --tokenizer-mode hf"
-        )
-    # vLLM looks no further at the tokens of prompts with embeddings in them.
-    check_placeholder(tokenizer, model.get_vocab_size())
-    check_tokens(tokenizer, list(token_ids), model.get_vocab_size(), "the prompt")
+    tokenizer = _tokenizer(engine)
+    check_tokens(tokenizer, token_ids, model.get_vocab_size(), "the prompt")
     chat = prompt.get(CHAT)
     place = chat.place if chat is not None else place_in_tokens
-    placed = place(tokenizer, list(token_ids), options.length, options.position)
+    placed = place(tokenizer, token_ids, options.length, options.position)
     check_room(placed, options.length, model.max_model_len, "the prompt")
     seed = asked.get(SEED, 0)
     if not (type(seed) is int and 0 <= seed < 1 << 64):
@@ -164,10 +260,7 @@ def _mixed(engine: Any, prompt: Any, asked: Mapping[str, Any]) -> Any:
         dtype=rollout_dtype(str(model.dtype)),
         placeholder_id=placeholder_id(tokenizer),
     )
-    made = prompt_maker(engine.vllm_config)(placed.token_ids, record)
-    if salt := prompt.get("cache_salt"):  # keeps clients' prefix caches apart
-        made["cache_salt"] = salt
-    return made
+    return placed.token_ids, record
 
 
 @functools.cache

@@ -12,7 +12,6 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.models.folder import check_model
 from rsp_rl.models.vocabulary import vocabulary_size
-from rsp_rl.placement.prompt import PlacedPrompt
 from rsp_rl.thoughts.phases import Phases
 from rsp_rl.thoughts.settings import Thinking, ThoughtSettings
 
@@ -81,24 +80,22 @@ def _with_rms(
     return replace(settings, law=replace(law, rms=math.hypot(*table)))  # type: ignore[call-arg]
 
 
-def check_thoughts(
-    placed: PlacedPrompt, thinking: ModelThinking | None, context: int | None, prompt: str
-) -> None:
+def check_thoughts(tokens: int, phases: Phases | None, context: int | None, prompt: str) -> None:
     """Make sure that the most thoughts leave room for an answer.
 
     Args:
-        placed: The prompt.
-        thinking: Of its requests, if they have a law.
+        tokens: Of the prompt.
+        phases: Of its requests, if they have a law.
         context: Longest prompt with output that the model takes, in tokens, if there is a limit.
         prompt: What the error calls it.
 
     Raises:
         ConfigError: If they do not.
     """
-    most = None if thinking is None else thinking.phases.max_thoughts
-    if most is None or context is None or len(placed.token_ids) + most < context:
+    most = None if phases is None else phases.max_thoughts
+    if most is None or context is None or tokens + most < context:
         return
     raise ConfigError(
-        f"{prompt} has {len(placed.token_ids)} tokens, and law.max_thoughts={most} leaves no room "
+        f"{prompt} has {tokens} tokens, and law.max_thoughts={most} leaves no room "
         f"for an answer in a context of {context}; use a model with a longer one, or fewer thoughts"
     )

@@ -96,12 +96,10 @@ class ThoughtSettings:
             if key in given:
                 value = given[key]
                 texts = [value] if isinstance(value, str) else value
-                texts = [] if texts is None else texts
-                if not (
-                    isinstance(texts, list | tuple)
-                    and all(isinstance(text, str) and text for text in texts)
+                if not isinstance(texts, Sequence) or not all(
+                    isinstance(text, str) and text for text in texts
                 ):
-                    raise ConfigError(f"law.{key}={value!r} must be a list of texts")
+                    raise ConfigError(f"law.{key}={value!r} must be a list of texts, [] for none")
                 given[key] = tuple(texts)
         return cls(law=law_from_settings(name, own), **given)
 

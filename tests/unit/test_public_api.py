@@ -34,6 +34,8 @@ from rsp_rl.inference import server
 from rsp_rl.inference.requests import KINDS, Completion, EngineOptions
 from rsp_rl.injection.vllm_prompt import WORKER
 from rsp_rl.placement.prompt import POSITIONS
+from rsp_rl.thoughts.names import LAWS as INPUT_LAWS
+from rsp_rl.thoughts.settings import COMPAT
 from rsp_rl.training.configs import compose_config
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -49,13 +51,14 @@ SIGNATURES = {
         "None = None, *, format_reward: float = 0.0, **_: Any) -> dict[str, float | str]"
     ),
     "rsp_rl.inference.generator:Generator": (
-        "(model: str, *, template: str = 'chat', options: EngineOptions | None = None) -> None"
+        "(model: str, *, template: str = 'chat', options: EngineOptions | None = None, thoughts: "
+        "bool = False) -> None"
     ),
     "rsp_rl.inference.generator:Generator.generate": (
         "(self, question: str, *, samples: int = 1, length: int = 0, position: Position = "
         "'suffix', mode: Mode = 'independent', scale: float = 1.0, temperature: float = 0.0, "
-        "top_p: float = 1.0, top_k: int = 0, max_tokens: int = 2048, seed: int = 0) -> "
-        "list[Completion]"
+        "top_p: float = 1.0, top_k: int = 0, max_tokens: int = 2048, seed: int = 0, law: str | "
+        "None = None, law_settings: Mapping[str, Any] | None = None) -> list[Completion]"
     ),
     "rsp_rl.inference.generator:Generator.close": "(self) -> None",
     "rsp_rl.draws.laws:draw_soft_prompt": (
@@ -255,6 +258,14 @@ def test_names_that_records_travel_under() -> None:
         (MIXINGS, ["none", "half"]),
         (SHAPES, ["constant", "linear", "cosine"]),
         (METHODS, ["ltpo", "ttsv", "softcot"]),
+        (
+            INPUT_LAWS,
+            [
+                *("token", "soft_thinking", "dirichlet", "gumbel", "multiplex", "soft", "fuzzy"),
+                *("moi", "hidden"),
+            ],
+        ),
+        (COMPAT, ["same_temperature", "greedy_answer", "cold_abort"]),
         (KINDS, ["vllm", "huggingface"]),
         (
             TEMPLATES,
@@ -286,7 +297,10 @@ def test_configs_and_protocols() -> None:
         *("correction/geo_rs", "correction/geo_rs_seq_tis", "correction/geo_rs_token_tis"),
         *("correction/k3_rs", "correction/k3_rs_seq_tis", "correction/k3_rs_token_tis"),
     }
-    assert names(PROTOCOLS) >= {"rsp_paper", "simplerl_zoo", "rsp_inference", "quick", "tiny"}
+    assert names(PROTOCOLS) >= {
+        *("rsp_paper", "simplerl_zoo", "rsp_inference", "quick", "tiny"),
+        *("soft_thinking", "soft_thinking_gumbel", "soft_thinking_dirichlet", "multiplex"),
+    }
 
 
 SETTINGS = {"console": "progress", "data.max_lost_share": 0.0}
@@ -328,8 +342,8 @@ FLAGS = {
     f"--keep-merged --rescore {ENGINE}",
     "compare": "RUNS --protocol --output",
     "generate": "--model --benchmark --limit --template --samples --temperature --top-p --top-k "
-    "--max-tokens --seed --rsp.length --rsp.position --rsp.mode --rsp.scale --rsp.seed --data-dir "
-    f"--output {ENGINE}",
+    "--max-tokens --seed --rsp.length --rsp.position --rsp.mode --rsp.scale --rsp.seed --law "
+    f"--law.KEY --data-dir --output {ENGINE}",
     "analyze evaluate": "FIGURE OVERRIDES --model --protocol --samples --comparator --output "
     f"--data-dir {ENGINE}",
     "analyze positions": "FOLDERS --output",

@@ -22,9 +22,13 @@ from rsp_rl.evaluation.protocol import (
 )
 from rsp_rl.inference.prompts import sample_seed
 from rsp_rl.placement.prompt import INSTRUCTION
+from rsp_rl.thoughts.settings import ThoughtSettings
 from tests.unit.other_process import printed
 
-SHIPPED = ("quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "sums", "tiny")
+SHIPPED = (
+    *("multiplex", "quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "soft_thinking"),
+    *("soft_thinking_dirichlet", "soft_thinking_gumbel", "sums", "sums_digits", "tiny"),
+)
 
 
 def _plans(protocol: Protocol) -> dict[str, BenchmarkPlan]:
@@ -88,6 +92,31 @@ def test_tiny_asks_the_cpu_recipes_problems() -> None:
     assert (protocol.template, protocol.max_tokens) == ("plain-chat", 40)
     assert protocol.headline == ("arithmetic",)
     assert BENCHMARKS["arithmetic"].problems == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "law", "answer"),
+    [
+        (
+            "soft_thinking",
+            {"law": "soft_thinking", "k": 10, "cold_entropy": 0.01, "cold_steps": 256},
+            (0.6, 0.95, 30),
+        ),
+        ("soft_thinking_gumbel", {"law": "gumbel", "k": 10, "tau": 0.5}, (0.6, 0.95, 30)),
+        ("soft_thinking_dirichlet", {"law": "dirichlet", "k": 10, "alpha": 4.0}, (0.6, 0.95, 30)),
+        ("multiplex", {"law": "multiplex", "k": 3, "weighting": "probability"}, (1.0, 0.95, 0)),
+    ],
+)
+def test_protocols_with_a_law_are_their_papers(name: str, law: dict, answer: tuple) -> None:
+    protocol = load_protocol(name)
+    given = protocol.law.to_dict()
+    assert {key: given[key] for key in law} == law
+    assert given["end"] == ["</think>"]
+    # Answers are sampled as thoughts are, in all of them.
+    assert {(p.temperature, p.top_p, p.top_k) for p in protocol.benchmarks} == {answer}
+    assert (given["temperature"], given["top_p"], given["top_k"]) == answer
+    samples = {plan.benchmark: plan.samples for plan in protocol.benchmarks}
+    assert samples["aime24"] == (1 if protocol.law.law.deterministic else 16)
 
 
 def test_every_shipped_file_is_tested() -> None:
@@ -194,9 +223,67 @@ def test_greedy_samples_differ_by_independent_soft_prompts_alone(tmp_path: Path)
             load_protocol(file, overrides)
 
 
+def test_samples_of_a_law_that_draws_nothing(tmp_path: Path) -> None:
+    """Whether the answer after the thoughts is sampled or not; what draws, differs."""
+    file = _write(tmp_path, benchmarks={"gsm8k": {"samples": 16, "temperature": 1.0}})
+    ends = ["law.end=[]", "law.max_thoughts=9"]
+    nothing = (
+        ["law.name=soft_thinking"],
+        ["law.name=soft", "law.sigma=0"],
+        ["law.name=hidden"],
+        ["law.name=gumbel", "law.k=1"],
+        ["law.name=multiplex", "law.top_k=1"],
+        ["law.name=token", "law.min_p=1"],
+    )
+    for law in nothing:
+        for more in ([], ["benchmarks.gsm8k.temperature=0"], ["rsp.length=4", "rsp.mode=shared"]):
+            with pytest.raises(ConfigError, match=r"gsm8k: 16 samples .* draws nothing with these"):
+                load_protocol(file, [*law, *ends, *more])
+        load_protocol(file, [*law, *ends, "rsp.length=4"])
+        load_protocol(file, [*law, *ends, "benchmarks.gsm8k.samples=1"])
+    # Thoughts that differ make greedy answers differ.
+    greedy = load_protocol(file, ["law.name=gumbel", *ends, "benchmarks.gsm8k.temperature=0"])
+    assert greedy.benchmarks[0].samples == 16
+
+
+def test_a_law_in_a_file_and_over_it(tmp_path: Path) -> None:
+    file = _write(tmp_path, law={"name": "gumbel", "k": 5, "max_thoughts": 8})
+    assert (load_protocol(file).law.law.k, load_protocol(file).law.max_thoughts) == (5, 8)
+    changed = load_protocol(file, ["law.k=7", "law.tau=1e-3", "law.end=[</a>,</b>]"]).law
+    assert (changed.law.k, changed.law.tau, changed.end) == (7, 1e-3, ("</a>", "</b>"))
+    assert load_protocol(file, ["law.name=multiplex"]).law.law.name == "multiplex"
+    assert load_protocol(file, ["law=null"]) == load_protocol(_write(tmp_path))
+    with_rsp = load_protocol(_write(tmp_path, law={"name": "gumbel"}), ["rsp.length=20"])
+    assert (with_rsp.rsp.length, with_rsp.law.law.name) == (20, "gumbel")
+    assert Protocol.from_dict(json.loads(json.dumps(with_rsp.to_dict()))) == with_rsp
+
+
+def test_no_comparator_beside_a_law(tmp_path: Path) -> None:
+    file = _write(tmp_path, law={"name": "gumbel"})
+    with pytest.raises(ConfigError, match=r"comparator.method=ltpo and law.name=gumbel"):
+        load_protocol(file, ["comparator.method=ltpo"])
+
+
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
+        ({"law": "gumbel"}, "law='gumbel' must be a group"),
+        ({"law": {"k": 3}}, "law.name is missing; use one of token, soft_thinking"),
+        ({"law": {"name": ["gumbel"]}}, "law.name is missing"),
+        ({"law": {"name": "gumble"}}, "law='gumble' is unknown; use one of token"),
+        ({"law": {"name": "gumbel", "kk": 3}}, "law.kk is no setting of gumbel; known: begin, "),
+        ({"law": {"name": "gumbel", "k": 0}}, "law.k=0 must be a whole number of at least 1"),
+        ({"law": {"name": "gumbel", "tau": 0}}, "law.tau=0.0 must be a number"),
+        ({"law": {"name": "gumbel", "end": 5}}, "law.end=5 must be a list of texts"),
+        ({"law": {"name": "gumbel", "end": [""]}}, "law.end=.* must be a list of texts"),
+        ({"law": {"name": "gumbel", "on_cut": 5}}, "law.on_cut=5 must be a text"),
+        ({"law": {"name": "gumbel", "max_thoughts": True}}, "law.max_thoughts=True must be"),
+        ({"law": {"name": "gumbel", "cold_steps": 0}}, "law.cold_steps=0 must be"),
+        ({"law": {"name": "gumbel", "compat": "old"}}, "law.compat=old is unknown"),
+        (
+            {"law": {"name": "gumbel", "max_thoughts": 64}},
+            "benchmarks.gsm8k: law.max_thoughts=64 leaves no ",
+        ),
         ({"tempalte": "raw"}, "unknown key tempalte; known: benchmarks, comparator"),
         ({"template": "absent"}, "template is missing"),
         ({"benchmarks": None}, "benchmarks is missing"),
@@ -229,7 +316,7 @@ def test_greedy_samples_differ_by_independent_soft_prompts_alone(tmp_path: Path)
         ({"sampling": {"temperature": float("nan")}}, "benchmarks.gsm8k.temperature=nan must be"),
         ({"rsp": 20}, "rsp=20 must be a group"),
         ({"rsp": {"length": -1}}, "rsp.length=-1 must be"),
-        ({"rsp": {"guard": {}}}, "unknown key rsp.guard; known: length"),
+        ({"rsp": {"guard": {}}}, "unknown key rsp.guard; known: law, length"),
     ],
 )
 def test_bad_settings_name_file_and_key(
@@ -288,6 +375,9 @@ def test_the_fingerprint_heeds_what_changes_outputs() -> None:
         replace(protocol, seed=1),
         replace(protocol, rsp=RspOptions(length=20)),
         replace(protocol, rsp=RspOptions(length=20, seed=1)),
+        replace(protocol, law=ThoughtSettings.from_dict("gumbel", {})),
+        replace(protocol, law=ThoughtSettings.from_dict("gumbel", {"k": 3})),
+        replace(protocol, law=ThoughtSettings.from_dict("gumbel", {"max_thoughts": 3})),
         replace(protocol, benchmarks=protocol.benchmarks[1:]),
         replace(protocol, benchmarks=(replace(plan, limit=5), *protocol.benchmarks[1:])),
         replace(protocol, benchmarks=(replace(plan, temperature=0.5), *protocol.benchmarks[1:])),
@@ -301,6 +391,12 @@ def test_the_fingerprint_heeds_what_changes_outputs() -> None:
         replace(protocol, benchmarks=(replace(plan, temperature=0), *protocol.benchmarks[1:])),
     ]
     assert {other.fingerprint() for other in same} == {protocol.fingerprint()}
+
+
+def test_fingerprints_of_before_there_were_laws() -> None:
+    found = {name: load_protocol(name).fingerprint() for name in ("quick", "rsp_paper")}
+    assert found == {"quick": "fb9ab3182df8cbe8", "rsp_paper": "86d597f9381dec82"}
+    assert "law" not in load_protocol("quick").to_dict()
 
 
 def test_the_fingerprint_of_a_benchmark_ignores_the_others() -> None:

@@ -1,0 +1,34 @@
+"""Thoughts for readers: the positions that are no ordinary tokens, as lists of plain types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rsp_rl.thoughts.record import ThoughtRecord
+from rsp_rl.thoughts.rows import Kind
+
+
+def thought_columns(record: ThoughtRecord, text: Callable[[int], str]) -> dict[str, Any]:
+    """What a record says of its thoughts.
+
+    Args:
+        record: Of one output.
+        text: Of a token.
+
+    Returns:
+        Lists with an entry a position: `at`, its number among the generated tokens; `kind`, a
+        `Kind` in small letters; `ids`, the emitted one first; `weights` to four digits, none where
+        the input is no mixture of few; and `texts` of all ids.
+    """
+    made: dict[str, Any] = {"at": [], "kind": [], "ids": [], "weights": [], "texts": {}}
+    ordinary = Kind.TOKEN.name.lower()
+    for at, row in enumerate(record.summary()):
+        if row["kind"] == ordinary:
+            continue
+        made["at"].append(at)
+        made["kind"].append(row["kind"])
+        made["ids"].append(row["ids"])
+        made["weights"].append(row.get("weights", []))
+        made["texts"] |= {str(token): text(token) for token in row["ids"]}
+    return made
