@@ -119,8 +119,8 @@ def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool
         "law.clip_per_draw=true with a KL penalty, which is of whole positions; leave one of them "
         "out": bool(options.clip_per_draw and kl),
         f"law.clip_per_draw={options.clip_per_draw} and actor_rollout_ref.actor.policy_loss."
-        f"loss_mode={loss}: ratios of draws are for rsp_draws alone, and those of positions for the "
-        "others; set both or neither": options.clip_per_draw != (loss == "rsp_draws"),
+        f"loss_mode={loss}: ratios by draw are for rsp_draws, by position for others; set "
+        "both or neither": options.clip_per_draw != (loss == "rsp_draws"),
     }
 
 

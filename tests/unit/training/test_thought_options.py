@@ -87,7 +87,7 @@ SOFT = ("law=soft", "objective=rloo", ALONE)
         (["law.max_thoughts=2048"], "leaves no room for an answer"),
         (["+correction=tis"], "rollout_correction weighs tokens"),
         (["actor_rollout_ref.actor.entropy_coeff=0.01"], "entropy of a thought"),
-        (["law.clip_per_draw=true"], "loss_mode=vanilla: ratios of draws"),
+        (["law.clip_per_draw=true"], "loss_mode=vanilla: ratios by draw"),
         (["actor_rollout_ref.actor.policy_loss.loss_mode=rsp_draws"], "law.clip_per_draw=False"),
         (
             [

@@ -1,4 +1,4 @@
-"""The loss with a ratio for each draw, against its definition in plain numpy, to 1e-6 in float64."""
+"""The loss with a ratio for each draw, against its definition in plain numpy and float64."""
 
 from __future__ import annotations
 
