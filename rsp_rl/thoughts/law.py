@@ -64,6 +64,8 @@ class InputLaw(ABC):
         dense: Whether its rows hold the inputs themselves.
         needs_hidden: Whether it steps from hidden states.
         mixes_all: Whether it asks for mixtures over the whole vocabulary.
+        emits_likeliest: Whether the token that is emitted is no draw but the likeliest, of a law
+            with a score: where that token ends the thoughts, nobody chose it.
         source: The paper that it is from.
     """
 
@@ -72,6 +74,7 @@ class InputLaw(ABC):
     dense: ClassVar[bool] = False
     needs_hidden: ClassVar[bool] = False
     mixes_all: ClassVar[bool] = False
+    emits_likeliest: ClassVar[bool] = False
     source: ClassVar[str] = ""
 
     @property

@@ -82,6 +82,8 @@ def step(
                 phase.took_forced()
             else:
                 kind, token = phase.took_thought(token, entropies.get(at))
+                if kind == Kind.TOKEN and law.emits_likeliest:
+                    kind = Kind.FORCED  # it was not drawn, and no log-prob is its
             kinds.append(kind)
             ids.append(token)
             emitted[at] = token

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.embedding_stats import embedding_stats
 from rsp_rl.injection.model_runner import installed
-from rsp_rl.thoughts.laws.token import Token
+from rsp_rl.thoughts.law import FilteredLaw
 from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.thought_options import ThoughtOptions
 
@@ -86,8 +86,9 @@ def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
         f"law.compat={sorted(compat)} is about how answers are sampled, which actor_rollout_ref."
         "rollout says in training; leave it out": bool(compat),
         f"law.temperature={getattr(law, 'temperature', None)} and actor_rollout_ref.rollout."
-        f"temperature={rollout.temperature}: law=token is trained on as any token; set them to the "
-        "same": isinstance(law, Token) and law.temperature != rollout.temperature,
+        f"temperature={rollout.temperature}: the token with which a law ends the thoughts is "
+        "trained on as any token; set them to the same": isinstance(law, FilteredLaw)
+        and law.temperature != rollout.temperature,
     }
 
 

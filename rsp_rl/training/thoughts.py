@@ -9,13 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.files import write_json
 from rsp_rl.models.shape import ModelShape
+from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.estimate import GIB
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+#: What a run that goes on may have otherwise.
+_CHANGEABLE = frozenset({"validation", "guard"})
 
 
 def check_law(config: DictConfig) -> None:
@@ -59,6 +65,32 @@ def fit_law(
 
     fill_in_law(config, ThoughtOptions.from_config(config.law), folder, tokenizer, vocabulary)
     return True
+
+
+def keep_law(config: DictConfig, run: RunFolder, *, resumes: bool) -> None:
+    """Leave a run's law in its folder; a run that goes on must have the one that it began with.
+
+    Args:
+        config: The run's, filled in.
+        run: Its folder.
+        resumes: Whether there is a checkpoint to go on from.
+
+    Raises:
+        ConfigError: Naming the first setting that differs.
+    """
+    law = None if _is_off(config) else OmegaConf.to_container(config.law, resolve=True)
+    saved = run.read_law()
+    if resumes and saved is not None:
+        for key in sorted({*saved, *(law or {})} - _CHANGEABLE):
+            if (now := (law or {}).get(key)) != saved.get(key):
+                raise ConfigError(
+                    f"law.{key}={now}, and {run.root} was trained with {saved.get(key)}; resume "
+                    "with that, or start anew with another run_dir"
+                )
+    if law is not None:
+        write_json(run.law, law)
+    elif not resumes:
+        run.law.unlink(missing_ok=True)
 
 
 def law_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:

@@ -53,6 +53,7 @@ class Soft(InputLaw):
     kind = Kind.MIX_NOISE
     dense = True
     mixes_all = True
+    emits_likeliest = True
     source = "arXiv 2509.19170"
 
     def __post_init__(self) -> None:
