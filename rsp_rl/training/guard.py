@@ -167,8 +167,8 @@ def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_star
         return
     message = (
         f"mean |log p_rollout - log p_actor| is {gap:.3g} nats over this step's response tokens "
-        f"(rollouts with soft prompts: {gaps['on']:.3g}, without: {gaps['off']:.3g}; thoughts: "
-        f"{of_thoughts:.3g}), "
+        f"(rollouts with soft prompts: {gaps['on']:.3g}, without: {gaps['off']:.3g}"
+        f"{f'; thoughts: {of_thoughts:.3g}' if of_thoughts else ''}), "
         f"above rsp.guard.max_mean_gap={options.max_mean_gap:g}: rollout and actor are different "
         "policies. Likely causes: the actor does not inject the soft prompt or the thoughts (is "
         "actor_rollout_ref.model.external_lib=rsp_rl.training.verl_plugin.components set, and no "
