@@ -24,9 +24,12 @@ from rsp_rl.training.verl_plugin.thought_replay import (
     DRAWS_FIELD,
     DRAWS_KEY,
     GAP_KEY,
+    OLD_DRAWS_FIELD,
     Scores,
     ThoughtReplay,
     by_draw,
+    draws_of_field,
+    flat_draws,
 )
 
 
@@ -61,8 +64,9 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         self._spans = _Spans.of(micro_batch) if RECORD_FIELD in micro_batch else None
         detached = tu.get_non_tensor_data(micro_batch, key=DETACH_KEY, default=None)
         self._thoughts = ThoughtReplay.of(micro_batch, detached)
-        if DRAWS_FIELD in micro_batch:
-            micro_batch["old_log_probs"] = micro_batch[DRAWS_FIELD]
+        if OLD_DRAWS_FIELD in micro_batch:
+            draws = tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=1)
+            micro_batch["old_log_probs"] = draws_of_field(micro_batch[OLD_DRAWS_FIELD], draws)
         # prepare_model_inputs, called in there, enters the injection; it must end with the
         # micro-batch, whatever happens in it.
         with ExitStack() as self._injection:
@@ -149,9 +153,11 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
                     zeros_T, log_probs.offsets()
                 )
         if draws := tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=0):
-            is_update = DRAWS_FIELD in micro_batch
-            name = "log_probs" if is_update else DRAWS_FIELD
-            model_output[name] = by_draw(log_probs, scores, draws)
+            made = by_draw(log_probs, scores, draws)
+            if OLD_DRAWS_FIELD in micro_batch:
+                model_output["log_probs"] = made
+            else:
+                model_output[DRAWS_FIELD] = flat_draws(made)
 
     def _log_mass(
         self,

@@ -24,9 +24,11 @@ GAP_FIELD, FLIP_FIELD = "rsp_thought_gaps", "rsp_thought_flips"
 #: Setting of a batch: which of them to compute.
 GAP_KEY = "rsp_thought_fields"
 
-#: Field of a sample, [T, K]: the old log-probs by draw, for `draws_loss`; and a batch's setting
-#: that asks for them, K.
-DRAWS_FIELD, DRAWS_KEY = "rsp_draws", "rsp_with_draws"
+#: Fields of a sample: log-probs by draw, [T * K], of the whole sequence as the actor gives them,
+#: and of the response before the update, for `draws_loss`; a batch's setting that asks for them, K.
+#: Flat: what tensordict makes of nested tensors with a dimension more is wrong once it was pickled
+#: (see verl's `maybe_fix_3d_position_ids`).
+DRAWS_FIELD, OLD_DRAWS_FIELD, DRAWS_KEY = "rsp_draws", "rsp_old_draws", "rsp_with_draws"
 
 #: Setting of a batch: whether no gradient flows through thoughts as inputs.
 DETACH_KEY = "rsp_detach_inputs"
@@ -165,6 +167,20 @@ def by_draw(log_probs: torch.Tensor, scores: Scores | None, draws: int) -> torch
     if scores is not None:
         made_TK = made_TK.index_copy(0, scores.at_N, scores.draws_NK.to(made_TK.dtype))
     return torch.nested.nested_tensor_from_jagged(made_TK, log_probs.offsets())
+
+
+def flat_draws(by_draw: torch.Tensor) -> torch.Tensor:
+    """As a field: nested [B, T * K] of nested [B, T, K]."""
+    values_TK = by_draw.values()
+    offsets = by_draw.offsets() * values_TK.shape[1]
+    return torch.nested.nested_tensor_from_jagged(values_TK.flatten(), offsets)
+
+
+def draws_of_field(field: torch.Tensor, draws: int) -> torch.Tensor:
+    """What `flat_draws` was given; no gradient goes through it."""
+    rows = [row.unflatten(0, (-1, draws)) for row in field.unbind()]
+    # Of values and offsets torch would pad to the length of all of them.
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 def decode_thoughts(micro_batch: TensorDict) -> list[ThoughtRecord | None]:

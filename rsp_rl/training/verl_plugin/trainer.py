@@ -14,6 +14,7 @@ import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.actor import ActorHandle
+from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
@@ -54,6 +55,9 @@ from rsp_rl.training.verl_plugin.thought_replay import (
     FLIP_FIELD,
     GAP_FIELD,
     GAP_KEY,
+    OLD_DRAWS_FIELD,
+    draws_of_field,
+    flat_draws,
     gap_fields,
 )
 from rsp_rl.training.verl_plugin.tracking import Guarded, guard_trackers, opening_error
@@ -213,6 +217,10 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._enter("the update")
+        # verl's batch has other settings by now than when log-probs were computed.
+        self._ask_for_draws(batch)
+        if self._law.detach_inputs is not None:
+            batch.extra_info[DETACH_KEY] = self._law.detach_inputs
         return super()._update_actor(batch, metrics)
 
     def on_step_end(self) -> None:
@@ -226,10 +234,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             batch.extra_info[TRUNCATION_KEY] = truncation
         if self._law.enabled:
             batch.extra_info[GAP_KEY] = gap_fields(self._law.law)
-            if self._law.detach_inputs is not None:
-                batch.extra_info[DETACH_KEY] = self._law.detach_inputs
-            if self._law.clip_per_draw:
-                batch.extra_info[DRAWS_KEY] = self._law.law.slots
+            self._ask_for_draws(batch)
         batch = super()._compute_old_log_prob(batch, metrics)
         if self._law.clip_per_draw:
             self._keep_draws(batch)
@@ -316,16 +321,20 @@ class SoftPromptTrainer(PPOTrainerSync):
         )
         return samples, rewards, records
 
+    def _ask_for_draws(self, batch: KVBatchMeta) -> None:
+        if self._law.clip_per_draw:
+            batch.extra_info[DRAWS_KEY] = self._law.law.slots
+
     def _keep_draws(self, batch: KVBatchMeta) -> None:
         """Cut the old log-probs by draw to the responses, as verl does with those of positions."""
         fields = [DRAWS_FIELD, "response_mask"]
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=fields
         )
-        data[DRAWS_FIELD] = response_from_nested(data[DRAWS_FIELD], data["response_mask"])
-        tq.kv_batch_put(
-            keys=batch.keys, partition_id=batch.partition_id, fields=data.select(DRAWS_FIELD)
-        )
+        made = draws_of_field(data[DRAWS_FIELD], self._law.law.slots)
+        own = flat_draws(response_from_nested(made, data["response_mask"]))
+        fields = TensorDict({OLD_DRAWS_FIELD: own}, batch_size=len(batch))
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
 
     def _step_thoughts(self, dense: dict[str, torch.Tensor]) -> StepThoughts:
         """What `_step_samples` has of thoughts, [B, T] each."""

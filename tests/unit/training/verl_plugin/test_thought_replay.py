@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -248,3 +249,146 @@ def test_the_comparison_has_teeth(model, law):
         assert (slope - constant).abs().max() > 0.01
     assert (np.array(first.mask) == 1).all()
     assert first.thoughts.rows.kind_N[0] not in (Kind.TOKEN, Kind.FORCED)
+
+
+# ---- what is asked beside log-probs -------------------------------------------------------------
+
+
+def engine_numbers(rank: int, model, by_law) -> dict:
+    """By law: fields of an inference, rightly and by an actor that has tokens for thoughts."""
+    from verl.workers.utils.padding import response_from_nested
+
+    from rsp_rl.injection import thought_hook
+    from rsp_rl.training.verl_plugin.thought_replay import (
+        DRAWS_FIELD,
+        DRAWS_KEY,
+        GAP_KEY,
+        draws_of_field,
+        gap_fields,
+    )
+
+    engine, _ = make_engine(model)
+    results = {}
+    for law, samples in by_law.items():
+        fields = gap_fields(samples[0].thoughts.law)
+        draws = samples[0].thoughts.law.slots if law.startswith("multiplex") else 0
+        settings = {GAP_KEY: fields, DRAWS_KEY: draws} | LAYOUTS["packed, several"]
+        for how in ("right", "forgetful"):
+            data = training_batch(samples, use_remove_padding=True, **settings)
+            writes = thought_hook.overwrite_rows
+            if how == "forgetful":
+                thought_hook.overwrite_rows = lambda output, *rows: output
+            with engine.eval_mode():
+                output = engine.infer_batch(data)["model_output"]
+            thought_hook.overwrite_rows = writes
+            asked = ["log_probs", *fields, *([DRAWS_FIELD] if draws else [])]
+            assert set(asked) == set(output.keys())
+            if draws:
+                output[DRAWS_FIELD] = draws_of_field(output[DRAWS_FIELD], draws)
+            results[law, how] = {
+                field: [
+                    row.numpy()
+                    for row in response_from_nested(output[field], data["response_mask"]).unbind()
+                ]
+                for field in asked
+            }
+    return results
+
+
+def test_the_guards_numbers_tell_an_actor_that_forgets_the_thoughts(model) -> None:
+    from rsp_rl.training.verl_plugin.thought_replay import FLIP_FIELD, GAP_FIELD
+
+    by_law = {name: make_samples(model, law) for name, law in LAWS.items()}
+    (results,) = run_on_ranks(engine_numbers, 1, model, by_law)
+    for law, samples in by_law.items():
+        kinds = [sample.thoughts.rows.kind_N.numpy() for sample in samples[: len(SHAPES)]]
+        where = [np.isin(row, [Kind.MIX, Kind.MIX_NOISE]) for row in kinds]
+        means = {}
+        for how in ("right", "forgetful"):
+            found = results[law, how]
+            if law.startswith("multiplex"):
+                right = results[law, "right"]["log_probs"]
+                apart = [
+                    abs(row - wanted)[own]
+                    for row, wanted, own in zip(found["log_probs"], right, where, strict=False)
+                ]
+            else:
+                apart = [row[own] for row, own in zip(found[GAP_FIELD], where, strict=False)]
+                for row, own in zip(found[GAP_FIELD], where, strict=False):
+                    assert not row[~own].any()
+            means[how] = np.concatenate(apart).mean()
+        assert means["right"] < 1e-5, law
+        # Mixtures of tau .1 are nearly their first token.
+        assert means["forgetful"] > 0.02, law
+        if law.startswith("soft"):
+            flips = results[law, "right"][FLIP_FIELD][: len(SHAPES)]
+            assert not any(row.any() for row in flips)
+
+
+def test_draws_are_kept_apart(model) -> None:
+    from rsp_rl.training.verl_plugin.draws_loss import ABSENT
+    from rsp_rl.training.verl_plugin.thought_replay import DRAWS_FIELD
+
+    samples = make_samples(model, LAWS["multiplex"])
+    (results,) = run_on_ranks(engine_numbers, 1, model, {"multiplex": samples})
+    plain, found = load(model), results["multiplex", "right"][DRAWS_FIELD]
+    for sample, row in zip(samples[: len(SHAPES)], found, strict=False):
+        scores = replayed(plain, sample.prompt, sample.thoughts, sample.record)
+        thinks = sample.thoughts.rows.kind_N.numpy() == Kind.MIX
+        wanted = scores.draws_TK.detach().numpy()
+        chosen = np.array(sample.mask, bool)
+        np.testing.assert_allclose(row[thinks], wanted[thinks], rtol=0, atol=FORWARD)
+        np.testing.assert_allclose(row[chosen][:, 0], wanted[chosen][:, 0], rtol=0, atol=FORWARD)
+        assert (row[~thinks][:, 1:] == ABSENT).all()
+
+
+def engine_draws_update(rank: int, model, samples) -> dict[str, np.ndarray]:
+    """Gradients of one update by `draws_loss` where old log-probs are the new ones."""
+    from verl.workers.utils.losses import ppo_loss
+
+    from rsp_rl.training.verl_plugin.draws_loss import DRAWS_LOSS
+    from rsp_rl.training.verl_plugin.thought_replay import (
+        DRAWS_FIELD,
+        DRAWS_KEY,
+        OLD_DRAWS_FIELD,
+        draws_of_field,
+        flat_draws,
+    )
+
+    engine, config = make_engine(
+        model, f"actor_rollout_ref.actor.policy_loss.loss_mode={DRAWS_LOSS}"
+    )
+    settings = {DRAWS_KEY: 3} | LAYOUTS["packed, several"]
+    data = training_batch(samples, use_remove_padding=True, **settings)
+    with engine.eval_mode():
+        draws = draws_of_field(engine.infer_batch(data)["model_output"][DRAWS_FIELD], 3)
+    rows = [
+        row[len(sample.prompt) - 1 : -1]
+        for row, sample in zip(draws.unbind(), samples, strict=True)
+    ]
+    data = training_batch(samples, use_remove_padding=True, **settings)
+    old = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+    data[OLD_DRAWS_FIELD] = flat_draws(old)
+    with engine.train_mode():
+        engine.optimizer_zero_grad()
+        engine.forward_backward_batch(data, partial(ppo_loss, config=config))
+        return {
+            name: parameter.grad.full_tensor().numpy()
+            for name, parameter in engine.module.named_parameters()
+        }
+
+
+def test_an_update_by_draw_on_what_was_just_sampled_is_the_score_times_the_advantage(model) -> None:
+    samples = make_samples(model, LAWS["multiplex"])
+    (gradients,) = run_on_ranks(engine_draws_update, 1, model, samples)
+    plain, loss, tokens = load(model), torch.zeros(()), 0
+    for sample in samples[: len(SHAPES)]:
+        scores = replayed(plain, sample.prompt, sample.thoughts, sample.record)
+        chosen = torch.tensor(sample.mask)
+        loss = loss - sample.advantage * (scores.log_probs_T * chosen).sum()
+        tokens += sum(sample.mask)
+    (loss / tokens).backward()
+    for name, parameter in plain.named_parameters():
+        np.testing.assert_allclose(
+            gradients[name], parameter.grad.numpy(), rtol=1e-4, atol=BACKWARD, err_msg=name
+        )
