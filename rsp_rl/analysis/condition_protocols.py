@@ -114,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
         check_comparator(protocol, model, engine)
     failed = False
     # One start for all: the conditions are to differ in their soft prompts alone.
-    with SharedEngines(model, engine, soft_prompts=True) as engines:
+    thoughts = any(protocol.law for protocol in protocols.values())
+    with SharedEngines(model, engine, soft_prompts=True, thoughts=thoughts) as engines:
         for name, protocol in protocols.items():
             folder = EvaluationFolder(args.output / name)
             outcome = evaluate(

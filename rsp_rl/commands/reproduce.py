@@ -91,8 +91,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--runs", nargs="+", default=(), metavar="NAME=DIR", help="4.5: as for `rsp-rl compare`"
     )
     section.add_argument(
-        "--other-templates", type=_names, default=("abel", "qwen-boxed"),
-        help="format: the templates (abel,qwen-boxed)",
+        "--other-templates", type=_names, default=("raw", "abel"),
+        help="format: the templates (raw,abel)",
     )  # fmt: skip
     section.add_argument(
         "--thought-samples", type=count, default=4,

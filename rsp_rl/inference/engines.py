@@ -78,11 +78,20 @@ class SharedEngines(AbstractContextManager):
         self._start = lambda: start_engines(
             model, options, soft_prompts=soft_prompts, thoughts=thoughts, comparator=comparator
         )
+        self._thoughts = thoughts
         self._engines: Engines | None = None
         self._busy = False
 
     def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
-        """See `Engines.generate`."""
+        """See `Engines.generate`.
+
+        Raises:
+            ValueError: If a request has a law and the engines were not to have any: not every kind
+                of engine would notice.
+        """
+        requests = list(requests)
+        if not self._thoughts and any(request.thinking for request in requests):
+            raise ValueError("requests with a law for engines that were started without thoughts")
         if self._busy:
             # The last queue was left half-way: an engine died, or a disk was full. What is left
             # of it would come out as answers to this one.

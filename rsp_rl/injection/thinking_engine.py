@@ -5,6 +5,7 @@ Before a request is sent, in the process that sends it; a worker looks at the en
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -86,6 +87,7 @@ def engine_fault(config: VllmConfig) -> str | None:
     return interface_fault()
 
 
+@functools.cache
 def interface_fault(runner: type | None = None) -> str | None:
     """What about vLLM's V1 runner is not as laws need it, if anything."""
     if runner is None:

@@ -30,7 +30,6 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.injection.thinking_engine import engine_fault
 from rsp_rl.thoughts.embedding import TableEmbedding
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.phases import Phase
@@ -109,8 +108,6 @@ class ThinkingRunner(GPUModelRunner):
     # What is asked of a request.
 
     def _entry(self, new: NewRequestData) -> Entry:
-        if fault := engine_fault(self.vllm_config):
-            raise ConfigError(fault)
         params = new.sampling_params
         content = params.extra_args[EXTRA_ARG]
         thinking = Thinking.from_dict(content)
@@ -149,7 +146,7 @@ class ThinkingRunner(GPUModelRunner):
     def _embedding(self) -> TableEmbedding:
         tables = [
             module
-            for module in self.model.modules()
+            for module in self.get_model().modules()
             if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
         ]
 

@@ -86,7 +86,7 @@ class SoftPromptWorker(PlatformWorker):
         return [None if record is None else record.to_bytes() for record in records]
 
     def drop_thoughts(self, keys: list[int]) -> None:
-        """Forget the records of outputs that were given up."""
+        """Forget records that nobody will claim, as of outputs that were given up."""
         for key in keys:
             self.model_runner.thoughts.take(key)
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.analysis import law_table
+from rsp_rl.analysis.conditions import BASELINE
+from rsp_rl.analysis.dials_table import GREEDY
 from rsp_rl.analysis.distribution_changes import EARLY, FADED
 from rsp_rl.analysis.thoughts import ROUGE
+from rsp_rl.analysis.training_table import FIRST_HALF, HELD_OUT, SECOND_HALF
 from rsp_rl.basics.files import read_json
 from rsp_rl.display.tables import markdown_row
 
@@ -61,8 +65,8 @@ def to_markdown(found: Iterable[Answer]) -> str:
         f"{sum(answer.answer == kind for answer in found)} {kind}" for kind in (YES, NO, UNDECIDED)
     )
     lines = [
-        f"{counts}. An answer is yes or no where the 95% interval over problems (bootstrap) lies "
-        "wholly on one side, else undecided.",
+        f"{counts}. An answer is yes or no where the 95% interval (bootstrap over problems; of "
+        "training, Student's t over seeds) lies wholly on one side, else undecided.",
         "",
         markdown_row(["paper", "claim", "benchmark", "condition", "measured", "answer"]),
         markdown_row(["---"] * 6),
@@ -357,10 +361,96 @@ _PASS_CLAIMS = {
     "shared RSP, sampled": ("“(ii) shows no improvement over the baseline”", -1),
 }
 
+
+def _few_points(folder: Path) -> Iterator[Answer]:
+    for row in _rows(folder / "dials.csv"):
+        if row["measure"] == GREEDY and row["difference"] and _ONLY_L.fullmatch(row["condition"]):
+            yield _within_a_few_points(row)
+
+
+def _format(folder: Path) -> Iterator[Answer]:
+    own = None
+    for row in _rows(folder / "format.csv"):
+        template, _, condition = row["condition"].partition(", ")
+        own = own or template
+        if row["measure"] != GREEDY or not row["difference"] or condition == BASELINE:
+            continue
+        if template == own:
+            yield _within_a_few_points(row)
+            continue
+        value, low, high = _points(row)
+        yield Answer(
+            "4.2, Table 2",
+            "“format-mismatch recovery: when a … template is applied to a … model not trained for "
+            "that format, Suffix recovers”: above the same template without a soft prompt",
+            row["benchmark"],
+            row["condition"],
+            f"greedy, change {_interval(value, low, high, '+.1f')} points",
+            verdict(low, high, 1),
+        )
+
+
+def _within_a_few_points(row: Mapping[str, str]) -> Answer:
+    value, low, high = _points(row)
+    return Answer(
+        "4.2, Table 2",
+        "“On instruct models RSP stays within a few percentage points of the baseline” (5)",
+        row["benchmark"],
+        row["condition"],
+        f"greedy, change {_interval(value, low, high, '+.1f')} points",
+        _both(verdict(low, high, 1, -_FEW), verdict(low, high, -1, _FEW)),
+    )
+
+
+def _points(row: Mapping[str, str]) -> tuple[float, float, float]:
+    value, low, high = (100 * float(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+    return value, low, high
+
+
+_FEW = 5.0
+_ONLY_L = re.compile(r"L = \d+")
+
+
+def _training(folder: Path) -> Iterator[Answer]:
+    for row in _rows(folder / "training.csv"):
+        if not row["difference"]:
+            continue
+        kind = "pass@k" if row["measure"].startswith("pass@") else row["measure"]
+        if kind not in _TRAINING_CLAIMS or row["measure"] == "pass@1":
+            continue
+        words, sign = _TRAINING_CLAIMS[kind]
+        value, low, high = (float(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        yield Answer(
+            "4.5, Figure 5",
+            words,
+            f"{row['seeds']} seeds",
+            row["run"],
+            f"{row['measure']}, change {_interval(value, low, high, '+.3f')}",
+            verdict(low, high, sign),
+        )
+
+
+_TRAINING_CLAIMS = {
+    HELD_OUT: ("“a late-stage advantage”: it ends above DAPO on held-out problems", 1),
+    "pass@k": (
+        "“input-side branch opening composes with loss-side preservation to yield further gains”: "
+        "more problems solved by one of k sampled answers",
+        1,
+    ),
+    f"entropy{SECOND_HALF}": (
+        "“RSP perturbs the hidden states …, exposing the policy to broader learning signals”: more "
+        "entropy on its own rollouts",
+        1,
+    ),
+    f"reward{FIRST_HALF}": ("“delayed early reward growth”: less reward at first", -1),
+}
+
 #: By analysis, in the paper's order.
 _CLAIMS: tuple[tuple[str, Callable[[Path], Iterable[Answer]]], ...] = (
     ("attention", _theorem_1),
     ("attention", _decay),
+    ("dials", _few_points),
+    ("format", _format),
     ("distributions", _early),
     ("distributions", _returns),
     ("first_token", _first_token),
@@ -368,4 +458,5 @@ _CLAIMS: tuple[tuple[str, Callable[[Path], Iterable[Answer]]], ...] = (
     ("pass_at_n", _pass_at_n),
     ("laws", _laws),
     ("thoughts", _thoughts),
+    ("training", _training),
 )

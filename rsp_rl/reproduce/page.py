@@ -198,6 +198,8 @@ def _other_conditions(
         yield f"other prompts: {wanted.prompt_kind}"
     if (embedder := analysis.options.get("embedder", DEFAULT)) != DEFAULT:
         yield f"other embedder: {embedder}"
+    if analysis.options.get("held_out_half"):
+        yield "only problems that one half of the answers chose"
     parts = paper.parts_of(number.quantity.benchmark)
     asked = [
         (protocol, plan)

@@ -17,6 +17,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.ltpo import Ltpo
 from rsp_rl.data.templates import TextTemplate, get_template
 from rsp_rl.dials.options import RspOptions
+from rsp_rl.evaluation.compare import run_folders
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.reproduce import paper
 from rsp_rl.thoughts.names import law_from_settings
@@ -102,7 +103,7 @@ class Wanted:
     dial_scales: tuple[float, ...] = (0.0, 0.25, 0.5, 2.0)
     dial_laws: tuple[str, ...] = ("sphere", "vocab", "fixed")
     dial_samples: int = 4
-    other_templates: tuple[str, ...] = ("abel", "qwen-boxed")
+    other_templates: tuple[str, ...] = ("raw", "abel")
     thought_samples: int = 4
     comparators: tuple[tuple[str, ...], ...] = ()
     runs: tuple[str, ...] = ()
@@ -336,7 +337,7 @@ def training(wanted: Wanted) -> list[Analysis]:
             "eval/eval_checkpoints.sh RUN_DIR, then give both: --runs "
             f"{paper.DAPO}=RUN_DIR {paper.DAPO_RSP}=RUN_DIR (the names say which is which)"
         )
-    return [
+    analyses = [
         Analysis(
             "comparison",
             "Figure 5, Tables 5 and 13: training with and without soft prompts",
@@ -345,14 +346,19 @@ def training(wanted: Wanted) -> list[Analysis]:
             figure="curves",
             remark=f"The paper's numbers stand beside the runs called {paper.DAPO} and "
             f"{paper.DAPO_RSP}.",
-        ),
-        Analysis(
-            "training",
-            "Section 4.5: held out, pass@k and entropy, paired by seed",
-            "rsp_rl.analysis.training_table",
-            runs=wanted.runs,
-        ),
+        )
     ]
+    seeds = {len(run_folders(text)[1]) for text in wanted.runs}
+    if len(seeds) == 1 and seeds != {1}:  # else there are no pairs
+        analyses.append(
+            Analysis(
+                "training",
+                "Section 4.5: held out, pass@k and entropy, paired by seed",
+                "rsp_rl.analysis.training_table",
+                runs=wanted.runs,
+            )
+        )
+    return analyses
 
 
 def dials(wanted: Wanted) -> list[Analysis]:

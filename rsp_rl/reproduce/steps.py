@@ -119,7 +119,8 @@ def _evaluate(
 
     failures: Failures = {}
     reference = replace(engine, kind="huggingface", tensor_parallel=1, data_parallel=1)
-    with SharedEngines(model, engine, soft_prompts=True) as engines:
+    thoughts = any(evaluation.protocol.law for evaluation in needed)
+    with SharedEngines(model, engine, soft_prompts=True, thoughts=thoughts) as engines:
 
         def make(evaluation: Evaluation) -> None:
             folder = layout.evaluation(evaluation)

@@ -9,7 +9,7 @@ likeliest tokens get noise of their own; all others together get one, of their t
 if that wins is one of them drawn. The distribution is the same.
 
 Shape suffixes: `_N` positions, `_NV` the same with the vocabulary, `_NC` with the candidates,
-`_NS` with the draws of a position; `_M` positions that draw from beyond the likeliest.
+`_NS` with the draws of a position; `_M` positions that may draw from beyond the likeliest.
 """
 
 from __future__ import annotations
@@ -71,42 +71,31 @@ def draw(
     """Independent draws from the filtered distribution, int64 [N, S], one for each slot."""
     if law.top_k or law.top_p < 1 or law.min_p:
         log_NC, ids_NC = candidates(law, logits_NV, law.top_k or logits_NV.shape[1])
-        scored = [(log_NC + noise.gumbel(slot, ids_NC)).argmax(1) for slot in slots]
-        return torch.stack([ids_NC.gather(1, best[:, None])[:, 0] for best in scored], dim=1)
+        return ids_NC.gather(1, (log_NC[:, None] + noise.gumbel(slots, ids_NC)).argmax(2))
     return _draw_from_all(logits_NV.float() / law.temperature, noise, slots)
 
 
 def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) -> torch.Tensor:
     vocabulary = scores_NV.shape[1]
     top_NC, ids_NC = scores_NV.topk(min(_OWN_NOISE, vocabulary), dim=1)
-    log_NC = top_NC - scores_NV.logsumexp(1, keepdim=True)
+    all_N1 = scores_NV.logsumexp(1, keepdim=True)
+    log_NC = top_NC - all_N1
     # A bound of what the others have: that they are drawn is seen from it first, then exactly.
     bound_N = torch.log((1 - log_NC.double().exp().sum(1)).clamp_min(0) + _ROUNDING).float()
+    best_NS, at_NS = (log_NC[:, None] + noise.gumbel(slots, ids_NC)).max(2)
+    ids_NS = ids_NC.gather(1, at_NS)
+    if vocabulary <= _OWN_NOISE:
+        return ids_NS
     together = torch.tensor([_TOGETHER], device=scores_NV.device)
-    drawn = []
-    for slot in slots:
-        own_NC = log_NC + noise.gumbel(slot, ids_NC)
-        best_N, at_N = own_NC.max(1)
-        ids_N = ids_NC.gather(1, at_N[:, None])[:, 0]
-        if vocabulary > _OWN_NOISE:
-            gumbel_N = noise.gumbel(slot, together)[:, 0]
-            rows = (bound_N + gumbel_N > best_N).nonzero()[:, 0]
-            if len(rows):
-                every_MV = scores_NV[rows].double()
-                others_MV = every_MV.scatter(1, ids_NC[rows], -torch.inf)
-                log_mass_M = others_MV.logsumexp(1) - every_MV.logsumexp(1)
-                won_M = log_mass_M + gumbel_N[rows] > best_N[rows]
-                rows = rows[won_M]
-                uniform_M1 = noise.at(rows).uniform(slot, together + 1)
-                ids_N[rows] = _chosen(others_MV[won_M], uniform_M1)
-        drawn.append(ids_N)
-    return torch.stack(drawn, dim=1)
-
-
-def _chosen(scores_MV: torch.Tensor, uniform_M1: torch.Tensor) -> torch.Tensor:
-    """A token of each row, by the inverse of its cumulative distribution, [M]."""
-    cumulative_MV = torch.softmax(scores_MV, 1).cumsum(1)
-    at_M = torch.searchsorted(cumulative_MV, uniform_M1 * cumulative_MV[:, -1:])[:, 0]
-    # Rounding may lead beyond the last token that has any mass.
-    index_V = torch.arange(scores_MV.shape[1], device=scores_MV.device)
-    return torch.minimum(at_M, torch.where(scores_MV > -torch.inf, index_V, 0).amax(1))
+    gumbel_NS = noise.gumbel(slots, together)[:, :, 0]
+    rows = (bound_N[:, None] + gumbel_NS > best_NS).any(1).nonzero()[:, 0]
+    if len(rows):
+        others_MV = scores_NV[rows].double().scatter_(1, ids_NC[rows], -torch.inf)
+        mass_M1 = others_MV.logsumexp(1, keepdim=True)
+        won_MS = mass_M1 - all_N1[rows] + gumbel_NS[rows] > best_NS[rows]
+        uniform_MS = noise.at(rows).uniform(slots, together + 1)[:, :, 0]
+        # The inverse of the cumulative distribution: what has no mass is no step of it.
+        cumulative_MV = others_MV.sub_(mass_M1).exp_().cumsum(1)
+        drawn_MS = torch.searchsorted(cumulative_MV, uniform_MS * cumulative_MV[:, -1:])
+        ids_NS[rows] = torch.where(won_MS, drawn_MS, ids_NS[rows])
+    return ids_NS

@@ -58,23 +58,27 @@ class Noise:
         """Of some of the positions."""
         return Noise(self.seeds_N[rows], self.positions_N[rows])
 
-    def bits(self, slot: int, index_NK: torch.Tensor) -> torch.Tensor:
+    def bits(self, slot: int | Sequence[int], index_NK: torch.Tensor) -> torch.Tensor:
         """64 bits each, int64 [N, K].
 
         Args:
-            slot: Which of a position's draws.
+            slot: Which of a position's draws; of several the result is [N, S, K].
             index_NK: What is drawn for, such as a token's id; [K] for all positions alike.
         """
-        key_N = _mix(_mix(self.seeds_N + _GOLDEN) ^ (self.positions_N * _GOLDEN))
-        key_N = _mix(key_N ^ _wrapped((slot + 1) * _MULTIPLIERS[0]))
-        return _mix(key_N[:, None] + (index_NK.long() + 1) * _GOLDEN)
+        key_N1 = _mix(_mix(self.seeds_N + _GOLDEN) ^ (self.positions_N * _GOLDEN))[:, None]
+        index_NK = (index_NK.long() + 1) * _GOLDEN
+        if isinstance(slot, int):
+            return _mix(_mix(key_N1 ^ _wrapped((slot + 1) * _MULTIPLIERS[0])) + index_NK)
+        slots_S = torch.tensor(slot, device=key_N1.device) + 1
+        key_NS1 = _mix(key_N1 ^ (slots_S * _MULTIPLIERS[0]))[:, :, None]
+        return _mix(key_NS1 + (index_NK if index_NK.ndim == 1 else index_NK[:, None]))
 
-    def uniform(self, slot: int, index_NK: torch.Tensor) -> torch.Tensor:
-        """Uniform in the open interval (0, 1), float64 [N, K], of 32 bits."""
+    def uniform(self, slot: int | Sequence[int], index_NK: torch.Tensor) -> torch.Tensor:
+        """Uniform in the open interval (0, 1), float64 [N, K] or [N, S, K], of 32 bits."""
         return _unit(_shift(self.bits(slot, index_NK), 32))
 
-    def gumbel(self, slot: int, index_NK: torch.Tensor) -> torch.Tensor:
-        """Gumbel(0, 1), float32 [N, K]; at most 22.9."""
+    def gumbel(self, slot: int | Sequence[int], index_NK: torch.Tensor) -> torch.Tensor:
+        """Gumbel(0, 1), float32 [N, K] or [N, S, K]; at most 22.9."""
         return -torch.log(-torch.log(self.uniform(slot, index_NK))).float()
 
     def normal(self, slot: int, index_NK: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ law.max_thoughts: 2048
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +96,12 @@ class ThoughtSettings:
             if key in given:
                 value = given[key]
                 texts = [value] if isinstance(value, str) else value
-                if not isinstance(texts, Sequence) or not all(
-                    isinstance(text, str) and text for text in texts
+                texts = [] if texts is None else texts
+                if not (
+                    isinstance(texts, list | tuple)
+                    and all(isinstance(text, str) and text for text in texts)
                 ):
-                    raise ConfigError(f"law.{key}={value!r} must be a list of texts, [] for none")
+                    raise ConfigError(f"law.{key}={value!r} must be a list of texts")
                 given[key] = tuple(texts)
         return cls(law=law_from_settings(name, own), **given)
 

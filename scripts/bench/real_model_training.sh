@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 MODEL=${MODEL:-runs/SmolLM2-135M-Instruct}
 OUTPUT=${OUTPUT:-runs/real_model_training}
 SEEDS=${SEEDS:-1 2 3}
-STEPS=${STEPS:-12}
+STEPS=${STEPS:-10}
 LENGTH=${LENGTH:-10}
 LR=${LR:-3e-5}
 KEEP=${KEEP:-0}
@@ -43,7 +43,7 @@ train_and_evaluate() { # ARM SEED
     actor_rollout_ref.rollout.n=8 actor_rollout_ref.rollout.top_k=50 \
     actor_rollout_ref.actor.optim.lr="$LR" \
     trainer.total_training_steps="$STEPS" trainer.save_freq="$STEPS" \
-    trainer.test_freq=$((STEPS / 3)) \
+    trainer.test_freq=$((STEPS / 2)) \
     ${arms[$1]}
   "${rsp_rl[@]}" eval "$run" --protocol sums_digits --steps "$STEPS" --dtype bfloat16
   [[ $KEEP == 1 ]] || rm -r "$run/checkpoints"

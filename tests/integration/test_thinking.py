@@ -576,6 +576,27 @@ def test_what_an_engine_cannot_do_is_refused_with_a_reason(
     assert (len(table(engine)), table(engine).requests) == (before, {})
 
 
+def test_an_engine_of_several_processes(
+    model: Path, asked: list[Request], got: dict[int, Completion]
+) -> None:
+    """Tensor parallelism; records cross from the first worker, by way of the engine's process."""
+    engine = LocalEngine(str(model), replace(OPTIONS, tensor_parallel=2), True, thoughts=True)
+    try:
+        few = [r for r in asked if case_of(r) in ("gumbel", "multiplex", "hidden", "phrase")]
+        found = by_number(engine, few)
+        soft = [r for r in asked if case_of(r) == "soft"]
+        with pytest.raises(ConfigError, match="law=soft mixes the whole vocabulary"):
+            by_number(engine, soft)
+    finally:
+        engine.close()
+    assert len(found) == len(few)
+    # Sums of two processes are in another order, which may turn a draw in time.
+    for number, one in found.items():
+        assert tokens_of(one)[:4] == tokens_of(got[number])[:4]
+        weights = [done.thoughts.law.weights(done.thoughts.rows[:2]) for done in (one, got[number])]
+        torch.testing.assert_close(*weights, rtol=0, atol=1e-4)
+
+
 def test_two_engines_on_ray(model: Path, asked: list[Request], got: dict[int, Completion]) -> None:
     engines = RayEngines(
         str(model), replace(OPTIONS, data_parallel=2, max_num_seqs=4), True, thoughts=True

@@ -56,6 +56,7 @@ KNOWN_TO = {
         "injection.vllm_prompt",
         "injection.vllm_worker",
         "training.verl_plugin",
+        "inference.served_thoughts",
         "inference.server",
         "inference.vllm_engine",
         "inference.vllm_renderer",

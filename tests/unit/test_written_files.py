@@ -32,6 +32,8 @@ from rsp_rl.runs.checkpoints import save_law
 from rsp_rl.runs.data_order import save_order
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.report import summarize
+from rsp_rl.thoughts.record import ThoughtRecord
+from rsp_rl.thoughts.rows import Kind, Rows, concatenate
 from rsp_rl.tiny import make_tiny_model
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preparation import prepare
@@ -70,6 +72,10 @@ SAMPLE = {
     *("problem", "sample", "seed", "prompt_hash", "gold", "output", "finish_reason", "tokens"),
 } | VERDICT
 
+#: What it has besides in an evaluation with a law.
+SAMPLE_OF_LAW = {"law", "thoughts"}
+THOUGHTS = {"at", "kind", "ids", "weights", "texts"}
+
 #: `<benchmark>.metrics.json`.
 METRICS = {
     *("benchmark", "problems", "samples_per_problem"),
@@ -77,6 +83,10 @@ METRICS = {
     *("pass_at_k", "majority_accuracy", "tokens_mean", "tokens_p95"),
     *("truncation_rate", "extraction_failure_rate", "timeouts", "crashes", "unparsable"),
 }
+
+#: Its `thoughts`, in an evaluation with a law.
+THOUGHT_METRICS = {"law", "all", "right", "without_answer_rate", "forced_rate"}
+LENGTHS = {"samples", "tokens", "thoughts", "thinking_tokens", "answer_tokens"}
 
 #: `how.json` of an evaluated model, and of its parts the ones that others look into.
 MANIFEST = {
@@ -241,11 +251,51 @@ def test_files_of_an_evaluated_model(model: Path, tmp_path: Path) -> None:
     assert [set(one) for one in manifest["made_with"]] == [MADE_WITH]
 
 
+class Thinker(Parrot):
+    """The same, after a thought."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
+        for request in requests:
+            thinking = request.thinking
+            ids = torch.arange(5, 5 + thinking.law.slots)[None]
+            mixed = Rows.of_kind(Kind.MIX, ids, torch.zeros(ids.shape))
+            rows = concatenate([mixed, Rows.tokens(Kind.TOKEN, [7], mixed)])
+            record = ThoughtRecord(thinking.law, thinking.seed, len(request.token_ids), rows)
+            yield [Completion(request.number, r"\boxed{4}", 2, "stop", record)]
+
+
+def test_what_a_law_adds_to_an_evaluation(model: Path, tmp_path: Path) -> None:
+    """And nothing else: whoever reads the others reads these."""
+    protocol = load_protocol(
+        "tiny",
+        ["benchmarks.arithmetic.limit=2", "law.name=gumbel", "law.end=[]", "law.max_thoughts=3"],
+    )
+    evaluation = EvaluationFolder(tmp_path / "evaluation")
+    step = evaluation.step(0)
+    evaluate(model, protocol, step, engines=Thinker(), progress=False)
+    write_outputs(evaluation)
+    samples = rows(step.samples("arithmetic"))
+    assert [set(row) for row in samples] == [SAMPLE | SAMPLE_OF_LAW] * 2
+    assert [set(row["thoughts"]) for row in samples] == [THOUGHTS] * 2
+    metrics = json.loads(step.metrics("arithmetic").read_text())
+    assert metrics.keys() == METRICS | {"thoughts"}
+    assert metrics["thoughts"].keys() == THOUGHT_METRICS
+    assert metrics["thoughts"]["all"].keys() == metrics["thoughts"]["right"].keys() == LENGTHS
+    manifest = json.loads(step.manifest.read_text())
+    assert manifest.keys() == MANIFEST | {"thinking"}
+    assert manifest["protocol"].keys() == MANIFEST_PARTS["protocol"] | {"law"}
+    assert head(evaluation.summary_csv) == f"{SUMMARY_CSV},{SUMMARY_CSV_OF_LAW}"
+
+
 #: Of a comma-separated file, its first line.
 SUMMARY_CSV = (
     "step,benchmark,problems,samples_per_problem,accuracy,accuracy_low,accuracy_high,"
     "accuracy_standard_error,majority_accuracy,tokens_mean,tokens_p95,truncation_rate,"
     "extraction_failure_rate,timeouts,crashes,unparsable,pass_at_n"
+)
+SUMMARY_CSV_OF_LAW = (
+    "law,tokens_all,thoughts_all,thinking_tokens_all,answer_tokens_all,tokens_right,"
+    "thoughts_right,thinking_tokens_right,answer_tokens_right,without_answer_rate,forced_rate"
 )
 COMPARISON_CSV = (
     "choice,run,step,benchmark,accuracy,low,high,difference,difference_low,difference_high"

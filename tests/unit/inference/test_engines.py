@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from rsp_rl.inference import engines
 from rsp_rl.inference.engines import SharedEngines
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.requests import EngineOptions, Request
+from rsp_rl.thoughts.laws.gumbel import Gumbel
+from rsp_rl.thoughts.phases import Phases
+from rsp_rl.thoughts.settings import Thinking
 from tests.digit_model import make_digit_model
 
 OPTIONS = EngineOptions(kind="huggingface", dtype="float32", max_num_seqs=2)
@@ -90,3 +94,17 @@ def test_a_queue_left_half_way_does_not_answer_the_next(
     shared.close()  # of nothing
     assert set(answers(shared, 5)) == {5}
     assert len(started) == 3
+
+
+def test_a_law_needs_engines_that_think(
+    shared: SharedEngines, started: list[HuggingFaceEngine], model: Path
+) -> None:
+    """Whatever kind they are: not every one would notice."""
+    thinking = Thinking(Gumbel(k=2), Phases(max_thoughts=2), 1)
+    asked = [replace(request, thinking=thinking) for request in queue(0)]
+    with pytest.raises(ValueError, match="started without thoughts"):
+        next(shared.generate(asked))
+    assert not started
+    with SharedEngines(model, OPTIONS, soft_prompts=False, thoughts=True) as thinks:
+        ((done,),) = thinks.generate(asked)
+    assert done.thoughts.law == thinking.law

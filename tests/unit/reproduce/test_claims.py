@@ -127,5 +127,52 @@ def test_diversity_and_pass_at_n(tmp_path: Path) -> None:
     ]
 
 
+_DIFFERENCES = "value,low,high,difference,difference_low,difference_high"
+
+
+def test_dials_and_format(tmp_path: Path) -> None:
+    head = f"benchmark,condition,measure,{_DIFFERENCES}\n"
+    greedy, sampled = "right, greedy", "right, sampled"
+    (tmp_path / "dials.csv").write_text(
+        f"{head}"
+        f'sums,baseline,"{greedy}",0.5,0.4,0.6,,,\n'
+        f'sums,L = 5,"{greedy}",0.5,0.4,0.6,0.01,-0.04,0.04\n'
+        f'sums,L = 40,"{greedy}",0.5,0.4,0.6,-0.2,-0.3,-0.1\n'
+        f'sums,"L = 5, vocab","{greedy}",0.5,0.4,0.6,-0.2,-0.3,-0.1\n'
+        f'sums,L = 5,"{sampled}",0.5,0.4,0.6,-0.2,-0.3,-0.1\n'
+    )
+    (tmp_path / "format.csv").write_text(
+        f"{head}"
+        f'sums,"chat, baseline","{greedy}",0.5,0.4,0.6,,,\n'
+        f'sums,"chat, L = 5","{greedy}",0.5,0.4,0.6,0.0,-0.1,0.1\n'
+        f'sums,"raw, baseline","{greedy}",0.3,0.2,0.4,-0.2,-0.3,-0.1\n'
+        f'sums,"raw, L = 5","{greedy}",0.5,0.4,0.6,0.2,0.1,0.3\n'
+        f'sums,"raw, L = 5, prefix","{greedy}",0.1,0,0.2,-0.2,-0.3,-0.1\n'
+    )
+    found = [(a.condition, a.answer) for a in answers({"dials": tmp_path, "format": tmp_path})]
+    assert found == [
+        ("L = 5", YES),
+        ("L = 40", NO),
+        ("chat, L = 5", UNDECIDED),
+        ("raw, L = 5", YES),
+        ("raw, L = 5, prefix", NO),
+    ]
+
+
+def test_training(tmp_path: Path) -> None:
+    (tmp_path / "training.csv").write_text(
+        f"measure,run,seeds,{_DIFFERENCES}\n"
+        "held out,DAPO,3,0.5,0.4,0.6,,,\n"
+        "held out,DAPO+RSP,3,0.6,0.5,0.7,0.1,0.05,0.15\n"
+        "pass@1,DAPO+RSP,3,0.6,0.5,0.7,0.1,0.05,0.15\n"
+        "pass@4,DAPO+RSP,3,0.6,0.5,0.7,-0.1,-0.15,-0.05\n"
+        '"entropy, first half",DAPO+RSP,3,2,1,3,0.1,0.05,0.15\n'
+        '"entropy, second half",DAPO+RSP,3,2,1,3,0.1,0.05,0.15\n'
+        '"reward, first half",DAPO+RSP,3,0.6,0.5,0.7,-0.1,-0.3,0.1\n'
+    )
+    found = [(a.measured.split(",")[0], a.answer) for a in answers({"training": tmp_path})]
+    assert found == [("held out", YES), ("pass@4", NO), ("entropy", YES), ("reward", UNDECIDED)]
+
+
 def test_what_was_not_measured_is_not_answered() -> None:
     assert answers({}) == []

@@ -33,7 +33,7 @@ def test_command_is_planned(command: str) -> None:
 
 
 def test_there_are_some() -> None:
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
 
 
 def test_tokens_to_generate_are_those_of_the_plan() -> None:

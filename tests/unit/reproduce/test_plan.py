@@ -116,8 +116,68 @@ def test_benchmarks_of_ones_own() -> None:
     assert {name for _, names in asked(pass_at_n).values() for name in names} == {"gsm8k"}
 
 
+def test_dials_are_turned_one_at_a_time() -> None:
+    (analysis,) = make_plan(["dials"], wanted("rsp.length=20"))["dials"]
+    turned = {
+        (e.protocol.rsp.length, e.protocol.rsp.scale, e.protocol.rsp.law): e for e in analysis.reads
+    }
+    assert {length for length, scale, law in turned if (scale, law) == (1, "gaussian")} == {
+        *(0, 1, 5, 10, 20, 40)
+    }
+    others = {key for key in turned if key[1:] != (1, "gaussian")}
+    assert {length for length, _, _ in others} == {20}
+    assert {scale for _, scale, law in others if law == "gaussian"} == {0, 0.25, 0.5, 2}
+    assert {law for _, scale, law in others if scale == 1} == {"sphere", "vocab", "fixed"}
+    for kind, samples, temperature in (("greedy", 1, 0), ("sampled", 4, 1)):
+        made = [e for e in analysis.reads if e.label.endswith(kind)]
+        assert len(made) == len(turned)
+        plans = [plan for e in made for plan in e.protocol.benchmarks]
+        assert {(plan.samples, plan.temperature) for plan in plans} == {(samples, temperature)}
+    assert len({e.name for e in analysis.reads}) == len(analysis.reads)
+
+
+def test_format_begins_with_the_models_own_template() -> None:
+    (analysis,) = make_plan(["format"], wanted("template=chat", "rsp.length=20"))["format"]
+    assert analysis.reads[0].protocol.template == "chat"
+    assert not analysis.reads[0].protocol.rsp.enabled
+    asked_under = {(e.protocol.template, e.protocol.rsp.position) for e in analysis.reads}
+    assert asked_under == {
+        (template, position)
+        for template in ("chat", "raw", "abel")
+        for position in ("prefix", "suffix")
+    }
+
+
+def test_pass_at_n_of_a_held_out_half_asks_twice_as_many() -> None:
+    chosen = wanted("benchmarks=[gsm8k]", held_out_half=True, samples=8)
+    _, _, pass_at_n, coverage = make_plan(["4.4"], chosen)["4.4"]
+    assert pass_at_n.options == {"held_out_half": True}
+    plans = [plan for e in pass_at_n.reads for plan in e.protocol.benchmarks]
+    assert {plan.samples for plan in plans} == {16}
+    assert "16 samples" in coverage.remark
+
+
+def test_some_of_a_sections_analyses() -> None:
+    plan = make_plan(["4.3", "4.4"], wanted(), ["first_token"])
+    assert {section: [a.name for a in found] for section, found in plan.items()} == {
+        "4.4": ["first_token"]
+    }
+    with pytest.raises(ConfigError, match="--only lengths is unknown here; use some of distrib"):
+        make_plan(["4.3"], wanted(), ["lengths"])
+
+
+def test_seeds_are_paired_where_there_are_several() -> None:
+    several = ("DAPO=a,b", "DAPO+RSP=c,d")
+    for runs, names in (
+        (several, ["comparison", "training"]),
+        (("DAPO=a", "DAPO+RSP=c"), ["comparison"]),
+        (("DAPO=a,b", "DAPO+RSP=c"), ["comparison"]),
+    ):
+        assert [a.name for a in make_plan(["4.5"], wanted(runs=runs))["4.5"]] == names
+
+
 def test_every_module_can_be_called() -> None:
-    plan = make_plan(SECTIONS, wanted(runs=("a", "b")))
+    plan = make_plan(SECTIONS, wanted(runs=("a,b", "c,d")))
     for analysis in (analysis for analyses in plan.values() for analysis in analyses):
         assert callable(import_module(analysis.module).analyse)
 

@@ -19,8 +19,10 @@ def test_the_claims_are_those_of_the_data() -> None:
 
 
 def test_the_data_says_how_it_was_made() -> None:
-    how = json.loads((RESULTS / "how.json").read_text())
-    assert {"command", "weights", "machine", "versions", "seed"} <= set(how)
-    page = (DOCS / "real_model.md").read_text()
-    assert how["weights"] in page
-    assert how["command"] in page
+    analyses = json.loads((RESULTS / "how.json").read_text())["analyses"]
+    assert set(analyses) == {folder.name for folder in RESULTS.iterdir() if folder.is_dir()}
+    page = " ".join((DOCS / "real_model.md").read_text().split())
+    for how in analyses.values():
+        assert {"weights", "machine", "versions", "seed", "dtype"} <= set(how)
+        assert how["weights"] in page
+        assert how["command"] in page

@@ -1,0 +1,114 @@
+"""Laws at inference: their draws, what they need of the model, old protocols unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rsp_rl.analysis.conditions import open_conditions
+from rsp_rl.analysis.teacher_forcing import ForcedModel
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.cli import main
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.protocol import Protocol, load_protocol
+from rsp_rl.evaluation.runner import evaluate
+from rsp_rl.inference.model_law import name_table, with_model_law
+from rsp_rl.inference.prompts import Sampling, sample_requests, sample_seeds
+from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.models.folder import load_tokenizer
+from rsp_rl.placement.prompt import PlacedPrompt
+from tests.digit_model import make_digit_model
+
+SAMPLING = Sampling(0.0, 1.0, 0, 4, (), ())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_digit_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def records(model: Path, law: str, prompt: str = "0", samples: int = 2) -> list[SoftPromptRecord]:
+    rsp = with_model_law(RspOptions(length=3, law=law), model)
+    seeds = sample_seeds(0, rsp, "arithmetic", prompt, samples)
+    placed = PlacedPrompt([0] * 8, 2)
+    requests = sample_requests(placed, load_tokenizer(model), rsp, SAMPLING, seeds, "float32")
+    return [request.record for request in requests]
+
+
+def test_gaussian_draws_are_as_ever(model: Path) -> None:
+    first, second = records(model, "gaussian")
+    assert (first.law, first.table) == ("gaussian", 0)
+    assert first.seed != second.seed
+
+
+def test_fixed_has_one_draw_for_all_problems_and_samples(model: Path) -> None:
+    drawn = records(model, "fixed") + records(model, "fixed", prompt="1")
+    assert len({record.seed for record in drawn}) == 1
+    assert {record.law for record in drawn} == {"fixed"}
+
+
+def test_vocab_draws_rows_of_the_models_own_table(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, "elsewhere")
+    name_table(model)
+    first, second = records(model, "vocab")
+    table = open_embedding_table(model)
+    assert first.table == int(table.digest(), 16)
+    rows = torch.from_numpy(table.rows(torch.arange(table.vocab_size).numpy()))
+    for record in (first, second):
+        for row in record.draw(table.hidden_size):
+            assert (rows == row.float()).all(dim=1).any()
+
+
+def test_old_protocols_keep_their_fingerprints() -> None:
+    content = load_protocol("rsp_inference", ["rsp.length=20"]).to_dict()
+    assert "law" not in content["rsp"]
+    usual = Protocol.from_dict(content)
+    content["rsp"]["law"] = "gaussian"
+    assert Protocol.from_dict(content).fingerprint() == usual.fingerprint()
+    content["rsp"]["law"] = "sphere"
+    other = Protocol.from_dict(content)
+    assert other.fingerprint() != usual.fingerprint()
+    assert Protocol.from_dict(other.to_dict()) == other
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rsp.law=cauchy"], "rsp.law='cauchy' is unknown"),
+        (["rsp.law=vocab", "rsp.scale=2"], "rows of the pretrained table as they are"),
+        (
+            ["rsp.law=fixed", "sampling.samples=4", "sampling.temperature=0"],
+            "4 greedy samples of a problem are all the same",
+        ),
+    ],
+)
+def test_what_no_law_can_do(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_protocol("rsp_inference", ["rsp.length=4", "benchmarks=[gsm8k]", *overrides])
+
+
+def test_a_checkpoint_has_no_table_of_its_run(model: Path, tmp_path: Path) -> None:
+    protocol = load_protocol("tiny", ["rsp.length=4", "rsp.law=vocab"])
+    folder = EvaluationFolder(tmp_path).step(1)
+    engine = EngineOptions(kind="huggingface", dtype="float32")
+    with pytest.raises(ConfigError, match="evaluate the checkpoint's folder as a model"):
+        evaluate(model, protocol, folder, engine=engine, law=(0.0, 1.0))
+
+
+def test_the_same_draws_are_made_again(model: Path, tmp_path: Path) -> None:
+    """`how.json` keeps which table it was."""
+    command = ["eval", str(model), "rsp.length=2", "rsp.law=vocab", "benchmarks.arithmetic.limit=2"]
+    command += ["--protocol", "tiny", "--engine", "huggingface", "--dtype", "float32"]
+    assert main([*command, "--output", str(tmp_path / "a")]) == 0
+    (condition,) = open_conditions([str(tmp_path / "a")], lambda protocol: "vocab")
+    assert condition.manifest["law"]["table_digest"] == open_embedding_table(model).digest()
+    record = next(ForcedModel(condition).questions("arithmetic")).request.record
+    assert record.law == "vocab"
+    assert record.table == int(open_embedding_table(model).digest(), 16)
