@@ -50,7 +50,7 @@ set_up cpu
   run_dir="$RUN_DIR" \
   law="$LAW" \
   'law.end=[]' \
-  'law.end_text="\\boxed{"' \
+  'law.end_text="\boxed{"' \
   law.max_thoughts=32 \
   "${objective[@]}" \
   actor_rollout_ref.model.path="$MODEL_DIR" \

@@ -84,7 +84,8 @@ def plot(steps: Steps, file: Path) -> None:
 
     reward = axes[0, 0]
     reward.plot(*series[REWARD], color="tab:blue")
-    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03))
+    most = max([1.0, *series[REWARD][1]])  # a recipe may pay 100 for a right answer
+    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03 * most))
 
     held_out = axes[0, 1]
     held_out.plot(list(accuracy), list(accuracy.values()), "o-", color="tab:green")

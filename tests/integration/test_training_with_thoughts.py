@@ -12,7 +12,7 @@ from rsp_rl.tiny import make_tiny_model
 from tests.integration.harness import ONE_UPDATE, REPOSITORY, Task, train
 
 #: Thoughts until the box opens; the answer is ordinary tokens.
-THINK = ("law.end=[]", 'law.end_text="\\\\boxed{"', "law.max_thoughts=16")
+THINK = ("law.end=[]", 'law.end_text="\\boxed{"', "law.max_thoughts=16")
 
 CASES = {
     "multiplex": (),

@@ -67,6 +67,9 @@ logger = logging.getLogger(__name__)
 
 TRAINER_MODE = "rsp_sync"
 
+#: verl's metrics that take log-probs for tokens'.
+_OF_TOKENS = ("rollout_corr/", "training/rollout_probs_diff", "training/rollout_actor_probs")
+
 
 @register_trainer(TRAINER_MODE)
 class SoftPromptTrainer(PPOTrainerSync):
@@ -320,6 +323,13 @@ class SoftPromptTrainer(PPOTrainerSync):
             thoughts=self._step_thoughts(dense) if self._law.enabled else None,
         )
         return samples, rewards, records
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        batch = super()._compute_advantage(batch, metrics)
+        if self._law.enabled:  # a thought's log-prob is no token's, and its exponential nothing
+            for name in [name for name in metrics if name.startswith(_OF_TOKENS)]:
+                del metrics[name]
+        return batch
 
     def _ask_for_draws(self, batch: KVBatchMeta) -> None:
         if self._law.clip_per_draw:
