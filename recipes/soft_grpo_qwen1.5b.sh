@@ -3,7 +3,7 @@
 # noise, scored as the paper has it. SCORE=code has what the authors' trainer computes, noise clamped
 # as theirs; SCORE=concrete the density of the mixture.
 #
-# Needs: 8 GPUs of 80 GB (the dry run counts no reference model, a shard of 2 bytes a parameter more).
+# Needs: 8 GPUs of 80 GB; the dry run counts no reference model.
 # Hours: not known. We have not run it on GPUs. The paper trains one epoch of
 # DeepScaleR (40,315 rows, 629 steps): set DATA_DIR to a folder with its train.parquet; by default the
 # data is MATH levels 3 to 5.
