@@ -59,12 +59,14 @@ def test_they_know_where_they_stand_and_what_made_them(law: InputLaw) -> None:
         [made_logits(2**64 - 5, 4, VOCABULARY)[:2], made_logits(3, 3, VOCABULARY)[2:]]
     )
     # What made them is not apart from them, another model is.
-    right, wrong = (thoughts.gaps(logits, embedding) for logits in (logits_NV, logits_NV.flip(0)))
+    right, wrong = (
+        thoughts.gaps(logits, embedding) for logits in (logits_NV, logits_NV.roll(1, 0))
+    )
     if isinstance(law, Multiplex):
         assert right is wrong is None
     else:
         assert right.max() < 1e-5
-        assert wrong.min() > 0.01
+        assert wrong.mean() > 0.1
     if law.dense:
         assert not thoughts.flips(logits_NV).any()
         assert thoughts.flips(-logits_NV).all()
