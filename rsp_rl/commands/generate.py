@@ -14,6 +14,7 @@ from rsp_rl.commands.law_options import spelled_out as spelled_out  # for the pa
 from rsp_rl.data.benchmarks import BENCHMARKS
 from rsp_rl.data.templates import TEMPLATES
 from rsp_rl.dials.options import MODES
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.inference.options import add_engine_options, engine_options
 from rsp_rl.placement.prompt import POSITIONS
 
@@ -66,6 +67,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="a draw for every sample, or one for all samples of a problem",
     )  # fmt: skip
     rsp.add_argument("--rsp.scale", dest="rsp_scale", type=float, default=1.0, help="of sigma_E")
+    rsp.add_argument(
+        "--rsp.law", dest="rsp_law", choices=LAWS, default="gaussian", help="what is drawn"
+    )
     rsp.add_argument("--rsp.seed", dest="rsp_seed", type=int, default=42)
     add_law_options(parser)
     add_engine_options(parser)
@@ -125,7 +129,9 @@ def _protocol(args: argparse.Namespace, length: int) -> Protocol:
     names = list(dict.fromkeys(args.benchmark))
     given = ("samples", "temperature", "top_p", "top_k", "limit")
     plan = {name: getattr(args, name) for name in given}
-    rsp = {name: getattr(args, f"rsp_{name}") for name in ("position", "mode", "scale", "seed")}
+    rsp = {
+        name: getattr(args, f"rsp_{name}") for name in ("position", "mode", "scale", "law", "seed")
+    }
     return Protocol.from_dict(
         {
             "name": "generate",

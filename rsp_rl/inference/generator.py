@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,8 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.templates import get_template
 from rsp_rl.dials.options import Mode, RspOptions
 from rsp_rl.draws.embedding_stats import EmbeddingStats
+from rsp_rl.draws.embedding_table import open_embedding_table
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.inference.engines import start_engines
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.prompts import Sampling, check_room, sample_requests, sample_seeds
@@ -73,6 +76,11 @@ class Generator(AbstractContextManager):
         """Read when the first soft prompt is asked for: a large table takes seconds."""
         return model_law(self._folder)
 
+    @cached_property
+    def _table_digest(self) -> str:
+        """Likewise, for a law that draws rows of the table."""
+        return open_embedding_table(self._folder).digest()
+
     def generate(
         self,
         question: str,
@@ -82,6 +90,7 @@ class Generator(AbstractContextManager):
         position: Position = "suffix",
         mode: Mode = "independent",
         scale: float = 1.0,
+        draw: str = "gaussian",
         temperature: float = 0.0,
         top_p: float = 1.0,
         top_k: int = 0,
@@ -99,6 +108,7 @@ class Generator(AbstractContextManager):
             position: Where they go, see `rsp_rl.placement`.
             mode: `independent`, a draw for every sample; `shared`, one for all.
             scale: Multiplies sigma_E.
+            draw: What is drawn, a key of `rsp_rl.draws.laws.LAWS`.
             temperature: 0 is greedy.
             top_p: Nucleus; 1 for all.
             top_k: 0 for the whole vocabulary.
@@ -122,10 +132,13 @@ class Generator(AbstractContextManager):
             position=position,
             mode=mode,
             scale=scale,
+            law=draw,
             seed=seed,
             mean=self._law.mean if length else None,
             std=self._law.std if length else None,
         )
+        if length and LAWS[draw].from_table:
+            rsp = replace(rsp, table_digest=self._table_digest)
         thinking = self._thinking(law, law_settings)
         placed = self._template.place(self._tokenizer, question, length, position)
         check_tokens(self._tokenizer, placed.token_ids, self._vocabulary, "the prompt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from rsp_rl.thoughts.record import ThoughtRecord
@@ -30,5 +31,6 @@ def thought_columns(record: ThoughtRecord, text: Callable[[int], str]) -> dict[s
         made["kind"].append(row["kind"])
         made["ids"].append(row["ids"])
         made["weights"].append(row.get("weights", []))
-        made["texts"] |= {str(token): text(token) for token in row["ids"]}
+    for token in dict.fromkeys(chain.from_iterable(made["ids"])):
+        made["texts"][str(token)] = text(token)
     return made

@@ -151,12 +151,16 @@ class ThoughtRecord:
 
         What stands in `dense_ND` is not in it.
         """
-        weights = self.law.weights(self.rows).tolist()
+        weights_NK = self.law.weights(self.rows).double()
+        weights, rounded = weights_NK.tolist(), weights_NK.round(decimals=4).tolist()
         kinds, ids = self.rows.kind_N.tolist(), self.rows.ids_NK.tolist()
         made = []
-        for kind, tokens, parts in zip(kinds, ids, weights, strict=True):
-            row: dict[str, Any] = {"kind": Kind(kind).name.lower()}
-            if kind == Kind.MIX:
+        names = {int(kind): kind.name.lower() for kind in Kind}
+        for kind, tokens, parts, shown in zip(kinds, ids, weights, rounded, strict=True):
+            row: dict[str, Any] = {"kind": names[kind]}
+            if kind == Kind.MIX and min(parts) > 0 and len(set(tokens)) == len(tokens):
+                made.append(row | {"ids": tokens, "weights": shown})
+            elif kind == Kind.MIX:
                 merged: dict[int, float] = {}
                 for token, weight in zip(tokens, parts, strict=True):
                     merged[token] = merged.get(token, 0.0) + weight

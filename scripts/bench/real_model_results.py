@@ -1,6 +1,6 @@
 """Keep what a reproduction found for docs/real_model.md: its files, how they were made, the claims.
 
-    python scripts/bench/real_model_results.py runs/reproduced/smollm2 \
+    python scripts/bench/real_model_results.py runs/reproduced/smollm2 --model MODEL \
         --analyses first_token --minutes 25 \
         --command 'rsp-rl reproduce template=plain-chat ... --section 4.4 --only first_token ...'
 
@@ -32,6 +32,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("reproduced", type=Path, help="folder that `rsp-rl reproduce` wrote")
+    parser.add_argument("--model", type=Path, required=True, help="folder that all began with")
     parser.add_argument("--analyses", required=True, help="names, such as first_token,diversity")
     parser.add_argument("--command", required=True, help="as a reader would type it")
     parser.add_argument("--minutes", type=float, help="of one core")
@@ -43,6 +44,7 @@ def main() -> None:
         keep(args.reproduced, name, args.results)
         facts = how_made(args.reproduced, name)
         given = {"command": args.command, "machine": args.machine, "minutes": args.minutes}
+        given["weights"] = weights_of(args.model)
         file = args.results / "how.json"
         known = read_json(file) if file.is_file() else {}
         analyses = known.get("analyses", {}) | {name: given | facts}
@@ -62,7 +64,7 @@ def keep(reproduced: Path, name: str, results: Path) -> None:
 
 
 def how_made(reproduced: Path, name: str) -> dict[str, Any]:
-    """Weights, engine, versions and seeds, from what the analysis read."""
+    """Engine, versions, seeds and what was asked, from what the analysis read."""
     manifests = list(
         _manifests(reproduced, read_json(reproduced / "analysis" / name / "made_from.json"))
     )
@@ -73,7 +75,6 @@ def how_made(reproduced: Path, name: str) -> dict[str, Any]:
         "versions": how["made_with"][0]["versions"],
         "seed": how["protocol"]["rsp"]["seed"],
         "sampling_seed": how["protocol"]["seed"],
-        "weights": weights_of(Path(how["model"])),
         "weights_digest": how["weights"],
         "template": how["protocol"]["template"],
         "max_tokens": how["protocol"]["max_tokens"],

@@ -57,9 +57,10 @@ SIGNATURES = {
     ),
     "rsp_rl.inference.generator:Generator.generate": (
         "(self, question: str, *, samples: int = 1, length: int = 0, position: Position = "
-        "'suffix', mode: Mode = 'independent', scale: float = 1.0, temperature: float = 0.0, "
-        "top_p: float = 1.0, top_k: int = 0, max_tokens: int = 2048, seed: int = 0, law: str | "
-        "None = None, law_settings: Mapping[str, Any] | None = None) -> list[Completion]"
+        "'suffix', mode: Mode = 'independent', scale: float = 1.0, draw: str = 'gaussian', "
+        "temperature: float = 0.0, top_p: float = 1.0, top_k: int = 0, max_tokens: int = 2048, "
+        "seed: int = 0, law: str | None = None, law_settings: Mapping[str, Any] | None = None) -> "
+        "list[Completion]"
     ),
     "rsp_rl.inference.generator:Generator.close": "(self) -> None",
     "rsp_rl.draws.laws:draw_soft_prompt": (
@@ -388,8 +389,8 @@ FLAGS = {
     f"--keep-merged --rescore {ENGINE}",
     "compare": "RUNS --protocol --output",
     "generate": "--model --benchmark --limit --template --samples --temperature --top-p --top-k "
-    "--max-tokens --seed --rsp.length --rsp.position --rsp.mode --rsp.scale --rsp.seed --law "
-    f"--law.KEY --data-dir --output {ENGINE}",
+    "--max-tokens --seed --rsp.length --rsp.position --rsp.mode --rsp.scale --rsp.law --rsp.seed "
+    f"--law --law.KEY --data-dir --output {ENGINE}",
     "analyze evaluate": "FIGURE OVERRIDES --model --protocol --samples --comparator --output "
     f"--data-dir {ENGINE}",
     "analyze positions": "FOLDERS --output",

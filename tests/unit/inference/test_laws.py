@@ -17,6 +17,7 @@ from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
 from rsp_rl.evaluation.runner import evaluate
+from rsp_rl.inference.generator import Generator
 from rsp_rl.inference.model_law import name_table, with_model_law
 from rsp_rl.inference.prompts import Sampling, sample_requests, sample_seeds
 from rsp_rl.inference.requests import EngineOptions
@@ -112,3 +113,13 @@ def test_the_same_draws_are_made_again(model: Path, tmp_path: Path) -> None:
     record = next(ForcedModel(condition).questions("arithmetic")).request.record
     assert record.law == "vocab"
     assert record.table == int(open_embedding_table(model).digest(), 16)
+
+
+def test_the_python_api_draws_by_any_law(model: Path) -> None:
+    options = EngineOptions(kind="huggingface", dtype="float32")
+    with Generator(str(model), template="plain-chat", options=options) as generator:
+        texts = {
+            law: [s.text for s in generator.generate("1+2", length=4, draw=law, max_tokens=8)]
+            for law in ("gaussian", "vocab", "sphere")
+        }
+    assert len({tuple(text) for text in texts.values()}) > 1
