@@ -51,8 +51,9 @@ class ThoughtRecord:
 
     @property
     def chosen(self) -> torch.Tensor:
-        """Positions that law or sampler chose, bool [T]: all but forced tokens."""
-        return self.rows.kind_N != Kind.FORCED
+        """Positions that a draw of law or sampler made, bool [T]."""
+        chosen = torch.tensor([kind for kind in Kind if kind.is_chosen], dtype=torch.uint8)
+        return torch.isin(self.rows.kind_N, chosen.to(self.rows.kind_N.device))
 
     def check(self, token_ids: Sequence[int]) -> None:
         """Make sure that it is the record of these tokens.

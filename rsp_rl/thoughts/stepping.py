@@ -83,7 +83,7 @@ def step(
             else:
                 kind, token = phase.took_thought(token, entropies.get(at))
                 if kind == Kind.TOKEN and law.emits_likeliest:
-                    kind = Kind.FORCED  # it was not drawn, and no log-prob is its
+                    kind = Kind.END
             kinds.append(kind)
             ids.append(token)
             emitted[at] = token

@@ -116,7 +116,7 @@ def test_records_travel_as_tensors(law: InputLaw) -> None:
 
 
 @pytest.mark.parametrize(
-    ("law", "kind"), [(Soft(rms=1.0), Kind.FORCED), (Gumbel(k=3), Kind.TOKEN)], ids=["soft", "g"]
+    ("law", "kind"), [(Soft(rms=1.0), Kind.END), (Gumbel(k=3), Kind.TOKEN)], ids=["soft", "g"]
 )
 def test_an_end_that_no_draw_made_is_nobodys_choice(law: InputLaw, kind: Kind) -> None:
     """The likeliest token of a dense law ends the thoughts: no log-prob is its."""
