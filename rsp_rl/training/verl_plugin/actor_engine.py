@@ -86,6 +86,8 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
                 positions, rows = rank_slice(positions, rows, rank, width)
             self._injection.enter_context(self._injector.inject(positions, rows))
         if self._thoughts is not None:
+            if self.use_ulysses_sp:
+                raise ValueError("thoughts of sequences that are cut over ranks are not replayed")
             width = None if self._is_packed(micro_batch) else model_inputs["input_ids"].shape[1]
             self._thoughts_at = self._thoughts.positions(self._thoughts.starts(width))
             self._injection.enter_context(
