@@ -50,7 +50,8 @@ SIGNATURES = {
     "rsp_rl.grading:extract_answer": "(text: str) -> Extraction",
     "rsp_rl.grading.reward:compute_score": (
         "(data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any] | "
-        "None = None, *, format_reward: float = 0.0, **_: Any) -> dict[str, float | str]"
+        "None = None, *, format_reward: float = 0.0, right_reward: float = 1.0, **_: Any) -> "
+        "dict[str, float | str]"
     ),
     "rsp_rl.inference.generator:Generator": (
         "(model: str, *, template: str = 'chat', options: EngineOptions | None = None, thoughts: "
@@ -296,7 +297,8 @@ def test_configs_and_protocols() -> None:
     assert names(CONFIGS) >= {
         *("dapo", "dapo_rsp", "real_cpu", "tiny_cpu", "objective/dapo", "rsp/paper", "rsp/off"),
         *("machine/cpu", "machine/gpu", "memory/low", "correction/tis"),
-        "rollout/fp8",
+        *("rollout/fp8", "objective/rloo"),
+        *("law/off", "law/token", "law/multiplex", "law/gumbel", "law/soft", "law/fuzzy"),
         *("correction/seq_is", "correction/token_icepop", "correction/seq_is_rs"),
         *("correction/geo_rs", "correction/geo_rs_seq_tis", "correction/geo_rs_token_tis"),
         *("correction/k3_rs", "correction/k3_rs_seq_tis", "correction/k3_rs_token_tis"),
@@ -314,6 +316,50 @@ def test_config_group_rsp() -> None:
     """Its keys are the options, its values their defaults."""
     group = OmegaConf.to_container(OmegaConf.load(CONFIGS / "rsp" / "paper.yaml"))
     assert group == dataclasses.asdict(RspOptions())
+
+
+LAW_GROUP = {
+    **{"begin": "", "end": ["</think>"], "end_text": "", "max_thoughts": None},
+    **{"cold_entropy": 0.0, "cold_steps": 256, "on_end": "", "on_cut": None, "validation": False},
+}
+FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+NOISE = {
+    **{"sigma": 0.33, "convention": "entry", "rms": None, "learn_embedding": True},
+    "guard": {"max_relative_error": 0.05, "max_flips": 0.05},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("token", FILTERS),
+        (
+            "multiplex",
+            {
+                **FILTERS,
+                **{"k": 3, "weighting": "mean", "duplicates": "each"},
+                **{"detach_inputs": None, "clip_per_draw": False},
+            },
+        ),
+        (
+            "gumbel",
+            {
+                **{"k": 5, "tau": 0.1, "score": "paper", "clamp": False, "detach_inputs": None},
+                **{"temperature": 1.0, "top_k": 5, "top_p": 0.95, "min_p": 0.0},
+            },
+        ),
+        ("soft", {"tau": 0.5, **NOISE}),
+        ("fuzzy", {"tau": 1e-4, **NOISE}),
+    ],
+)
+def test_config_groups_of_laws(name: str, settings: dict[str, Any]) -> None:
+    group = OmegaConf.to_container(OmegaConf.load(CONFIGS / "law" / f"{name}.yaml"))
+    assert group == {"name": name, **LAW_GROUP, **settings}
+
+
+def test_no_law_is_the_default() -> None:
+    assert OmegaConf.to_container(OmegaConf.load(CONFIGS / "law" / "off.yaml")) == {"name": None}
+    assert compose_config("dapo").law == {"name": None}
 
 
 def test_settings_of_ours_beside_verls() -> None:
