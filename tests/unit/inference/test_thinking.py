@@ -40,7 +40,7 @@ def test_room_for_an_answer(model: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             check(model, phases)
-    with pytest.raises(ConfigError, match="the prompt has 3 tokens, .* a context of 64"):
+    with pytest.raises(ConfigError, match=r"the prompt has 3 tokens, .* a context of 64"):
         check(model, Phases(max_thoughts=61), max_tokens=None)
 
 

@@ -131,7 +131,7 @@ def test_a_record_beyond_the_engines_memory() -> None:
     with pytest.raises(ConfigError, match=r"law=soft may take 0\.00 GiB.*rsp_rl_thoughts_gib"):
         check_request(config(), dense, SamplingParams(max_tokens=1050))
     wide = Thinking(law_from_settings("gumbel", {"k": 100_000}), Phases(max_thoughts=4), 1)
-    with pytest.raises(ConfigError, match="law.k or law.max_thoughts"):
+    with pytest.raises(ConfigError, match=r"law.k or law.max_thoughts"):
         check_request(config(), wide, SamplingParams())
 
 

@@ -101,7 +101,7 @@ def test_every_position_is_what_it_should_be(
         begin, text = phases.begin, phases.begin_text
         if begin and tuple(tokens[max(0, at - len(begin)) : at]) == begin:
             return True
-        return not (begin or text) or bool(text) and decode(tokens[:at]).endswith(text)
+        return not (begin or text) or (bool(text) and decode(tokens[:at]).endswith(text))
 
     while at < length and not begun():
         assert kinds[at] == "sample"
