@@ -132,11 +132,7 @@ def check_request(config: VllmConfig, thinking: Thinking, params: SamplingParams
         ConfigError: Naming the first thing that it cannot do.
     """
     law = thinking.law
-    if law.mixes_all and config.parallel_config.tensor_parallel_size > 1:
-        raise ConfigError(
-            f"law={law.name} mixes the whole vocabulary, of which a process has a part with tensor "
-            "parallelism; use --tensor-parallel 1 and --data-parallel"
-        )
+    law.check_parallel(config.parallel_config.tensor_parallel_size)
     if params.n > 1:
         raise ConfigError(f"n={params.n}: send a request with a seed of its own for each output")
     for name, nothing in _SAMPLERS_OWN.items():

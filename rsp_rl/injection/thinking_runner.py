@@ -38,8 +38,8 @@ from rsp_rl.thoughts.record import ThoughtRecord
 from rsp_rl.thoughts.replay import replay_scores
 from rsp_rl.thoughts.rows import Rows
 from rsp_rl.thoughts.settings import EXTRA_ARG, Thinking
-from rsp_rl.thoughts.stepping import heard, step
-from rsp_rl.thoughts.table import Entry, Thinker, ThoughtTable
+from rsp_rl.thoughts.stepping import Thinker, heard, step
+from rsp_rl.thoughts.table import Entry, ThoughtTable
 
 #: Sets of masked ids whose tensors are kept for later requests.
 _MOST_MASKS = 16
