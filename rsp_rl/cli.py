@@ -57,8 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_parser(commands)
     if hasattr(module, "spelled_out"):  # options that no parser can list
         arguments = module.spelled_out(arguments)
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    # A parser takes a command's overrides in one piece; those after its options are left over.
+    if rest and hasattr(args, "overrides") and all(map(_is_override, rest)):
+        args.overrides = [*args.overrides, *rest]
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return _run(lambda: args.func(args))
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
 
 
 def _run(command: Callable[[], int]) -> int:

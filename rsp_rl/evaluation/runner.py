@@ -102,6 +102,8 @@ def evaluate(
     if (comparator := protocol.comparator) is not None:
         say(f"{comparator.method}: {preset_line(comparator, protocol.rsp.length)}")
     thinking = protocol.law and thinking_of_model(protocol.law, model, tokenizer, law)
+    if thinking and engine.kind == "vllm":
+        thinking.settings.law.check_parallel(engine.tensor_parallel)
     protocol = _with_law(protocol, model, law)
     outcome = Outcome()
     asked: dict[str, list[Question]] = {}

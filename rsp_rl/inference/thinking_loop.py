@@ -71,7 +71,9 @@ class _Row:
             concatenate(self.parts) if self.parts else none,
         )
         record.check(self.tokens)
-        return Output(self.tokens, record, self.aborted)
+        # At its last token it was cut off anyway, which is what vLLM says of it.
+        aborted = self.aborted and len(self.tokens) < self.request.sampling["max_tokens"]
+        return Output(self.tokens, record, aborted)
 
 
 class ThinkingLoop:

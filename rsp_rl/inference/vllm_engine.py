@@ -46,8 +46,11 @@ class Engine:
                 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
 
+        from rsp_rl.injection.thinking_engine import check_engine, interface_fault
         from rsp_rl.injection.vllm_prompt import WORKER, prompt_maker
 
+        if thoughts and (fault := interface_fault()):
+            raise ConfigError(fault)  # before the minutes that a model takes to load
         llm = LLM(
             model,
             # vLLM's CPU target dies when the prompt of a seeded request comes in two pieces: it
@@ -70,8 +73,6 @@ class Engine:
         self._make_prompt = prompt_maker(self._engine.vllm_config)
         self._sent: dict[str, tuple[int, Thinking]] = {}
         if thoughts:
-            from rsp_rl.injection.thinking_engine import check_engine
-
             check_engine(self._engine.vllm_config)
         folder = Path(model)
         self._bias = suppression(check_model(folder), load_tokenizer(folder)) or None

@@ -139,11 +139,7 @@ def check_request(config: VllmConfig, thinking: Thinking, params: SamplingParams
     """
     law = thinking.law
     law.check(config.model_config.get_vocab_size())
-    if law.mixes_all and config.parallel_config.tensor_parallel_size > 1:
-        raise ConfigError(
-            f"law={law.name} mixes the whole vocabulary, of which a process has a part with tensor "
-            "parallelism; use --tensor-parallel 1 and --data-parallel"
-        )
+    law.check_parallel(config.parallel_config.tensor_parallel_size)
     if params.n > 1:
         raise ConfigError(f"n={params.n}: send a request with a seed of its own for each output")
     for name, nothing in _SAMPLERS_OWN.items():

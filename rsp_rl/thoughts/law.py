@@ -105,6 +105,18 @@ class InputLaw(ABC):
                 f"law.k={k}, but the model has {vocabulary} tokens; choose a smaller one"
             )
 
+    def check_parallel(self, tensor_parallel: int) -> None:
+        """Make sure that an engine can use it whose model is spread over so many processes.
+
+        Raises:
+            ConfigError: If none of them has what it mixes.
+        """
+        if self.mixes_all and tensor_parallel > 1:
+            raise ConfigError(
+                f"law={self.name} mixes the whole vocabulary, of which a process has a part with "
+                "tensor parallelism; use --tensor-parallel 1 and --data-parallel"
+            )
+
     @abstractmethod
     def step(self, moment: Moment) -> Rows:
         """Records of the next positions; their first ids are the tokens that are emitted."""

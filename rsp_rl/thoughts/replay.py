@@ -99,8 +99,9 @@ def replay_scores(
         logits_TV: Of the position before each of its own, without a temperature: of the forward's
             logits those from P - 1 to P + T - 2.
         embedding: Of the model that made the logits.
-        temperature: Of ordinary tokens, above 0. Those that a `token` law drew are ordinary too:
-            give the law's where it is asked for.
+        temperature: Of ordinary tokens, above 0. Those that a `token` law drew are ordinary too,
+            and so is the one by which a law ended its thoughts: vLLM's log-prob of it is at the
+            law's temperature.
 
     Raises:
         ValueError: If there are not as many logits as positions.

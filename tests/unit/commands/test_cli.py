@@ -35,6 +35,21 @@ def test_a_wrong_call_is_one_error(
     assert capsys.readouterr().err.count("error: ") == 1
 
 
+def test_overrides_may_stand_after_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As people write them: the model, the protocol, what is changed of it."""
+    found = []
+    monkeypatch.setattr("rsp_rl.commands.evaluate.run", lambda args: found.append(args) or 0)
+    assert main(["eval", "M", "seed=1", "--protocol", "P", "law.k=3", "--watch", "law.end=[]"]) == 0
+    assert (found[0].path, found[0].protocol) == ("M", "P")
+    assert found[0].overrides == ["seed=1", "law.k=3", "law.end=[]"]
+    for wrong in (["eval", "M", "--protocol", "P", "more"], ["eval", "M", "--max-tokenz=3"]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+        assert "unrecognized arguments: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("raised", "status", "said"),
     [(KeyboardInterrupt(), 130, "stopped\n"), (ConfigError("no such"), 1, "error: no such\n")],

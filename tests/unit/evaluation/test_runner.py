@@ -141,6 +141,15 @@ def test_a_complete_evaluation_starts_no_engine(model: Path, folder: StepFolder)
     assert not is_complete(folder, protocol("seed=1"))
 
 
+def test_a_law_that_the_engine_cannot_use_is_refused_before_it_starts(
+    model: Path, folder: StepFolder
+) -> None:
+    law = ("law.name=fuzzy", "law.end=[]", "law.max_thoughts=3")
+    with pytest.raises(ConfigError, match="law=fuzzy mixes the whole vocabulary"):
+        evaluate(model, protocol(*law), folder, engine=EngineOptions(tensor_parallel=2))
+    assert not folder.root.exists()
+
+
 def test_samples_of_another_prompt_are_not_mixed_in(model: Path, folder: StepFolder) -> None:
     folder.root.mkdir(parents=True)
     first, *others = [answered(q, "") for q in asked(model)]

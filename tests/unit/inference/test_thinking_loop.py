@@ -285,6 +285,8 @@ def test_cold_steps(engine: HuggingFaceEngine, abort: bool) -> None:
     kinds = done.thoughts.rows.kind_N.tolist()
     assert kinds[:3] == [Kind.MIX, Kind.MIX, Kind.FORCED]
     assert (done.tokens, done.finish_reason) == ((6, "stop") if abort else (12, "length"))
+    (cut,) = completions(engine, asked(0, thinking("multiplex", phases), max_tokens=6))
+    assert (cut.tokens, cut.finish_reason) == (6, "length")
 
 
 def test_a_law_that_does_not_fit(engine: HuggingFaceEngine) -> None:
