@@ -1,11 +1,11 @@
 """`rsp-rl analyze dials`: soft prompts by length, scale, law or template, side by side.
 
 A row a condition: how often it is right when it is greedy and when it is sampled; of sampled
-answers how many tokens they have, and what share of a problem's are different texts; and how far
-the first token's distribution lies from that without a soft prompt (Jensen-Shannon, see `analyze
-first-token`). Everything with its 95% bootstrap interval over problems, and its difference to the
-reference on the same drawn problems. The reference of a condition with soft prompts is the one
-without any under the same template; of one without, it is the first folder.
+answers how many tokens they have, and how many different final answers a problem gets, as a share;
+and how far the first token's distribution lies from that without a soft prompt (Jensen-Shannon, see
+`analyze first-token`). Everything with its 95% bootstrap interval over problems, and its difference
+to the reference on the same drawn problems. The reference of a condition with soft prompts is the
+one without any under the same template; of one without, it is the first folder.
 
 Folders are told apart by their protocols: the greedy and the sampled evaluation of one condition
 share a row.
@@ -46,7 +46,7 @@ _MEASURES: dict[str, tuple[bool, Callable[[Sequence[Sample]], float]]] = {
     TOKENS: (False, lambda samples: float(np.mean([s["tokens"] for s in samples]))),
     DISTINCT: (
         False,
-        lambda samples: len({s["output"].strip() for s in samples}) / len(samples),
+        lambda samples: len({s["extracted"] for s in samples}) / len(samples),
     ),
 }
 _SHARES = (GREEDY, SAMPLED, DISTINCT)

@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
     folder = RunFolder(args.run_dir)
     steps = folder.merge_metrics()
     summary = summarize(steps, folder.read_settings()["length"], folder.wall_seconds())
+    if (law := folder.read_law()) is not None:
+        summary |= {"law": law["name"]}
     write_json(folder.summary, summary)
     plot(steps, folder.plot)
     print(table(steps, summary))

@@ -12,8 +12,18 @@ _VALIDATION_BITS, _STEP_BITS, _INDEX_BITS, _ROLLOUT_BITS = 1, 19, 28, 16
 _MASK_64 = (1 << 64) - 1
 
 
+#: What a rollout may have seeds for: its soft prompt and its sampling, or its thoughts.
+STREAMS = ("run_seed", "thought_seed")
+
+
 def rollout_seed(
-    run_seed: int, step: int, prompt_index: int, rollout: int, *, validation: bool = False
+    run_seed: int,
+    step: int,
+    prompt_index: int,
+    rollout: int,
+    *,
+    validation: bool = False,
+    stream: str = "run_seed",
 ) -> int:
     """Seed of one rollout, a pure function of its place in the run.
 
@@ -27,10 +37,13 @@ def rollout_seed(
         prompt_index: The prompt's dataset index as an integer below 2^28 (see `prompt_index_of`).
         rollout: Number of the rollout among those of this prompt in this step, below 2^16.
         validation: Whether the rollout is a validation one; these never meet the training draws.
+        stream: One of `STREAMS`, another bijection each.
 
     Raises:
-        ValueError: If a coordinate does not fit its bits.
+        ValueError: If a coordinate does not fit its bits, or there is no such stream.
     """
+    if stream not in STREAMS:
+        raise ValueError(f"unknown stream {stream!r} of seeds; use one of {STREAMS}")
     for name, value, bits in (
         ("step", step, _STEP_BITS),
         ("prompt_index", prompt_index, _INDEX_BITS),
@@ -45,7 +58,7 @@ def rollout_seed(
         (rollout, _ROLLOUT_BITS),
     ):
         place = place << bits | operator.index(value)  # numpy's integers would overflow
-    digest = hashlib.blake2b(f"rsp_rl.run_seed:{run_seed}".encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(f"rsp_rl.{stream}:{run_seed}".encode(), digest_size=16).digest()
     key_0, key_1 = (int.from_bytes(digest[i : i + 8], "little") for i in (0, 8))
     return _mix(_mix(place ^ key_0) ^ key_1)
 

@@ -25,6 +25,7 @@ def compute_score(
     extra_info: dict[str, Any] | None = None,
     *,
     format_reward: float = 0.0,
+    right_reward: float = 1.0,
     **_: Any,
 ) -> dict[str, float | str]:
     r"""Score one response.
@@ -36,9 +37,10 @@ def compute_score(
         extra_info: Not used; verl always passes it.
         format_reward: Added to the score of a wrong answer that stands in a ``\boxed{}``; off by
             default. It never touches ``acc``, on which dynamic sampling filters.
+        right_reward: The score of a right answer.
 
     Returns:
-        ``score`` (1.0 or 0.0, plus the format reward if any), ``acc`` (1.0 or 0.0), ``pred`` (the
+        ``score`` (of a right answer, of the format, or 0.0), ``acc`` (1.0 or 0.0), ``pred`` (the
         extracted answer), ``extraction_step`` (its name), ``stage``, and as numbers, hence as
         metrics: ``timeouts``, ``crashes``, ``unparsable``, ``no_answer`` and ``boxed``.
 
@@ -47,7 +49,7 @@ def compute_score(
     """
     verdict = grade(solution_str, gold_text(ground_truth), data_source)
     accuracy = 1.0 if verdict else 0.0
-    score = accuracy
+    score = float(right_reward) if verdict else 0.0
     if format_reward and not verdict and verdict.extraction_step == "boxed":
         score = format_reward
     return {

@@ -16,6 +16,7 @@ from rsp_rl.models.vocabulary import suppression
 
 if TYPE_CHECKING:
     from rsp_rl.thoughts.record import ThoughtRecord
+    from rsp_rl.thoughts.settings import Thinking
 
 _DEAD = (
     "a vLLM engine died; what it said about it stands above (often: out of memory; then lower "
@@ -70,7 +71,7 @@ class Engine:
         )
         self._engine = llm.llm_engine
         self._make_prompt = prompt_maker(self._engine.vllm_config)
-        self._keys: dict[str, int] = {}
+        self._sent: dict[str, tuple[int, Thinking]] = {}
         if thoughts:
             check_engine(self._engine.vllm_config)
         folder = Path(model)
@@ -116,7 +117,8 @@ class Engine:
             config = self._engine.vllm_config
             check_engine(config)
             check_request(config, request.thinking, sampling)
-            key = self._keys[str(request.number)] = new_key()
+            key = new_key()
+            self._sent[str(request.number)] = key, request.thinking
             sampling.extra_args = extra_args(request.thinking, key)
             return private_prompt(request.token_ids, request.record, key)
         if request.record is not None:
@@ -128,23 +130,36 @@ class Engine:
 
         Raises:
             GenerationError: If the worker has lost one.
+            ValueError: If a record is another output's: a fault of ours.
         """
-        keys = {
-            o.request_id: self._keys.pop(o.request_id)
-            for o in outputs
-            if o.request_id in self._keys
-        }
-        if not keys:
+        sent = {o.request_id: self._sent.pop(o.request_id, None) for o in outputs}
+        thinking = {name: one for name, one in sent.items() if one is not None}
+        if not thinking:
             return {}
         from rsp_rl.thoughts.record import ThoughtRecord
 
-        first, *_ = self._engine.collective_rpc("take_thoughts", args=(list(keys.values()),))
-        if lost := [name for name, encoded in zip(keys, first, strict=True) if encoded is None]:
-            raise GenerationError(f"vLLM's worker has no record of the thoughts of {lost[0]}")
-        return {
-            name: ThoughtRecord.from_bytes(encoded)
-            for name, encoded in zip(keys, first, strict=True)
-        }
+        keys = [key for key, _ in thinking.values()]
+        first, *_ = self._engine.collective_rpc("take_thoughts", args=(keys,))
+        found = {}
+        for output in outputs:
+            if (one := thinking.get(output.request_id)) is None:
+                continue
+            encoded = first[keys.index(one[0])]
+            if encoded is None:
+                raise GenerationError(
+                    f"vLLM's worker has no record of the thoughts of request {output.request_id}"
+                )
+            (sample,) = output.outputs
+            record = ThoughtRecord.from_bytes(encoded)
+            length = len(sample.token_ids)
+            # Of an output that its law ended, vLLM has one more token: the one that it ended with.
+            if one[1].phases.cold_abort and len(record) == length - 1:
+                length -= 1
+            # The worker may have gone on until a stop text was seen.
+            record = record.cut(length)
+            record.check(list(sample.token_ids)[:length])
+            found[output.request_id] = record
+        return found
 
     def close(self) -> None:
         """End vLLM's processes, if any, and free its memory for the next checkpoint."""
@@ -153,26 +168,14 @@ class Engine:
 
 
 def _completion(output: Any, record: ThoughtRecord | None) -> Completion:
-    """From vLLM's, cut to what belongs to it.
-
-    The worker has tokens that were made before a stop text was seen; and of an output that a law
-    ended, vLLM has one more, the token that it was ended with.
-
-    Raises:
-        ValueError: If the record is of another output: a fault of ours.
-    """
+    """From vLLM's; what is not in the record of an output with a law is not of it."""
     (sample,) = output.outputs
-    tokens, reason = list(sample.token_ids), str(sample.finish_reason)
-    if record is not None:
-        if len(record) < len(tokens):
-            tokens, reason = tokens[: len(record)], "stop"
-        record = record.cut(len(tokens))
-        record.check(tokens)
+    tokens = len(sample.token_ids) if record is None else len(record)
     return Completion(
         number=int(output.request_id),
         text=sample.text,
-        tokens=len(tokens),
-        finish_reason=reason,
+        tokens=tokens,
+        finish_reason=str(sample.finish_reason),
         thoughts=record,
     )
 

@@ -58,20 +58,35 @@ class SoftPromptInjector:
     def _hook(self, module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor | None:
         if self._rows is None or not self._rows[0].numel():
             return None
-        size = output.shape[:-1].numel()
-        if self._rows[0].max() >= size:  # unravel_index would wrap it into another sequence
-            raise IndexError(
-                f"soft prompt position {int(self._rows[0].max())} in a batch of {size} tokens: the "
-                "embedding got another batch than the positions were made for"
-            )
-        positions_K, rows_KD = self._rows
-        # Not a view of a flattened copy: FSDP2 hangs its backward hooks on this very tensor.
-        places = torch.stack(torch.unravel_index(positions_K, output.shape[:-1]))
-        places = tuple(_queued(places, output.device))
-        rows_KD = _queued(rows_KD, output.device).to(output.dtype)
-        if output.is_leaf and output.requires_grad:  # peft's `enable_input_require_grads`
-            return output.index_put(places, rows_KD)
-        return output.index_put_(places, rows_KD)
+        return overwrite_rows(output, *self._rows)
+
+
+def overwrite_rows(
+    output: torch.Tensor, positions_K: torch.Tensor, rows_KD: torch.Tensor
+) -> torch.Tensor:
+    """An embedding's output with some of its rows replaced, in place where that is allowed.
+
+    Args:
+        output: [..., d].
+        positions_K: int64 [K] on the CPU, indices into it with all but the last dimension flat.
+        rows_KD: [K, d], cast to the output's dtype and device.
+
+    Raises:
+        IndexError: If a position lies behind the batch.
+    """
+    size = output.shape[:-1].numel()
+    if positions_K.max() >= size:  # unravel_index would wrap it into another sequence
+        raise IndexError(
+            f"position {int(positions_K.max())} in a batch of {size} tokens: the embedding got "
+            "another batch than the positions were made for"
+        )
+    # Not a view of a flattened copy: FSDP2 hangs its backward hooks on this very tensor.
+    places = torch.stack(torch.unravel_index(positions_K, output.shape[:-1]))
+    places = tuple(_queued(places, output.device))
+    rows_KD = _queued(rows_KD, output.device).to(output.dtype)
+    if output.is_leaf and output.requires_grad:  # peft's `enable_input_require_grads`
+        return output.index_put(places, rows_KD)
+    return output.index_put_(places, rows_KD)
 
 
 def _queued(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

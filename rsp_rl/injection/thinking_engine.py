@@ -19,9 +19,6 @@ from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.settings import Thinking
 from rsp_rl.thoughts.table import MOST_GIB, position_bytes
 
-#: Key in vLLM's `--additional-config` of the GiB that records may take on a device.
-MEMORY = "rsp_rl_thoughts_gib"
-
 #: Methods of vLLM's runner that `rsp_rl.injection.thinking_runner` overrides, and what they take.
 OVERRIDDEN = {
     "_update_states": ("scheduler_output",),
@@ -29,6 +26,9 @@ OVERRIDDEN = {
     "_sample": ("logits", "spec_decode_metadata"),
     "sample_tokens": ("grammar_output",),
 }
+
+#: Key in vLLM's `--additional-config` of the GiB that records may take on each device.
+MEMORY = "rsp_rl_thoughts_gib"
 
 #: vLLM's least bias, with which ids without a token are kept out of an output.
 _LEAST_BIAS = -100.0
@@ -77,6 +77,11 @@ def engine_fault(config: VllmConfig) -> str | None:
             "a law needs logits and embedding in one process, and pipeline parallelism has them "
             "apart; use --pipeline-parallel-size 1"
         )
+    if parallel.data_parallel_size > 1 and not parallel.data_parallel_external_lb:
+        return (
+            "records lie in one of several engines, and vLLM asks the first alone for them; use "
+            "--data-parallel-size 1 and several servers"
+        )
     if config.speculative_config is not None:
         return (
             "a law and speculative decoding exclude each other: drafts are of tokens; leave "
@@ -89,6 +94,19 @@ def engine_fault(config: VllmConfig) -> str | None:
             "into the model"
         )
     return interface_fault()
+
+
+def most_bytes(config: VllmConfig) -> int:
+    """That records may take on each device.
+
+    Raises:
+        ConfigError: On a bad value of `MEMORY`.
+    """
+    more = config.additional_config
+    gib = more.get(MEMORY, MOST_GIB) if isinstance(more, dict) else MOST_GIB
+    if isinstance(gib, bool) or not isinstance(gib, int | float) or not 0 < gib < 1 << 20:
+        raise ConfigError(f"--additional-config: {MEMORY}={gib!r} must be a number of GiB above 0")
+    return int(gib * (1 << 30))
 
 
 @functools.cache
@@ -108,18 +126,6 @@ def interface_fault(runner: type | None = None) -> str | None:
     return None
 
 
-def most_bytes(config: VllmConfig) -> int:
-    """That records may take on a device of an engine.
-
-    Raises:
-        ConfigError: If what the engine was given is no such number.
-    """
-    gib = (config.additional_config or {}).get(MEMORY, MOST_GIB)
-    if not (isinstance(gib, int | float) and 0 < gib < 1e6):
-        raise ConfigError(f"--additional-config: {MEMORY}={gib!r} must be a number above 0, of GiB")
-    return int(gib * (1 << 30))
-
-
 def check_request(config: VllmConfig, thinking: Thinking, params: SamplingParams) -> None:
     """Make sure that an engine can do what a thinking request asks for.
 
@@ -132,6 +138,7 @@ def check_request(config: VllmConfig, thinking: Thinking, params: SamplingParams
         ConfigError: Naming the first thing that it cannot do.
     """
     law = thinking.law
+    law.check(config.model_config.get_vocab_size())
     law.check_parallel(config.parallel_config.tensor_parallel_size)
     if params.n > 1:
         raise ConfigError(f"n={params.n}: send a request with a seed of its own for each output")

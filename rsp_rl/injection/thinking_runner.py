@@ -157,21 +157,21 @@ class ThinkingRunner(GPUModelRunner):
 
     def _rows(self) -> list[tuple[int, Entry]]:
         """Rows of the batch whose next token counts, of requests with a law."""
-        requests, discarded = self.thoughts.requests, self.discard_request_mask.np
+        requests = self.thoughts.requests
+        count = self.input_batch.num_reqs
+        discarded = self.discard_request_mask.np[:count].tolist()
+        positions = self.optimistic_seq_lens_cpu[:count].tolist()
         found = []
         for row, request in enumerate(self.input_batch.req_ids):
             entry = requests.get(request)
-            if entry is not None and not discarded[row]:
-                found.append((row, entry))
-        for row, entry in found:
-            if (
-                not entry.ended
-                and (position := int(self.optimistic_seq_lens_cpu[row])) != entry.position
-            ):
+            if entry is None or discarded[row]:
+                continue
+            if not entry.ended and positions[row] != entry.position:
                 raise RuntimeError(
-                    f"vLLM samples position {position} of a request whose thoughts are at "
+                    f"vLLM samples position {positions[row]} of a request whose thoughts are at "
                     f"{entry.position}"
                 )
+            found.append((row, entry))
         return found
 
     @staticmethod
@@ -274,15 +274,18 @@ class ThinkingRunner(GPUModelRunner):
 
     def _overlay(self, scheduled: dict[str, int]) -> None:
         """Thoughts of the step's positions, into vLLM's buffer of inputs."""
+        count = self.input_batch.num_reqs
+        computed = self.input_batch.num_computed_tokens_cpu[:count].tolist()
+        starts = self.query_start_loc.np[:count].tolist()
         places: dict[InputLaw, list[tuple[Entry, int, int]]] = {}
         for row, request in enumerate(self.input_batch.req_ids):
             entry = self.thoughts.requests.get(request)
             if entry is None:
                 continue
-            first = int(self.input_batch.num_computed_tokens_cpu[row])
+            first = computed[row]
             found = entry.places(first, first + scheduled[request])
             if found:
-                offset = int(self.query_start_loc.np[row]) - first
+                offset = starts[row] - first
                 own = places.setdefault(entry.law, [])
                 own += [(entry, offset + position, place) for position, place in found]
         buffer_TD = self.inputs_embeds.gpu

@@ -36,6 +36,11 @@ class RunFolder:
         return self.root / SETTINGS_FILE
 
     @property
+    def law(self) -> Path:
+        """Config group `law` of a run that has one, what the model decides filled in."""
+        return self.root / "law.json"
+
+    @property
     def checkpoints(self) -> Path:
         """verl's checkpoints, `global_step_N` each."""
         return self.root / "checkpoints"
@@ -92,6 +97,10 @@ class RunFolder:
         if not self.settings.is_file():
             raise RunFolderError(f"{self.root} holds no {self.settings.name}; is it a run folder?")
         return read_json(self.settings)
+
+    def read_law(self) -> dict[str, Any] | None:
+        """What rollouts think with; None for a run without a law."""
+        return read_json(self.law) if self.law.is_file() else None
 
     @contextmanager
     def record_start(self) -> Iterator[None]:

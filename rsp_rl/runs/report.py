@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -30,7 +31,7 @@ def validation_accuracy(steps: Steps) -> dict[int, float]:
     return {step: accuracy for step, accuracy in by_step.items() if accuracy is not None}
 
 
-def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, float | int | None]:
+def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, Any]:
     """The run in the numbers of `summary.json`.
 
     Raises:
@@ -52,7 +53,7 @@ def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, f
     }
 
 
-def table(steps: Steps, summary: dict[str, float | int | None]) -> str:
+def table(steps: Steps, summary: dict[str, Any]) -> str:
     """Held-out accuracy, reward, response length and gap by evaluated step, for a terminal."""
     accuracy = validation_accuracy(steps)
     lines = [f"{'step':>5} {'held-out':>9} {'reward':>7} {'tokens':>7} {'gap (nats)':>11}"]
@@ -83,7 +84,8 @@ def plot(steps: Steps, file: Path) -> None:
 
     reward = axes[0, 0]
     reward.plot(*series[REWARD], color="tab:blue")
-    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03))
+    most = max([1.0, *series[REWARD][1]])  # a recipe may pay 100 for a right answer
+    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03 * most))
 
     held_out = axes[0, 1]
     held_out.plot(list(accuracy), list(accuracy.values()), "o-", color="tab:green")

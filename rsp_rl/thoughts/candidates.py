@@ -72,7 +72,10 @@ def draw(
     if law.top_k or law.top_p < 1 or law.min_p:
         log_NC, ids_NC = candidates(law, logits_NV, law.top_k or logits_NV.shape[1])
         return ids_NC.gather(1, (log_NC[:, None] + noise.gumbel(slots, ids_NC)).argmax(2))
-    return _draw_from_all(logits_NV.float() / law.temperature, noise, slots)
+    scores_NV = logits_NV.float()
+    if law.temperature != 1:
+        scores_NV = scores_NV / law.temperature
+    return _draw_from_all(scores_NV, noise, slots)
 
 
 def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) -> torch.Tensor:
@@ -91,11 +94,13 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
     rows = (bound_N[:, None] + gumbel_NS > best_NS).any(1).nonzero()[:, 0]
     if len(rows):
         others_MV = scores_NV[rows].double().scatter_(1, ids_NC[rows], -torch.inf)
-        mass_M1 = others_MV.logsumexp(1, keepdim=True)
-        won_MS = mass_M1 - all_N1[rows] + gumbel_NS[rows] > best_NS[rows]
-        uniform_MS = noise.at(rows).uniform(slots, together + 1)[:, :, 0]
+        peak_M1 = others_MV.amax(1, keepdim=True).clamp_min(torch.finfo(torch.double).min)
         # The inverse of the cumulative distribution: what has no mass is no step of it.
-        cumulative_MV = others_MV.sub_(mass_M1).exp_().cumsum(1)
-        drawn_MS = torch.searchsorted(cumulative_MV, uniform_MS * cumulative_MV[:, -1:])
+        cumulative_MV = others_MV.sub_(peak_M1).exp_().cumsum_(1)
+        mass_M1 = cumulative_MV[:, -1:]
+        won_MS = peak_M1 + mass_M1.log() - all_N1[rows] + gumbel_NS[rows] > best_NS[rows]
+        uniform_MS = noise.at(rows).uniform(slots, together + 1)[:, :, 0]
+        drawn_MS = torch.searchsorted(cumulative_MV, uniform_MS * mass_M1)
+        # Where the others have no mass at all, they have not won.
         ids_NS[rows] = torch.where(won_MS, drawn_MS, ids_NS[rows])
     return ids_NS

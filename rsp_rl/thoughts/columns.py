@@ -23,9 +23,9 @@ def thought_columns(record: ThoughtRecord, text: Callable[[int], str]) -> dict[s
         the input is no mixture of few; and `texts` of all ids.
     """
     made: dict[str, Any] = {"at": [], "kind": [], "ids": [], "weights": [], "texts": {}}
-    ordinary = Kind.TOKEN.name.lower()
+    ordinary = {kind.name.lower() for kind in (Kind.TOKEN, Kind.END)}
     for at, row in enumerate(record.summary()):
-        if row["kind"] == ordinary:
+        if row["kind"] in ordinary:
             continue
         made["at"].append(at)
         made["kind"].append(row["kind"])

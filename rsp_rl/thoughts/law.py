@@ -71,6 +71,8 @@ class InputLaw(ABC):
         dense: Whether its rows hold the inputs themselves.
         needs_hidden: Whether it steps from hidden states.
         mixes_all: Whether it asks for mixtures over the whole vocabulary.
+        emits_likeliest: Whether the token that is emitted is no draw but the likeliest, of a law
+            with a score: where that token ends the thoughts, nobody chose it.
         source: The paper that it is from.
     """
 
@@ -79,6 +81,7 @@ class InputLaw(ABC):
     dense: ClassVar[bool] = False
     needs_hidden: ClassVar[bool] = False
     mixes_all: ClassVar[bool] = False
+    emits_likeliest: ClassVar[bool] = False
     source: ClassVar[str] = ""
 
     @property
@@ -142,6 +145,26 @@ class InputLaw(ABC):
         Returns:
             [N], or [N, K] where a position has K independent draws; None for a law that has no
             score, or none that a trainer could use.
+        """
+        return None
+
+    def gap(
+        self, rows: Rows, noise: Noise, logits_NV: torch.Tensor, embedding: Embedding
+    ) -> torch.Tensor | None:
+        """How far the model that left these records is from one that is scored.
+
+        For laws whose log-prob does not say it: that of noise depends on noise alone where the
+        record was left, or magnifies rounding.
+
+        Args:
+            rows: Of its own kind.
+            noise: That they were made with.
+            logits_NV: As `log_prob` takes them.
+            embedding: Likewise.
+
+        Returns:
+            [N]: mean |log p - log p'| of the tokens in a mixture, in nats; of `dense` laws
+            |h - h'| / |h|, of what the noise was added to. None where log-probs say it.
         """
         return None
 

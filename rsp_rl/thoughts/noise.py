@@ -36,6 +36,24 @@ class Noise:
     seeds_N: torch.Tensor
     positions_N: torch.Tensor
 
+    @classmethod
+    def of(
+        cls, seeds: Sequence[int], positions: Sequence[int], device: torch.device | str = "cpu"
+    ) -> Noise:
+        """Of N positions.
+
+        Args:
+            seeds: Unsigned 64-bit integers; int64 has the same bits.
+            positions: Absolute ones.
+            device: Where the noise is made.
+        """
+        same_bits = [seed - (1 << 64) if seed >= 1 << 63 else seed for seed in seeds]
+        return cls(torch.tensor(same_bits, device=device), torch.tensor(positions, device=device))
+
+    def to(self, device: torch.device | str) -> Noise:
+        """The same, made on a device."""
+        return Noise(self.seeds_N.to(device), self.positions_N.to(device))
+
     def at(self, rows: torch.Tensor) -> Noise:
         """Of some of the positions."""
         return Noise(self.seeds_N[rows], self.positions_N[rows])

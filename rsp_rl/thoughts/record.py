@@ -14,6 +14,12 @@ from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.names import law_from_settings, law_to_settings
 from rsp_rl.thoughts.rows import Kind, Rows
 
+#: Field of a training sample that carries its encoded record, uint8 [bytes].
+THOUGHT_FIELD = "rsp_thoughts"
+
+#: Field of the same sample with its positions' `Kind`s alone, uint8 [T].
+KIND_FIELD = "rsp_thought_kinds"
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,6 +48,12 @@ class ThoughtRecord:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def chosen(self) -> torch.Tensor:
+        """Positions that a draw of law or sampler made, bool [T]."""
+        chosen = torch.tensor([kind for kind in Kind if kind.is_chosen], dtype=torch.uint8)
+        return torch.isin(self.rows.kind_N, chosen.to(self.rows.kind_N.device))
 
     def check(self, token_ids: Sequence[int]) -> None:
         """Make sure that it is the record of these tokens.
@@ -117,6 +129,23 @@ class ThoughtRecord:
             raise ValueError(f"{len(encoded) - at} bytes follow a record of thoughts")
         rows = Rows(kind_N, ids_NK, values_NK, dense_ND)
         return cls(law, head["seed"], head["start"], rows)
+
+    def to_tensor(self) -> torch.Tensor:
+        """`to_bytes` as uint8 [bytes]: a training sample travels as tensors."""
+        return torch.frombuffer(bytearray(self.to_bytes()), dtype=torch.uint8)
+
+    @classmethod
+    def from_tensor(cls, encoded: torch.Tensor) -> ThoughtRecord:
+        """What `to_tensor` made.
+
+        Raises:
+            ValueError: If it is no whole record.
+        """
+        if encoded.dtype != torch.uint8 or encoded.ndim != 1:
+            raise ValueError(
+                f"a record of thoughts is uint8 [bytes], got {encoded.dtype} {list(encoded.shape)}"
+            )
+        return cls.from_bytes(encoded.detach().cpu().contiguous().numpy().tobytes())
 
     def summary(self) -> list[dict[str, Any]]:
         """For readers, a position each: kind, ids, and weights to four digits where it is a mix.

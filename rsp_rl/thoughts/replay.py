@@ -31,8 +31,8 @@ class Scores:
             none.
         draws_TK: The same apart, for laws with independent draws at a position; the first column
             alone is set where there is one number.
-        scored_T: Whether there is a log-prob: not at forced tokens, and not at thoughts of a law
-            without a score.
+        scored_T: Whether there is a log-prob: not at tokens that nobody chose, and not at thoughts
+            of a law without a score.
         forced_T: Tokens that nobody chose: no part of any loss.
     """
 
@@ -110,7 +110,7 @@ def replay_scores(
     if len(logits_TV) != len(rows):
         raise ValueError(f"{len(logits_TV)} rows of logits for {len(rows)} positions")
     logits_TV = logits_TV.float()
-    forced_T = rows.kind_N == Kind.FORCED
+    forced_T = ~record.chosen
     draws_TK = logits_TV.new_zeros(rows.ids_NK.shape)
     tokens = (rows.kind_N == Kind.TOKEN).nonzero()[:, 0]
     scored_T = rows.kind_N == Kind.TOKEN

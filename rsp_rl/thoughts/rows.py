@@ -27,11 +27,19 @@ class Kind(IntEnum):
     HIDDEN = 4
     #: The embedding of a token that nobody chose: an end that was forced, a prefilled phrase.
     FORCED = 5
+    #: The embedding of the token that ended the thoughts of a law whose tokens are no draws: no
+    #: log-prob is its.
+    END = 6
 
     @property
     def is_token(self) -> bool:
         """Whether the input is the emitted token's own embedding."""
-        return self in (Kind.TOKEN, Kind.FORCED)
+        return self in (Kind.TOKEN, Kind.FORCED, Kind.END)
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether a draw made it, so that it has a part in a loss."""
+        return self not in (Kind.FORCED, Kind.END)
 
 
 @dataclass(frozen=True)

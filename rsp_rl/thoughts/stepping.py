@@ -82,6 +82,8 @@ def step(
                 phase.took_forced()
             else:
                 kind, token = phase.took_thought(token, entropies.get(at))
+                if kind == Kind.TOKEN and law.emits_likeliest:
+                    kind = Kind.END
             kinds.append(kind)
             ids.append(token)
             emitted[at] = token
@@ -121,11 +123,8 @@ def _rows_of(
     hidden_ND: torch.Tensor | None,
 ) -> Rows:
     device = logits_NV.device
-    seeds = [_signed(thinkers[at].seed) for at in members]
-    noise = Noise(
-        torch.tensor(seeds, device=device),
-        torch.tensor([positions[at] for at in members], device=device),
-    )
+    seeds = [thinkers[at].seed for at in members]
+    noise = Noise.of(seeds, [positions[at] for at in members], device)
     every = len(members) == len(logits_NV)
     return law.step(
         Moment(
@@ -170,8 +169,3 @@ def _entropies(
     )
     p = torch.softmax(scores, dim=1)
     return dict(zip(watched, torch.special.entr(p).sum(1).tolist(), strict=True))
-
-
-def _signed(seed: int) -> int:
-    """An unsigned 64-bit integer as the signed one of the same bits."""
-    return seed - (1 << 64) if seed >= 1 << 63 else seed

@@ -26,6 +26,7 @@ from rsp_rl.training.cpu_sizes import GIB, KV_CACHE, threads_of
 from rsp_rl.training.dry_run import settings_lines, soft_prompt_lines, step_lines
 from rsp_rl.training.estimate import step_arithmetic
 from rsp_rl.training.preparation import prepare
+from rsp_rl.training.thoughts import law_lines
 
 
 def report(config: DictConfig) -> Iterator[str]:
@@ -55,6 +56,7 @@ def report(config: DictConfig) -> Iterator[str]:
     options = RspOptions.from_config(config.rsp)
     extra = config.actor_rollout_ref.rollout.prompt_length - config.data.max_prompt_length
     yield from soft_prompt_lines(options, step, shape, extra)
+    yield from law_lines(config, shape)
     yield "\n# seconds of a step at most (plain PyTorch with this model, timed now)"
     threads = threads_of(config)
     folder = Path(config.actor_rollout_ref.model.path)

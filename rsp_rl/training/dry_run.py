@@ -50,6 +50,7 @@ from rsp_rl.training.self_defeating import (
 )
 from rsp_rl.training.setting_ranges import check_ranges
 from rsp_rl.training.setting_types import check_types
+from rsp_rl.training.thoughts import check_law, law_lines
 
 #: The settings that make the run what it is: all of the paper's Table 12, and the machine's.
 SHOWN = (
@@ -126,6 +127,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
+    check_law(config)
     check_batches(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
     for check in (check_groups, check_overlong, check_updates, check_saving):
@@ -160,6 +162,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     yield from _disk_lines(config, shape)
     yield "\n# random soft prompts"
     yield from soft_prompt_lines(options, arithmetic, shape, extra)
+    yield from law_lines(config, shape)
 
 
 def settings_lines(config: DictConfig) -> Iterator[str]:

@@ -14,8 +14,27 @@ import torch
 
 from rsp_rl.basics.errors import PolicyMismatchError
 from rsp_rl.dials.options import GuardOptions
+from rsp_rl.training.thought_options import ThoughtGuard
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepThoughts:
+    """Which of a step's positions are thoughts, and what the actor makes of them.
+
+    Attributes:
+        mask: bool [B, T].
+        draws: K, of which a position's log-prob is the sum.
+        gaps: float [B, T], `InputLaw.gap`; None for laws whose log-probs say it.
+        flips: float [B, T], 1 where the likeliest token is another; None but for dense laws, whose
+            gaps are relative errors and not nats.
+    """
+
+    mask: torch.Tensor
+    draws: int = 1
+    gaps: torch.Tensor | None = None
+    flips: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,7 @@ class StepSamples:
         log_mass: float [B, T], log of the probability that truncated sampling kept (see
             `rsp_rl.training.truncation`); None for sampling from the whole policy.
         renormalized: Whether the rollout's log-probs are those of the truncated distribution.
+        thoughts: See `StepThoughts`; None for a run without a law.
     """
 
     rollout_log_probs: torch.Tensor
@@ -40,6 +60,7 @@ class StepSamples:
     soft_prompt_lengths: torch.Tensor
     log_mass: torch.Tensor | None = None
     renormalized: bool = False
+    thoughts: StepThoughts | None = None
 
 
 def step_metrics(samples: StepSamples) -> dict[str, float]:
@@ -47,12 +68,15 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
 
     The gap is that of one policy computed twice. What truncated sampling makes is not in it: it is
     a number of its own, and is taken off log-probs that are renormalised over the kept tokens.
+    A thought's gap is that of the tokens it is made of; of dense laws thoughts have none.
 
     Returns:
         `rsp/logprob_gap_mean` and `_max` in nats, over response tokens; `rsp/rollouts`;
         `rsp/{on,off}/logprob_gap_mean`, `reward_mean` and `response_length_mean` for the kinds that
         occur; `rsp/truncation_gap_mean` and `_max` where sampling is truncated: log-prob under the
-        truncated distribution minus log-prob under the whole policy.
+        truncated distribution minus log-prob under the whole policy; with a law
+        `rsp/law/thoughts_mean`, `rsp/law/gap_mean` of thoughts alone, or of dense laws
+        `rsp/law/relative_error_mean` and `rsp/law/flips`.
 
     Raises:
         PolicyMismatchError: If there is nothing to compare.
@@ -63,21 +87,37 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
             "no response token in any sample of this step: the rollout engine returned nothing, or "
             "the response mask is lost; look at the run's samples and at vLLM's log"
         )
-    rollout_log_probs = samples.rollout_log_probs
-    if samples.log_mass is not None and samples.renormalized:
-        rollout_log_probs = rollout_log_probs + samples.log_mass
+    rollout_log_probs, log_mass, thoughts = (
+        samples.rollout_log_probs,
+        samples.log_mass,
+        samples.thoughts,
+    )
+    if log_mass is not None and thoughts is not None:  # which no top-k of the sampler has touched
+        log_mass = log_mass.masked_fill(thoughts.mask, 0.0)
+    if log_mass is not None and samples.renormalized:
+        rollout_log_probs = rollout_log_probs + log_mass
     gap = (rollout_log_probs - samples.actor_log_probs).abs()
+    every = mask
+    if thoughts is not None:
+        if thoughts.gaps is None:
+            gap = torch.where(thoughts.mask, gap / thoughts.draws, gap)
+        elif thoughts.flips is None:
+            gap = torch.where(thoughts.mask, thoughts.gaps, gap)
+        else:
+            mask = mask & ~thoughts.mask
     has_soft_prompt = samples.soft_prompt_lengths > 0
     metrics = {
-        "rsp/logprob_gap_mean": _worst(gap[mask].mean()),
-        "rsp/logprob_gap_max": _worst(gap[mask].max()),
+        "rsp/logprob_gap_mean": _worst(gap[mask].mean()) if mask.any() else 0.0,
+        "rsp/logprob_gap_max": _worst(gap[mask].max()) if mask.any() else 0.0,
         "rsp/rollouts": float(has_soft_prompt.sum()),
     }
-    if samples.log_mass is not None:
-        truncation_gap = -samples.log_mass[mask]
+    if thoughts is not None:
+        metrics |= _law_metrics(gap, thoughts, every)
+    if log_mass is not None and mask.any():
+        truncation_gap = -log_mass[mask]
         metrics["rsp/truncation_gap_mean"] = truncation_gap.mean().item()
         metrics["rsp/truncation_gap_max"] = truncation_gap.max().item()
-    lengths = mask.sum(dim=1).float()
+    lengths = every.sum(dim=1).float()
     for name, chosen in (("on", has_soft_prompt), ("off", ~has_soft_prompt)):
         if not chosen.any():
             continue
@@ -86,6 +126,20 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         metrics[f"rsp/{name}/reward_mean"] = samples.rewards[chosen].mean().item()
         metrics[f"rsp/{name}/response_length_mean"] = lengths[chosen].mean().item()
     return metrics
+
+
+def _law_metrics(gap: torch.Tensor, thoughts: StepThoughts, mask: torch.Tensor) -> dict[str, float]:
+    own = thoughts.mask & mask
+    metrics = {"rsp/law/thoughts_mean": own.sum(dim=1).float().mean().item()}
+    if not own.any():
+        return metrics
+    if thoughts.flips is None:
+        return metrics | {"rsp/law/gap_mean": _worst(gap[own].mean())}
+    assert thoughts.gaps is not None
+    return metrics | {
+        "rsp/law/relative_error_mean": _worst(thoughts.gaps[own].mean()),
+        "rsp/law/flips": _worst(thoughts.flips[own].mean()),
+    }
 
 
 def _worst(gap: torch.Tensor) -> float:
@@ -107,14 +161,16 @@ def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_star
     """
     # Of either kind: a few rollouts with a forgotten soft prompt must not hide among many without.
     gaps = {kind: metrics.get(f"rsp/{kind}/logprob_gap_mean", 0.0) for kind in ("on", "off")}
-    gap = max(metrics["rsp/logprob_gap_mean"], *gaps.values())
+    of_thoughts = metrics.get("rsp/law/gap_mean", 0.0)
+    gap = max(metrics["rsp/logprob_gap_mean"], of_thoughts, *gaps.values())
     if gap <= options.max_mean_gap:
         return
     message = (
         f"mean |log p_rollout - log p_actor| is {gap:.3g} nats over this step's response tokens "
-        f"(rollouts with soft prompts: {gaps['on']:.3g}, without: {gaps['off']:.3g}), "
+        f"(rollouts with soft prompts: {gaps['on']:.3g}, without: {gaps['off']:.3g}"
+        f"{f'; thoughts: {of_thoughts:.3g}' if of_thoughts else ''}), "
         f"above rsp.guard.max_mean_gap={options.max_mean_gap:g}: rollout and actor are different "
-        "policies. Likely causes: the actor does not inject the soft prompt (is "
+        "policies. Likely causes: the actor does not inject the soft prompt or the thoughts (is "
         "actor_rollout_ref.model.external_lib=rsp_rl.training.verl_plugin.components set, and no "
         "other engine registered?); the rollout runs other weights (weight sync, or a checkpoint "
         "or LoRA adapter that only one side loaded); another temperature or logprobs_mode; a "
@@ -125,3 +181,35 @@ def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_star
     if steps_since_start <= options.steps:
         raise PolicyMismatchError(message)
     logger.warning(message)
+
+
+def check_thoughts(
+    metrics: dict[str, float], bounds: ThoughtGuard, options: GuardOptions, steps_since_start: int
+) -> None:
+    """Stop a run whose rollout and actor make other means of the same thoughts (dense laws).
+
+    Args:
+        metrics: What `step_metrics` returned.
+        bounds: On them.
+        options: Number of guarded steps.
+        steps_since_start: See `check_gap`.
+
+    Raises:
+        PolicyMismatchError: As `check_gap`.
+    """
+    for name, bound, value in (
+        ("rsp/law/relative_error_mean", "max_relative_error", bounds.max_relative_error),
+        ("rsp/law/flips", "max_flips", bounds.max_flips),
+    ):
+        if metrics.get(name, 0.0) <= value:
+            continue
+        message = (
+            f"{name} is {metrics[name]:.3g}, above law.guard.{bound}={value:g}: rollout and actor "
+            "make other thoughts of the same positions. Likely causes: the actor has tokens where "
+            "the rollout had thoughts (another engine registered?); other weights on one side; a "
+            "rollout dtype far from the actor's, with ties among the largest logits. Raise the "
+            "bound only if you know the cause."
+        )
+        if steps_since_start <= options.steps:
+            raise PolicyMismatchError(message)
+        logger.warning(message)

@@ -22,7 +22,8 @@ from rsp_rl.injection.model_runner import VARIABLE, installed, takes_v2
 
 logger = logging.getLogger(__name__)
 
-_TO_V1 = f"""'+ray_kwargs.ray_init.runtime_env.env_vars.{VARIABLE}="0"'"""
+#: The setting that chooses V1.
+TO_V1 = f"""'+ray_kwargs.ray_init.runtime_env.env_vars.{VARIABLE}="0"'"""
 _GIB = 1 << 30
 
 
@@ -99,7 +100,7 @@ def check_held_prompts(config: DictConfig, hidden_size: int, gpu_bytes: int | No
             f"{what}, and rollout.gpu_memory_utilization={rollout.gpu_memory_utilization} leaves "
             f"{left / _GIB:.1f}; set max_num_seqs to at most "
             f"{left // _bytes_a_request(config, hidden_size)}, lower gpu_memory_utilization, or "
-            f"choose V1, which keeps them in host memory: {_TO_V1}"
+            f"choose V1, which keeps them in host memory: {TO_V1}"
         )
 
 

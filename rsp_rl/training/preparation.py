@@ -67,6 +67,8 @@ from rsp_rl.training.self_defeating import (
 )
 from rsp_rl.training.setting_ranges import check_ranges
 from rsp_rl.training.setting_types import check_types
+from rsp_rl.training.thoughts import check_law as check_law_of_thoughts
+from rsp_rl.training.thoughts import fit_law, keep_law
 from rsp_rl.training.tools import Tools, run_tools
 from rsp_rl.training.trackers import add_own_record, check_trackers
 from rsp_rl.training.train_data import check_data
@@ -102,6 +104,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_guard_support(config)
     if options.enabled:
         check_rsp_support(config)
+    check_law_of_thoughts(config)
     check_batches(config)
     check_adapter(config)
     check_cpus(config)
@@ -127,7 +130,8 @@ def prepare(config: DictConfig) -> RunFolder:
     tools = run_tools(config)
     _pin_date(config, tokenizer, tools)
     check_tokenizer(tokenizer, options, template_arguments(config))
-    loops = agent_loops(config) if options.enabled else None
+    has_law = fit_law(config, folder, tokenizer, vocabulary)
+    loops = agent_loops(config) if options.enabled or has_law else None
     data = check_data(config, loops)
     fit_prompt_length(config, tokenizer, data, tools)
     extra = extra_tokens(tokenizer, options.max_length, options.position)
@@ -178,6 +182,7 @@ def prepare(config: DictConfig) -> RunFolder:
         check_law(checkpoint, options)
     run.root.mkdir(parents=True, exist_ok=True)
     run.keep_checkpoints_at(Path(config.trainer.default_local_dir))
+    keep_law(config, run, resumes=checkpoint is not None)
     tell_room(config, folder)
     stop_token = missing_stop_token(folder, tokenizer, **template_arguments(config))
     with open_dict(config):

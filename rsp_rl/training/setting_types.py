@@ -19,7 +19,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.training.configs import compose_config
 
 #: Checked elsewhere, or what takes numbers and texts alike.
-_ELSEWHERE = ("rsp", "algorithm.rollout_correction")
+_ELSEWHERE = ("rsp", "law", "algorithm.rollout_correction")
 
 #: Numbers by default that may be left out.
 _NULLABLE = (

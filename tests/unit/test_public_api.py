@@ -32,10 +32,12 @@ from rsp_rl.draws.record import DTYPES, EXTRA_ARG, RECORD_FIELD, RECORD_SIZE, So
 from rsp_rl.grading import Verdict
 from rsp_rl.inference import server
 from rsp_rl.inference.requests import KINDS, Completion, EngineOptions
+from rsp_rl.injection.thinking_engine import MEMORY
 from rsp_rl.injection.vllm_prompt import WORKER
 from rsp_rl.placement.prompt import POSITIONS
 from rsp_rl.thoughts.names import LAWS as INPUT_LAWS
 from rsp_rl.thoughts.settings import COMPAT
+from rsp_rl.thoughts.settings import EXTRA_ARG as THINKING_ARG
 from rsp_rl.training.configs import compose_config
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -48,7 +50,8 @@ SIGNATURES = {
     "rsp_rl.grading:extract_answer": "(text: str) -> Extraction",
     "rsp_rl.grading.reward:compute_score": (
         "(data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any] | "
-        "None = None, *, format_reward: float = 0.0, **_: Any) -> dict[str, float | str]"
+        "None = None, *, format_reward: float = 0.0, right_reward: float = 1.0, **_: Any) -> "
+        "dict[str, float | str]"
     ),
     "rsp_rl.inference.generator:Generator": (
         "(model: str, *, template: str = 'chat', options: EngineOptions | None = None, thoughts: "
@@ -244,6 +247,7 @@ def test_encoding_of_a_record() -> None:
 def test_names_that_records_travel_under() -> None:
     assert (RECORD_FIELD, EXTRA_ARG) == ("rsp_record", "rsp_rl")
     assert WORKER == "rsp_rl.injection.vllm_worker.SoftPromptWorker"
+    assert (THINKING_ARG, MEMORY) == ("rsp_rl_thoughts", "rsp_rl_thoughts_gib")
 
 
 # Names that settings take; of the first two the position is a code in records.
@@ -293,7 +297,8 @@ def test_configs_and_protocols() -> None:
     assert names(CONFIGS) >= {
         *("dapo", "dapo_rsp", "real_cpu", "tiny_cpu", "objective/dapo", "rsp/paper", "rsp/off"),
         *("machine/cpu", "machine/gpu", "memory/low", "correction/tis"),
-        "rollout/fp8",
+        *("rollout/fp8", "objective/rloo"),
+        *("law/off", "law/token", "law/multiplex", "law/gumbel", "law/soft", "law/fuzzy"),
         *("correction/seq_is", "correction/token_icepop", "correction/seq_is_rs"),
         *("correction/geo_rs", "correction/geo_rs_seq_tis", "correction/geo_rs_token_tis"),
         *("correction/k3_rs", "correction/k3_rs_seq_tis", "correction/k3_rs_token_tis"),
@@ -311,6 +316,50 @@ def test_config_group_rsp() -> None:
     """Its keys are the options, its values their defaults."""
     group = OmegaConf.to_container(OmegaConf.load(CONFIGS / "rsp" / "paper.yaml"))
     assert group == dataclasses.asdict(RspOptions())
+
+
+LAW_GROUP = {
+    **{"begin": "", "end": ["</think>"], "end_text": "", "max_thoughts": None},
+    **{"cold_entropy": 0.0, "cold_steps": 256, "on_end": "", "on_cut": None, "validation": False},
+}
+FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+NOISE = {
+    **{"sigma": 0.33, "convention": "entry", "rms": None, "learn_embedding": True},
+    "guard": {"max_relative_error": 0.05, "max_flips": 0.05},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("token", FILTERS),
+        (
+            "multiplex",
+            {
+                **FILTERS,
+                **{"k": 3, "weighting": "mean", "duplicates": "each"},
+                **{"detach_inputs": None, "clip_per_draw": False},
+            },
+        ),
+        (
+            "gumbel",
+            {
+                **{"k": 5, "tau": 0.1, "score": "paper", "clamp": False, "detach_inputs": None},
+                **{"temperature": 1.0, "top_k": 5, "top_p": 0.95, "min_p": 0.0},
+            },
+        ),
+        ("soft", {"tau": 0.5, **NOISE}),
+        ("fuzzy", {"tau": 1e-4, **NOISE}),
+    ],
+)
+def test_config_groups_of_laws(name: str, settings: dict[str, Any]) -> None:
+    group = OmegaConf.to_container(OmegaConf.load(CONFIGS / "law" / f"{name}.yaml"))
+    assert group == {"name": name, **LAW_GROUP, **settings}
+
+
+def test_no_law_is_the_default() -> None:
+    assert OmegaConf.to_container(OmegaConf.load(CONFIGS / "law" / "off.yaml")) == {"name": None}
+    assert compose_config("dapo").law == {"name": None}
 
 
 def test_settings_of_ours_beside_verls() -> None:

@@ -122,9 +122,12 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 def test_where_a_runs_files_lie(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    files = (run.settings, run.metrics, run.summary, run.plot, run.checkpoints, run.tensorboard)
+    files = (
+        *(run.settings, run.law, run.metrics, run.summary, run.plot),
+        *(run.checkpoints, run.tensorboard),
+    )
     assert [str(file.relative_to(tmp_path)) for file in files] == [
-        *("rsp.json", "metrics.jsonl", "summary.json", "training.png"),
+        *("rsp.json", "law.json", "metrics.jsonl", "summary.json", "training.png"),
         *("checkpoints", "tensorboard"),
     ]
 

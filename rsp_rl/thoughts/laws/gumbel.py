@@ -30,6 +30,7 @@ from rsp_rl.thoughts.law import (
     check_whole,
 )
 from rsp_rl.thoughts.laws.soft_thinking import padded_rows
+from rsp_rl.thoughts.noise import Noise
 from rsp_rl.thoughts.rows import Kind, Rows
 
 SCORES = ("paper", "code", "concrete")
@@ -116,6 +117,19 @@ class Gumbel(FilteredLaw):
         if self.score == "code":
             return terms_NK.sum(1) / kept_NK.sum(1).clamp_min(1)
         return terms_NK.sum(1)
+
+    def gap(
+        self, rows: Rows, noise: Noise, logits_NV: torch.Tensor, embedding: Embedding
+    ) -> torch.Tensor:
+        """See `InputLaw.gap`: what is recorded less the noise is the log p of then."""
+        kept_NK = rows.values_NK > -torch.inf
+        scores_NK = logits_NV.gather(1, rows.ids_NK.long()).float() / self.temperature
+        log_NK = torch.log_softmax(scores_NK.masked_fill(~kept_NK, -torch.inf), dim=1)
+        noise_NK = noise.gumbel(0, rows.ids_NK)
+        if self.clamp:
+            noise_NK = noise_NK.clamp(*_RESIDUALS)
+        apart_NK = (rows.values_NK - noise_NK - log_NK).abs()
+        return torch.where(kept_NK, apart_NK, 0.0).sum(1) / kept_NK.sum(1)
 
     def _concrete(
         self, values_NK: torch.Tensor, log_NK: torch.Tensor, kept_NK: torch.Tensor

@@ -25,6 +25,7 @@ from rsp_rl.thoughts.law import (
     check_number,
     check_temperature,
 )
+from rsp_rl.thoughts.noise import Noise
 from rsp_rl.thoughts.rows import Kind, Rows
 
 CONVENTIONS = ("entry", "row")
@@ -53,6 +54,7 @@ class Soft(InputLaw):
     kind = Kind.MIX_NOISE
     dense = True
     mixes_all = True
+    emits_likeliest = True
     source = "arXiv 2509.19170"
 
     def __post_init__(self) -> None:
@@ -120,6 +122,18 @@ class Soft(InputLaw):
             mean_ND = _MixtureOfConstants.apply(p_NV, embedding)
         scale = self.scale(mean_ND.shape[1], embedding.factor)
         return -((rows.dense_ND.float() - mean_ND) ** 2).sum(1) / (2 * scale**2)
+
+    def gap(
+        self, rows: Rows, noise: Noise, logits_NV: torch.Tensor, embedding: Embedding
+    ) -> torch.Tensor:
+        """See `InputLaw.gap`: what is recorded less the noise is the p E of then."""
+        assert rows.dense_ND is not None
+        then_ND = rows.dense_ND.float()
+        index_D = torch.arange(then_ND.shape[1], device=then_ND.device)
+        if scale := self.scale(len(index_D), embedding.factor):
+            then_ND = then_ND - scale * noise.normal(0, index_D)
+        now_ND = embedding.mixture(torch.softmax(logits_NV.float() / self.tau, dim=1))
+        return (now_ND - then_ND).norm(dim=1) / then_ND.norm(dim=1)
 
 
 @dataclass(frozen=True)

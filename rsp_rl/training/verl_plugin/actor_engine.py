@@ -17,11 +17,24 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.injection.draw_ahead import DrawAhead
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
+from rsp_rl.injection.thought_hook import ThoughtInjector
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
+from rsp_rl.training.verl_plugin.thought_replay import (
+    DETACH_KEY,
+    DRAWS_FIELD,
+    DRAWS_KEY,
+    GAP_KEY,
+    OLD_DRAWS_FIELD,
+    Scores,
+    ThoughtReplay,
+    by_draw,
+    draws_of_field,
+    flat_draws,
+)
 
 
 class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
-    """FSDP language-model engine that conditions on each sample's own soft prompt.
+    """FSDP language-model engine that conditions on each sample's own soft prompt and thoughts.
 
     Every micro-batch brings its samples' records along, so that shuffling, balancing, dynamic
     batch sizes and replay cannot match a sample with another one's soft prompt.
@@ -31,6 +44,7 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         # Here the model is complete (LoRA included) and not yet wrapped; the hook survives FSDP.
         embedding = module.get_input_embeddings()
         self._injector = SoftPromptInjector(embedding)
+        self._thinker = ThoughtInjector(embedding)
         self._hidden_size = int(embedding.weight.shape[-1])
         return super()._build_fsdp_module(module)
 
@@ -48,6 +62,11 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         # Here the micro-batch is still on the CPU: to read it later would be to wait for the
         # device.
         self._spans = _Spans.of(micro_batch) if RECORD_FIELD in micro_batch else None
+        detached = tu.get_non_tensor_data(micro_batch, key=DETACH_KEY, default=None)
+        self._thoughts = ThoughtReplay.of(micro_batch, detached)
+        if OLD_DRAWS_FIELD in micro_batch:
+            draws = tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=1)
+            micro_batch["old_log_probs"] = draws_of_field(micro_batch[OLD_DRAWS_FIELD], draws)
         # prepare_model_inputs, called in there, enters the injection; it must end with the
         # micro-batch, whatever happens in it.
         with ExitStack() as self._injection:
@@ -58,7 +77,7 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         if self._spans is not None:
             records, starts = self._spans.records, self._spans.packed_starts
             width = model_inputs["input_ids"].shape[1]
-            if not tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True):
+            if not self._is_packed(micro_batch):
                 starts = [row * width for row in range(len(records))]
             positions = flat_positions(records, starts)
             rows = draw_rows(records, self._hidden_size, self._ahead.draw)
@@ -66,6 +85,16 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
                 rank = torch.distributed.get_rank(self.ulysses_parallel_group)
                 positions, rows = rank_slice(positions, rows, rank, width)
             self._injection.enter_context(self._injector.inject(positions, rows))
+        if self._thoughts is not None:
+            if self.use_ulysses_sp:
+                raise ValueError("thoughts of sequences that are cut over ranks are not replayed")
+            width = None if self._is_packed(micro_batch) else model_inputs["input_ids"].shape[1]
+            self._thoughts_at = self._thoughts.positions(self._thoughts.starts(width))
+            self._injection.enter_context(
+                self._thinker.inject(
+                    self._thoughts.thoughts, self._thoughts_at, detached=self._thoughts.detached
+                )
+            )
         return model_inputs, output_args
 
     def prepare_model_outputs(
@@ -75,15 +104,62 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         micro_batch: TensorDict,
         logits_processor_func: Callable | None,
     ) -> dict[str, torch.Tensor]:
+        scores = None
+        if self._thoughts is not None:  # verl divides the logits in place
+            at = self._thoughts_at - 1
+            scores = self._thought_scores(output.logits, at, micro_batch)
         model_output = super().prepare_model_outputs(
             output, output_args, micro_batch, logits_processor_func
         )
+        self._put_thoughts(model_output, scores, micro_batch)
         truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
         if truncation is not None:
             model_output[LOG_MASS_FIELD] = self._log_mass(
                 output.logits, output_args, micro_batch, Truncation(*truncation)
             )
         return model_output
+
+    @staticmethod
+    def _is_packed(micro_batch: TensorDict) -> bool:
+        return tu.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True)
+
+    def _thought_scores(
+        self, logits: torch.Tensor, at_N: torch.Tensor, micro_batch: TensorDict
+    ) -> Scores:
+        """Log-probs of the micro-batch's thoughts from the logits that predict them.
+
+        Args:
+            logits: Of any layout, [..., V]; before a temperature.
+            at_N: Indices into them, flat.
+            micro_batch: verl's.
+        """
+        assert self._thoughts is not None
+        logits = logits.full_tensor() if isinstance(logits, DTensor) else logits
+        # Rollouts never have what lies beyond the tokenizer's tokens (verl masks it in vLLM).
+        known = logits.flatten(0, -2)[:, : len(self.model_config.tokenizer)]
+        gaps = bool(tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()))
+        return self._thoughts.scores(known, at_N, self._thinker.embedding, gaps=gaps)
+
+    @staticmethod
+    def _put_thoughts(
+        model_output: dict[str, torch.Tensor], scores: Scores | None, micro_batch: TensorDict
+    ) -> None:
+        """What is asked of thoughts into verl's output, of a micro-batch without any too."""
+        if scores is not None:
+            scores.put(model_output)
+        log_probs = model_output["log_probs"]
+        for field in tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()):
+            if field not in model_output:
+                zeros_T = torch.zeros_like(log_probs.values()).detach()
+                model_output[field] = torch.nested.nested_tensor_from_jagged(
+                    zeros_T, log_probs.offsets()
+                )
+        if draws := tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=0):
+            made = by_draw(log_probs, scores, draws)
+            if OLD_DRAWS_FIELD in micro_batch:
+                model_output["log_probs"] = made
+            else:
+                model_output[DRAWS_FIELD] = flat_draws(made)
 
     def _log_mass(
         self,

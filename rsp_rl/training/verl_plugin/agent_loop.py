@@ -1,8 +1,8 @@
-"""Rollouts with soft prompts: verl's agent loops, with L placeholders in the prompt and a record.
+"""Rollouts with soft prompts and thoughts: verl's agent loops, with L placeholders and records.
 
 The manager sees whole batches and knows whether they are for validation: it numbers the rollouts
-that are to have soft prompts. The agent loop, one instance a rollout, places and records; what
-nobody numbered is a plain rollout.
+that are to have soft prompts or a law. The agent loop, one instance a rollout, places and records;
+what nobody numbered is a plain rollout.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ from rsp_rl.draws.record import EXTRA_ARG, RECORD_FIELD, SoftPromptRecord
 from rsp_rl.draws.seeds import prompt_index_of
 from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.placement.prompt import placeholder_id
+from rsp_rl.thoughts.phases import Phases
+from rsp_rl.thoughts.record import KIND_FIELD, THOUGHT_FIELD, ThoughtRecord
+from rsp_rl.thoughts.settings import EXTRA_ARG as THOUGHT_ARG
+from rsp_rl.training.thought_options import ThoughtOptions, thinking_of_rollout
 from rsp_rl.training.verl_plugin.rewards import RewardCheckingWorker
 
 #: Fields that the manager adds to a prompt: where its group of rollouts stands in the run.
@@ -69,7 +73,7 @@ class GroupCounter:
 
 
 class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
-    """verl's manager, numbering the rollouts of batches that are to have soft prompts.
+    """verl's manager, numbering the rollouts of batches that are to have soft prompts or a law.
 
     Its workers check rewards.
     """
@@ -78,12 +82,14 @@ class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
         super().__init__(*args, **kwargs)
         self.agent_loop_workers_class = RewardCheckingWorker
         self._options = RspOptions.from_config(self.config.rsp)
+        self._law = ThoughtOptions.from_config(self.config.get("law"))
         self._training_groups = GroupCounter()
 
     def generate_sequences(self, prompts: TensorDict) -> None:
         """Dispatch a batch of prompts; see `AgentLoopManagerTQ.generate_sequences`."""
         validation = bool(tu.get_non_tensor_data(prompts, key="validate", default=False))
-        if self._options.enabled and (self._options.validation or not validation):
+        asking = (options for options in (self._options, self._law) if options.enabled)
+        if any(options.validation or not validation for options in asking):
             self._check_agents(prompts)
             step = int(tu.get_non_tensor_data(prompts, key="global_steps", default=0))
             indices = [prompt_index_of(index) for index in prompts["index"]]
@@ -101,19 +107,21 @@ class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
         names = {self.rollout_config.agent.default_agent_loop}
         if "agent_name" in prompts:
             names = {str(name) for name in prompts["agent_name"]}
+        path = self.rollout_config.agent.agent_loop_config_path
         for name in sorted(names):
-            check_agent_loop(name, self.rollout_config.agent.agent_loop_config_path)
+            check_agent_loop(name, path, with_law=self._law.enabled)
 
 
-def check_agent_loop(name: str, config_path: str | None = None) -> None:
+def check_agent_loop(name: str, config_path: str | None = None, *, with_law: bool = False) -> None:
     """Make sure that an agent loop places soft prompts.
 
     Args:
         name: What it is registered as.
         config_path: `rollout.agent.agent_loop_config_path`, which may register more loops.
+        with_law: Whether its rollouts think, too.
 
     Raises:
-        ConfigError: If it is unknown, or no `SoftPromptMixin`.
+        ConfigError: If it is unknown, or no `SoftPromptMixin`; with a law, if it has several turns.
     """
     loops = dict(_agent_loop_registry)
     if config_path:
@@ -125,31 +133,37 @@ def check_agent_loop(name: str, config_path: str | None = None) -> None:
         raise ConfigError(
             f"agent loop {name!r} ({target}) places no soft prompts; put "
             "rsp_rl.training.verl_plugin.agent_loop.SoftPromptMixin in front of its base class, or "
-            "set rsp.length=0"
+            "set rsp.length=0 and law=off"
+        )
+    if with_law and issubclass(get_class(target), ToolAgentLoop):
+        raise ConfigError(
+            f"agent loop {name!r} sends thoughts back as tokens with its next turn; a law needs "
+            "single_turn_agent: leave the column agent_name out of the data"
         )
 
 
 class SoftPromptAgentLoopOutput(AgentLoopOutput):
-    """An agent loop's output whose soft prompt record becomes a tensor of the training sample."""
+    """An agent loop's output whose records become tensors of the training sample."""
 
-    rsp_record: Any
-    """Encoded `SoftPromptRecord`, int64 [RECORD_SIZE]."""
+    rsp_records: dict[str, Any]
+    """By field: encoded `SoftPromptRecord`, int64 [RECORD_SIZE]; encoded `ThoughtRecord`, uint8
+    [bytes], and its kinds, uint8 [T]."""
 
     def as_dict(self) -> dict[str, Any]:
-        """See `AgentLoopOutput.as_dict`; a tensor field travels to log-prob and update."""
+        """See `AgentLoopOutput.as_dict`; tensor fields travel to log-prob and update."""
         output = super().as_dict()
-        output[RECORD_FIELD] = self.rsp_record
+        output |= output.pop("rsp_records")
         return output
 
 
 class SoftPromptMixin(AgentLoopBase):
-    """Gives an agent loop soft prompts: `class MyLoop(SoftPromptMixin, SomeAgentLoop)`.
+    """Gives an agent loop soft prompts and thoughts: `class MyLoop(SoftPromptMixin, SomeLoop)`.
 
     The loop must build its first prompt with `ct_build_initial_tokens`, pass the sampling
     parameters that it got on to every request, append tokens to that prompt and never change it,
     and return one output: as verl's own do. The soft prompt then stays where it is, in the last
     user turn of the first prompt, through all turns: every request carries the record, and the
-    server puts H at the same positions each time.
+    server puts H at the same positions each time. With a law it must make one request.
     """
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
@@ -162,6 +176,7 @@ class SoftPromptMixin(AgentLoopBase):
 
         Raises:
             ConfigError: If the loop returns several outputs for a rollout with a soft prompt.
+            ValueError: If thoughts came back that are another output's, or none.
         """
         self._place_in_run = kwargs if PLACE_FIELDS[0] in kwargs else None
         self._sampling_params = dict(sampling_params)
@@ -173,9 +188,14 @@ class SoftPromptMixin(AgentLoopBase):
                 f"{type(self).__name__} returns several outputs a rollout; soft prompts support "
                 "agent loops with one"
             )
+        records = {}
+        if self._record is not None:
+            records[RECORD_FIELD] = self._record.to_tensor()
+        if self._thinks:
+            records |= taken_thoughts(output)
         return SoftPromptAgentLoopOutput(
             **{name: getattr(output, name) for name in output.model_fields_set},
-            rsp_record=self._record.to_tensor(),
+            rsp_records=records,
         )
 
     async def ct_build_initial_tokens(
@@ -189,7 +209,7 @@ class SoftPromptMixin(AgentLoopBase):
         """
         if self._place_in_run is None:
             return await super().ct_build_initial_tokens(messages, tools=tools, **multi_modal)
-        options = self._options()
+        options, law, phases = self._parsed_options()
         where = self._place_in_run
         validation, prompt_index, group_start = (int(where[name]) for name in PLACE_FIELDS)
         place = {
@@ -198,6 +218,17 @@ class SoftPromptMixin(AgentLoopBase):
             "rollout": group_start + int(where["session_id"]),
             "validation": bool(validation),
         }
+        extra_args: dict[str, Any] = {}
+        if law.settings is not None and (law.validation or not validation):
+            assert phases is not None
+            thinking = thinking_of_rollout(law.settings, phases, options.seed, **place)
+            extra_args[THOUGHT_ARG] = thinking.to_dict()
+            self._thinks = True
+        if options.seeded_sampling:
+            self._sampling_params["seed"] = options.sampling_seed(**place)
+        self._sampling_params["extra_args"] = extra_args
+        if not options.enabled or (validation and not options.validation):
+            return await super().ct_build_initial_tokens(messages, tools=tools, **multi_modal)
         length = options.rollout_length(**place, group_start=group_start)
         # As verl passes them on: to some templates an empty list is another thing than none.
         kwargs = {**self.apply_chat_template_kwargs, "tools": tools}
@@ -212,32 +243,61 @@ class SoftPromptMixin(AgentLoopBase):
                 f"actor_rollout_ref.rollout.prompt_length={limit}; lower data.max_prompt_length "
                 "with data.filter_overlong_prompts=True, or raise it"
             )
-        self._record: SoftPromptRecord = options.record(
+        self._record = options.record(
             **place,
             group_start=group_start,
             start=placed.start,
             dtype=self.rollout_config.dtype,
             placeholder_id=placeholder_id(self.tokenizer),
         )
-        self._sampling_params["extra_args"] = {EXTRA_ARG: self._record.to_dict()}
-        if options.seeded_sampling:
-            self._sampling_params["seed"] = options.sampling_seed(**place)
+        extra_args[EXTRA_ARG] = self._record.to_dict()
         return placed.token_ids
 
-    def _options(self) -> RspOptions:
+    def _parsed_options(self) -> tuple[RspOptions, ThoughtOptions, Phases | None]:
         """The checked options, parsed once a worker: its rollouts share one config."""
         parsed = SoftPromptMixin._parsed
         if parsed is None or parsed[0] is not self.config:
-            parsed = (self.config, RspOptions.from_config(self.config.rsp))
+            law, phases = ThoughtOptions.from_config(self.config.get("law")), None
+            if law.settings is not None:
+                phases = law.settings.resolve(self.tokenizer, len(self.tokenizer))
+            parsed = (self.config, RspOptions.from_config(self.config.rsp), law, phases)
             SoftPromptMixin._parsed = parsed
-        return parsed[1]
+        return parsed[1:]
 
-    _parsed: ClassVar[tuple[DictConfig, RspOptions] | None] = None
+    _parsed: ClassVar[tuple[DictConfig, RspOptions, ThoughtOptions, Phases | None] | None] = None
 
-    # For readers; verl makes one instance a rollout.
-    _record: SoftPromptRecord
+    # verl makes one instance a rollout.
+    _record: SoftPromptRecord | None = None
+    _thinks = False
     _place_in_run: dict[str, Any] | None
     _sampling_params: dict[str, Any]
+
+
+def taken_thoughts(output: AgentLoopOutput) -> dict[str, Any]:
+    """A rollout's record of thoughts, out of its output and as fields of a sample.
+
+    The output's mask gets 0 at tokens that nobody chose: no loss is theirs.
+
+    Raises:
+        ValueError: If there is none, or it is another output's.
+    """
+    encoded = output.extra_fields.pop(THOUGHT_FIELD, None)
+    if encoded is None:
+        raise ValueError(
+            "a rollout came back without the record of its thoughts; is it rsp_rl's server that "
+            "rollouts are made by, and an agent loop with one request?"
+        )
+    record = ThoughtRecord.from_bytes(encoded).cut(len(output.response_ids))
+    record.check(output.response_ids)
+    if record.start != len(output.prompt_ids):
+        raise ValueError(
+            f"a rollout's thoughts begin at position {record.start}, and its prompt has "
+            f"{len(output.prompt_ids)} tokens"
+        )
+    chosen = record.chosen.tolist()
+    pairs = zip(output.response_mask, chosen, strict=True)
+    output.response_mask = [mask * int(own) for mask, own in pairs]
+    return {THOUGHT_FIELD: record.to_tensor(), KIND_FIELD: record.rows.kind_N}
 
 
 # Under verl's own names: datasets and configs ask for them.

@@ -71,6 +71,10 @@ class CpuSoftPromptFSDPEngine(SoftPromptFSDPEngine):
             )
         temperature_T = output_args["temperature_rmpad"][self._read]
         logits_TV = output.logits[0]
+        scores = None
+        if self._thoughts is not None:
+            at = self._thoughts.positions(self._thoughts.response_starts)
+            scores = self._thought_scores(output.logits, at, micro_batch)
         found = {}
         truncation = tu.get_non_tensor_data(micro_batch, key=TRUNCATION_KEY, default=None)
         if truncation is not None:
@@ -82,7 +86,9 @@ class CpuSoftPromptFSDPEngine(SoftPromptFSDPEngine):
         if tu.get_non_tensor_data(micro_batch, key="calculate_entropy", default=False):
             found["entropy"] = self.compute_entropy_from_logits(logits_TV)
         offsets = micro_batch["input_ids"].offsets()
-        return {name: self._in_place(values, offsets) for name, values in found.items()}
+        found = {name: self._in_place(values, offsets) for name, values in found.items()}
+        self._put_thoughts(found, scores, micro_batch)
+        return found
 
     def _in_place(self, values_T: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """Values at the positions read, 0 at others: nested [B, T]."""

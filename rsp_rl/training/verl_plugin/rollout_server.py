@@ -1,4 +1,4 @@
-"""Rollout side: verl's vLLM server, whose requests may carry a soft prompt record."""
+"""Rollout side: verl's vLLM server, whose requests may carry a soft prompt record, and a law."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from typing import Any
 
 import ray
 from verl.utils.device import get_device_name
+from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from vllm import SamplingParams
+from vllm.config import VllmConfig
 
+from rsp_rl.basics.errors import GenerationError
 from rsp_rl.console import events
 from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
+from rsp_rl.injection.thinking_engine import check_engine, check_request
+from rsp_rl.injection.thinking_prompt import new_key, private_prompt
 from rsp_rl.injection.vllm_prompt import WORKER, PromptMaker, prompt_maker
+from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
+from rsp_rl.thoughts.settings import EXTRA_ARG as THOUGHT_ARG
+from rsp_rl.thoughts.settings import Thinking
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +37,41 @@ class SoftPromptVLLMServer(vLLMHttpServer):
     async def run_server(self, args: argparse.Namespace) -> None:
         await super().run_server(args)
         make_prompt = prompt_maker(self.engine.vllm_config)
-        self.engine.generate = with_soft_prompts(self.engine.generate, make_prompt)
+        generate = with_soft_prompts(self.engine.generate, make_prompt)
+        self.engine.generate = with_thoughts(generate, self.engine.vllm_config)
         self._watch = asyncio.create_task(self._end_with_engine())
+
+    async def generate(
+        self, prompt_ids: list[int], sampling_params: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> TokenOutput:
+        """See `vLLMHttpServer.generate`; a thinking request's record comes back with its output.
+
+        In `extra_fields`, as `ThoughtRecord.to_bytes` encodes it.
+
+        Raises:
+            GenerationError: If the engine has no record of it.
+            ValueError: If it is the record of another output.
+        """
+        extra_args = sampling_params.get("extra_args") or {}
+        if THOUGHT_ARG not in extra_args:
+            return await super().generate(prompt_ids, sampling_params, *args, **kwargs)
+        key = new_key()
+        thinking = {**extra_args[THOUGHT_ARG], "key": key}
+        sampling_params = {**sampling_params, "extra_args": {**extra_args, THOUGHT_ARG: thinking}}
+        try:
+            output = await super().generate(prompt_ids, sampling_params, *args, **kwargs)
+        except BaseException:
+            await self.engine.collective_rpc("drop_thoughts", args=([key],))
+            raise
+        # verl's own `collective_rpc` drops what comes back.
+        by_worker = await self.engine.collective_rpc("take_thoughts", args=([key],))
+        found = [encoded for (encoded,) in by_worker if encoded is not None]
+        if not found:
+            raise GenerationError("vLLM's worker has no record of a rollout's thoughts")
+        record = ThoughtRecord.from_bytes(found[0]).cut(len(output.token_ids))
+        record.check(output.token_ids)
+        output.extra_fields[THOUGHT_FIELD] = record.to_bytes()
+        return output
 
     async def _end_with_engine(self) -> None:
         """End this process once vLLM's engine process has died.
@@ -83,3 +124,28 @@ def with_soft_prompts(generate: Any, make_prompt: PromptMaker) -> Any:
         return generate(prompt=prompt, sampling_params=sampling_params, **kwargs)
 
     return generate_with_soft_prompt
+
+
+def with_thoughts(generate: Any, config: VllmConfig) -> Any:
+    """Wrap an engine's `generate` that knows soft prompts: thinking requests get private blocks.
+
+    Args:
+        generate: See `with_soft_prompts`.
+        config: The engine's.
+    """
+
+    def generate_with_thoughts(
+        *, prompt: Any, sampling_params: SamplingParams, **kwargs: Any
+    ) -> AsyncGenerator:
+        extra_args = dict(sampling_params.extra_args or {})
+        content = extra_args.get(THOUGHT_ARG)
+        if content is not None:
+            check_engine(config)
+            check_request(config, Thinking.from_dict(content), sampling_params)
+            encoded = extra_args.pop(EXTRA_ARG, None)
+            sampling_params.extra_args = extra_args
+            record = None if encoded is None else SoftPromptRecord(**encoded)
+            prompt = private_prompt(prompt["prompt_token_ids"], record, content["key"])
+        return generate(prompt=prompt, sampling_params=sampling_params, **kwargs)
+
+    return generate_with_thoughts

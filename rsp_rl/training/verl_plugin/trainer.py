@@ -14,6 +14,7 @@ import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.actor import ActorHandle
+from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
@@ -32,17 +33,42 @@ from rsp_rl.runs.data_order import ROWS, check_order, differences, save_order, s
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
-from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
+from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.record import KIND_FIELD
+from rsp_rl.thoughts.rows import Kind
+from rsp_rl.training.guard import (
+    StepSamples,
+    StepThoughts,
+    check_gap,
+    check_thoughts,
+    step_metrics,
+)
+from rsp_rl.training.thought_options import ThoughtOptions
 from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
+from rsp_rl.training.verl_plugin.thought_replay import (
+    DETACH_KEY,
+    DRAWS_FIELD,
+    DRAWS_KEY,
+    FLIP_FIELD,
+    GAP_FIELD,
+    GAP_KEY,
+    OLD_DRAWS_FIELD,
+    draws_of_field,
+    flat_draws,
+    gap_fields,
+)
 from rsp_rl.training.verl_plugin.tracking import Guarded, guard_trackers, opening_error
 from rsp_rl.training.verl_plugin.watchdog import Progress
 
 logger = logging.getLogger(__name__)
 
 TRAINER_MODE = "rsp_sync"
+
+#: verl's metrics that take log-probs for tokens'.
+_OF_TOKENS = ("rollout_corr/", "training/rollout_probs_diff", "training/rollout_actor_probs")
 
 
 @register_trainer(TRAINER_MODE)
@@ -51,6 +77,7 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def __init__(self, config: DictConfig) -> None:
         self._options = RspOptions.from_config(config.rsp)
+        self._law = ThoughtOptions.from_config(config.get("law"))
         self._truncation = measured_truncation(config)
         self._steps_since_start = 0
         self.progress = Progress()
@@ -193,6 +220,10 @@ class SoftPromptTrainer(PPOTrainerSync):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._enter("the update")
+        # verl's batch has other settings by now than when log-probs were computed.
+        self._ask_for_draws(batch)
+        if self._law.detach_inputs is not None:
+            batch.extra_info[DETACH_KEY] = self._law.detach_inputs
         return super()._update_actor(batch, metrics)
 
     def on_step_end(self) -> None:
@@ -204,8 +235,14 @@ class SoftPromptTrainer(PPOTrainerSync):
         if self._truncation is not None:
             truncation = (self._truncation.top_k, self._truncation.top_p)
             batch.extra_info[TRUNCATION_KEY] = truncation
+        if self._law.enabled:
+            batch.extra_info[GAP_KEY] = gap_fields(self._law.law)
+            self._ask_for_draws(batch)
         batch = super()._compute_old_log_prob(batch, metrics)
-        batch.extra_info.pop(TRUNCATION_KEY, None)  # the update has no use for it
+        if self._law.clip_per_draw:
+            self._keep_draws(batch)
+        for key in (TRUNCATION_KEY, GAP_KEY):  # the update has no use for them
+            batch.extra_info.pop(key, None)
         samples, rewards, records = self._step_samples(batch)
         step = f"step {self.global_steps}"
         check_rewards(samples.rewards.tolist(), rewards, partial(self._sample_name, batch), step)
@@ -224,6 +261,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         metrics.update(draw_metrics(records, self._options))
         metrics.update(reward_metrics(rewards))
         check_gap(guarded, self._options.guard, self._steps_since_start)
+        check_thoughts(guarded, self._law.guard, self._options.guard, self._steps_since_start)
         return batch
 
     def _step_samples(
@@ -232,12 +270,14 @@ class SoftPromptTrainer(PPOTrainerSync):
         """This step's real samples from TransferQueue, what the reward said of each, and records.
 
         Raises:
-            RuntimeError: If RSP is on and a sample came without a record.
+            RuntimeError: If RSP or a law is on and a sample came without a record.
         """
         keys = _real_keys(batch)
         fields = ["rollout_log_probs", "old_log_probs", "response_mask", "rm_scores"]
         if self._truncation is not None:
             fields.append(LOG_MASS_FIELD)
+        if self._law.enabled:
+            fields += [KIND_FIELD, *gap_fields(self._law.law)]
         dense_fields = list(fields)
         if self._options.enabled:
             fields.append(RECORD_FIELD)
@@ -258,9 +298,18 @@ class SoftPromptTrainer(PPOTrainerSync):
                 )
             records = [SoftPromptRecord.from_tensor(row) for row in data[RECORD_FIELD].unbind()]
             lengths = torch.tensor([record.length for record in records])
+        if self._law.enabled and KIND_FIELD not in data:
+            raise RuntimeError(
+                "training samples arrived without their thoughts although there is a law; is "
+                "actor_rollout_ref.rollout.agent.agent_loop_manager_class set to rsp_rl's "
+                "SoftPromptAgentLoopManager?"
+            )
         mask = data["response_mask"]
         if self._truncation is not None:
             data[LOG_MASS_FIELD] = response_from_nested(data[LOG_MASS_FIELD], mask)
+        for name in (GAP_FIELD, FLIP_FIELD):
+            if name in dense_fields:
+                data[name] = response_from_nested(data[name], mask)
         dense = {name: data[name].to_padded_tensor(0) for name in dense_fields}
         samples = StepSamples(
             rollout_log_probs=dense["rollout_log_probs"].float(),
@@ -271,8 +320,42 @@ class SoftPromptTrainer(PPOTrainerSync):
             log_mass=dense.get(LOG_MASS_FIELD),
             renormalized=self.config.actor_rollout_ref.rollout.logprobs_mode
             == "processed_logprobs",
+            thoughts=self._step_thoughts(dense) if self._law.enabled else None,
         )
         return samples, rewards, records
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        batch = super()._compute_advantage(batch, metrics)
+        if self._law.enabled:  # a thought's log-prob is no token's, and its exponential nothing
+            for name in [name for name in metrics if name.startswith(_OF_TOKENS)]:
+                del metrics[name]
+        return batch
+
+    def _ask_for_draws(self, batch: KVBatchMeta) -> None:
+        if self._law.clip_per_draw:
+            batch.extra_info[DRAWS_KEY] = self._law.law.slots
+
+    def _keep_draws(self, batch: KVBatchMeta) -> None:
+        """Cut the old log-probs by draw to the responses, as verl does with those of positions."""
+        fields = [DRAWS_FIELD, "response_mask"]
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=fields
+        )
+        made = draws_of_field(data[DRAWS_FIELD], self._law.law.slots)
+        own = flat_draws(response_from_nested(made, data["response_mask"]))
+        fields = TensorDict({OLD_DRAWS_FIELD: own}, batch_size=len(batch))
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+    def _step_thoughts(self, dense: dict[str, torch.Tensor]) -> StepThoughts:
+        """What `_step_samples` has of thoughts, [B, T] each."""
+        kinds = torch.tensor([kind for kind in Kind if not kind.is_token])
+        law = self._law.law
+        return StepThoughts(
+            mask=torch.isin(dense[KIND_FIELD].long(), kinds),
+            draws=law.k if isinstance(law, Multiplex) else 1,
+            gaps=dense.get(GAP_FIELD),
+            flips=dense.get(FLIP_FIELD),
+        )
 
     def _rollouts_lost(self, batch: KVBatchMeta) -> int:
         """Rollouts that a step should have and has not; verl fills its batch up with padding."""

@@ -248,7 +248,7 @@ def test_a_soft_prompt_and_a_law_together(model: Path, monkeypatch: pytest.Monke
 def test_thoughts_beyond_the_output_are_refused(model: Path) -> None:
     asked = law_arguments({**LAW, "law_max_thoughts": 9})
     given = SamplingParams(max_tokens=9, extra_args=dict(LAW))
-    with pytest.raises(ConfigError, match=r"law.max_thoughts=9 leaves no room .* max_tokens=9"):
+    with pytest.raises(ConfigError, match=r"law\.max_thoughts=9 leaves no room .* max_tokens=9"):
         server._ready(Engine(model), "a", {"prompt_token_ids": [5] * 4}, given, {}, asked)
 
 

@@ -30,11 +30,18 @@ from rsp_rl.thoughts.settings import Thinking
 
 def config(**changes: Any) -> Any:
     """Of an engine that thinks, but for the changes."""
-    parallel = {"worker_cls": WORKER, "pipeline_parallel_size": 1, "tensor_parallel_size": 1}
+    parallel = {
+        "worker_cls": WORKER,
+        "pipeline_parallel_size": 1,
+        "tensor_parallel_size": 1,
+        "data_parallel_size": 1,
+        "data_parallel_external_lb": False,
+    }
     made = {
         "model_config": SimpleNamespace(
             enable_prompt_embeds=True,
             architectures=["Other"],
+            get_vocab_size=lambda: 300,
             max_model_len=1000,
             get_hidden_size=lambda: 512,
             dtype=torch.bfloat16,
@@ -68,6 +75,7 @@ def thinking(law: str = "gumbel", **phases: Any) -> Thinking:
             "--no-async-scheduling",
         ),
         ({"pipeline_parallel_size": 2}, "--pipeline-parallel-size 1"),
+        ({"data_parallel_size": 2}, "--data-parallel-size 1"),
         ({"speculative_config": object()}, "--speculative-config"),
     ],
 )
@@ -112,6 +120,9 @@ def test_requests(changes: dict[str, Any], words: str) -> None:
 
 
 def test_requests_of_some_laws() -> None:
+    wide = Thinking(law_from_settings("gumbel", {"k": 301}), Phases(max_thoughts=4), seed=1)
+    with pytest.raises(ConfigError, match=r"law\.k=301, but the model has 300 tokens"):
+        check_request(config(), wide, SamplingParams())
     with pytest.raises(ConfigError, match="law=soft mixes the whole vocabulary"):
         check_request(config(tensor_parallel_size=2), thinking("soft"), SamplingParams())
     check_request(config(tensor_parallel_size=2), thinking("gumbel"), SamplingParams())
@@ -123,6 +134,14 @@ def test_requests_of_some_laws() -> None:
         check_request(config(), abort, SamplingParams(ignore_eos=True))
 
 
+def test_memory_of_records() -> None:
+    assert most_bytes(config(additional_config={})) == 1 << 30
+    assert most_bytes(config(additional_config={MEMORY: 0.25})) == 1 << 28
+    for bad in (0, -1, "2", True, float("nan"), None):
+        with pytest.raises(ConfigError, match=MEMORY):
+            most_bytes(config(additional_config={MEMORY: bad}))
+
+
 def test_a_record_beyond_the_engines_memory() -> None:
     """One request with it would take the engine down, and all others with it."""
     dense = Thinking(thinking("soft").law, Phases(end_ids=(1,)), 1)
@@ -131,15 +150,10 @@ def test_a_record_beyond_the_engines_memory() -> None:
     with pytest.raises(ConfigError, match=r"law=soft may take 0\.00 GiB.*rsp_rl_thoughts_gib"):
         check_request(config(), dense, SamplingParams(max_tokens=1050))
     wide = Thinking(law_from_settings("gumbel", {"k": 100_000}), Phases(max_thoughts=4), 1)
-    with pytest.raises(ConfigError, match=r"law.k or law.max_thoughts"):
-        check_request(config(), wide, SamplingParams())
-
-
-@pytest.mark.parametrize("gib", [0, -1, "1", float("nan"), None])
-def test_memory_that_is_none(gib: Any) -> None:
-    with pytest.raises(ConfigError, match="rsp_rl_thoughts_gib="):
-        most_bytes(config(additional_config={MEMORY: gib}))
-    assert most_bytes(config(additional_config=None)) == 1 << 30
+    engine = config()
+    engine.model_config.get_vocab_size = lambda: 200_000
+    with pytest.raises(ConfigError, match=r"law\.k or law\.max_thoughts"):
+        check_request(engine, wide, SamplingParams())
 
 
 def test_vllms_runner_is_the_one_that_is_known() -> None:
@@ -160,5 +174,10 @@ def test_another_runner_is_named_with_its_method() -> None:
     assert "Newer._preprocess takes (scheduler_output, batch)" in fault
     assert "vLLM " in fault
     del Newer._preprocess
-    interface_fault.cache_clear()
-    assert "Newer._preprocess is not there" in (interface_fault(Newer) or "")
+
+
+def test_a_method_that_is_gone_is_named() -> None:
+    class Newest:
+        def _update_states(self, scheduler_output: Any) -> None: ...
+
+    assert "Newest._preprocess is not there" in (interface_fault(Newest) or "")

@@ -10,6 +10,7 @@ import pytest
 import real_model_results as script
 
 from rsp_rl.basics.files import write_json
+from tests.digit_model import make_digit_model
 
 HOW = {
     "engine": {"dtype": "bfloat16", "kind": "vllm"},
@@ -43,7 +44,7 @@ def test_a_reproduction_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     make_reproduction(tmp_path / "made")
     results, page = tmp_path / "results", tmp_path / "page.md"
     page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
-    model = str(tmp_path / "model")
+    model = str(make_digit_model(tmp_path / "model"))
     arguments = [
         str(tmp_path / "made"),
         "--model",
