@@ -52,7 +52,12 @@ def _willing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CONFIG = SimpleNamespace(
     parallel_config=SimpleNamespace(tensor_parallel_size=1),
-    model_config=SimpleNamespace(max_model_len=64, get_hidden_size=lambda: 32, dtype=torch.float32),
+    model_config=SimpleNamespace(
+        max_model_len=64,
+        get_vocab_size=lambda: 300,
+        get_hidden_size=lambda: 32,
+        dtype=torch.float32,
+    ),
     additional_config=None,
 )
 
