@@ -5,8 +5,9 @@ whatever way the model likes, as long as `Answer: n` ends it. Of the held-out pr
 SmolLM2-135M-Instruct (rounded to 4 bits) answers 0.365 rightly when it is greedy, and 0.081 when it
 is sampled at temperature 1: there is something to reinforce.
 
-`digits` is an easier level, of single digits that are added, in four plain wordings: of these it
-answers enough rightly with a soft prompt, too, for groups of rollouts to be of both kinds.
+`digits` is an easier level, of single digits that are added, in four plain wordings: 0.676 of its
+held-out problems are answered rightly by the greedy model, 0.15 sampled, 0.12 with a soft prompt of
+L = 10, so that most groups of rollouts are of both kinds.
 
 Splits are by the pair of numbers and the operation: held-out sums are new ones in every wording.
 

@@ -81,11 +81,7 @@ def write_manifest(
         **what,
         "preset": comparator and preset_line(comparator, protocol.rsp.length),
         # With it and the protocol, every draw can be made again.
-        "law": {
-            name: value
-            for name in ("mean", "std", "table_digest")
-            if (value := getattr(protocol.rsp, name)) is not None or name != "table_digest"
-        },
+        "law": {"mean": protocol.rsp.mean, "std": protocol.rsp.std, **_table(protocol)},
         "model": str(model),
         "values": values,
         "stored": {"dtype": stored_dtype(model), "made_of": made_of(model)},
@@ -97,6 +93,12 @@ def write_manifest(
         "made_with": made_with,
     }
     write_json(folder.manifest, manifest)
+
+
+def _table(protocol: Protocol) -> dict[str, str]:
+    """Which table a law drew rows of, if it did."""
+    digest = protocol.rsp.table_digest
+    return {} if digest is None else {"table_digest": digest}
 
 
 def add_difference(folder: StepFolder, line: str) -> None:

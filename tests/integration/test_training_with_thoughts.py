@@ -72,5 +72,6 @@ def test_a_run_goes_on_with_its_own_law_alone(task: Task, tmp_path: Path) -> Non
     resumed = train(tmp_path / "run", task, *settings, ONE_UPDATE, steps=2)
     assert resumed.returncode == 0, resumed.output[-3000:]
     whole = train(tmp_path / "whole", task, *settings, ONE_UPDATE, steps=2)
+    assert whole.returncode == 0, whole.output[-3000:]
     for step in (1, 2):
         assert resumed.responses(step) == whole.responses(step)

@@ -54,9 +54,9 @@ CONFIG = SimpleNamespace(
     parallel_config=SimpleNamespace(tensor_parallel_size=1),
     model_config=SimpleNamespace(
         max_model_len=64,
-        get_vocab_size=lambda: 300,
         get_hidden_size=lambda: 32,
         dtype=torch.float32,
+        get_vocab_size=lambda: 300,
     ),
     additional_config=None,
 )
