@@ -130,7 +130,7 @@ class Soft(InputLaw):
         assert rows.dense_ND is not None
         then_ND = rows.dense_ND.float()
         index_D = torch.arange(then_ND.shape[1], device=then_ND.device)
-        if scale := self.scale(len(index_D)):
+        if scale := self.scale(len(index_D), embedding.factor):
             then_ND = then_ND - scale * noise.normal(0, index_D)
         now_ND = embedding.mixture(torch.softmax(logits_NV.float() / self.tau, dim=1))
         return (now_ND - then_ND).norm(dim=1) / then_ND.norm(dim=1)

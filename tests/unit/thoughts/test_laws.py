@@ -251,6 +251,9 @@ def test_noise_is_in_units_of_what_the_look_up_gives(convention: str) -> None:
     torch.testing.assert_close(scaled.dense_ND, 8 * plain.dense_ND)
     scores = law.log_prob(plain, logits_NV, table), law.log_prob(scaled, logits_NV, eight)
     torch.testing.assert_close(*scores)
+    for rows, embedding in ((plain, table), (scaled, eight)):
+        gap_N = law.gap(rows, made_moment(logits_NV).noise, logits_NV, embedding)
+        assert float(gap_N.max()) < 1e-5
 
 
 def test_dirichlet_of_a_large_alpha_is_soft_thinking(moment: Moment) -> None:
