@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Multiplex Thinking (arXiv 2601.08808) on DeepSeek-R1-Distill-Qwen-1.5B: three draws a thought, their
-# embeddings mixed by their probabilities, a ratio and clip a draw, as in the authors' code.
+# Multiplex Thinking (arXiv 2601.08808) on DeepSeek-R1-Distill-Qwen-1.5B.
+#
+# Three draws a thought, their embeddings mixed by their probabilities, a ratio and clip a draw, as in
+# the authors' code.
 #
 # Needs: 4 GPUs of 80 GB. Hours: not known. We have not run it on GPUs. Not known from the paper, and
 # so as elsewhere here: the data (MATH levels 3 to 5), the bounds of the clip, weight decay.

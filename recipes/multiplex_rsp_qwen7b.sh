@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Both: random soft prompts in the question (L = 20), multiplex thoughts in the answer, on
-# DeepSeek-R1-Distill-Qwen-7B. All else is recipes/multiplex_qwen1.5b.sh.
+# Random soft prompts in the question and multiplex thoughts in the answer.
+#
+# L = 20, on DeepSeek-R1-Distill-Qwen-7B; all else is recipes/multiplex_qwen1.5b.sh.
 #
 # Needs: 8 GPUs of 80 GB. Hours: not known. We have not run it on GPUs, and no paper has: compare with
 # rsp.length=0, and with law=off, over several values of data.seed.

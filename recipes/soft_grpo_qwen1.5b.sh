@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# SofT-GRPO (arXiv 2511.06411) on DeepSeek-R1-Distill-Qwen-1.5B: mixtures of five tokens with Gumbel
-# noise, scored as the paper has it. SCORE=code has what the authors' trainer computes, noise clamped
-# as theirs; SCORE=concrete the density of the mixture.
+# SofT-GRPO (arXiv 2511.06411) on DeepSeek-R1-Distill-Qwen-1.5B.
+#
+# Mixtures of five tokens with Gumbel noise, scored as the paper has it. SCORE=code has what the
+# authors' trainer computes, noise clamped as theirs; SCORE=concrete the density of the mixture.
 #
 # Needs: 8 GPUs of 80 GB; the dry run counts no reference model.
 # Hours: not known. We have not run it on GPUs. The paper trains one epoch of

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Soft Tokens, Hard Truths (arXiv 2509.19170) on Llama-3.2-3B-Instruct: soft or fuzzy tokens, or the
-# baseline of hard ones (LAW=soft|fuzzy|token), trained by RLOO without a ratio.
+# Soft Tokens, Hard Truths (arXiv 2509.19170) on Llama-3.2-3B-Instruct.
+#
+# Soft or fuzzy tokens, or the baseline of hard ones (LAW=soft|fuzzy|token), trained by RLOO without a
+# ratio.
 #
 # The prompt is the paper's kind: no chat template, an introduction that states the format. Thoughts
 # end with "The final answer is: ", or after CAP of them; then the box is opened, and what is in it is

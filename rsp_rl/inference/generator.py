@@ -5,9 +5,6 @@ from rsp_rl.inference.generator import Generator
 with Generator("Qwen/Qwen2.5-Math-1.5B-Instruct") as generator:
     for sample in generator.generate("What is 7 * 8?", samples=4, length=20, temperature=1.0):
         print(sample.text)
-
-With `Generator(..., thoughts=True)` it also thinks: `generator.generate(question, law="gumbel",
-law_settings={"k": 5, "end": "</think>"})`.
 """
 
 from __future__ import annotations

@@ -60,6 +60,11 @@ def test_a_default_of_the_gpu_recipes_stands_in_one_place() -> None:
     }
     assert own.pop("dapo_rsp_llama8b") == {"TEMPLATE", "DATA_DIR"}  # another chat template
     assert own.pop("dapo_rsp_qwen1.5b") == {"GPUS_PER_NODE"}
+    # Other papers' settings.
+    for name in ("multiplex_qwen1.5b", "multiplex_rsp_qwen7b"):
+        assert own.pop(name) <= {"STEPS", "GPUS_PER_NODE"}
+    for name in ("soft_grpo_qwen1.5b", "soft_tokens_llama3b"):
+        assert own.pop(name) <= {"STEPS", "GPUS_PER_NODE", "MAX_TOKENS_PER_GPU", "DATA_DIR"}
     assert len(own) == 3
     assert not any(own.values())
 

@@ -48,7 +48,9 @@ def test_a_users_own_config_builds_on_ours(tmp_path: Path, verls: str) -> None:
     composed = OmegaConf.create(done.stdout[done.stdout.index("model_engine:") :])
     ours = configs.compose_config("dapo_rsp", ["+machine=gpu", "rsp.length=12", "rsp.scale=0.5"])
     ours.trainer.experiment_name = composed.trainer.experiment_name
-    assert composed == ours
+    expected = OmegaConf.to_container(ours)
+    assert expected.pop("law") == {"name": None}  # a config of before has no such group
+    assert OmegaConf.to_container(composed) == expected
 
 
 def test_a_config_is_composed_beside_a_runs_own() -> None:
