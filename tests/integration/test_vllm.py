@@ -18,7 +18,7 @@ from parity.report import GAP_TOLERANCE, Cell
 from parity.rollouts import sample_rollouts
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import embedding_stats
-from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
 from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.placement.prompt import placeholder_id
@@ -246,7 +246,7 @@ def test_a_tool_agent_keeps_its_soft_prompt_through_all_turns(
 ) -> None:
     """Turn 2's log-probs are Hugging Face's with H where turn 1's prompt had it."""
     output, prompts = run_tool_agent(engine, task.model, f"rsp.position={position}", **PLACE)
-    record = SoftPromptRecord.from_tensor(output.rsp_record)
+    record = SoftPromptRecord.from_tensor(output.rsp_records[RECORD_FIELD])
     first, second = prompts
     assert record.length == 8
     assert second[: len(first)] == first == output.prompt_ids
@@ -288,9 +288,9 @@ def test_a_rollout_without_a_soft_prompt_is_a_plain_one(
         [{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_dict=False
     )
     assert prompts[0] == plain
-    assert hasattr(output, "rsp_record") == bool(place)
+    assert hasattr(output, "rsp_records") == bool(place)
     if place:
-        record = SoftPromptRecord.from_tensor(output.rsp_record)
+        record = SoftPromptRecord.from_tensor(output.rsp_records[RECORD_FIELD])
         assert record.length == 0
         assert tokenizer.decode(plain[record.start]) == "<|im_end|>"
     mask = torch.tensor(output.response_mask).bool()
