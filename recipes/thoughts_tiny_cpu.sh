@@ -7,7 +7,7 @@
 # decoding. It shows that the pipeline learns, not that thoughts help.
 #
 #   LAW=multiplex bash recipes/thoughts_tiny_cpu.sh
-#   LAW=soft RUN_DIR=/tmp/soft STEPS=40 bash recipes/thoughts_tiny_cpu.sh law.sigma=0.5
+#   LAW=soft RUN_DIR=runs/soft STEPS=40 bash recipes/thoughts_tiny_cpu.sh law.sigma=0.5
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from rsp_rl.analysis import first_token
+from rsp_rl.analysis.cells import Measure, draw, paired_cells, to_csv, to_markdown
 from rsp_rl.analysis.conditions import BASELINE, Condition, check_names, open_conditions
 from rsp_rl.analysis.conditions import shared_benchmarks as shared
 from rsp_rl.analysis.options import ModelOptions, add_analysis, add_folders
@@ -30,10 +30,8 @@ from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
-from rsp_rl.evaluation.comparison import Cell, Estimate
+from rsp_rl.evaluation.comparison import Cell
 from rsp_rl.evaluation.folder import Sample
-from rsp_rl.evaluation.metrics import bootstrap_means, interval
 from rsp_rl.evaluation.protocol import Protocol
 
 GREEDY, SAMPLED, TOKENS, DISTINCT = "right, greedy", "right, sampled", "tokens", "different answers"
@@ -49,14 +47,20 @@ _MEASURES: dict[str, tuple[bool, Callable[[Sequence[Sample]], float]]] = {
         lambda samples: len({s["extracted"] for s in samples}) / len(samples),
     ),
 }
-_SHARES = (GREEDY, SAMPLED, DISTINCT)
-"""Shown in percent."""
+_COLUMNS = (
+    Measure(GREEDY, percent=True),
+    Measure(SAMPLED, percent=True),
+    Measure(TOKENS),
+    Measure(DISTINCT, percent=True),
+    Measure(SHIFT, places=3),
+)
+
+_TITLE = "Soft prompts by length, scale, law and template"
 
 _MAY_DIFFER = ("temperature", "top_p", "top_k", "samples", "template")
 
 Row = dict[str, Cell]
-Table = dict[str, dict[str, Row]]
-"""Cells by benchmark, condition and measure."""
+"""Cells by measure."""
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -107,7 +111,13 @@ def analyse(
         for condition in conditions
     ]
     table = dials(conditions, first_tokens)
-    write_analysis(output, name, markdown=to_markdown(table), csv=to_csv(table), figure=draw(table))
+    figure = draw(table, _COLUMNS, _colour)
+    markdown = to_markdown(_TITLE, table, _COLUMNS)
+    write_analysis(output, name, markdown=markdown, csv=to_csv(table), figure=figure)
+
+
+def _colour(_: int, name: str) -> str:
+    return "#444444" if BASELINE in name else figures.colour(0)
 
 
 def dial_name(protocol: Protocol, template: bool = False) -> str:
@@ -128,7 +138,9 @@ def dial_name(protocol: Protocol, template: bool = False) -> str:
     return ", ".join([protocol.template, *words] if template else words)
 
 
-def dials(conditions: Sequence[Condition], first_tokens: int | None = None) -> Table:
+def dials(
+    conditions: Sequence[Condition], first_tokens: int | None = None
+) -> dict[str, dict[str, Row]]:
     """Every measure of every condition.
 
     Args:
@@ -194,102 +206,9 @@ def _rows(
     return rows
 
 
-def paired_cells(
-    values_P: Mapping[str, np.ndarray], references: Mapping[str, str], seed: int = 0
-) -> dict[str, Cell]:
-    """Means with intervals, and differences to the references on the same drawn problems."""
-    if not values_P:
-        return {}
-    names = list(values_P)
-    drawn = bootstrap_means(np.array(list(values_P.values())), np.random.default_rng(seed))
-    by_name = {name: drawn[:, i] for i, name in enumerate(names)}
-    cells = {}
-    for name in names:
-        own, other = values_P[name], references[name]
-        difference = None
-        if other != name and other in values_P:
-            difference = Estimate(
-                float((own - values_P[other]).mean()), *interval(by_name[name] - by_name[other])
-            )
-        cells[name] = Cell(Estimate(float(own.mean()), *interval(by_name[name])), difference)
-    return cells
-
-
 def _shift(condition: Condition, benchmark: str, problems: int) -> Cell:
     """How far a condition's first token is from that of the same prompt without a soft prompt."""
     model = ModelOptions().load(condition)
     rows = first_token.measure(model, benchmark, condition.name, problems, 1)
     found = first_token.estimates({condition.name: rows[condition.name]})[condition.name]
     return Cell(found["js_divergence"], None)
-
-
-def to_markdown(table: Table) -> str:
-    """A table a benchmark: values with intervals, differences below them."""
-    lines = ["# Soft prompts by length, scale, law and template"]
-    for benchmark, rows in table.items():
-        measures = [m for m in (*_MEASURES, SHIFT) if any(m in row for row in rows.values())]
-        heads = [f"{m} (%)" if m in _SHARES else m for m in measures]
-        lines += ["", f"## {benchmark}", "", *markdown_head(["condition", *heads])]
-        for name, row in rows.items():
-            lines.append(markdown_row([name, *(_shown(m, row.get(m)) for m in measures)]))
-    lines += ["", "Below a value: its difference to the reference, on the same problems."]
-    return "\n".join(lines) + "\n"
-
-
-def _shown(measure: str, cell: Cell | None) -> str:
-    if cell is None:
-        return "–"
-    text = _numbers(measure, cell.accuracy)
-    return f"{text}<br>{_numbers(measure, cell.difference, '+')}" if cell.difference else text
-
-
-def _numbers(measure: str, estimate: Estimate, sign: str = "") -> str:
-    factor, places = (100, 1) if measure in _SHARES else (1, 1 if measure == TOKENS else 3)
-    value, low, high = (f"{factor * x:{sign}.{places}f}" for x in astuple(estimate))
-    return f"{value} [{low}, {high}]"
-
-
-def to_csv(table: Table) -> str:
-    """One row a benchmark, condition and measure; fractions."""
-    return csv_text(
-        "benchmark,condition,measure,value,low,high,difference,difference_low,difference_high",
-        [
-            [
-                *(benchmark, name, measure),
-                *astuple(cell.accuracy),
-                *(astuple(cell.difference) if cell.difference else ("", "", "")),
-            ]
-            for benchmark, rows in table.items()
-            for name, row in rows.items()
-            for measure, cell in row.items()
-        ],
-    )
-
-
-def draw(table: Table) -> Figure:
-    """A row of panels a benchmark, a panel a measure, a condition a line with its interval."""
-    measures = [
-        m
-        for m in (*_MEASURES, SHIFT)
-        if any(m in row for rows in table.values() for row in rows.values())
-    ]
-    conditions = max(len(rows) for rows in table.values())
-    size = (3 * len(measures) + 1.5, (0.28 * conditions + 1.3) * len(table))
-    figure, axes = figures.panels(len(table), len(measures), size)
-    for number, (benchmark, rows) in enumerate(table.items()):
-        names = list(rows)
-        for i, measure in enumerate(measures):
-            axis = axes[number * len(measures) + i]
-            factor = 100 if measure in _SHARES else 1
-            for place, name in enumerate(names):
-                if measure not in rows[name]:
-                    continue
-                value, low, high = (factor * x for x in astuple(rows[name][measure].accuracy))
-                colour = figures.colour(0) if BASELINE not in name else "#444444"
-                axis.plot([low, high], [place, place], color=colour, linewidth=1.5)
-                axis.plot([value], [place], color=colour, marker="o", markersize=4)
-            axis.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
-            axis.set_ylim(len(names) - 0.5, -0.5)
-            axis.set_title(f"{benchmark}: {measure}" if i == 0 else measure, fontsize=9)
-            axis.set_xlabel("%" if measure in _SHARES else "", fontsize=8)
-    return figure

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from rsp_rl.analysis.cells import Measure, draw, paired_cells, to_csv, to_markdown
 from rsp_rl.analysis.conditions import Condition, check_names, open_conditions, shared_benchmarks
-from rsp_rl.analysis.dials_table import paired_cells
 from rsp_rl.analysis.options import add_analysis, add_folders
 from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.analysis.thoughts import law_name
 from rsp_rl.display import figures
-from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.comparison import Cell, Estimate
 from rsp_rl.evaluation.folder import Sample
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
+from rsp_rl.evaluation.thoughts import thought_count
 
 ACCURACY, TOKENS, RIGHT_TOKENS, THOUGHTS = (
     "accuracy",
@@ -33,10 +31,10 @@ ACCURACY, TOKENS, RIGHT_TOKENS, THOUGHTS = (
     "tokens of right answers",
     "thoughts",
 )
-MEASURES = (ACCURACY, TOKENS, RIGHT_TOKENS, THOUGHTS)
-
-Table = dict[str, dict[str, dict[str, Cell]]]
-"""Cells by benchmark, condition and measure."""
+_COLUMNS = (
+    Measure(ACCURACY, percent=True),
+    *(Measure(name) for name in (TOKENS, RIGHT_TOKENS, THOUGHTS)),
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -76,9 +74,9 @@ def analyse(folders: Sequence[str], output: Path) -> None:
         benchmark: _rows(benchmark, conditions)
         for benchmark in shared_benchmarks(conditions, may_differ=answers)
     }
-    write_analysis(
-        output, "laws", markdown=to_markdown(table), csv=to_csv(table), figure=draw(table)
-    )
+    figure = draw(table, _COLUMNS, lambda number, _: figures.colour(number))
+    markdown = to_markdown("With and without continuous tokens", table, _COLUMNS)
+    write_analysis(output, "laws", markdown=markdown, csv=to_csv(table), figure=figure)
 
 
 def _rows(benchmark: str, conditions: Sequence[Condition]) -> dict[str, dict[str, Cell]]:
@@ -108,11 +106,6 @@ def _rows(benchmark: str, conditions: Sequence[Condition]) -> dict[str, dict[str
     return rows
 
 
-def thought_count(sample: Sample) -> int:
-    """Positions of a sample that were its law's."""
-    return sum(kind != "forced" for kind in sample["thoughts"]["kind"])
-
-
 def _of_right_answers(groups: Sequence[Sequence[Sample]]) -> Estimate | None:
     """Mean tokens over right answers, problems drawn anew; None without a right one."""
     right = [[s["tokens"] for s in group if s["correct"]] for group in groups]
@@ -123,66 +116,3 @@ def _of_right_answers(groups: Sequence[Sequence[Sample]]) -> Estimate | None:
     some = drawn[:, 1] > 0
     ratios = drawn[some, 0] / drawn[some, 1]
     return Estimate(float(sums_2P[0].sum() / sums_2P[1].sum()), *interval(ratios))
-
-
-def to_markdown(table: Table) -> str:
-    """A table a benchmark."""
-    lines = ["# With and without continuous tokens"]
-    for benchmark, rows in table.items():
-        heads = [f"{m} (%)" if m == ACCURACY else m for m in MEASURES]
-        lines += ["", f"## {benchmark}", "", *markdown_head(["condition", *heads])]
-        for name, row in rows.items():
-            lines.append(markdown_row([name, *(_shown(m, row.get(m)) for m in MEASURES)]))
-    return "\n".join(lines) + "\n"
-
-
-def _shown(measure: str, cell: Cell | None) -> str:
-    if cell is None:
-        return "–"
-    text = _numbers(measure, cell.accuracy)
-    return f"{text}<br>{_numbers(measure, cell.difference, '+')}" if cell.difference else text
-
-
-def _numbers(measure: str, estimate: Estimate, sign: str = "") -> str:
-    factor = 100 if measure == ACCURACY else 1
-    value, low, high = (f"{factor * x:{sign},.1f}" for x in astuple(estimate))
-    return f"{value} [{low}, {high}]"
-
-
-def to_csv(table: Table) -> str:
-    """One row a benchmark, condition and measure; fractions."""
-    return csv_text(
-        "benchmark,condition,measure,value,low,high,difference,difference_low,difference_high",
-        [
-            [
-                *(benchmark, name, measure),
-                *astuple(cell.accuracy),
-                *(astuple(cell.difference) if cell.difference else ("", "", "")),
-            ]
-            for benchmark, rows in table.items()
-            for name, row in rows.items()
-            for measure, cell in row.items()
-        ],
-    )
-
-
-def draw(table: Table) -> Figure:
-    """A row a benchmark, a panel a measure, a condition a line with its interval."""
-    conditions = max(len(rows) for rows in table.values())
-    size = (3 * len(MEASURES) + 1.5, (0.3 * conditions + 1.2) * len(table))
-    figure, axes = figures.panels(len(table), len(MEASURES), size)
-    for number, (benchmark, rows) in enumerate(table.items()):
-        for i, measure in enumerate(MEASURES):
-            axis = axes[number * len(MEASURES) + i]
-            factor = 100 if measure == ACCURACY else 1
-            for place, row in enumerate(rows.values()):
-                if measure in row:
-                    value, low, high = (factor * x for x in astuple(row[measure].accuracy))
-                    colour = figures.colour(place)
-                    axis.plot([low, high], [place, place], color=colour, linewidth=1.5)
-                    axis.plot([value], [place], color=colour, marker="o", markersize=4)
-            axis.set_yticks(range(len(rows)), list(rows) if i == 0 else [""] * len(rows))
-            axis.set_ylim(len(rows) - 0.5, -0.5)
-            axis.set_title(f"{benchmark}: {measure}" if i == 0 else measure, fontsize=9)
-            axis.set_xlabel("%" if measure == ACCURACY else "", fontsize=8)
-    return figure

@@ -145,12 +145,16 @@ def thought_line(metrics: ThoughtMetrics) -> str:
     return line
 
 
+def thought_count(sample: Sample) -> int:
+    """Positions of a sample that were its law's."""
+    return sum(kind != FORCED for kind in sample["thoughts"]["kind"])
+
+
 def _count(sample: Sample) -> tuple[int, int, int, int]:
     """Tokens, thoughts, tokens of thinking, tokens of the answer."""
     thoughts = sample["thoughts"]
     thinking = max(thoughts["at"], default=-1) + 1
-    made = sum(kind != FORCED for kind in thoughts["kind"])
-    return sample["tokens"], made, thinking, sample["tokens"] - thinking
+    return sample["tokens"], thought_count(sample), thinking, sample["tokens"] - thinking
 
 
 def _lengths(counted: Sequence[tuple[int, int, int, int]]) -> Lengths:

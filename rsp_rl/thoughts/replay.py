@@ -17,9 +17,7 @@ import torch
 
 from rsp_rl.thoughts.law import Embedding
 from rsp_rl.thoughts.record import ThoughtRecord
-from rsp_rl.thoughts.rows import Kind, Rows
-
-_TOKENS = [kind for kind in Kind if kind.is_token]
+from rsp_rl.thoughts.rows import Kind
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def replay_inputs(
             )
         places = torch.arange(start, start + len(rows_LD), device=inputs_D.device)
         inputs_D = inputs_D.index_copy(0, places, rows_LD.to(inputs_D))
-    thoughts = _thoughts(rows).nonzero()[:, 0]
+    thoughts = rows.thought_N.nonzero()[:, 0]
     if not len(thoughts):
         return inputs_D
     mixed = record.law.embed(rows[thoughts], embedding).to(inputs_D.dtype)
@@ -119,7 +117,7 @@ def replay_scores(
         emitted_N1 = rows.emitted_N[tokens].long()[:, None]
         log_N = scores_NV.gather(1, emitted_N1)[:, 0] - scores_NV.logsumexp(1)
         draws_TK = draws_TK.index_put((tokens, torch.zeros_like(tokens)), log_N)
-    thoughts = _thoughts(rows).nonzero()[:, 0]
+    thoughts = rows.thought_N.nonzero()[:, 0]
     log = law.log_prob(rows[thoughts], logits_TV[thoughts], embedding) if len(thoughts) else None
     if log is not None:
         scored_T = scored_T.index_fill(0, thoughts, True)
@@ -128,8 +126,3 @@ def replay_scores(
         else:
             draws_TK = draws_TK.index_put((thoughts, torch.zeros_like(thoughts)), log)
     return Scores(draws_TK.sum(1), draws_TK, scored_T, forced_T)
-
-
-def _thoughts(rows: Rows) -> torch.Tensor:
-    """Where the input is no token's own embedding."""
-    return ~torch.isin(rows.kind_N, torch.tensor(_TOKENS, device=rows.kind_N.device))

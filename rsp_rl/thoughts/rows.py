@@ -66,6 +66,12 @@ class Rows:
         return Rows(self.kind_N[at], self.ids_NK[at], self.values_NK[at], dense)
 
     @property
+    def thought_N(self) -> torch.Tensor:
+        """Where the input is no token's own embedding, bool."""
+        tokens = [kind for kind in Kind if kind.is_token]
+        return ~torch.isin(self.kind_N, self.kind_N.new_tensor(tokens))
+
+    @property
     def emitted_N(self) -> torch.Tensor:
         """The emitted tokens, int32."""
         return self.ids_NK[:, 0]

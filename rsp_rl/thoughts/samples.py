@@ -15,12 +15,10 @@ from torch.utils.checkpoint import checkpoint
 from rsp_rl.thoughts.law import Embedding, InputLaw
 from rsp_rl.thoughts.noise import Noise
 from rsp_rl.thoughts.record import ThoughtRecord
-from rsp_rl.thoughts.rows import Kind, Rows, concatenate
+from rsp_rl.thoughts.rows import Rows, concatenate
 
 #: Thoughts whose logits exist in float32 at once: those of all would be twice bfloat16 logits.
 _CHUNK = 1024
-
-_TOKENS = [int(kind) for kind in Kind if kind.is_token]
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,8 @@ class SampleThoughts:
         """
         found: list[tuple[int, ThoughtRecord, torch.Tensor]] = []
         for number, record in enumerate(records):
-            if record is not None:
-                token = torch.isin(record.rows.kind_N, torch.tensor(_TOKENS, dtype=torch.uint8))
-                if len(at := (~token).nonzero()[:, 0]):
-                    found.append((number, record, at))
+            if record is not None and len(at := record.rows.thought_N.nonzero()[:, 0]):
+                found.append((number, record, at))
         if not found:
             return None
         laws = {record.law for _, record, _ in found}

@@ -117,5 +117,5 @@ def law_lines(config: DictConfig, shape: ModelShape) -> Iterator[str]:
 
 
 def _is_off(config: DictConfig) -> bool:
-    group = config.get("law")
-    return isinstance(group, DictConfig) and group.get("name") is None
+    group = config.get("law")  # a config of before has none
+    return group is None or (isinstance(group, DictConfig) and group.get("name") is None)

@@ -99,9 +99,7 @@ class Gumbel(FilteredLaw):
 
     def log_prob(self, rows: Rows, logits_NV: torch.Tensor, embedding: Embedding) -> torch.Tensor:
         """See the module, [N]; which tokens were kept is taken as given."""
-        kept_NK = rows.values_NK > -torch.inf
-        scores_NK = logits_NV.gather(1, rows.ids_NK.long()).float() / self.temperature
-        log_NK = torch.log_softmax(scores_NK.masked_fill(~kept_NK, -torch.inf), dim=1)
+        kept_NK, log_NK = self._kept(rows, logits_NV)
         # Where nothing was kept there is no number to compute with, and none that counts.
         log_NK = log_NK.masked_fill(~kept_NK, 0.0)
         values_NK = rows.values_NK.masked_fill(~kept_NK, 0.0)
@@ -122,14 +120,18 @@ class Gumbel(FilteredLaw):
         self, rows: Rows, noise: Noise, logits_NV: torch.Tensor, embedding: Embedding
     ) -> torch.Tensor:
         """See `InputLaw.gap`: what is recorded less the noise is the log p of then."""
-        kept_NK = rows.values_NK > -torch.inf
-        scores_NK = logits_NV.gather(1, rows.ids_NK.long()).float() / self.temperature
-        log_NK = torch.log_softmax(scores_NK.masked_fill(~kept_NK, -torch.inf), dim=1)
+        kept_NK, log_NK = self._kept(rows, logits_NV)
         noise_NK = noise.gumbel(0, rows.ids_NK)
         if self.clamp:
             noise_NK = noise_NK.clamp(*_RESIDUALS)
         apart_NK = (rows.values_NK - noise_NK - log_NK).abs()
         return torch.where(kept_NK, apart_NK, 0.0).sum(1) / kept_NK.sum(1)
+
+    def _kept(self, rows: Rows, logits_NV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which tokens were kept, and their log p among themselves, minus infinity for others."""
+        kept_NK = rows.values_NK > -torch.inf
+        scores_NK = logits_NV.gather(1, rows.ids_NK.long()).float() / self.temperature
+        return kept_NK, torch.log_softmax(scores_NK.masked_fill(~kept_NK, -torch.inf), dim=1)
 
     def _concrete(
         self, values_NK: torch.Tensor, log_NK: torch.Tensor, kept_NK: torch.Tensor

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from omegaconf import open_dict
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.seeds import rollout_seed
@@ -11,7 +14,7 @@ from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.phases import Phases
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.thought_options import ThoughtGuard, ThoughtOptions, thinking_of_rollout
-from rsp_rl.training.thoughts import check_law
+from rsp_rl.training.thoughts import check_law, fit_law
 
 LAWS = ("token", "multiplex", "gumbel", "soft", "fuzzy")
 
@@ -150,3 +153,13 @@ def test_a_rollouts_thoughts_have_seeds_of_their_own() -> None:
 def test_streams_are_named() -> None:
     with pytest.raises(ValueError, match="unknown stream"):
         rollout_seed(1, 1, 1, 1, stream="other")
+
+
+def test_a_config_of_before_has_no_law() -> None:
+    """A user's own, made when there was no such group."""
+    config = compose_config("dapo_rsp")
+    with open_dict(config):
+        del config["law"]
+
+    check_law(config)
+    assert not fit_law(config, Path("model"), None, None)
