@@ -40,6 +40,7 @@ from rsp_rl.training.guard import (
     StepSamples,
     StepThoughts,
     check_gap,
+    check_not_forgotten,
     check_thoughts,
     step_metrics,
 )
@@ -53,6 +54,8 @@ from rsp_rl.training.verl_plugin.thought_replay import (
     DRAWS_FIELD,
     DRAWS_KEY,
     FLIP_FIELD,
+    FORGOTTEN_FIELD,
+    FORGOTTEN_KEY,
     GAP_FIELD,
     GAP_KEY,
     OLD_DRAWS_FIELD,
@@ -238,10 +241,12 @@ class SoftPromptTrainer(PPOTrainerSync):
         if self._law.enabled:
             batch.extra_info[GAP_KEY] = gap_fields(self._law.law)
             self._ask_for_draws(batch)
+            if self._compares:
+                batch.extra_info[FORGOTTEN_KEY] = True
         batch = super()._compute_old_log_prob(batch, metrics)
         if self._law.clip_per_draw:
             self._keep_draws(batch)
-        for key in (TRUNCATION_KEY, GAP_KEY):  # the update has no use for them
+        for key in (TRUNCATION_KEY, GAP_KEY, FORGOTTEN_KEY):  # the update has no use for them
             batch.extra_info.pop(key, None)
         samples, rewards, records = self._step_samples(batch)
         step = f"step {self.global_steps}"
@@ -262,6 +267,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         metrics.update(reward_metrics(rewards))
         check_gap(guarded, self._options.guard, self._steps_since_start)
         check_thoughts(guarded, self._law.guard, self._options.guard, self._steps_since_start)
+        check_not_forgotten(guarded, self._options.guard, self._steps_since_start)
         return batch
 
     def _step_samples(
@@ -278,6 +284,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             fields.append(LOG_MASS_FIELD)
         if self._law.enabled:
             fields += [KIND_FIELD, *gap_fields(self._law.law)]
+            fields += [FORGOTTEN_FIELD] if self._compares else []
         dense_fields = list(fields)
         if self._options.enabled:
             fields.append(RECORD_FIELD)
@@ -307,7 +314,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         mask = data["response_mask"]
         if self._truncation is not None:
             data[LOG_MASS_FIELD] = response_from_nested(data[LOG_MASS_FIELD], mask)
-        for name in (GAP_FIELD, FLIP_FIELD):
+        for name in (GAP_FIELD, FLIP_FIELD, FORGOTTEN_FIELD):
             if name in dense_fields:
                 data[name] = response_from_nested(data[name], mask)
         dense = {name: data[name].to_padded_tensor(0) for name in dense_fields}
@@ -330,6 +337,12 @@ class SoftPromptTrainer(PPOTrainerSync):
             for name in [name for name in metrics if name.startswith(_OF_TOKENS)]:
                 del metrics[name]
         return batch
+
+    @property
+    def _compares(self) -> bool:
+        """Whether a step says what forgotten thoughts would make: the first, if it is guarded."""
+        thinks = self._law.enabled and not self._law.law.kind.is_token
+        return thinks and self._steps_since_start == 0 and self._options.guard.steps > 0
 
     def _ask_for_draws(self, batch: KVBatchMeta) -> None:
         if self._law.clip_per_draw:
@@ -355,6 +368,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             draws=law.k if isinstance(law, Multiplex) else 1,
             gaps=dense.get(GAP_FIELD),
             flips=dense.get(FLIP_FIELD),
+            forgotten=dense.get(FORGOTTEN_FIELD),
         )
 
     def _rollouts_lost(self, batch: KVBatchMeta) -> int:
