@@ -67,7 +67,7 @@ def rollouts(model, law: InputLaw) -> list[Sample]:
     return samples
 
 
-def engine_fields(rank: int, model, pickled: bytes, overrides: list[str]) -> dict:
+def engine_fields(rank: int, model, pickled: bytes, overrides: list[str], packed: bool) -> dict:
     """By law and what the hook does: what the trainer gets of every sample."""
     from verl.workers.utils.padding import response_from_nested
 
@@ -83,7 +83,7 @@ def engine_fields(rank: int, model, pickled: bytes, overrides: list[str]) -> dic
     }
     for law, samples in pickle.loads(pickled).items():
         fields = gap_fields(samples[0].thoughts.law)
-        settings = {GAP_KEY: fields, FORGOTTEN_KEY: True, "use_remove_padding": True}
+        settings = {GAP_KEY: fields, FORGOTTEN_KEY: True, "use_remove_padding": packed}
         settings |= {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": SIZE}
         for how, thought_hook.overwrite_rows in hooks.items():
             data = training_batch(samples, **settings)
@@ -131,23 +131,25 @@ def check(metrics: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "overrides"),
+    ("dtype", "overrides", "packed"),
     [
-        (torch.float32, []),
+        (torch.float32, [], True),
         (
             torch.bfloat16,
             ["actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16"],
+            False,
         ),
     ],
-    ids=["fp32", "bf16"],
+    ids=["fp32, packed", "bf16, padded"],
 )
 def test_an_actor_without_the_rollouts_thoughts_is_stopped(
-    tmp_path, dtype: torch.dtype, overrides: list[str]
+    tmp_path, dtype: torch.dtype, overrides: list[str], packed: bool
 ) -> None:
     folder = make_random_model(tmp_path / "tiny")
     model = load(folder, dtype)
     by_law = {name: rollouts(model, law) for name, law in LAWS.items()}
-    (results,) = run_on_ranks(engine_fields, 1, folder, pickle.dumps(by_law), overrides)
+    arguments = (folder, pickle.dumps(by_law), overrides, packed)
+    (results,) = run_on_ranks(engine_fields, 1, *arguments)
     for law, samples in by_law.items():
         right = numbers(samples, results[law, "right"])
         check(right)
