@@ -34,7 +34,7 @@ from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
 from rsp_rl.thoughts.laws.multiplex import Multiplex
-from rsp_rl.thoughts.record import KIND_FIELD
+from rsp_rl.thoughts.record import KIND_FIELD, THOUGHT_FIELD
 from rsp_rl.thoughts.rows import Kind
 from rsp_rl.training.guard import (
     StepSamples,
@@ -49,6 +49,7 @@ from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
+from rsp_rl.training.verl_plugin.thought_dump import MOST_POSITIONS, thought_rows
 from rsp_rl.training.verl_plugin.thought_replay import (
     DETACH_KEY,
     DRAWS_FIELD,
@@ -341,8 +342,12 @@ class SoftPromptTrainer(PPOTrainerSync):
     @property
     def _compares(self) -> bool:
         """Whether a step says what forgotten thoughts would make: the first, if it is guarded."""
-        thinks = self._law.enabled and not self._law.law.kind.is_token
-        return thinks and self._steps_since_start == 0 and self._options.guard.steps > 0
+        return self._thinks and self._steps_since_start == 0 and self._options.guard.steps > 0
+
+    @property
+    def _thinks(self) -> bool:
+        """Whether there is a law whose thoughts are no tokens."""
+        return self._law.enabled and not self._law.law.kind.is_token
 
     def _ask_for_draws(self, batch: KVBatchMeta) -> None:
         if self._law.clip_per_draw:
@@ -416,25 +421,51 @@ class SoftPromptTrainer(PPOTrainerSync):
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
     ) -> None:
-        """Beside verl's samples of step N, `N.soft_prompts.jsonl`: each rollout's record."""
+        """Beside verl's samples of step N, `N.soft_prompts.jsonl` and `N.thoughts.jsonl`.
+
+        Of each rollout its record, and what of its thoughts `thought_rows` says.
+        """
         super()._log_rollout_data(batch, timing_raw, rollout_data_dir)
-        if not self._options.enabled:
-            return
+        folder = Path(rollout_data_dir)
+        if self._options.enabled:
+            rollouts, data = self._rollouts(batch, RECORD_FIELD)
+            rows = [
+                rollout | SoftPromptRecord.from_tensor(encoded).to_dict()
+                for rollout, encoded in zip(rollouts, data, strict=True)
+            ]
+            self._dump(folder / f"{self.global_steps}.soft_prompts.jsonl", rows)
+        if self._thinks:
+            rollouts, kinds = self._rollouts(batch, KIND_FIELD)
+            rows = thought_rows(rollouts, kinds, partial(_records_of, batch.partition_id))
+            file = folder / f"{self.global_steps}.thoughts.jsonl"
+            self._dump(file, rows)
+            if without := sum("at" not in row for row in rows):
+                logger.warning(
+                    "%s has the thoughts of %d rollouts, and of %d how many they were: a step's "
+                    "file has %d positions at most",
+                    *(file, len(rows) - without, without, MOST_POSITIONS),
+                )
+
+    def _rollouts(
+        self, batch: KVBatchMeta, field: str
+    ) -> tuple[list[dict[str, Any]], list[torch.Tensor]]:
+        """This step's real rollouts by prompt and number, and a field of each."""
         keys = _real_keys(batch)
-        fields = [RECORD_FIELD, "rsp_prompt_index", "session_id"]
+        fields = [field, "rsp_prompt_index", "session_id"]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
-        columns = [keys, *(data[name] for name in ("rsp_prompt_index", "session_id"))]
         rows = [
             {"uid": uid, "prompt_index": int(index), "rollout": int(rollout)}
-            | SoftPromptRecord.from_tensor(encoded).to_dict()
-            for uid, index, rollout, encoded in zip(
-                *columns, data[RECORD_FIELD].unbind(), strict=True
+            for uid, index, rollout in zip(
+                keys, data["rsp_prompt_index"], data["session_id"], strict=True
             )
         ]
-        rows.sort(key=lambda row: (row["prompt_index"], row["rollout"]))
-        folder = Path(rollout_data_dir)
-        folder.mkdir(parents=True, exist_ok=True)  # verl makes it in a thread, maybe later
-        file = folder / f"{self.global_steps}.soft_prompts.jsonl"
+        pairs = list(zip(rows, data[field].unbind(), strict=True))
+        pairs.sort(key=lambda pair: (pair[0]["prompt_index"], pair[0]["rollout"]))
+        return [row for row, _ in pairs], [values for _, values in pairs]
+
+    @staticmethod
+    def _dump(file: Path, rows: list[dict[str, Any]]) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)  # verl makes it in a thread, maybe later
         write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _save_checkpoint(self) -> None:
@@ -487,6 +518,12 @@ class _Anew:
 
 def _numbered(name: str, actors: Sequence[ActorHandle]) -> dict[str, ActorHandle]:
     return {f"{name} {number}": actor for number, actor in enumerate(actors)}
+
+
+def _records_of(partition: str, keys: Sequence[str]) -> list[torch.Tensor]:
+    """Encoded records of thoughts of these samples."""
+    data = tq.kv_batch_get(keys=list(keys), partition_id=partition, select_fields=[THOUGHT_FIELD])
+    return list(data[THOUGHT_FIELD].unbind())
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:
