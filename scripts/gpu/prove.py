@@ -102,10 +102,10 @@ def plan(device: str, kit: Path) -> list[Check]:
     return [
         Check("plain", (*plain, "--rounds", "3"), 100, alone=True),
         Check("engine_bf16", engine(*bf16), 150, needs=REAL),
-        Check("training_tiny", training("tiny", tiny), 400),
+        Check("training_tiny", training("tiny", tiny), 600),
         Check("thoughts_fp32", thinking("--dtype", "float32", "--model", tiny, "--eager"), 150),
-        Check("training_thoughts", training("thoughts", tiny), 400),
-        Check("training_real", training("real", real), 300, needs=REAL),
+        Check("training_thoughts", training("thoughts", tiny), 500),
+        Check("training_real", training("real", real), 450, needs=REAL),
         Check(
             "thoughts_fp32_real",
             thinking("--dtype", "float32", "--model", real, "--eager"),
@@ -113,8 +113,8 @@ def plan(device: str, kit: Path) -> list[Check]:
             needs=REAL,
         ),
         Check("thoughts_bf16", thinking(*bf16), 200, needs=REAL),
-        Check("training_thoughts_real", training("thoughts_real", real), 300, needs=REAL),
-        Check("training_forgotten", training("forgotten", tiny), 200),
+        Check("training_thoughts_real", training("thoughts_real", real), 400, needs=REAL),
+        Check("training_forgotten", training("forgotten", tiny), 300),
         Check("engine_fp32", engine("--dtype", "float32", "--model", tiny, "--eager"), 120),
         Check(
             "engine_fp32_real",

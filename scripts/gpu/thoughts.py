@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from engine import LARGEST_GAP, what_runs
 from results import Results
 
+from gpu.engine import LARGEST_GAP, what_runs
 from rsp_rl.thoughts.names import law_from_settings
 from rsp_rl.thoughts.phases import Phases
 from rsp_rl.thoughts.record import ThoughtRecord
