@@ -183,9 +183,9 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         log_probs = model_output["log_probs"]
         for field in tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()):
             if field not in model_output:
-                zeros_T = torch.zeros_like(log_probs.values()).detach()
+                none_T = torch.full_like(log_probs.values(), torch.nan).detach()
                 model_output[field] = torch.nested.nested_tensor_from_jagged(
-                    zeros_T, log_probs.offsets()
+                    none_T, log_probs.offsets()
                 )
         if draws := tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=0):
             made = by_draw(log_probs, scores, draws)

@@ -17,8 +17,9 @@ from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.samples import SampleThoughts
 from rsp_rl.training.verl_plugin.draws_loss import ABSENT
 
-#: Fields of a sample, [T] each, 0 where there is no thought: `InputLaw.gap`, and 1 for a thought
-#: whose likeliest token is another than the rollout's (of dense laws alone).
+#: Fields of a sample, [T] each: `InputLaw.gap`, and 1 for a thought whose likeliest token is
+#: another than the rollout's (of dense laws alone). NaN where there is no thought: an actor that
+#: lost them must not seem to have made no gap.
 GAP_FIELD, FLIP_FIELD = "rsp_thought_gaps", "rsp_thought_flips"
 
 #: Setting of a batch: which of them to compute.
@@ -176,7 +177,7 @@ class Scores:
 
         model_output["log_probs"] = placed(values_T, self.draws_NK.sum(1))
         for field, own_N in self.beside.items():
-            model_output[field] = placed(torch.zeros_like(values_T).detach(), own_N)
+            model_output[field] = placed(torch.full_like(values_T, torch.nan).detach(), own_N)
 
 
 def forgotten(replay: ThoughtReplay | None, found: torch.Tensor) -> torch.Tensor:

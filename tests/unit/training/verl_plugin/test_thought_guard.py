@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,7 +73,13 @@ def engine_fields(rank: int, model, pickled: bytes, overrides: list[str], packed
     from verl.workers.utils.padding import response_from_nested
 
     from rsp_rl.injection import thought_hook
-    from rsp_rl.training.verl_plugin.thought_replay import FORGOTTEN_KEY, GAP_KEY, gap_fields
+    from rsp_rl.training.verl_plugin import actor_engine
+    from rsp_rl.training.verl_plugin.thought_replay import (
+        FORGOTTEN_KEY,
+        GAP_KEY,
+        ThoughtReplay,
+        gap_fields,
+    )
 
     engine, _ = make_engine(model, *overrides)
     results, writes = {}, thought_hook.overwrite_rows
@@ -80,13 +87,16 @@ def engine_fields(rank: int, model, pickled: bytes, overrides: list[str], packed
         "right": writes,
         "forgetful": lambda output, *rows: output,
         "confused": lambda output, at, rows: writes(output, at, rows.roll(1, 0)),
+        "without records": writes,
     }
+    nobody = SimpleNamespace(of=lambda *_: None)
     for law, samples in pickle.loads(pickled).items():
         fields = gap_fields(samples[0].thoughts.law)
         settings = {GAP_KEY: fields, FORGOTTEN_KEY: True, "use_remove_padding": packed}
         settings |= {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": SIZE}
         for how, thought_hook.overwrite_rows in hooks.items():
             data = training_batch(samples, **settings)
+            actor_engine.ThoughtReplay = nobody if how == "without records" else ThoughtReplay
             with engine.eval_mode():
                 output = engine.infer_batch(data)["model_output"]
             results[law, how] = {
@@ -160,7 +170,8 @@ def test_an_actor_without_the_rollouts_thoughts_is_stopped(
         forgetful = numbers(samples, results[law, "forgetful"])
         with pytest.raises(PolicyMismatchError, match="no nearer to the one"):
             check_not_forgotten(forgetful, GuardOptions(), 1)
-        with pytest.raises(PolicyMismatchError):
-            check(numbers(samples, results[law, "confused"]))
+        for how in ("confused", "without records"):
+            with pytest.raises(PolicyMismatchError):
+                check(numbers(samples, results[law, how]))
         if law.startswith("gumbel"):  # which the bound of gaps does not see
             check_gap(forgetful, GuardOptions(), 1)
