@@ -270,6 +270,12 @@ def check_not_forgotten(
     """
     if "rsp/law/compared" not in metrics:
         return
+    if not metrics["rsp/law/thoughts_mean"]:
+        logger.warning(
+            "no rollout of this step had a thought, and it trains on ordinary tokens: does the "
+            "text of law.begin come at all?"
+        )
+        return
     if not metrics["rsp/law/compared"]:
         logger.warning(
             "no thought of this step's first micro-batches tells whether the actor has it: those "

@@ -125,6 +125,7 @@ def test_what_forgetting_would_make_is_told_of_the_thoughts_that_have_it() -> No
 
 def compared(gap: float, would: float, nearer: float) -> dict[str, float]:
     return {
+        "rsp/law/thoughts_mean": 9.0,
         "rsp/law/compared": 100.0,
         "rsp/law/compared_gap_mean": gap,
         "rsp/law/forgotten_gap_mean": would,
@@ -161,3 +162,7 @@ def test_thoughts_that_are_tokens_are_said_to_tell_nothing(caplog) -> None:
     assert metrics["rsp/law/compared"] == 0
     check_not_forgotten(metrics, GuardOptions(), 1)
     assert "tells whether the actor has it" in caplog.text
+    caplog.clear()
+    none = step_metrics(samples(StepThoughts(THOUGHTS & False, forgotten=nowhere)))
+    check_not_forgotten(none, GuardOptions(), 1)
+    assert "no rollout of this step had a thought" in caplog.text

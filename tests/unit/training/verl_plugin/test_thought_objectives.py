@@ -441,6 +441,39 @@ def test_losses_and_slopes_are_the_definitions(kind: str, world_size: int) -> No
             assert (slopes <= table.most + FLOAT64_SUMS).all(), name
 
 
+def test_rloos_advantages_leave_the_rollout_itself_out() -> None:
+    """R - mean of the others, of rewards as the paper has them; a second group is another's."""
+    from verl import DataProto
+    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+    config = compose("dapo_rsp", "objective=rloo").algorithm
+    rewards = (100.0, 10.0, 0.0, 0.0, 100.0)
+    rows = [(uid, number) for number in range(len(rewards)) for uid in ("a", "b")]
+    scores, mask = torch.zeros(len(rows), 6), torch.zeros(len(rows), 6, dtype=torch.int64)
+    for row, (uid, number) in enumerate(rows):
+        length = 1 + row % 6
+        mask[row, :length] = 1
+        # A token that is forced at the end has the reward all the same.
+        mask[row, length - 1] = row % 3 > 0 or length == 1
+        scores[row, length - 1] = rewards[number] if uid == "a" else 7.0 * number
+    data = compute_advantage_for_multi_trajectories(
+        DataProto.from_dict(
+            tensors={"token_level_rewards": scores, "response_mask": mask},
+            non_tensors={"uid": np.array([uid for uid, _ in rows], dtype=object)},
+        ),
+        batch_keys=[f"{uid}_{number}_0" for uid, number in rows],
+        adv_estimator=config.adv_estimator,
+        norm_adv_by_std_in_grpo=config.norm_adv_by_std_in_grpo,
+        config=config,
+    )
+    for row, (uid, number) in enumerate(rows):
+        if uid == "a":
+            wanted = rewards[number] - (sum(rewards) - rewards[number]) / (len(rewards) - 1)
+            np.testing.assert_allclose(
+                data.batch["advantages"][row], wanted * mask[row], rtol=0, atol=rounding(8, 100)
+            )
+
+
 # ---- the whole actor engine ---------------------------------------------------------------------
 
 
