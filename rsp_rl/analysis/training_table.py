@@ -8,7 +8,7 @@ all. What is compared with the first RUN:
   problem, where there is one;
 - entropy: of the policy on its own rollouts, by halves of the steps. Rollouts with a soft prompt
   have one in their context: part of a difference is the soft prompt's own;
-- reward: of the rollouts, by halves of the steps.
+- reward: of the rollouts, by halves of the steps; left out where runs reward differently.
 
 A run's value is the mean over its seeds; intervals are Student's t over seeds, 95%, and of
 differences over the seeds' differences, so that what a seed's data order does to both runs alike
@@ -26,6 +26,7 @@ from statistics import NormalDist
 
 import numpy as np
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.analysis.outputs import write_analysis
@@ -44,7 +45,9 @@ from rsp_rl.runs.metrics import REWARD, held_out_accuracy
 
 HELD_OUT = "held out"
 FIRST_HALF, SECOND_HALF = ", first half", ", second half"
-_LOGGED = {"entropy": "actor/entropy", "reward": REWARD}
+_REWARD = "reward"
+_PLAIN = {"right_reward": 1, "format_reward": 0}
+_LOGGED = {"entropy": "actor/entropy", _REWARD: REWARD}
 
 Curves = dict[str, dict[str, dict[int, np.ndarray]]]
 """By measure, run and step, a value a seed."""
@@ -105,6 +108,10 @@ def analyse(runs: Sequence[str], output: Path) -> None:
             "in the same order"
         )
     curves = curves_of(arms)
+    rewards = {arm.name: [_rewards(root) for root in arm.roots] for arm in arms}
+    differ = len({given for row in rewards.values() for given in row}) > 1
+    if differ:
+        curves[_REWARD] = {}
     measured = {
         **{name: _last(curves[name]) for name in (HELD_OUT,) if curves[name]},
         **passes(arms),
@@ -121,15 +128,32 @@ def analyse(runs: Sequence[str], output: Path) -> None:
         )
     table = {measure: compare_by_seed(values, arms[0].name) for measure, values in measured.items()}
     steps = {name: max(steps) for name in (HELD_OUT,) for steps in curves[name].values()}
+    page = to_markdown(table, arms, steps.get(HELD_OUT))
+    if differ:
+        page += f"\n{_left_out(rewards)}\n"
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / "curves.csv", curves_csv(curves))
     write_analysis(
         output,
         "training",
-        markdown=to_markdown(table, arms, steps.get(HELD_OUT)),
+        markdown=page,
         csv=to_csv(table, arms),
         figure=draw(curves, table, [arm.name for arm in arms]),
     )
+
+
+def _rewards(root: Path) -> str:
+    """What a run's reward is."""
+    config = root / "config" / "config.yaml"
+    path = "reward.custom_reward_function.reward_kwargs"
+    given = OmegaConf.select(OmegaConf.load(config), path) if config.is_file() else None
+    changed = {key: value for key, value in (given or {}).items() if value != _PLAIN.get(key)}
+    return ", ".join(f"{key}={value}" for key, value in sorted(changed.items())) or "1 and 0"
+
+
+def _left_out(rewards: Mapping[str, Sequence[str]]) -> str:
+    shown = "; ".join(f"{name}: {' / '.join(dict.fromkeys(row))}" for name, row in rewards.items())
+    return f"The reward is left out, for the runs do not reward alike ({shown})."
 
 
 def _open(text: str) -> Arm:

@@ -24,7 +24,6 @@ rsp_rl=("$python" -m rsp_rl.cli)
 
 # Thoughts until the sum is written down ("5 + 9 ="), ten at most; what comes then are tokens.
 thinks='rsp.length=0 law.end=[] law.end_text="=" law.max_thoughts=10'
-rloo='objective=rloo +reward.custom_reward_function.reward_kwargs.right_reward=100'
 declare -A arms=(
   [dapo]="rsp.length=0"
   [dapo_rsp]="rsp.length=$LENGTH"
@@ -32,8 +31,8 @@ declare -A arms=(
   [token]="$thinks law=token law.top_k=50"
   [multiplex]="$thinks law=multiplex law.weighting=probability law.top_k=50"
   [gumbel]="$thinks law=gumbel"
-  [soft]="$thinks law=soft $rloo"
-  [fuzzy]="$thinks law=fuzzy $rloo"
+  [soft]="$thinks law=soft objective=rloo"
+  [fuzzy]="$thinks law=fuzzy objective=rloo"
 )
 declare -A names=(
   [dapo]=DAPO
