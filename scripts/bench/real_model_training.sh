@@ -24,6 +24,8 @@ rsp_rl=("$python" -m rsp_rl.cli)
 
 # Thoughts until the sum is written down ("5 + 9 ="), ten at most; what comes then are tokens.
 thinks='rsp.length=0 law.end=[] law.end_text="=" law.max_thoughts=10'
+# The likeliest token of a flat distribution is a matter of bf16's rounding: 7% of them flip.
+rloo='objective=rloo law.guard.max_flips=0.2'
 declare -A arms=(
   [dapo]="rsp.length=0"
   [dapo_rsp]="rsp.length=$LENGTH"
@@ -31,8 +33,8 @@ declare -A arms=(
   [token]="$thinks law=token law.top_k=50"
   [multiplex]="$thinks law=multiplex law.weighting=probability law.top_k=50"
   [gumbel]="$thinks law=gumbel"
-  [soft]="$thinks law=soft objective=rloo"
-  [fuzzy]="$thinks law=fuzzy objective=rloo"
+  [soft]="$thinks law=soft $rloo"
+  [fuzzy]="$thinks law=fuzzy $rloo"
 )
 declare -A names=(
   [dapo]=DAPO
