@@ -31,6 +31,7 @@ declare -A arms=(
   [dapo_rsp]="rsp.length=$LENGTH"
   [dapo_rsp_shared]="rsp.length=$LENGTH rsp.mode=shared"
   [token]="$thinks law=token law.top_k=50"
+  [token_rloo]="$thinks law=token law.top_k=50 objective=rloo"
   [multiplex]="$thinks law=multiplex law.weighting=probability law.top_k=50"
   [gumbel]="$thinks law=gumbel"
   [soft]="$thinks law=soft $rloo"

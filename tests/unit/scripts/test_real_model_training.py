@@ -61,14 +61,15 @@ def test_without_thoughts(tmp_path: Path, arm: str) -> None:
     assert config.rsp.mode == ("shared" if arm == "dapo_rsp_shared" else "independent")
 
 
-@pytest.mark.parametrize("arm", ["token", "multiplex", "gumbel", "soft", "fuzzy"])
+@pytest.mark.parametrize("arm", ["token", "token_rloo", "multiplex", "gumbel", "soft", "fuzzy"])
 def test_with_thoughts(tmp_path: Path, arm: str) -> None:
     config = _config(tmp_path, arm)
     check_law(config)
-    assert (config.law.name, config.law.end, config.law.end_text) == (arm, [], "=")
+    law = arm.removesuffix("_rloo")
+    assert (config.law.name, config.law.end, config.law.end_text) == (law, [], "=")
     assert config.rsp.length == 0
-    dense = arm in ("soft", "fuzzy")
-    assert config.algorithm.adv_estimator == ("rloo" if dense else "grpo")
+    without_ratio = arm in ("token_rloo", "soft", "fuzzy")
+    assert config.algorithm.adv_estimator == ("rloo" if without_ratio else "grpo")
 
 
 def test_tables_are_of_all_arms_and_seeds(tmp_path: Path) -> None:
