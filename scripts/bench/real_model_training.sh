@@ -6,6 +6,7 @@
 #   MODEL=runs/SmolLM2-135M-Instruct bash scripts/bench/real_model_training.sh
 #   ARMS="token multiplex gumbel soft" bash scripts/bench/real_model_training.sh   with thoughts
 #   SEEDS="1 2 3 4 5" STEPS=40 bash scripts/bench/real_model_training.sh
+#   ARMS=soft OUTPUT=runs/p_alone bash scripts/bench/real_model_training.sh law.learn_embedding=false
 #   ONLY=train SEEDS=2 taskset -c 0 bash scripts/bench/real_model_training.sh    one seed, no tables
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -19,6 +20,7 @@ LENGTH=${LENGTH:-10}
 LR=${LR:-3e-5}
 KEEP=${KEEP:-0}
 ONLY=${ONLY:-all}
+overrides=("$@")
 python=${VENV:-.venv}/bin/python
 rsp_rl=("$python" -m rsp_rl.cli)
 
@@ -68,7 +70,7 @@ train_and_evaluate() { # ARM SEED
     actor_rollout_ref.actor.optim.lr="$LR" \
     trainer.total_training_steps="$STEPS" trainer.save_freq="$STEPS" \
     trainer.test_freq=$((STEPS / 2)) \
-    ${arms[$1]}
+    ${arms[$1]} "${overrides[@]}"
   "${rsp_rl[@]}" eval "$run" --protocol sums_digits --steps "$STEPS" --dtype bfloat16
   [[ $KEEP == 1 ]] || rm -r "$run/checkpoints"
 }

@@ -16,7 +16,7 @@ from tests.unit.recipes.test_recipes import SHOW_ARGUMENTS
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "bench" / "real_model_training.sh"
 
 
-def _run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, *overrides: str, **variables: str) -> subprocess.CompletedProcess[str]:
     python = folder / "bin" / "python"
     python.parent.mkdir(exist_ok=True)
     python.write_text(SHOW_ARGUMENTS)
@@ -24,7 +24,7 @@ def _run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     known = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     own = {"VENV": str(folder), "OUTPUT": str(folder / "runs"), "MODEL": str(folder), "KEEP": "1"}
     return subprocess.run(
-        ["bash", str(SCRIPT)],
+        ["bash", str(SCRIPT), *overrides],
         env={**known, **own, **variables},
         capture_output=True,
         text=True,
@@ -80,6 +80,13 @@ def test_tables_are_of_all_arms_and_seeds(tmp_path: Path) -> None:
     *_, analysed = _calls(_run(tmp_path, SEEDS="1 2", ARMS="token soft"))
     assert analysed[1:3] == ["analyze", "training"]
     assert f"token={at}/token/seed_1,{at}/token/seed_2" == analysed[3]
+
+
+def test_overrides_are_of_every_run(tmp_path: Path) -> None:
+    _, (_, _, _, name, *overrides), _ = _calls(
+        _run(tmp_path, "law.sigma=1", ARMS="soft", SEEDS="1", ONLY="train")
+    )
+    assert compose_config(name, overrides).law.sigma == 1
 
 
 def test_an_unknown_arm_is_one_line(tmp_path: Path) -> None:
