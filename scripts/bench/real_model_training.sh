@@ -6,7 +6,7 @@
 #   MODEL=runs/SmolLM2-135M-Instruct bash scripts/bench/real_model_training.sh
 #   ARMS="token multiplex gumbel soft" bash scripts/bench/real_model_training.sh   with thoughts
 #   SEEDS="1 2 3 4 5" STEPS=40 bash scripts/bench/real_model_training.sh
-#   ARMS=soft OUTPUT=runs/p_alone bash scripts/bench/real_model_training.sh law.learn_embedding=false
+#   ARMS=soft OUTPUT=runs/by_p bash scripts/bench/real_model_training.sh law.learn_embedding=false
 #   ONLY=train SEEDS=2 taskset -c 0 bash scripts/bench/real_model_training.sh    one seed, no tables
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
