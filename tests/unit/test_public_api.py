@@ -349,7 +349,10 @@ NOISE = {
             },
         ),
         ("soft", {"tau": 0.5, **NOISE}),
-        ("fuzzy", {"tau": 1e-4, **NOISE}),
+        (
+            "fuzzy",
+            {"tau": 1e-4, **NOISE, "guard": {"max_relative_error": 0.15, "max_flips": 0.1}},
+        ),
     ],
 )
 def test_config_groups_of_laws(name: str, settings: dict[str, Any]) -> None:
