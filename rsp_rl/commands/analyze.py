@@ -14,6 +14,7 @@ from rsp_rl.analysis import (
     first_token,
     law_table,
     length_table,
+    mode_table,
     pass_at_n,
     position_table,
     thoughts,
@@ -41,5 +42,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         training_table,
         thoughts,
         law_table,
+        mode_table,
     ):
         module.add_parser(names)

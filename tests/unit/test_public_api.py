@@ -274,7 +274,10 @@ def test_names_that_records_travel_under() -> None:
         (KINDS, ["vllm", "huggingface"]),
         (
             TEMPLATES,
-            ["qwen-boxed", "qwen25-math-cot", "abel", "raw", "llama-chat", "chat", "plain-chat"],
+            [
+                *("qwen-boxed", "qwen25-math-cot", "abel", "soft-tokens", "raw", "llama-chat"),
+                *("chat", "plain-chat"),
+            ],
         ),
         (
             BENCHMARKS,
