@@ -14,6 +14,7 @@ from rsp_rl.analysis import (
     first_token,
     law_table,
     length_table,
+    likelihoods,
     mode_table,
     pass_at_n,
     position_table,
@@ -43,5 +44,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         thoughts,
         law_table,
         mode_table,
+        likelihoods,
     ):
         module.add_parser(names)
