@@ -147,8 +147,11 @@ class ForcedModel:
             benchmark: One of the condition's.
             soft_prompts: False asks each problem once, without any.
         """
-        # A law has no part in a prompt.
-        protocol, plan = replace(self._protocol(), law=None), self._condition.plan(benchmark)
+        protocol, plan = self._protocol(), self._condition.plan(benchmark)
+        if protocol.law is not None:
+            # It has no part in a prompt; without it, several greedy answers would be refused.
+            plan = replace(plan, temperature=1.0)
+            protocol = replace(protocol, law=None, benchmarks=(plan,))
         if not soft_prompts:
             plan = replace(plan, samples=1)
             protocol = replace(protocol, rsp=RspOptions(length=0), benchmarks=(plan,))
