@@ -50,13 +50,18 @@ def test_soft_tokens_are_its_papers_six_modes() -> None:
     assert len({protocol.fingerprint() for protocol in found.values()}) == 6
 
 
-def test_its_prompt_is_trainings() -> None:
+@pytest.mark.parametrize("family", ["chatml", "llama_3"])
+def test_its_prompt_is_trainings(family: str) -> None:
+    """Token by token, with Llama's BOS and Qwen's lack of one."""
     config = OmegaConf.load(CONFIGS / "prompt" / "soft_tokens.yaml")
     chat = config.actor_rollout_ref.model.custom_chat_template
-    rendered = tokenizer_of("llama_3").apply_chat_template(
-        [{"role": "user", "content": "2 + 2?"}], tokenize=False, chat_template=chat
+    tokenizer = tokenizer_of(family)
+    trained = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "2 + 2?"}], chat_template=chat, return_dict=False
     )
-    assert rendered == TEMPLATES["soft-tokens"].text("2 + 2?")
+    asked = TEMPLATES["soft-tokens"].place(tokenizer, "2 + 2?").token_ids
+    assert trained == asked == tokenizer(TEMPLATES["soft-tokens"].text("2 + 2?")).input_ids
+    assert (asked[0] == tokenizer.bos_token_id) == (family == "llama_3")
 
 
 PLAIN = {
