@@ -164,7 +164,10 @@ def analyse(
     table = {name: rows_of(by_model) for name, by_model in found.items()}
     markdown = to_markdown("Right answers to multiple-choice questions", table, _COLUMNS)
     markdown += "\n" + "\n".join(f"- {line}" for line in notes(found)) + "\n"
-    figure = draw(table, _COLUMNS, lambda number, _: figures.colour(number))
+    # Values of questions lie far apart, their differences do not.
+    figure = draw(
+        *(table, _COLUMNS, lambda number, _: figures.colour(number)), differences=len(named) > 1
+    )
     write_analysis(output, "likelihoods", markdown=markdown, csv=to_csv(table), figure=figure)
 
 

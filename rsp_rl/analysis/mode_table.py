@@ -22,7 +22,7 @@ from rsp_rl.analysis.pass_at_n import pass_table
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.display import figures
 from rsp_rl.evaluation.comparison import Cell
-from rsp_rl.evaluation.folder import EvaluationFolder, Sample
+from rsp_rl.evaluation.folder import EvaluationFolder, Sample, modes_of
 from rsp_rl.evaluation.thoughts import thought_count
 from rsp_rl.thoughts.laws.token import Token
 
@@ -94,14 +94,15 @@ def _conditions(texts: Sequence[str]) -> Iterator[tuple[str, Condition]]:
         root = Path(path)
         if not name and len(texts) > 1:
             name = _run_name(root)
-        modes = _modes(root)
+        modes = modes_of(root)
         if not modes:
             raise RunFolderError(
                 f"{root} holds no finished evaluation of a protocol with modes; make one with "
                 "`rsp-rl eval MODEL --protocol soft_tokens`"
             )
-        for mode, folder in modes.items():
-            for number, step in folder.steps().items():
+        for folder in modes:
+            mode = folder.name
+            for number, step in EvaluationFolder(folder).steps().items():
                 if not any(step.root.glob("*.metrics.json")):
                     continue
                 words = ", ".join(word for word in (mode, name, f"step {number}") if word)
@@ -110,15 +111,6 @@ def _conditions(texts: Sequence[str]) -> Iterator[tuple[str, Condition]]:
                 )
     for mode, conditions in found.items():
         yield from ((mode, condition) for condition in conditions)
-
-
-def _modes(root: Path) -> dict[str, EvaluationFolder]:
-    """Folders of modes with something done, by name."""
-    return {
-        folder.name: EvaluationFolder(folder)
-        for folder in sorted(root.glob("*"))
-        if any(folder.glob("step_*/*.metrics.json"))
-    }
 
 
 def _run_name(root: Path) -> str:

@@ -2,7 +2,8 @@
 
 Beside `distributions`, whose curves are means with their standard errors: here every position has a
 95% bootstrap interval, and its difference to the first condition on the same drawn problems, of
-those that have a token there under both.
+those that have a token there under both. One problem has no interval. The figure leaves out where
+fewer than a tenth of the problems have a token, or fewer than two: a few long answers' ends.
 
 Shape suffixes: `_PMB` problems, metrics, bins; `_RP` resamples and problems.
 """
@@ -83,7 +84,7 @@ def band(values_PMB: np.ndarray, seed: int = 0) -> Band:
         drawn.append(np.divide(sums, numbers, out=np.full(sums.shape, np.nan), where=numbers > 0))
     means = np.concatenate(drawn)
     low, high = np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)
-    some = counted.any(axis=0)
+    some = counted.sum(axis=0) > 1
     if some.any():
         low[some], high[some] = np.nanpercentile(means[:, some], [2.5, 97.5], axis=0)
     shape = values_PMB.shape[1:]
@@ -110,8 +111,8 @@ def to_csv(
         [
             [
                 *(benchmark, name, metric, positions[benchmark][b]),
-                *(own.value[i, b], own.low[i, b], own.high[i, b], own.problems[b]),
-                *_difference(compared.difference, i, b),
+                *_cells(own, i, b),
+                *_cells(compared.difference, i, b),
             ]
             for benchmark, by_condition in found.items()
             for name, compared in by_condition.items()
@@ -123,10 +124,12 @@ def to_csv(
     )
 
 
-def _difference(band: Band | None, i: int, b: int) -> tuple[object, ...]:
+def _cells(band: Band | None, i: int, b: int) -> list[object]:
+    """Value, interval and number of problems; empty where there is none."""
     if band is None or not band.problems[b]:
-        return "", "", "", ""
-    return band.value[i, b], band.low[i, b], band.high[i, b], band.problems[b]
+        return ["", "", "", ""]
+    values = (band.value[i, b], band.low[i, b], band.high[i, b])
+    return [*("" if np.isnan(value) else value for value in values), band.problems[b]]
 
 
 def draw(
@@ -150,7 +153,7 @@ def draw(
             for axis, shown in ((own, compared.own), (change, compared.difference)):
                 if shown is None:
                     continue
-                there = shown.problems > 0
+                there = shown.problems >= max(2, shown.problems.max() / 10)
                 at, value = positions[benchmark][there], shown.value[0, there]
                 low, high = shown.low[0, there], shown.high[0, there]
                 axis.plot(at, value, color=colour, label=name)

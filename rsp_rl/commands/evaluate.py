@@ -155,7 +155,7 @@ def _tabulate(root: Path, modes: Sequence[Mode]) -> None:
 
 
 def _rescore(path: Path) -> int:
-    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes
     from rsp_rl.evaluation.outputs import write_outputs
     from rsp_rl.evaluation.rescore import rescore, sample_files
 
@@ -168,7 +168,12 @@ def _rescore(path: Path) -> int:
                 f"  problem {new['problem']}, sample {new['sample']}: {old['correct']} -> "
                 f"{new['correct']}: {new['extracted']!r} against {new['gold']!r}"
             )
-    for root in sorted({file.parent.parent for file in files}):
+    roots = sorted({file.parent.parent for file in files})
+    for root in roots:
         if EvaluationFolder(root).steps():
             write_outputs(EvaluationFolder(root))
+    for root in sorted({root.parent for root in roots if is_of_modes(root.parent)}):
+        from rsp_rl.analysis.mode_table import analyse
+
+        analyse([str(root)], root)
     return 0

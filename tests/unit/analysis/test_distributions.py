@@ -131,8 +131,9 @@ def test_a_band_by_hand() -> None:
     alone = band(np.array([[[np.nan, 4.0]]]))
     assert alone.problems.tolist() == [0, 1]
     assert np.isnan(alone.value[0, 0])
-    assert np.isnan(alone.low[0, 0])
-    assert (alone.low[0, 1], alone.high[0, 1]) == (4, 4)
+    # One problem says nothing of others.
+    assert alone.value[0, 1] == 4
+    assert np.isnan([alone.low[0], alone.high[0]]).all()
 
 
 def test_differences_are_of_the_problems_that_both_have_a_token_of() -> None:
@@ -147,6 +148,7 @@ def test_differences_are_of_the_problems_that_both_have_a_token_of() -> None:
     difference = found["soft"].difference
     assert difference.problems.tolist() == [2, 1]
     assert difference.value.tolist() == [[1.5, 2]]
+    assert np.isnan(difference.low[0, 1])
     assert (difference.low[0, 0], difference.high[0, 0]) == (1, 2)
     assert found["soft"].own.problems.tolist() == [3, 3]
     assert compare_curves({"base": base, "other": {"z": curve(1, 1)}})["other"].difference is None
@@ -207,12 +209,11 @@ def test_before_and_after_training_by_thoughts(
         if trajectory.forced is not None:
             assert sample["output"].startswith((f"{text} = 7", f"{text}4"))
         ids = [*trajectory.request.token_ids, *trajectory.output_ids]
-        logits = forced.network(torch.tensor([ids])).logits[0, len(ids) - kept :]
-        first = torch.softmax(forced.network(torch.tensor([ids])).logits[0].double(), -1)
+        with torch.inference_mode():
+            p_TV = torch.softmax(forced.network(torch.tensor([ids])).logits[0].double(), -1)
         start = len(trajectory.request.token_ids) - 1
-        entropy = [float(-(p * p.log()).nansum()) for p in first[start : start + 2]]
-        sums.setdefault(trajectory.problem.id, []).append(float(np.mean(entropy[:kept])))
-        assert len(logits) == kept
+        entropy = [float(-(p * p.log()).nansum()) for p in p_TV[start : start + min(2, kept)]]
+        sums.setdefault(trajectory.problem.id, []).append(float(np.mean(entropy)))
     wanted = np.mean([np.mean(values) for values in sums.values()])
     assert float(of_base[0]["value"]) == pytest.approx(wanted, abs=1e-4)
     capsys.readouterr()

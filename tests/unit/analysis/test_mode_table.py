@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from rsp_rl.analysis.mode_table import analyse
-from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
+from rsp_rl.evaluation.compare import open_run
 from rsp_rl.evaluation.samples import read_samples
 from tests.unit.analysis.made_conditions import make_condition
 
@@ -121,3 +122,13 @@ def test_six_modes_by_one_command(
     assert main([*command, "modes=[soft_sampled]"]) == 0
     assert {file: file.read_bytes() for file in before} == before
     assert (root / "modes.csv").read_bytes() == table
+    # Graded anew, all modes at once; and one mode beside itself in another run.
+    assert main(["eval", "--rescore", str(root)]) == 0
+    assert capsys.readouterr().out.count("0 verdicts changed") == len(SIX)
+    assert (root / "modes.csv").read_bytes() == table
+    run = tmp_path / "run" / "evaluation"
+    run.mkdir(parents=True)
+    root.rename(run / "six")
+    with pytest.raises(ConfigError, match=r"several evaluations .*'six/fuzzy_greedy'"):
+        open_run(str(run.parent))
+    assert open_run(str(run.parent), "six/soft_sampled").headline == {0: 0.0}
