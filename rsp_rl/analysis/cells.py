@@ -139,6 +139,7 @@ def draw(
                 axis.plot([value], [place], color=colour, marker="o", markersize=4)
             if differences:
                 axis.axvline(0, color="#444444", linewidth=0.8)
+                axis.locator_params(axis="x", nbins=4)  # small ones have long labels
             axis.set_yticks(range(len(rows)), list(rows) if i == 0 else [""] * len(rows))
             axis.set_ylim(len(rows) - 0.5, -0.5)
             title = f"{measure.name}, difference" if differences else measure.name
