@@ -178,7 +178,7 @@ class Sweep:
                 engines=engines,
                 data_dir=self.data_dir,
                 law=self.run.law(),
-                table=self.run.table() if protocol.law else None,
+                table=self._table(mode, step),
                 unlike_training=unlike,
             )
             validated = self.run.validated(step) if self.run.validates_as(protocol.law) else {}
@@ -190,6 +190,18 @@ class Sweep:
         say(f"{where}: " + outcome_line(outcome))
         self._track(protocol, step, outcome)
         return [f"{where}, {name}: {why}" for name, why in outcome.failed.items()]
+
+    def _table(self, mode: Mode, step: int) -> tuple[float, float] | None:
+        """What the noise of thoughts is in units of; a checkpoint's own table only with a word."""
+        law = None if mode.protocol.law is None else mode.protocol.law.law
+        needed = getattr(law, "rms", 0.0) is None and getattr(law, "sigma", 0.0) > 0
+        table = self.run.table(self.base_model) if needed else None
+        if needed and table is None and step:
+            say(
+                f"warning: {mode.of(step)}: the model that training started from is gone, so noise "
+                "is in units of this checkpoint's own table; name it with --base-model"
+            )
+        return table
 
     def _track(self, protocol: Protocol, step: int, outcome: Outcome) -> None:
         values = {f"eval/{protocol.name}/{name}": value for name, value in outcome.accuracy.items()}

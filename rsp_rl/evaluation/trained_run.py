@@ -104,16 +104,19 @@ class TrainedRun:
         saved = read_json(settings) if settings.is_file() else {}
         return None if saved.get("mean") is None else (saved["mean"], saved["std"])
 
-    def table(self) -> tuple[float, float] | None:
+    def table(self, base_model: str | None = None) -> tuple[float, float] | None:
         """Mean and standard deviation of the table that training started from, if it is there.
 
         A checkpoint's own is another one once its embeddings were trained.
+
+        Args:
+            base_model: What training started from, where the run does not say.
         """
         if (law := self.law()) is not None:
             return law
         try:
-            stats = model_law(self.base_model())
-        except ConfigError:  # it is gone, or has soft prompts nowhere
+            stats = model_law(resolve_model_folder(base_model) if base_model else self.base_model())
+        except ConfigError:  # it is gone, or its table is of another width
             return None
         return stats.mean, stats.std
 

@@ -12,13 +12,15 @@ import pytest
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.evaluation import sweep
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
-from rsp_rl.evaluation.modes import Mode
-from rsp_rl.evaluation.protocol import load_protocol
+from rsp_rl.evaluation.modes import Mode, modes_in
+from rsp_rl.evaluation.protocol import Protocol, load_modes, load_protocol
 from rsp_rl.evaluation.runner import Outcome
 from rsp_rl.evaluation.sweep import Sweep
 from rsp_rl.evaluation.trained_run import TrainedRun
+from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.runs.merging import shards_digest
+from rsp_rl.tiny import make_tiny_model
 from tests.unit.evaluation.made_runs import make_evaluation
 from tests.unit.evaluation.test_trained_run import make_run
 
@@ -146,3 +148,32 @@ def test_all_modes_of_a_step_share_its_model_and_engines(
     assert "step 10, a: done before" in said
     assert "step 10, c: arithmetic 50.0%" in said
     assert written == [1]
+
+
+def test_noise_in_units_of_another_table_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of laws with noise, where the base model is gone and the run had no soft prompts."""
+    done = make_sweep(tmp_path / "run", (), 10)
+    modes = load_modes("soft_tokens", ["benchmarks=[arithmetic]", "headline=[arithmetic]"])
+    tables: dict[str, object] = {}
+
+    def evaluate(_: Path, protocol: Protocol, *__: object, **options: object) -> Outcome:
+        tables[protocol.name.partition(".")[2]] = options["table"]
+        return Outcome(accuracy={"arithmetic": 0.5})
+
+    monkeypatch.setattr(sweep, "evaluate", evaluate)
+    monkeypatch.setattr(sweep, "merge_checkpoint", lambda checkpoint: tmp_path / "base")
+    chosen = replace(done, modes=modes_in(tmp_path / "six", modes), steps=(10,))
+    assert chosen.once() == []
+    said = capsys.readouterr().err
+    for mode in modes:
+        warned = f"warning: step 10, {mode}: the model that training started from is gone" in said
+        assert warned == (mode in ("soft_sampled", "fuzzy_sampled"))
+    assert set(tables.values()) == {None}
+    model = make_tiny_model(tmp_path / "pretrained", steps=0, threads=1)
+    assert replace(chosen, base_model=str(model)).once() == []
+    stats = model_law(model)
+    assert tables["soft_sampled"] == tables["fuzzy_sampled"] == (stats.mean, stats.std)
+    assert tables["soft_greedy"] is tables["hard_sampled"] is None
+    assert "is gone" not in capsys.readouterr().err

@@ -128,7 +128,8 @@ def test_the_table_that_noise_is_measured_by_is_the_pretrained_one(tmp_path: Pat
     assert run.table() is None
     model = make_tiny_model(tmp_path / "models" / "base", steps=0, threads=1)
     stats = model_law(model)
-    assert run.table() == (stats.mean, stats.std)
+    assert run.table() == run.table(str(model)) == (stats.mean, stats.std)
+    assert run.table(str(tmp_path / "nothing")) is None
     write_json(tmp_path / "run" / "rsp.json", {"mean": 0.5, "std": 0.25})
     assert run.table() == (0.5, 0.25)
 
