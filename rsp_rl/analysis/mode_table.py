@@ -3,13 +3,16 @@
 Reads folders that `rsp-rl eval` wrote under a protocol with modes, such as soft_tokens. A row a
 mode and step: pass@1, unbiased pass@n where a mode has n answers a problem, tokens and thoughts,
 with 95% bootstrap intervals over problems; below a value its difference to the same mode at the
-first step of the first folder, on the same drawn problems. What is not evaluated yet is left out.
+first step of the first folder, on the same drawn problems. What is not evaluated yet is left out,
+and a base model (step 0) that several runs began with is there once.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +89,7 @@ def _counts(row: dict[str, Cell]) -> set[int]:
 
 def _conditions(texts: Sequence[str]) -> Iterator[tuple[str, Condition]]:
     """Every finished mode and step of the folders, the steps of a mode next to each other."""
-    found: dict[str, list[Condition]] = {}
+    found: dict[str, list[tuple[int, Condition]]] = {}
     for text in texts:
         name, equals, path = text.partition("=")
         if not equals or Path(text).is_dir():
@@ -101,16 +104,32 @@ def _conditions(texts: Sequence[str]) -> Iterator[tuple[str, Condition]]:
                 "`rsp-rl eval MODEL --protocol soft_tokens`"
             )
         for folder in modes:
-            mode = folder.name
             for number, step in EvaluationFolder(folder).steps().items():
                 if not any(step.root.glob("*.metrics.json")):
                     continue
-                words = ", ".join(word for word in (mode, name, f"step {number}") if word)
-                found.setdefault(mode, []).extend(
-                    open_conditions([f"{words}={step.root}"], lambda protocol: protocol.name)
-                )
+                words = ", ".join(word for word in (folder.name, name, f"step {number}") if word)
+                (condition,) = open_conditions([f"{words}={step.root}"], lambda p: p.name)
+                found.setdefault(folder.name, []).append((number, condition))
     for mode, conditions in found.items():
-        yield from ((mode, condition) for condition in conditions)
+        for condition in _bases_once(mode, conditions):
+            yield mode, condition
+
+
+def _bases_once(mode: str, conditions: Sequence[tuple[int, Condition]]) -> Iterator[Condition]:
+    """One mode's conditions; step 0 of the same weights and benchmarks once, without a run's name."""
+    bases = Counter(_base(c) for number, c in conditions if number == 0)
+    seen = set()
+    for number, condition in conditions:
+        shared = number == 0 and bases[_base(condition)] > 1
+        if not shared:
+            yield condition
+        elif _base(condition) not in seen:
+            seen.add(_base(condition))
+            yield replace(condition, name=f"{mode}, step 0")
+
+
+def _base(condition: Condition) -> tuple[str, tuple[str, ...]]:
+    return condition.manifest["weights"], condition.benchmarks
 
 
 def _run_name(root: Path) -> str:

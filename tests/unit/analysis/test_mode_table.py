@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,20 @@ def test_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split(" | ")[2] == "–" for line in lines] == [True, True, False, False]
     assert "has no pass@3" in page
     assert (tmp_path / "out" / "modes.png").is_file()
+
+
+def test_a_base_model_of_two_runs_is_there_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_condition(tmp_path / name / "one", {"gsm8k": ["+", "-"]})
+        trained = tmp_path / name / "trained"
+        make_condition(trained, {"gsm8k": ["+", "+"]}, model=f"models/{name}")
+        (trained / "step_0").rename(tmp_path / name / "one" / "step_5")
+        shutil.rmtree(trained)
+    analyse([str(tmp_path / name) for name in ("a", "b")], tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "modes.csv")
+    names = dict.fromkeys(name for name, _ in rows)
+    assert [*names] == ["one, step 0", "one, a, step 5", "one, b, step 5"]
+    assert float(rows["one, b, step 5", "pass@1"]["difference"]) == 0.5
 
 
 def test_what_has_no_modes_or_other_problems_is_refused(tmp_path: Path) -> None:
