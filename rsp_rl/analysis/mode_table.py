@@ -116,7 +116,7 @@ def _conditions(texts: Sequence[str]) -> Iterator[tuple[str, Condition]]:
 
 
 def _bases_once(mode: str, conditions: Sequence[tuple[int, Condition]]) -> Iterator[Condition]:
-    """One mode's conditions; step 0 of the same weights and benchmarks once, without a run's name."""
+    """One mode's conditions; step 0 of the same weights and benchmarks once, of no run's name."""
     bases = Counter(_base(c) for number, c in conditions if number == 0)
     seen = set()
     for number, condition in conditions:
