@@ -33,6 +33,11 @@ case $LAW in
       +reward.custom_reward_function.reward_kwargs.right_reward=100
       +reward.custom_reward_function.reward_kwargs.format_reward=10
     )
+    # Fuzzy tokens are greedy but for noise, and this model decides with its first token whether to
+    # reason: it thinks from its first "=" on, and has sampled tokens before.
+    if [[ $LAW == fuzzy ]]; then
+      objective+=('law.begin="="')
+    fi
     ;;
   *)
     echo "error: LAW=$LAW is none of token, multiplex, gumbel, soft, fuzzy" >&2

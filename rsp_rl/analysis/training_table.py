@@ -10,6 +10,10 @@ all. What is compared with the first RUN:
   have one in their context: part of a difference is the soft prompt's own;
 - reward: of the rollouts, by halves of the steps.
 
+verl averages entropies as a run averages its loss: sums over responses (`seq-mean-token-sum`) are
+divided by the responses' mean length, and the entropy of runs that average in other ways, as the
+reward of runs that reward differently, is left out and said.
+
 A run's value is the mean over its seeds; intervals are Student's t over seeds, 95%, and of
 differences over the seeds' differences, so that what a seed's data order does to both runs alike
 takes no part. With three seeds they are wide, and say what three seeds can say.
@@ -26,6 +30,7 @@ from statistics import NormalDist
 
 import numpy as np
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
 from rsp_rl.analysis.options import add_analysis
 from rsp_rl.analysis.outputs import write_analysis
@@ -35,16 +40,19 @@ from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.compare import run_folders
 from rsp_rl.evaluation.comparison import Cell, Estimate
-from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes
 from rsp_rl.evaluation.metrics import pass_at_k
 from rsp_rl.evaluation.reading import read_groups
 from rsp_rl.evaluation.summary import read_summary
 from rsp_rl.runs.folder import RunFolder
-from rsp_rl.runs.metrics import REWARD, held_out_accuracy
+from rsp_rl.runs.metrics import RESPONSE_LENGTH, REWARD, held_out_accuracy
 
 HELD_OUT = "held out"
 FIRST_HALF, SECOND_HALF = ", first half", ", second half"
-_LOGGED = {"entropy": "actor/entropy", "reward": REWARD}
+_ENTROPY, _REWARD = "entropy", "reward"
+_PLAIN = {"right_reward": 1, "format_reward": 0}
+_BY_TOKEN, _BY_RESPONSE = "token-mean", "seq-mean-token-sum"
+_LOGGED = {_ENTROPY: "actor/entropy", _REWARD: REWARD}
 
 Curves = dict[str, dict[str, dict[int, np.ndarray]]]
 """By measure, run and step, a value a seed."""
@@ -58,11 +66,13 @@ class Arm:
         name: As shown.
         roots: A run's folder a seed.
         logged: Metrics by step, a mapping a seed.
+        units: What a measure is of, a mapping a seed; equal ones can be compared.
     """
 
     name: str
     roots: tuple[Path, ...]
     logged: tuple[dict[int, dict[str, float]], ...]
+    units: tuple[dict[str, str], ...]
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -105,6 +115,8 @@ def analyse(runs: Sequence[str], output: Path) -> None:
             "in the same order"
         )
     curves = curves_of(arms)
+    left_out = _left_out(arms)
+    curves |= {measure: {} for measure in left_out}
     measured = {
         **{name: _last(curves[name]) for name in (HELD_OUT,) if curves[name]},
         **passes(arms),
@@ -121,20 +133,51 @@ def analyse(runs: Sequence[str], output: Path) -> None:
         )
     table = {measure: compare_by_seed(values, arms[0].name) for measure, values in measured.items()}
     steps = {name: max(steps) for name in (HELD_OUT,) for steps in curves[name].values()}
+    page = to_markdown(table, arms, steps.get(HELD_OUT))
+    page += "".join(f"\n{sentence}\n" for sentence in left_out.values())
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / "curves.csv", curves_csv(curves))
     write_analysis(
         output,
         "training",
-        markdown=to_markdown(table, arms, steps.get(HELD_OUT)),
+        markdown=page,
         csv=to_csv(table, arms),
         figure=draw(curves, table, [arm.name for arm in arms]),
     )
 
 
+def _left_out(arms: Sequence[Arm]) -> dict[str, str]:
+    """Measures that are not the same thing in all runs, and a sentence of each."""
+    sentences = {}
+    for measure in _LOGGED:
+        found = {arm.name: dict.fromkeys(units[measure] for units in arm.units) for arm in arms}
+        if len({unit for units in found.values() for unit in units}) > 1:
+            shown = "; ".join(f"{name}: {' / '.join(units)}" for name, units in found.items())
+            sentences[measure] = f"The {measure} is left out, for it is not alike ({shown})."
+    return sentences
+
+
 def _open(text: str) -> Arm:
     name, roots = run_folders(text)
-    return Arm(name, roots, tuple(RunFolder(root).read_metrics() for root in roots))
+    logged, units = zip(*map(_read, roots), strict=True)
+    return Arm(name, roots, logged, units)
+
+
+def _read(root: Path) -> tuple[dict[int, dict[str, float]], dict[str, str]]:
+    """A run's metrics, and what they are of."""
+    logged = RunFolder(root).read_metrics()
+    file = root / "config" / "config.yaml"
+    config = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+    average = OmegaConf.select(config, "actor_rollout_ref.actor.loss_agg_mode") or _BY_TOKEN
+    if average == _BY_RESPONSE:
+        average = _BY_TOKEN
+        for data in logged.values():
+            if (entropy := data.pop(_LOGGED[_ENTROPY], None)) and data.get(RESPONSE_LENGTH):
+                data[_LOGGED[_ENTROPY]] = entropy / data[RESPONSE_LENGTH]
+    given = OmegaConf.select(config, "reward.custom_reward_function.reward_kwargs") or {}
+    given = {key: value for key, value in sorted(given.items()) if value != _PLAIN.get(key)}
+    reward = ", ".join(f"{key}={value}" for key, value in given.items()) or "1 and 0"
+    return logged, {_ENTROPY: average, _REWARD: reward}
 
 
 def curves_of(arms: Sequence[Arm]) -> Curves:
@@ -209,7 +252,11 @@ def passes(arms: Sequence[Arm]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _evaluation(root: Path) -> EvaluationFolder | None:
-    found = sorted(folder for folder in (root / "evaluation").glob("*") if folder.is_dir())
+    found = sorted(
+        folder
+        for folder in (root / "evaluation").glob("*")
+        if folder.is_dir() and not is_of_modes(folder)  # which `analyze modes` is for
+    )
     return EvaluationFolder(found[0]) if len(found) == 1 else None
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from rsp_rl.analysis.mode_table import analyse as tabulate
 from rsp_rl.cli import main
 from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.dials.options import RspOptions
@@ -41,6 +42,7 @@ from rsp_rl.tiny import make_tiny_model
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preparation import prepare
 from rsp_rl.training.thought_options import ThoughtOptions
+from tests.unit.analysis.made_conditions import make_condition
 from tests.unit.evaluation.made_runs import make_evaluation
 
 VERDICT = {"extracted", "extraction_step", "correct", "stage", "timed_out", "crashed", "unparsable"}
@@ -339,6 +341,38 @@ def test_what_a_law_adds_to_an_evaluation(model: Path, tmp_path: Path) -> None:
     assert manifest.keys() == MANIFEST | {"thinking"}
     assert manifest["protocol"].keys() == MANIFEST_PARTS["protocol"] | {"law"}
     assert head(evaluation.summary_csv) == f"{SUMMARY_CSV},{SUMMARY_CSV_OF_LAW}"
+
+
+CELLS_CSV = "benchmark,condition,measure,value,low,high,difference,difference_low,difference_high"
+SCORE = {"question", "hash", "right", "log_probs", "tokens", "characters", "truncated"}
+MODELS_HOW = {"model", "weights", "dtype", "batch_tokens", "longest"}
+
+
+def test_what_modes_add_to_an_evaluation(tmp_path: Path) -> None:
+    """A folder a mode, of the usual kind, and their table."""
+    root = tmp_path / "mine"
+    for mode in ("greedy", "sampled"):
+        make_condition(root / mode, {"gsm8k": ["+-", "--"]})
+    before = {*root.iterdir()}
+    tabulate([str(root)], root)
+    assert {file.name for file in {*root.iterdir()} - before} == {
+        *("modes.md", "modes.csv", "modes.png", "modes.svg")
+    }
+    assert head(root / "modes.csv") == CELLS_CSV
+
+
+def test_scores_of_choices(model: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "sums.jsonl", tmp_path / "out"
+    file.write_text(json.dumps({"question": "1+1", "choices": ["2", "3"], "answer": 0}) + "\n")
+    command = ["analyze", "likelihoods", f"base={model}", "--questions", f"sums={file}"]
+    assert main([*command, "--output", str(output)]) == 0
+    assert {str(one.relative_to(output)) for one in output.rglob("[!.]*")} == {
+        *("likelihoods.md", "likelihoods.csv", "likelihoods.png", "likelihoods.svg"),
+        *("base", "base/how.json", "base/sums.scores.jsonl"),
+    }
+    assert [set(row) for row in rows(output / "base" / "sums.scores.jsonl")] == [SCORE]
+    assert json.loads((output / "base" / "how.json").read_text()).keys() == MODELS_HOW
+    assert head(output / "likelihoods.csv") == CELLS_CSV
 
 
 #: Of a comma-separated file, its first line.

@@ -87,6 +87,50 @@ def test_intervals_are_students() -> None:
     assert cells["b"].difference.low == pytest.approx(0.2)
 
 
+def test_rewards_of_other_sizes_are_not_compared(tmp_path: Path) -> None:
+    """Soft tokens' paper counts a right answer 100: beside runs that count 1 it says nothing."""
+    roots = [make_run(tmp_path / str(n), {0: 0.5, 2: 0.6 + n / 10}, [3, 2]) for n in range(3)]
+    for root, kwargs in ((roots[0], "{format_reward: 0.0}"), (roots[1], "{right_reward: 100}")):
+        (root / "config").mkdir()
+        text = f"reward: {{custom_reward_function: {{name: f, reward_kwargs: {kwargs}}}}}"
+        (root / "config" / "config.yaml").write_text(text)
+
+    def measures(*names: str) -> tuple[set[str], str]:
+        out = tmp_path / "out"
+        assert main(["analyze", "training", *names, "--output", str(out)]) == 0
+        return {key for key, _ in rows_of(out / "training.csv")}, (out / "training.md").read_text()
+
+    found, page = measures(f"hard={roots[0]}", f"soft={roots[1]}")
+    assert found == {"held out", "entropy, first half", "entropy, second half"}
+    assert "The reward is left out, for it is not alike (hard: 1 and 0; soft: right_" in page
+    assert "soft: right_reward=100" in page
+    # What is left as it is, and what is not known, is no difference.
+    found, page = measures(f"hard={roots[0]}", f"before={roots[2]}")
+    assert "reward, first half" in found
+    assert "left out" not in page
+
+
+def test_entropies_are_of_a_token(tmp_path: Path) -> None:
+    """verl averages them as the loss: with RLOO's summed log-probs, 25 nats a response."""
+    roots = [make_run(tmp_path / str(n), {0: 0.5}, [2.5 * 10 ** (n == 1)] * 2) for n in range(3)]
+    lines = (roots[1] / "metrics.jsonl").read_text()
+    with_lengths = lines.replace('"actor/entropy"', '"response_length/mean": 10.0, "actor/entropy"')
+    (roots[1] / "metrics.jsonl").write_text(with_lengths)
+    for root, mode in ((roots[1], "seq-mean-token-sum"), (roots[2], "seq-mean-token-mean")):
+        (root / "config").mkdir()
+        text = f"actor_rollout_ref: {{actor: {{loss_agg_mode: {mode}}}}}"
+        (root / "config" / "config.yaml").write_text(text)
+    command = ["analyze", "training", "--output", str(tmp_path / "out")]
+    assert main([*command, f"hard={roots[0]}", f"soft={roots[1]}"]) == 0
+    rows = rows_of(tmp_path / "out" / "training.csv")
+    assert float(rows["entropy, first half", "hard"]["value"]) == 2.5
+    assert float(rows["entropy, first half", "soft"]["value"]) == 2.5
+    assert main([*command, f"hard={roots[0]}", f"gumbel={roots[2]}"]) == 0
+    assert ("entropy, first half", "hard") not in rows_of(tmp_path / "out" / "training.csv")
+    page = (tmp_path / "out" / "training.md").read_text()
+    assert "entropy is left out, for it is not alike (hard: token-mean; gumbel: seq-" in page
+
+
 def test_runs_that_cannot_be_paired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [make_run(tmp_path / str(i), {0: 0.5}, [3, 2]) for i in range(3)]
     command = ["analyze", "training", "--output", str(tmp_path / "out")]

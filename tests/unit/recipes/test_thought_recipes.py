@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -10,9 +13,10 @@ from omegaconf import OmegaConf
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.training import dry_run
+from rsp_rl.training.configs import compose_config
 from rsp_rl.training.thought_options import ThoughtOptions
 from rsp_rl.training.thoughts import check_law
-from tests.unit.recipes.test_recipes import RECIPES, _compose, _dry_run_arguments
+from tests.unit.recipes.test_recipes import RECIPES, SHOW_ARGUMENTS, _compose, _dry_run_arguments
 
 #: Multiplex Thinking, section 4 and the authors' scripts.
 MULTIPLEX = {
@@ -135,6 +139,33 @@ def test_the_prompt_of_soft_tokens() -> None:
     shown = Template(template).render(messages=[{"role": "user", "content": "1 + 1?"}])
     assert shown.endswith("User: 1 + 1? Assistant:")
     assert r"Assistant: [reasoning] The final answer is: \boxed{[answer]}." in shown
+
+
+@pytest.mark.parametrize("law", ["token", "multiplex", "gumbel", "soft", "fuzzy"])
+def test_the_tiny_recipe_of_each_law(tmp_path: Path, law: str) -> None:
+    # Outside of a checkout a recipe sets nothing up.
+    shutil.copytree(RECIPES, tmp_path / "recipes")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(SHOW_ARGUMENTS)
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(tmp_path / "recipes" / "thoughts_tiny_cpu.sh")],
+        env={"PATH": "/usr/bin:/bin", "LAW": law, "VENV": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (train,) = re.findall(r"\0-m\0rsp_rl\.cli\0train\0(.*?)\0-m\0", done.stdout)
+    _, name, *overrides = train.split("\0")
+    config = compose_config(name, overrides)
+    check_law(config)
+    options = ThoughtOptions.from_config(config.law)
+    assert options.settings is not None
+    assert (options.law.name, options.settings.end_text) == (law, r"\boxed{")
+    # Whose first token is greedy has a sampled one: with it this model decides whether to reason.
+    assert options.settings.begin == ("=" if law == "fuzzy" else "")
+    assert config.run_dir == f"runs/thoughts_{law}_tiny_cpu"
 
 
 @pytest.mark.parametrize("name", ["soft_tokens_llama3b", "thoughts_tiny_cpu"])
