@@ -55,6 +55,8 @@ class StepSamples:
             `rsp_rl.training.truncation`); None for sampling from the whole policy.
         renormalized: Whether the rollout's log-probs are those of the truncated distribution.
         thoughts: See `StepThoughts`; None for a run without a law.
+        forgotten: float [B, T], the actor's log-probs if it had no soft prompts; NaN where they are
+            not known. None if it was not asked.
     """
 
     rollout_log_probs: torch.Tensor
@@ -65,6 +67,7 @@ class StepSamples:
     log_mass: torch.Tensor | None = None
     renormalized: bool = False
     thoughts: StepThoughts | None = None
+    forgotten: torch.Tensor | None = None
 
 
 def step_metrics(samples: StepSamples) -> dict[str, float]:
@@ -83,7 +86,8 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         `rsp/law/relative_error_mean` and `rsp/law/flips`; where it was asked what forgetting them
         would make, `rsp/law/compared` thoughts, of these `rsp/law/compared_gap_mean` and
         `rsp/law/forgotten_gap_mean`, and `rsp/law/nearer`: by how many standard errors the former
-        is the smaller.
+        is the smaller. The same without `law/` of forgotten soft prompts, with `rsp/moved`: the
+        share of the compared tokens whose log-prob they move at all.
 
     Raises:
         PolicyMismatchError: If there is nothing to compare.
@@ -121,6 +125,15 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
     if thoughts is not None:
         metrics |= _law_metrics(gap, thoughts, every)
         metrics |= _forgotten_metrics(rollout_log_probs, gap, thoughts, every)
+    if samples.forgotten is not None:
+        own = mask & (samples.soft_prompt_lengths > 0)[:, None] & ~samples.forgotten.isnan()
+        if thoughts is not None:
+            own &= ~thoughts.mask
+        would = (rollout_log_probs - samples.forgotten).abs()
+        metrics |= _comparison("rsp", would[own], gap[own])
+        if own.any():
+            moved = samples.actor_log_probs[own] != samples.forgotten[own]
+            metrics["rsp/moved"] = moved.float().mean().item()
     if log_mass is not None and mask.any():
         truncation_gap = -log_mass[mask]
         metrics["rsp/truncation_gap_mean"] = truncation_gap.mean().item()
@@ -156,21 +169,26 @@ def _forgotten_metrics(
     if thoughts.forgotten is None:
         return {}
     own = thoughts.mask & mask & ~thoughts.forgotten.isnan()
-    metrics = {"rsp/law/compared": float(own.sum())}
-    if not own.any():
-        return metrics
     if thoughts.gaps is None:
         would = (rollout_log_probs - thoughts.forgotten).abs() / thoughts.draws
         found = gap
     else:
         would, found = thoughts.forgotten, thoughts.gaps
-    more = (would - found)[own].double()
-    error = more.std(correction=0).item() / math.sqrt(len(more))
+    return _comparison("rsp/law", would[own], found[own])
+
+
+def _comparison(name: str, would_N: torch.Tensor, found_N: torch.Tensor) -> dict[str, float]:
+    """Gaps of an actor that forgets, and of the one there is."""
+    metrics = {f"{name}/compared": float(len(found_N))}
+    if not len(found_N):
+        return metrics
+    more_N = (would_N - found_N).double()
+    error = more_N.std(correction=0).item() / math.sqrt(len(more_N))
     # Of an actor that forgets them, the two are the same numbers: nothing over nothing.
     return metrics | {
-        "rsp/law/compared_gap_mean": _worst(found[own].mean()),
-        "rsp/law/forgotten_gap_mean": would[own].mean().item(),
-        "rsp/law/nearer": more.mean().item() / error if error else 0.0,
+        f"{name}/compared_gap_mean": _worst(found_N.mean()),
+        f"{name}/forgotten_gap_mean": would_N.mean().item(),
+        f"{name}/nearer": more_N.mean().item() / error if error else 0.0,
     }
 
 
@@ -292,6 +310,54 @@ def check_not_forgotten(
         "Likely causes: the actor replays tokens, or other samples' thoughts (another engine "
         "registered, its embedding hook removed?); or rounding is as large as what thoughts make, "
         "then a rollout dtype nearer to the actor's helps. rsp.guard.steps=0 goes on without."
+    )
+    if steps_since_start <= options.steps:
+        raise PolicyMismatchError(message)
+    logger.warning(message)
+
+
+#: Share of tokens that soft prompts must move. Rounding alone leaves next to none where they were;
+#: the same forward twice, as of an actor that has none, moves none but by kernels' own disorder.
+_MOVED = 0.5
+
+
+def check_soft_prompts(
+    metrics: dict[str, float], options: GuardOptions, steps_since_start: int
+) -> None:
+    """Stop a run whose rollout is nearer to an actor without soft prompts than to its own.
+
+    A model may overlook its soft prompts, and rounding be larger than what they make: then nothing
+    is shown, which is said.
+
+    Args:
+        metrics: What `step_metrics` returned.
+        options: Number of guarded steps.
+        steps_since_start: See `check_gap`.
+
+    Raises:
+        PolicyMismatchError: As `check_gap`.
+    """
+    if not metrics.get("rsp/compared"):
+        return
+    gap, would = metrics["rsp/compared_gap_mean"], metrics["rsp/forgotten_gap_mean"]
+    nearer, moved = metrics["rsp/nearer"], metrics["rsp/moved"]
+    if moved >= _MOVED and (gap <= _SMALLER * would or nearer >= _STANDARD_ERRORS):
+        return
+    sizes = (
+        f"over {metrics['rsp/compared']:.0f} tokens the gap between rollout and actor is {gap:.3g} "
+        f"nats, and {would:.3g} without the soft prompts, which move {moved:.0%} of the log-probs"
+    )
+    if moved >= _MOVED and nearer > -_STANDARD_ERRORS:
+        logger.warning(
+            "%s: too little to tell the one actor from the other. The model overlooks its soft "
+            "prompts, or rounding is as large as what they make",
+            sizes,
+        )
+        return
+    message = (
+        f"{sizes}: the actor does not inject the soft prompt, or another one than the rollout had. "
+        "Likely causes: another engine registered, its embedding hook removed, records of other "
+        "samples. rsp.guard.steps=0 goes on without."
     )
     if steps_since_start <= options.steps:
         raise PolicyMismatchError(message)

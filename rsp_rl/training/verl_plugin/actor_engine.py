@@ -19,12 +19,16 @@ from rsp_rl.injection.draw_ahead import DrawAhead
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
 from rsp_rl.injection.thought_hook import ThoughtInjector
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
+from rsp_rl.training.verl_plugin.forgetting import (
+    FORGOTTEN_FIELDS,
+    FORGOTTEN_KEY,
+    SOFT_PROMPTS,
+    THOUGHTS,
+)
 from rsp_rl.training.verl_plugin.thought_replay import (
     DETACH_KEY,
     DRAWS_FIELD,
     DRAWS_KEY,
-    FORGOTTEN_FIELD,
-    FORGOTTEN_KEY,
     GAP_KEY,
     OLD_DRAWS_FIELD,
     Scores,
@@ -48,14 +52,14 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         embedding = module.get_input_embeddings()
         self._injector = SoftPromptInjector(embedding)
         self._thinker = ThoughtInjector(embedding)
-        self._forgets = False
+        self._forgets: str | None = None
         self._hidden_size = int(embedding.weight.shape[-1])
         return super()._build_fsdp_module(module)
 
     def forward_backward_batch(
         self, data: TensorDict, loss_function: Callable, forward_only: bool = False
     ) -> Any:
-        self._compares = bool(tu.get_non_tensor_data(data, key=FORGOTTEN_KEY, default=False))
+        self._compares = True
         if RECORD_FIELD not in data:
             return super().forward_backward_batch(data, loss_function, forward_only)
         with DrawAhead(decode_records(data), self._hidden_size) as self._ahead:
@@ -72,39 +76,52 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         if OLD_DRAWS_FIELD in micro_batch:
             draws = tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=1)
             micro_batch["old_log_probs"] = draws_of_field(micro_batch[OLD_DRAWS_FIELD], draws)
-        asked = tu.get_non_tensor_data(micro_batch, key=FORGOTTEN_KEY, default=False)
-        other = self._if_forgotten(micro_batch) if asked and self._compares else None
+        asked = tu.get_non_tensor_data(micro_batch, key=FORGOTTEN_KEY, default=())
+        first = asked if self._compares else ()
+        others = {what: self._if_forgotten(micro_batch, what) for what in first}
+        self._compares = False
         # prepare_model_inputs, called in there, enters the injection; it must end with the
         # micro-batch, whatever happens in it.
         with ExitStack() as self._injection:
             loss, output = super().forward_step(micro_batch, loss_function, forward_only)
-        if asked:
+        for what in asked:
             found = output["model_output"]
-            replay = None if other is None else self._thoughts
-            found[FORGOTTEN_FIELD] = forgotten(
-                replay, found["log_probs"] if other is None else other
-            )
+            found[FORGOTTEN_FIELDS[what]] = self._forgotten(what, others, found["log_probs"])
         return loss, output
 
     @torch.no_grad()
-    def _if_forgotten(self, micro_batch: TensorDict) -> torch.Tensor:
-        """What this micro-batch's gaps or log-probs would be without its thoughts: nested [B, T].
+    def _if_forgotten(self, micro_batch: TensorDict, what: str) -> torch.Tensor:
+        """What this micro-batch's gaps or log-probs would be without something: nested [B, T].
 
-        Every rank does so with its first micro-batch, thoughts or none: they gather weights
+        Every rank does so with its first micro-batch, whatever is in it: they gather weights
         together.
         """
-        self._compares, self._forgets = False, True
+        self._forgets = what
         try:
             with ExitStack() as self._injection:
                 _, output = super().forward_step(micro_batch, None, forward_only=True)
         finally:
-            self._forgets = False
-        first, *_ = *tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()), "log_probs"
-        return output["model_output"][first]
+            self._forgets = None
+        found = output["model_output"]
+        if what == THOUGHTS:
+            gaps = tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=())
+            return found[(*gaps, "log_probs")[0]]
+        return found["log_probs"]
+
+    def _forgotten(
+        self, what: str, others: dict[str, torch.Tensor], like: torch.Tensor
+    ) -> torch.Tensor:
+        """A field of `FORGOTTEN_FIELDS`, NaN where nothing was asked: nested [B, T]."""
+        if what == THOUGHTS:
+            return forgotten(self._thoughts if others else None, others.get(what, like))
+        if others and self._spans is not None:
+            return others[what]
+        none_T = torch.full_like(like.values(), torch.nan).detach()
+        return torch.nested.nested_tensor_from_jagged(none_T, like.offsets())
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
         model_inputs, output_args = super().prepare_model_inputs(micro_batch=micro_batch)
-        if self._spans is not None:
+        if self._spans is not None and self._forgets != SOFT_PROMPTS:
             records, starts = self._spans.records, self._spans.packed_starts
             width = model_inputs["input_ids"].shape[1]
             if not self._is_packed(micro_batch):
@@ -125,7 +142,7 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
                     self._thoughts.thoughts,
                     self._thoughts_at,
                     detached=self._thoughts.detached,
-                    forgotten=self._forgets,
+                    forgotten=self._forgets == THOUGHTS,
                 )
             )
         return model_inputs, output_args

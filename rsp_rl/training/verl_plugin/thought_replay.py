@@ -25,11 +25,6 @@ GAP_FIELD, FLIP_FIELD = "rsp_thought_gaps", "rsp_thought_flips"
 #: Setting of a batch: which of them to compute.
 GAP_KEY = "rsp_thought_fields"
 
-#: Field of a sample, [T]: what the first of these fields, or else the log-prob, would be of an
-#: actor with tokens in the place of its thoughts; NaN where nobody asked, or the inputs before are
-#: the same. And a batch's setting that asks for it, in each rank's first micro-batch: a forward.
-FORGOTTEN_FIELD, FORGOTTEN_KEY = "rsp_forgotten", "rsp_with_forgotten"
-
 #: Share of a mixture that others than its token have, below which it is that token.
 _LEAST_MIXED = 0.01
 
@@ -181,7 +176,7 @@ class Scores:
 
 
 def forgotten(replay: ThoughtReplay | None, found: torch.Tensor) -> torch.Tensor:
-    """`FORGOTTEN_FIELD` of a micro-batch, nested [B, T].
+    """The field of forgotten thoughts of a micro-batch, nested [B, T].
 
     Args:
         replay: Its thoughts; None if nothing was asked, or nobody thinks.

@@ -41,6 +41,7 @@ from rsp_rl.training.guard import (
     StepThoughts,
     check_gap,
     check_not_forgotten,
+    check_soft_prompts,
     check_thoughts,
     step_metrics,
 )
@@ -48,6 +49,12 @@ from rsp_rl.training.thought_options import ThoughtOptions
 from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
+from rsp_rl.training.verl_plugin.forgetting import (
+    FORGOTTEN_FIELDS,
+    FORGOTTEN_KEY,
+    SOFT_PROMPTS,
+    THOUGHTS,
+)
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
 from rsp_rl.training.verl_plugin.thought_dump import MOST_POSITIONS, thought_rows
 from rsp_rl.training.verl_plugin.thought_replay import (
@@ -55,8 +62,6 @@ from rsp_rl.training.verl_plugin.thought_replay import (
     DRAWS_FIELD,
     DRAWS_KEY,
     FLIP_FIELD,
-    FORGOTTEN_FIELD,
-    FORGOTTEN_KEY,
     GAP_FIELD,
     GAP_KEY,
     OLD_DRAWS_FIELD,
@@ -242,8 +247,8 @@ class SoftPromptTrainer(PPOTrainerSync):
         if self._law.enabled:
             batch.extra_info[GAP_KEY] = gap_fields(self._law.law)
             self._ask_for_draws(batch)
-            if self._compares:
-                batch.extra_info[FORGOTTEN_KEY] = True
+        if self._compared:
+            batch.extra_info[FORGOTTEN_KEY] = self._compared
         batch = super()._compute_old_log_prob(batch, metrics)
         if self._law.clip_per_draw:
             self._keep_draws(batch)
@@ -269,6 +274,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         check_gap(guarded, self._options.guard, self._steps_since_start)
         check_thoughts(guarded, self._law.guard, self._options.guard, self._steps_since_start)
         check_not_forgotten(guarded, self._options.guard, self._steps_since_start)
+        check_soft_prompts(guarded, self._options.guard, self._steps_since_start)
         return batch
 
     def _step_samples(
@@ -285,7 +291,8 @@ class SoftPromptTrainer(PPOTrainerSync):
             fields.append(LOG_MASS_FIELD)
         if self._law.enabled:
             fields += [KIND_FIELD, *gap_fields(self._law.law)]
-            fields += [FORGOTTEN_FIELD] if self._compares else []
+        compared = {what: FORGOTTEN_FIELDS[what] for what in self._compared}
+        fields += compared.values()
         dense_fields = list(fields)
         if self._options.enabled:
             fields.append(RECORD_FIELD)
@@ -315,7 +322,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         mask = data["response_mask"]
         if self._truncation is not None:
             data[LOG_MASS_FIELD] = response_from_nested(data[LOG_MASS_FIELD], mask)
-        for name in (GAP_FIELD, FLIP_FIELD, FORGOTTEN_FIELD):
+        for name in (GAP_FIELD, FLIP_FIELD, *compared.values()):
             if name in dense_fields:
                 data[name] = response_from_nested(data[name], mask)
         dense = {name: data[name].to_padded_tensor(0) for name in dense_fields}
@@ -329,6 +336,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             renormalized=self.config.actor_rollout_ref.rollout.logprobs_mode
             == "processed_logprobs",
             thoughts=self._step_thoughts(dense) if self._law.enabled else None,
+            forgotten=dense.get(FORGOTTEN_FIELDS[SOFT_PROMPTS]),
         )
         return samples, rewards, records
 
@@ -340,9 +348,12 @@ class SoftPromptTrainer(PPOTrainerSync):
         return batch
 
     @property
-    def _compares(self) -> bool:
-        """Whether a step says what forgotten thoughts would make: the first, if it is guarded."""
-        return self._thinks and self._steps_since_start == 0 and self._options.guard.steps > 0
+    def _compared(self) -> tuple[str, ...]:
+        """What a step is to say the forgetting of: the first, if it is guarded."""
+        if self._steps_since_start or not self._options.guard.steps:
+            return ()
+        has = {THOUGHTS: self._thinks, SOFT_PROMPTS: self._options.enabled}
+        return tuple(what for what, there in has.items() if there)
 
     @property
     def _thinks(self) -> bool:
@@ -373,7 +384,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             draws=law.k if isinstance(law, Multiplex) else 1,
             gaps=dense.get(GAP_FIELD),
             flips=dense.get(FLIP_FIELD),
-            forgotten=dense.get(FORGOTTEN_FIELD),
+            forgotten=dense.get(FORGOTTEN_FIELDS[THOUGHTS]),
         )
 
     def _rollouts_lost(self, batch: KVBatchMeta) -> int:

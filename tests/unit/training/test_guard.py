@@ -10,7 +10,7 @@ import torch
 
 from rsp_rl.basics.errors import PolicyMismatchError
 from rsp_rl.dials.options import GuardOptions
-from rsp_rl.training.guard import StepSamples, check_gap, step_metrics
+from rsp_rl.training.guard import StepSamples, check_gap, check_soft_prompts, step_metrics
 from tests.tolerances import chance, rounding
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
@@ -236,3 +236,55 @@ def test_a_forgotten_soft_prompt_is_told_from_rounding() -> None:
                 check_gap(metrics, GuardOptions(), 1)
         else:
             check_gap(metrics, GuardOptions(), 1)
+
+
+def compared(actor: list[float], forgotten: list[float]) -> dict[str, float]:
+    """Of one rollout whose log-probs were -1, and another without a soft prompt."""
+    rows = torch.tensor([actor, [-1.0] * len(actor)])
+    return step_metrics(
+        StepSamples(
+            rollout_log_probs=torch.full(rows.shape, -1.0),
+            actor_log_probs=rows,
+            response_mask=torch.ones(rows.shape),
+            rewards=torch.zeros(2),
+            soft_prompt_lengths=torch.tensor([4, 0]),
+            forgotten=torch.tensor([forgotten, [-9.0] * len(actor)]),
+        )
+    )
+
+
+def test_what_forgetting_soft_prompts_would_make() -> None:
+    """Of rollouts with one alone, where it is known."""
+    metrics = compared([-1.1, -1.0, -0.7], [-2.0, float("nan"), -0.7])
+    assert metrics["rsp/compared"] == 2
+    assert metrics["rsp/compared_gap_mean"] == pytest.approx(0.2, abs=ROUNDING)
+    assert metrics["rsp/forgotten_gap_mean"] == pytest.approx(0.65, abs=ROUNDING)
+    # Differences of 0.9 and 0: 0.45 over the error 0.45 / sqrt(2).
+    assert metrics["rsp/nearer"] == pytest.approx(2**0.5, abs=1e-5)
+    assert metrics["rsp/moved"] == 0.5
+    check_soft_prompts(metrics, GuardOptions(), 1)
+    assert "rsp/moved" not in compared([-1.0], [float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("actor", "forgotten", "outcome"),
+    [
+        ([-1.04] * 8, [-1.12] * 8, "right"),  # bf16 on a GPU
+        ([-1.04] * 8, [-1.04] * 8, "stops"),  # the same forward twice
+        ([-1.2, -0.7] * 4, [-1.01, -1.02] * 4, "stops"),  # another's soft prompt
+        ([-1.0401, -0.96] * 4, [-1.0402, -0.95] * 4, "told"),  # overlooked
+        ([-1.0, -1.0, -1.0, -1.2], [-1.0, -1.0, -1.0, -1.9], "stops"),  # of most tokens not there
+    ],
+)
+def test_rollouts_are_nearer_to_the_actor_with_soft_prompts(
+    actor: list[float], forgotten: list[float], outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = compared(actor, forgotten)
+    if outcome == "stops":
+        with pytest.raises(PolicyMismatchError, match="does not inject the soft prompt"):
+            check_soft_prompts(metrics, GuardOptions(), 1)
+        check_soft_prompts(metrics, GuardOptions(steps=0), 1)
+    else:
+        check_soft_prompts(metrics, GuardOptions(), 1)
+    assert ("too little to tell" in caplog.text) == (outcome == "told")
+    check_soft_prompts({}, GuardOptions(), 1)

@@ -31,6 +31,7 @@ from rsp_rl.training.guard import (
     step_metrics,
 )
 from rsp_rl.training.thought_options import ThoughtGuard
+from rsp_rl.training.verl_plugin.forgetting import FORGOTTEN_FIELDS, FORGOTTEN_KEY, THOUGHTS
 from tests.thinking import replayed, think
 
 SOFT_GRPO = {"k": 5, "tau": 0.1, "temperature": 1.0, "top_k": 5, "top_p": 0.95}
@@ -74,12 +75,7 @@ def engine_fields(rank: int, model, pickled: bytes, overrides: list[str], packed
 
     from rsp_rl.injection import thought_hook
     from rsp_rl.training.verl_plugin import actor_engine
-    from rsp_rl.training.verl_plugin.thought_replay import (
-        FORGOTTEN_KEY,
-        GAP_KEY,
-        ThoughtReplay,
-        gap_fields,
-    )
+    from rsp_rl.training.verl_plugin.thought_replay import GAP_KEY, ThoughtReplay, gap_fields
 
     engine, _ = make_engine(model, *overrides)
     results, writes = {}, thought_hook.overwrite_rows
@@ -92,7 +88,7 @@ def engine_fields(rank: int, model, pickled: bytes, overrides: list[str], packed
     nobody = SimpleNamespace(of=lambda *_: None)
     for law, samples in pickle.loads(pickled).items():
         fields = gap_fields(samples[0].thoughts.law)
-        settings = {GAP_KEY: fields, FORGOTTEN_KEY: True, "use_remove_padding": packed}
+        settings = {GAP_KEY: fields, FORGOTTEN_KEY: (THOUGHTS,), "use_remove_padding": packed}
         settings |= {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": SIZE}
         for how, thought_hook.overwrite_rows in hooks.items():
             data = training_batch(samples, **settings)
@@ -111,7 +107,7 @@ def engine_fields(rank: int, model, pickled: bytes, overrides: list[str], packed
 
 def numbers(samples: Sequence[Sample], found: dict[str, np.ndarray]) -> dict[str, float]:
     """What the trainer's first step has."""
-    from rsp_rl.training.verl_plugin.thought_replay import FLIP_FIELD, FORGOTTEN_FIELD, GAP_FIELD
+    from rsp_rl.training.verl_plugin.thought_replay import FLIP_FIELD, GAP_FIELD
 
     law = samples[0].thoughts.law
     fields = {name: torch.from_numpy(values) for name, values in found.items()}
@@ -127,7 +123,7 @@ def numbers(samples: Sequence[Sample], found: dict[str, np.ndarray]) -> dict[str
                 law.k if isinstance(law, Multiplex) else 1,
                 fields.get(GAP_FIELD),
                 fields.get(FLIP_FIELD),
-                fields[FORGOTTEN_FIELD],
+                fields[FORGOTTEN_FIELDS[THOUGHTS]],
             ),
         )
     )

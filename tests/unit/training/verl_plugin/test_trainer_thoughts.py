@@ -14,7 +14,8 @@ from rsp_rl.thoughts.rows import Kind
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.thought_options import ThoughtOptions
 from rsp_rl.training.verl_plugin import trainer as module
-from rsp_rl.training.verl_plugin.thought_replay import FORGOTTEN_FIELD, FORGOTTEN_KEY, GAP_FIELD
+from rsp_rl.training.verl_plugin.forgetting import FORGOTTEN_FIELDS, FORGOTTEN_KEY, THOUGHTS
+from rsp_rl.training.verl_plugin.thought_replay import GAP_FIELD
 from rsp_rl.training.verl_plugin.trainer import SoftPromptTrainer
 from tests.tolerances import rounding
 
@@ -34,7 +35,7 @@ def fields(gaps: list[float]) -> dict[str, torch.Tensor]:
         "rm_scores": nested([0.0, 0, 1], [0.0, 0]),
         KIND_FIELD: nested([mix, mix, token], [mix, token]),
         GAP_FIELD: nested([0, *gaps, 0, 0], [0, 0.0, 0, 0]),
-        FORGOTTEN_FIELD: nested([nan, nan, 0.04, nan, nan], [nan] * 4),
+        FORGOTTEN_FIELDS[THOUGHTS]: nested([nan, nan, 0.04, nan, nan], [nan] * 4),
     }
 
 
@@ -71,7 +72,7 @@ def first_steps(monkeypatch, law: str, gaps: list[float], steps: int = 1, guard:
 
 def test_the_first_step_asks_what_forgetting_would_make(monkeypatch) -> None:
     asked, metrics = first_steps(monkeypatch, "gumbel", [0.0, 1e-6])
-    assert asked[0][FORGOTTEN_KEY] is True
+    assert asked[0][FORGOTTEN_KEY] == (THOUGHTS,)
     assert metrics["rsp/law/compared"] == 1
     assert metrics["rsp/law/compared_gap_mean"] == pytest.approx(1e-6)
     assert metrics["rsp/law/forgotten_gap_mean"] == pytest.approx(0.04, abs=rounding(2))
