@@ -59,6 +59,15 @@ def test_rollout_and_actor_agree_with_rsp(uninterrupted: Run) -> None:
     assert uninterrupted.column("rsp/rollouts") == [16] * 4
 
 
+def test_the_first_step_says_what_forgetting_would_make(uninterrupted: Run) -> None:
+    """Of one micro-batch; soft prompts move nearly every log-prob."""
+    first, *later = [data for data in uninterrupted.metrics().values() if "rsp/rollouts" in data]
+    assert first["rsp/compared"] > 20
+    assert first["rsp/moved"] > 0.9
+    assert first["rsp/compared_gap_mean"] < 0.1 * first["rsp/forgotten_gap_mean"]
+    assert not any("rsp/compared" in data for data in later)
+
+
 def test_reward_counters_are_logged(uninterrupted: Run) -> None:
     """Of 16 rollouts a step: how many were right, and how many the grader gave up on."""
     assert all(0 <= count <= 16 for count in uninterrupted.column("reward/acc"))
