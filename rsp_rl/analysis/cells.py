@@ -106,13 +106,20 @@ def to_csv(table: Table) -> str:
     )
 
 
-def draw(table: Table, measures: Sequence[Measure], colour_of: Callable[[int, str], str]) -> Figure:
+def draw(
+    table: Table,
+    measures: Sequence[Measure],
+    colour_of: Callable[[int, str], str],
+    *,
+    differences: bool = False,
+) -> Figure:
     """A row of panels a benchmark, a panel a measure, a condition a line with its interval.
 
     Args:
         table: The table.
         measures: Columns, in order.
         colour_of: Of a condition, by its number and name.
+        differences: Whether to draw these instead of the values.
     """
     there = _there(table, measures)
     conditions = max(len(rows) for rows in table.values())
@@ -122,15 +129,21 @@ def draw(table: Table, measures: Sequence[Measure], colour_of: Callable[[int, st
         for i, measure in enumerate(there):
             axis = axes[number * len(there) + i]
             for place, (name, row) in enumerate(rows.items()):
-                if measure.name not in row:
+                cell = row.get(measure.name)
+                shown = cell and (cell.difference if differences else cell.accuracy)
+                if shown is None:
                     continue
-                value, low, high = (measure.factor * x for x in astuple(row[measure.name].accuracy))
+                value, low, high = (measure.factor * x for x in astuple(shown))
                 colour = colour_of(place, name)
                 axis.plot([low, high], [place, place], color=colour, linewidth=1.5)
                 axis.plot([value], [place], color=colour, marker="o", markersize=4)
+            if differences:
+                axis.axvline(0, color="#444444", linewidth=0.8)
+                axis.locator_params(axis="x", nbins=4)  # small ones have long labels
             axis.set_yticks(range(len(rows)), list(rows) if i == 0 else [""] * len(rows))
             axis.set_ylim(len(rows) - 0.5, -0.5)
-            axis.set_title(f"{benchmark}: {measure.name}" if i == 0 else measure.name, fontsize=9)
+            title = f"{measure.name}, difference" if differences else measure.name
+            axis.set_title(f"{benchmark}: {title}" if i == 0 else title, fontsize=9)
             axis.set_xlabel("%" if measure.percent else "", fontsize=8)
     return figure
 

@@ -6,15 +6,24 @@ truncation the sampling had. In nats.
 
 Positions are normalised: of an answer of N tokens, token t (from 0) is in bin floor(t * bins / N).
 An answer shorter than the bins leaves some of them empty, and does not count there. Every number
-is the mean over problems of the mean over their samples, +- 1 standard error over problems.
+is the mean over problems of the mean over their samples, +- 1 standard error over problems. With
+--tokens-per-bin W bins are W tokens wide, from the answer's first; later ones are of longer answers
+alone.
+
+Beside it `differences` compares the conditions position by position, with 95% bootstrap intervals
+over problems: the first folder is the reference. Conditions may be several models, such as a run's
+step_0 and its last step: each reads its own answers. Of answers with a law of ordinary tokens
+(token) what is read ends where the first token was forced; other laws' texts are not what the
+model read.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +31,17 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from rsp_rl.analysis.averages import mean_and_sem, plain
+from rsp_rl.analysis import profile_differences
+from rsp_rl.analysis.averages import finite_means, mean_and_sem, plain
 from rsp_rl.analysis.conditions import Condition, check_names, open_conditions, position_name
-from rsp_rl.analysis.distribution_changes import Changes, Means, changes, early_and_late
+from rsp_rl.analysis.distribution_changes import (
+    EARLY,
+    LATE,
+    Changes,
+    Means,
+    changes,
+    early_and_late,
+)
 from rsp_rl.analysis.distribution_changes import to_csv as to_csv_of_changes
 from rsp_rl.analysis.options import (
     ModelOptions,
@@ -70,6 +87,9 @@ class Profile:
         answers: How many.
         inexact: Of these, how many were encoded to another number of tokens than was generated.
         by_problem: Means early and late in the answers to each problem.
+        curves_of: Curves of each problem alone.
+        width: Tokens a bin; None where bins are shares of the answer.
+        unread: Answers whose forced tokens could not be told from the model's own.
     """
 
     curves: np.ndarray
@@ -79,6 +99,15 @@ class Profile:
     answers: int
     inexact: int
     by_problem: Means
+    curves_of: Mapping[str, np.ndarray]
+    width: int | None = None
+    unread: int = 0
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Middles of the bins: in percent of the answer, or in tokens."""
+        middles = np.arange(self.curves.shape[2]) + 0.5
+        return 100 * middles / len(middles) if self.width is None else self.width * middles
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -91,18 +120,35 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description=__doc__,
     )
     add_folders(parser)
-    parser.add_argument("--bins", type=count, default=BINS, help="positions shown (%(default)s)")
+    bins = parser.add_mutually_exclusive_group()
+    bins.add_argument("--bins", type=count, default=BINS, help="positions shown (%(default)s)")
+    bins.add_argument(
+        "--tokens-per-bin", type=count, metavar="W", help="by tokens instead of by share"
+    )
     add_model_options(parser, Path("analysis/distributions"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write `distributions.csv`, `.json`, `.md`, `.png`, `changes.csv`; print the table."""
-    analyse(args.folders, args.output, bins=args.bins, options=model_options(args))
+    """Write `distributions.csv`, `.json`, `.md`, `.png`, `changes.csv`; print the table.
+
+    Of several folders `differences.csv` and `.png` too.
+    """
+    analyse(
+        *(args.folders, args.output),
+        bins=args.bins,
+        width=args.tokens_per_bin,
+        options=model_options(args),
+    )
     return 0
 
 
 def analyse(
-    folders: Sequence[str], output: Path, *, bins: int = BINS, options: ModelOptions | None = None
+    folders: Sequence[str],
+    output: Path,
+    *,
+    bins: int = BINS,
+    width: int | None = None,
+    options: ModelOptions | None = None,
 ) -> None:
     """Write the files of `run`.
 
@@ -110,6 +156,7 @@ def analyse(
         folders: `[NAME=]DIR` each.
         output: Where to.
         bins: Positions shown.
+        width: Tokens a bin, where positions are to be tokens.
         options: Model and answers.
 
     Raises:
@@ -117,25 +164,31 @@ def analyse(
         RunFolderError: If the folders cannot be compared or hold other answers than the model's.
     """
     options = options or ModelOptions()
-    conditions = open_conditions(folders, position_name)
+    conditions = _told_apart(open_conditions(folders, position_name))
     check_names(conditions)
-    sampling = ("samples", "temperature", "top_p", "top_k")
-    benchmarks = options.chosen(conditions, may_differ=sampling)
+    may_differ = ("model", "samples", "temperature", "top_p", "top_k")
+    benchmarks = options.chosen(conditions, may_differ=may_differ)
     profiles: dict[str, dict[str, Profile]] = {name: {} for name in benchmarks}
     for condition in conditions:
         model = options.load(condition)
         for benchmark in benchmarks:
             profiles[benchmark][condition.name] = profile(
-                model, condition, benchmark, bins, options.problems, options.samples
+                *(model, condition, benchmark, bins, options.problems, options.samples),
+                width=width,
             )
         del model
+    if width is not None:
+        profiles = {name: _without_empty_bins(of) for name, of in profiles.items()}
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "distributions.json", to_json(profiles))
-    write_whole(output / "changes.csv", to_csv_of_changes(_changes(profiles, conditions), METRICS))
+    found = _changes(profiles, conditions)
+    write_whole(output / "changes.csv", to_csv_of_changes(found, METRICS))
+    if len(conditions) > 1:
+        _write_differences(output, profiles)
     write_analysis(
         output,
         "distributions",
-        markdown=to_markdown(profiles),
+        markdown=to_markdown(profiles, found),
         csv=to_csv(profiles),
         figure=draw(profiles),
     )
@@ -144,17 +197,71 @@ def analyse(
 def _changes(
     profiles: Mapping[str, Mapping[str, Profile]], conditions: Sequence[Condition]
 ) -> dict[str, dict[str, Changes]]:
-    """Of each condition with soft prompts against the first without, where there is one."""
-    plain = [c.name for c in conditions if not c.protocol.rsp.enabled]
-    drawn = [c.name for c in conditions if c.protocol.rsp.enabled]
+    """What a condition changes: soft prompts against the first without, training against the first.
+
+    The reference is of the same model, where soft prompts are what differs.
+    """
+    made: dict[str, dict[str, Changes]] = {}
+    for benchmark, by_condition in profiles.items():
+        made[benchmark] = {}
+        for condition in conditions:
+            other = _reference(condition, conditions)
+            if other is not None:
+                own, reference = by_condition[condition.name], by_condition[other.name]
+                made[benchmark][condition.name] = changes(own.by_problem, reference.by_problem)
+    return made
+
+
+def _reference(condition: Condition, conditions: Sequence[Condition]) -> Condition | None:
+    """What a condition is held against."""
+    if condition.protocol.rsp.enabled:
+        weights = condition.manifest["weights"]
+        plain = [c for c in conditions if not c.protocol.rsp.enabled]
+        of_model = [c for c in plain if c.manifest["weights"] == weights]
+        return next(iter(of_model), None)
+    first = conditions[0]
+    return first if first.manifest["weights"] != condition.manifest["weights"] else None
+
+
+def _told_apart(conditions: Sequence[Condition]) -> list[Condition]:
+    """Steps of one run have one name by their protocol; their folders tell them apart."""
+    names = Counter(condition.name for condition in conditions)
+    return [
+        replace(c, name=f"{c.name}, {c.root.name}") if names[c.name] > 1 else c for c in conditions
+    ]
+
+
+def _without_empty_bins(profiles: Mapping[str, Profile]) -> dict[str, Profile]:
+    """Up to the last that any condition has a token in."""
+    some = np.any([~np.isnan(p.curves[0, 0]) for p in profiles.values()], axis=0)
+    last = int(np.flatnonzero(some)[-1]) + 1
     return {
-        benchmark: {
-            name: changes(by_condition[name].by_problem, by_condition[plain[0]].by_problem)
-            for name in drawn
-        }
-        for benchmark, by_condition in profiles.items()
-        if plain
+        name: replace(
+            p,
+            curves=p.curves[:, :, :last],
+            curves_of={problem: of[:, :last] for problem, of in p.curves_of.items()},
+        )
+        for name, p in profiles.items()
     }
+
+
+def _write_differences(output: Path, profiles: Mapping[str, Mapping[str, Profile]]) -> None:
+    found = {
+        benchmark: profile_differences.compare_curves({n: p.curves_of for n, p in of.items()})
+        for benchmark, of in profiles.items()
+    }
+    first = {benchmark: next(iter(of.values())) for benchmark, of in profiles.items()}
+    positions = {benchmark: p.positions for benchmark, p in first.items()}
+    where = _where(next(iter(first.values())))
+    figure = profile_differences.draw(found, positions, where)
+    figures.save(figure, output / "differences.png")
+    csv = profile_differences.to_csv(found, METRICS, positions)
+    write_whole(output / "differences.csv", csv)
+
+
+def _where(profile: Profile) -> str:
+    """What the positions are."""
+    return "position in the answer (%)" if profile.width is None else "token of the answer"
 
 
 def token_metrics(logits_NV: torch.Tensor) -> np.ndarray:
@@ -188,6 +295,8 @@ def profile(
     bins: int,
     problems: int | None = None,
     samples: int | None = None,
+    *,
+    width: int | None = None,
 ) -> Profile:
     """Run the model over a condition's answers to a benchmark.
 
@@ -198,25 +307,34 @@ def profile(
         bins: B.
         problems: Only the first so many.
         samples: Only the first so many of each.
+        width: See `analyse`.
 
     Raises:
         RunFolderError: If no answer has any text.
     """
+    if width is not None:
+        bins = -(-condition.protocol.max_tokens_of(benchmark) // width)
     answers: dict[str, list[np.ndarray]] = {}
-    inexact = 0
+    inexact = unread = 0
     trajectories = model.trajectories(benchmark, problems=problems, samples=samples)
     for trajectory in bar(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
+        if trajectory.is_unread:
+            unread += 1
+            continue
         inexact += not trajectory.is_exact
         if trajectory.generated:
             metrics = token_metrics(model.generated_logits(trajectory))
             answers.setdefault(trajectory.problem.id, []).append(metrics)
     if not answers:
         raise RunFolderError(f"{condition.root} holds no answer with text to {benchmark}")
-    return summarise(answers, bins, inexact)
+    return replace(summarise(answers, bins, inexact, width), unread=unread)
 
 
 def summarise(
-    of_problems: Mapping[str, Sequence[np.ndarray]], bins: int, inexact: int = 0
+    of_problems: Mapping[str, Sequence[np.ndarray]],
+    bins: int,
+    inexact: int = 0,
+    width: int | None = None,
 ) -> Profile:
     """Curves and scalars of answers.
 
@@ -224,12 +342,14 @@ def summarise(
         of_problems: By problem, metrics [M, N] of each sample's tokens, N at least 1.
         bins: B.
         inexact: See `Profile`.
+        width: See `Profile`.
     """
     answers = list(of_problems.values())
     first = [[a[:, : first_tokens(a.shape[1])].mean(1) for a in samples] for samples in answers]
     lengths = [[np.array(a.shape[1]) for a in samples] for samples in answers]
+    curves = [[bin_means(a, bins, width) for a in samples] for samples in answers]
     return Profile(
-        curves=mean_and_sem([[bin_means(a, bins) for a in samples] for samples in answers]),
+        curves=mean_and_sem(curves),
         first=mean_and_sem(first),
         overall=mean_and_sem([[a.mean(1) for a in samples] for samples in answers]),
         tokens=float(mean_and_sem(lengths)[0]),
@@ -239,6 +359,10 @@ def summarise(
             name: early_and_late(samples, [first_tokens(a.shape[1]) for a in samples])
             for name, samples in of_problems.items()
         },
+        curves_of={
+            name: finite_means(np.stack(of)) for name, of in zip(of_problems, curves, strict=True)
+        },
+        width=width,
     )
 
 
@@ -247,10 +371,17 @@ def first_tokens(n: int) -> int:
     return math.ceil(_FIRST * n)
 
 
-def bin_means(metrics_MN: np.ndarray, bins: int) -> np.ndarray:
-    """Means by bin of normalised position, [M, B]; NaN where N < B leaves a bin empty."""
+def bin_means(metrics_MN: np.ndarray, bins: int, width: int | None = None) -> np.ndarray:
+    """Means by bin of normalised position, [M, B]; NaN where N < B leaves a bin empty.
+
+    Args:
+        metrics_MN: Of an answer's tokens.
+        bins: B.
+        width: Tokens a bin, where bins are no shares; what is beyond the last is in it.
+    """
     n = metrics_MN.shape[1]
-    of_token = np.arange(n) * bins // n
+    of_token = np.arange(n) * bins // n if width is None else np.arange(n) // width
+    of_token = np.minimum(of_token, bins - 1)
     counts = np.bincount(of_token, minlength=bins)
     sums = np.stack([np.bincount(of_token, row, bins) for row in metrics_MN])
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
@@ -277,11 +408,14 @@ def to_json(profiles: dict[str, dict[str, Profile]]) -> dict:
 
 
 def to_csv(profiles: dict[str, dict[str, Profile]]) -> str:
-    """The curves: one row a benchmark, condition, metric and bin; position is the bin's middle."""
+    """The curves: one row a benchmark, condition, metric and bin.
+
+    Position is the bin's middle, a share of the answer or a number of tokens.
+    """
     return csv_text(
         "benchmark,condition,metric,position,mean,sem",
         [
-            [benchmark, name, metric, (b + 0.5) / p.curves.shape[2], *p.curves[:, i, b]]
+            [benchmark, name, metric, _position(p, b), *p.curves[:, i, b]]
             for benchmark, by_condition in profiles.items()
             for name, p in by_condition.items()
             for i, metric in enumerate(METRICS)
@@ -290,8 +424,21 @@ def to_csv(profiles: dict[str, dict[str, Profile]]) -> str:
     )
 
 
-def to_markdown(profiles: dict[str, dict[str, Profile]]) -> str:
-    """The paper's Table 9 for these folders."""
+def _position(profile: Profile, number: int) -> float:
+    middle = float(profile.positions[number])
+    return middle / 100 if profile.width is None else middle
+
+
+def to_markdown(
+    profiles: Mapping[str, Mapping[str, Profile]],
+    found: Mapping[str, Mapping[str, Changes]] | None = None,
+) -> str:
+    """The paper's Table 9 for these folders, and below it what conditions change.
+
+    Args:
+        profiles: By benchmark and condition.
+        found: Changes of some conditions.
+    """
     head = ["condition", *(f"{m}, first 5%" for m in METRICS), *(f"{m}, overall" for m in METRICS)]
     lines = ["# Distributions along the answer (mean ± 1 standard error over problems)"]
     for benchmark, by_condition in profiles.items():
@@ -303,6 +450,23 @@ def to_markdown(profiles: dict[str, dict[str, Profile]]) -> str:
         inexact = sum(p.inexact for p in by_condition.values())
         answers = sum(p.answers for p in by_condition.values())
         lines += ["", f"{inexact} of {answers} answers were encoded to another number of tokens."]
+        if unread := sum(p.unread for p in by_condition.values()):
+            lines[-1] += (
+                f" {unread} more are left out: their forced tokens could not be told from the "
+                "model's own."
+            )
+        if changed := (found or {}).get(benchmark):
+            parts = (EARLY, LATE)
+            names = [f"{metric}, {part}" for metric in METRICS for part in parts]
+            lines += ["", "Changes, with 95% intervals over problems:", ""]
+            lines += markdown_head(["condition", *names])
+            for name, of in changed.items():
+                cells = [
+                    f"{e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]"
+                    for i in range(len(METRICS))
+                    for e in (of[part][i] for part in parts)
+                ]
+                lines.append(markdown_row([name, *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -317,14 +481,15 @@ def draw(profiles: dict[str, dict[str, Profile]]) -> Figure:
                 colour = figures.colour(number)
                 mean, sem = p.curves[:, i]
                 there = ~np.isnan(mean)
-                positions = (100 * (np.arange(mean.size) + 0.5) / mean.size)[there]
+                positions = p.positions[there]
                 mean, sem = mean[there], np.nan_to_num(sem[there])
                 axis.plot(positions, mean, color=colour, label=name)
                 axis.fill_between(
                     positions, mean - sem, mean + sem, color=colour, alpha=0.2, linewidth=0
                 )
             axis.set_title(f"{benchmark}: {title}", fontsize=10)
-            axis.set_xlim(0, 100)
-            axis.set_xlabel("position in the answer (%)")
+            if p.width is None:
+                axis.set_xlim(0, 100)
+            axis.set_xlabel(_where(p))
     figures.legend_below(figure, axes[0], 4)
     return figure

@@ -31,6 +31,7 @@ from rsp_rl.inference.requests import Request, has_gpu
 from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.weights import weights_digest
+from rsp_rl.thoughts.laws.token import Token
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Trajectory:
         request: Prompt tokens and soft prompt.
         output_ids: The answer's tokens, without the one that ended it.
         spans: First and last (exclusive) character of each of them in the answer.
+        forced: With a law, number of the first token that was forced, where what is read ends;
+            None if none was.
+        is_unread: Whether its place in the text is unknown, so that there is nothing to be read.
     """
 
     problem: Problem
@@ -50,16 +54,19 @@ class Trajectory:
     request: Request
     output_ids: list[int]
     spans: list[tuple[int, int]]
+    forced: int | None = None
+    is_unread: bool = False
 
     @property
     def generated(self) -> int:
         """N, tokens that the model chose: the answer's, and the one that ended it."""
-        return len(self.output_ids) + (self.sample["finish_reason"] == "stop")
+        ended = self.sample["finish_reason"] == "stop" and self.forced is None
+        return len(self.output_ids) + ended
 
     @property
     def is_exact(self) -> bool:
         """Whether the encoded text has as many tokens as were generated."""
-        return self.generated == self.sample["tokens"]
+        return self.generated == (self.sample["tokens"] if self.forced is None else self.forced)
 
 
 class ForcedModel:
@@ -95,11 +102,12 @@ class ForcedModel:
                 f"{condition.root} has soft prompts of {comparator.method}, which are not drawn "
                 "and cannot be drawn again; this analysis is for RSP and the baseline"
             )
-        if (law := condition.protocol.law) is not None and not thoughts:
+        law = condition.protocol.law
+        if law is not None and law.law.name != Token.name and not thoughts:
             raise ConfigError(
                 f"{condition.root} has thoughts of law.name={law.law.name}, which its texts are "
-                "not: read as tokens they give other numbers; this analysis is for answers without "
-                "a law"
+                "not: read as tokens they give other numbers; this analysis is for answers of "
+                f"ordinary tokens, without a law or with law.name={Token.name}"
             )
         folder = resolve_model_folder(model or condition.manifest["model"])
         self.config = check_model(folder)
@@ -139,8 +147,11 @@ class ForcedModel:
             benchmark: One of the condition's.
             soft_prompts: False asks each problem once, without any.
         """
-        # A law has no part in a prompt.
-        protocol, plan = replace(self._protocol(), law=None), self._condition.plan(benchmark)
+        protocol, plan = self._protocol(), self._condition.plan(benchmark)
+        if protocol.law is not None:
+            # It has no part in a prompt; without it, several greedy answers would be refused.
+            plan = replace(plan, temperature=1.0)
+            protocol = replace(protocol, law=None, benchmarks=(plan,))
         if not soft_prompts:
             plan = replace(plan, samples=1)
             protocol = replace(protocol, rsp=RspOptions(length=0), benchmarks=(plan,))
@@ -192,10 +203,17 @@ class ForcedModel:
     def trajectories(
         self, benchmark: str, *, problems: int | None = None, samples: int | None = None
     ) -> Iterator[Trajectory]:
-        """Stored outputs, encoded, with what they were answers to; see `asked`."""
+        """Stored outputs, encoded, with what they were answers to; see `asked`.
+
+        Those of a law of ordinary tokens as far as their first forced token.
+        """
         for question, sample in self.asked(benchmark, problems=problems, samples=samples):
+            text, forced = sample["output"], None
+            if sample.get("law") and sample["thoughts"]["at"]:
+                forced = sample["thoughts"]["at"][0]
+                text = text_before_forced(sample, self.tokenizer)
             encoded = self.tokenizer(
-                sample["output"], add_special_tokens=False, return_offsets_mapping=True
+                text or "", add_special_tokens=False, return_offsets_mapping=True
             )
             yield Trajectory(
                 question.problem,
@@ -203,6 +221,8 @@ class ForcedModel:
                 question.request,
                 encoded.input_ids,
                 [tuple(span) for span in encoded.offset_mapping],
+                forced,
+                text is None,
             )
 
     def generated_logits(self, trajectory: Trajectory) -> torch.Tensor:
@@ -242,3 +262,35 @@ class ForcedModel:
         records = [request.record] if request.record else []
         positions_K = flat_positions(records, [0] * len(records))
         return self._injector.inject(positions_K, draw_rows(records, self._hidden_size))
+
+
+def text_before_forced(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """An output's text as far as its first forced token.
+
+    The same text may have come before by itself; the place is taken whose text before it has as
+    many tokens as the record says, or the nearest number of them.
+
+    Args:
+        sample: One with a law of ordinary tokens, and something forced.
+        tokenizer: The model's.
+
+    Returns:
+        None where the forced text is nowhere in the output.
+    """
+    thoughts, output = sample["thoughts"], sample["output"]
+    first = thoughts["at"][0]
+    run = [
+        thoughts["texts"][str(ids[0])]
+        for number, (at, ids) in enumerate(zip(thoughts["at"], thoughts["ids"], strict=True))
+        if at == first + number
+    ]
+    forced = "".join(run)
+    places = [place for place in range(len(output)) if output.startswith(forced, place)]
+    if not forced or not places:
+        return None
+
+    def off(place: int) -> int:
+        ids = tokenizer(output[:place], add_special_tokens=False).input_ids
+        return abs(len(ids) - first)
+
+    return output[: min(places, key=off)]

@@ -40,7 +40,7 @@ from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.compare import run_folders
 from rsp_rl.evaluation.comparison import Cell, Estimate
-from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes
 from rsp_rl.evaluation.metrics import pass_at_k
 from rsp_rl.evaluation.reading import read_groups
 from rsp_rl.evaluation.summary import read_summary
@@ -252,7 +252,11 @@ def passes(arms: Sequence[Arm]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _evaluation(root: Path) -> EvaluationFolder | None:
-    found = sorted(folder for folder in (root / "evaluation").glob("*") if folder.is_dir())
+    found = sorted(
+        folder
+        for folder in (root / "evaluation").glob("*")
+        if folder.is_dir() and not is_of_modes(folder)  # which `analyze modes` is for
+    )
     return EvaluationFolder(found[0]) if len(found) == 1 else None
 
 

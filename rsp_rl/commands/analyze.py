@@ -14,6 +14,8 @@ from rsp_rl.analysis import (
     first_token,
     law_table,
     length_table,
+    likelihoods,
+    mode_table,
     pass_at_n,
     position_table,
     thoughts,
@@ -41,5 +43,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         training_table,
         thoughts,
         law_table,
+        mode_table,
+        likelihoods,
     ):
         module.add_parser(names)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.inference.options import add_engine_options, engine_options
+
+if TYPE_CHECKING:
+    from rsp_rl.evaluation.modes import Mode
 
 _DESCRIPTION = """\
 Evaluate a Hugging Face model (folder or name on the hub), one checkpoint (global_step_N), or every
@@ -93,33 +98,30 @@ def run(args: argparse.Namespace) -> int:
     if not args.path:
         raise ConfigError("name a model, a checkpoint or a run folder; see rsp-rl eval --help")
     # Imported here: `rsp-rl eval --help` need not wait for torch and transformers.
-    from rsp_rl.evaluation.folder import EvaluationFolder
-    from rsp_rl.evaluation.outputs import outcome_line, write_outputs
-    from rsp_rl.evaluation.protocol import load_protocol
-    from rsp_rl.evaluation.runner import evaluate
+    from rsp_rl.evaluation.modes import evaluate_model, modes_in, results_name
+    from rsp_rl.evaluation.protocol import load_modes
     from rsp_rl.evaluation.sweep import Sweep
     from rsp_rl.evaluation.trained_run import TrainedRun, checkpoint_run
     from rsp_rl.models.folder import resolve_model_folder
 
-    protocol = load_protocol(args.protocol, args.overrides)
+    protocols = load_modes(args.protocol, args.overrides)
     engine = engine_options(args)
-    # A changed protocol is another one: its results do not mix with the original's.
-    changed = args.overrides and protocol.name == load_protocol(args.protocol).name
-    results = f"{protocol.name}-{protocol.fingerprint()[:6]}" if changed else protocol.name
+    results = results_name(args.protocol, args.overrides)
     path, steps = Path(args.path).expanduser(), args.steps
     if single := checkpoint_run(path):
         path, steps = single[0], [single[1]]
     if (trained := TrainedRun.open(path)) is not None:
-        folder = EvaluationFolder(args.output or path / "evaluation" / results)
+        root = args.output or path / "evaluation" / results
+        modes = modes_in(root, protocols)
         sweep = Sweep(
             run=trained,
-            protocol=protocol,
-            folder=folder,
+            modes=modes,
             engine=engine,
             data_dir=args.data_dir,
             steps=steps,
             base_model=args.base_model,
             keep_merged=args.keep_merged == "yes",
+            on_written=lambda: _tabulate(root, modes),
         )
         failures = sweep.watch() if args.watch else sweep.once()
     else:
@@ -129,23 +131,31 @@ def run(args: argparse.Namespace) -> int:
             )
         model = resolve_model_folder(args.path)
         name = re.sub(r"[^\w.-]+", "_", args.path.strip("/."))
-        folder = EvaluationFolder(args.output or Path("runs/evaluation") / name / results)
-        outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
-        print(outcome_line(outcome), file=sys.stderr)
-        failures = [f"{name}: {why}" for name, why in outcome.failed.items()]
-        write_outputs(folder)
-    if folder.summary_markdown.is_file():
-        print(folder.summary_markdown.read_text())
-    print(
-        f"evaluation  {folder.root}\nreport      {folder.report}\nlog         {folder.engine_log}"
-    )
+        root = args.output or Path("runs/evaluation") / name / results
+        modes = modes_in(root, protocols)
+        failures = evaluate_model(modes, model, engine, args.data_dir)
+        _tabulate(root, modes)
+    if [mode.name for mode in modes] == [""] and modes[0].folder.summary_markdown.is_file():
+        print(modes[0].folder.summary_markdown.read_text())
+    print(f"evaluation  {root}")
+    for mode in modes:
+        print(f"report      {mode.folder.report}\nlog         {mode.folder.engine_log}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
+def _tabulate(root: Path, modes: Sequence[Mode]) -> None:
+    """What an evaluation's modes say, side by side, where there are any and something is done."""
+    from rsp_rl.analysis.mode_table import analyse
+
+    names = [mode.name for mode in modes if any(mode.folder.root.glob("step_*/*.metrics.json"))]
+    if any(names):
+        analyse([str(root)], root)
+
+
 def _rescore(path: Path) -> int:
-    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes
     from rsp_rl.evaluation.outputs import write_outputs
     from rsp_rl.evaluation.rescore import rescore, sample_files
 
@@ -158,7 +168,12 @@ def _rescore(path: Path) -> int:
                 f"  problem {new['problem']}, sample {new['sample']}: {old['correct']} -> "
                 f"{new['correct']}: {new['extracted']!r} against {new['gold']!r}"
             )
-    for root in sorted({file.parent.parent for file in files}):
+    roots = sorted({file.parent.parent for file in files})
+    for root in roots:
         if EvaluationFolder(root).steps():
             write_outputs(EvaluationFolder(root))
+    for root in sorted({root.parent for root in roots if is_of_modes(root.parent)}):
+        from rsp_rl.analysis.mode_table import analyse
+
+        analyse([str(root)], root)
     return 0

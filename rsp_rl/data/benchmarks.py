@@ -288,7 +288,8 @@ def read_problems(benchmark: Benchmark, data_dir: Path | None) -> list[Problem]:
         file = data_dir / benchmark.name / "test.jsonl"
         where, rows = str(file), _file_rows(file)
     else:
-        where, rows = f"hub dataset {source.repository}", _hub_rows(source)
+        where = f"hub dataset {source.repository}"
+        rows = hub_rows(source, f"set {DATA_DIR_VARIABLE} or --data-dir")
     problems = [_problem(benchmark, number, row, where) for number, row in enumerate(rows)]
     _check(benchmark, where, problems)
     return problems
@@ -306,8 +307,16 @@ def _file_rows(file: Path) -> Iterator[Row]:
     return read_rows(file)
 
 
-def _hub_rows(source: HubDataset) -> Iterable[Row]:
-    """Rows of a dataset on the hub."""
+def hub_rows(source: HubDataset, otherwise: str) -> Iterable[Row]:
+    """Rows of a dataset on the hub.
+
+    Args:
+        source: The dataset.
+        otherwise: What the error says to do instead, to read local files.
+
+    Raises:
+        ConfigError: If it cannot be loaded.
+    """
     import datasets  # slow to import, and not needed with local files
 
     try:
@@ -318,7 +327,7 @@ def _hub_rows(source: HubDataset) -> Iterable[Row]:
         raise ConfigError(
             f"hub dataset {source.repository} (config {source.config}, split {source.split}, "
             f"revision {source.revision}) cannot be loaded: {error}; to read local files instead, "
-            f"set {DATA_DIR_VARIABLE} or --data-dir"
+            f"{otherwise}"
         ) from error
 
 

@@ -247,8 +247,8 @@ def _row_problem(
         return "'agent_name' is empty; name a loop in every row, or drop the column"
     if agent_loops is not None and "agent_name" in row and row["agent_name"] not in agent_loops:
         return (
-            f"'agent_name' is {row['agent_name']!r}; soft prompts know {sorted(agent_loops)}: drop "
-            "the column, name the loop in actor_rollout_ref.rollout.agent.agent_loop_config_path, "
-            "or set rsp.length=0"
+            f"'agent_name' is {row['agent_name']!r}; soft prompts, and laws where there is one, "
+            f"know {sorted(agent_loops)}: drop the column, name the loop in actor_rollout_ref."
+            "rollout.agent.agent_loop_config_path, or set rsp.length=0 and law=off"
         )
     return None

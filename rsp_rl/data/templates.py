@@ -141,6 +141,13 @@ TEMPLATES: dict[str, Template] = {
     "abel": TextTemplate(
         opening="Question:\n", instruction="\nAnswer:\nLet's think step by step.\n", closing=""
     ),
+    # Soft Tokens, Hard Truths (arXiv 2509.19170, appendix B): the turn's format, then the turn.
+    "soft-tokens": TextTemplate(
+        opening="The following is a conversation between a user and an assistant in this format:\n"
+        "User: [question] Assistant: [reasoning] The final answer is: \\boxed{[answer]}.\nUser: ",
+        instruction=" Assistant:",
+        closing="",
+    ),
     "raw": TextTemplate(opening="", instruction=f"\n{INSTRUCTION}", closing=""),
     # Llama-3.1's template writes a date into the system turn; the later ones today's.
     "llama-chat": ChatTemplate(system=INSTRUCTION, options={"date_string": "26 Jul 2024"}),

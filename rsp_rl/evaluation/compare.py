@@ -11,7 +11,7 @@ from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import Comparison, Estimate, Run, Table, compare, percent
-from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes, modes_of
 from rsp_rl.evaluation.summary import PEAK_NOTE, read_summary
 
 COMMON_NOTE = (
@@ -75,7 +75,12 @@ def run_folders(text: str) -> tuple[str, tuple[Path, ...]]:
 
 def _find_evaluation(run_dir: Path, protocol: str | None) -> EvaluationFolder:
     root = run_dir / "evaluation"
-    found = sorted(folder.name for folder in root.glob("*") if folder.is_dir())
+    found = sorted(
+        str(part.relative_to(root))
+        for folder in root.glob("*")
+        if folder.is_dir()
+        for part in (modes_of(folder) if is_of_modes(folder) else [folder])
+    )
     if protocol is None and len(found) > 1:
         raise ConfigError(f"{run_dir} has several evaluations {found}; choose one with --protocol")
     if protocol is None and found:

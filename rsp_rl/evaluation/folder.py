@@ -136,3 +136,15 @@ class EvaluationFolder:
     def plot(self, name: str) -> Path:
         """A picture: `headline`, `benchmarks` or `response_length`."""
         return self.root / f"{name}.png"
+
+
+def is_of_modes(root: Path) -> bool:
+    """Whether a folder is an evaluation's with modes, a folder of the usual kind each."""
+    return (root / "modes.md").is_file()
+
+
+def modes_of(root: Path) -> list[Path]:
+    """The folders of modes with something done in an evaluation's folder, by name."""
+    return [
+        folder for folder in sorted(root.glob("*")) if any(folder.glob("step_*/*.metrics.json"))
+    ]

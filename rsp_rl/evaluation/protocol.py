@@ -11,7 +11,11 @@ A protocol is a YAML file, in `eval/protocols` or the user's own:
     headline: [math500, aime24]     # their unweighted mean is the protocol's one number
 
 and, where wanted, `name`, `seed`, `stop`, `rsp`, `comparator` and `law`, as `Protocol` describes
-them.
+them. A file that asks the same problems in several ways names these, each with what it changes:
+
+    modes:
+      hard_greedy: {law: {name: token, top_k: 1}, sampling: {samples: 1}}
+      soft_sampled: {law: {name: soft}}
 """
 
 from __future__ import annotations
@@ -47,6 +51,12 @@ from rsp_rl.thoughts.settings import ThoughtSettings
 _RSP_OPTIONS = ("length", "position", "scale", "mode", "law", "seed")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+#: What a mode may change; problems, seeds and headline are those of all.
+_OF_A_MODE = {"comparator", "law", "max_tokens", "rsp", "sampling", "stop", "template"}
+
+#: Folders of another kind beside those of modes.
+_NO_MODE = re.compile(r"step_\d+|logs")
 
 
 @dataclass(frozen=True)
@@ -285,6 +295,26 @@ class Protocol:
 
 
 def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Protocol:
+    """Read a protocol file that has one mode, or of which one is chosen (`modes=[NAME]`).
+
+    Args:
+        name_or_path: See `load_modes`.
+        overrides: See `load_modes`.
+
+    Raises:
+        ConfigError: As `load_modes`, or if the protocol has several modes.
+    """
+    modes = load_modes(name_or_path, overrides)
+    if len(modes) > 1:
+        raise ConfigError(
+            f"protocol {name_or_path} has {len(modes)} modes, which `rsp-rl eval` evaluates one by "
+            f"one; choose one here: modes=[{next(iter(modes))}], of {', '.join(modes)}"
+        )
+    (protocol,) = modes.values()
+    return protocol
+
+
+def load_modes(name_or_path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Protocol]:
     """Read a protocol file.
 
     Args:
@@ -293,6 +323,12 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
             `sampling.temperature=0.6`, `benchmarks.aime24.samples=4`. `benchmarks=[gsm8k,aime24]`
             asks these alone: each as the file says, or by `sampling` where the file lacks it.
             `max_tokens` is for all, also for those that have a limit of their own in the file.
+            `modes=[NAME]` asks in these modes alone; an override is for all modes that do not set
+            the same themselves, `modes.NAME.sampling.samples=4` for one.
+
+    Returns:
+        By mode; a protocol without modes is the only one, of no name. That of a mode is called
+        `PROTOCOL.MODE`.
 
     Raises:
         ConfigError: If there is no such file, or on an unknown key or a bad value; names file and
@@ -307,10 +343,55 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
     if not isinstance(content, DictConfig):
         raise ConfigError(f"protocol {file} holds no settings; see {PROTOCOLS}")
     try:
-        return Protocol.from_dict({"name": file.stem, **_override(content, overrides)})
+        values = {"name": file.stem, **_override(content, overrides)}
+        return {mode: _of_mode(mode, own) for mode, own in _by_mode(values).items()}
     except ConfigError as error:
         given = f" with {' '.join(overrides)}" if overrides else ""
         raise ConfigError(f"protocol {file}{given}: {error}") from error
+
+
+def _of_mode(mode: str, values: dict[str, Any]) -> Protocol:
+    try:
+        return Protocol.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"modes.{mode}: {error}" if mode else str(error)) from error
+
+
+def _by_mode(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each mode's settings: what it sets goes before all else, its sampling before a benchmark's.
+
+    Raises:
+        ConfigError: On a mode whose name names no folder, or that sets what is for all.
+    """
+    modes = values.pop("modes", None)
+    if modes is None:
+        return {"": values}
+    made = {}
+    for mode, given in _group("modes", modes).items():
+        if not _NAME.fullmatch(mode) or _NO_MODE.fullmatch(mode):
+            raise ConfigError(
+                f"modes.{mode} must be letters, digits, '_', '-' and '.', and neither step_N nor "
+                "logs: it names a folder"
+            )
+        own = _group(f"modes.{mode}", {} if given is None else given)
+        _check_known(f"modes.{mode}.", own, _OF_A_MODE)
+        of_mode = {**values, "name": f"{values['name']}.{mode}"}
+        for name, value in own.items():
+            here = of_mode.get(name)
+            merged = isinstance(here, Mapping) and isinstance(value, Mapping)
+            of_mode[name] = {**here, **value} if merged else value
+        sampled = own.get("sampling")
+        if isinstance(sampled, Mapping) and isinstance(plans := values.get("benchmarks"), Mapping):
+            of_mode["benchmarks"] = {
+                benchmark: {key: plan[key] for key in plan if key not in sampled}
+                if isinstance(plan, Mapping)
+                else plan
+                for benchmark, plan in plans.items()
+            }
+        made[mode] = of_mode
+    if not made:
+        raise ConfigError("modes is empty; name at least one, or leave it out")
+    return made
 
 
 def choose_problems(plan: BenchmarkPlan, problems: Sequence[Problem], seed: int) -> list[Problem]:
@@ -351,7 +432,7 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
     """A file's settings with the overrides put into them."""
-    chosen = None
+    chosen = chosen_modes = None
     # A limit for all takes the file's own away, so it comes before one for a benchmark.
     for override in sorted(overrides, key=lambda text: not text.startswith("max_tokens=")):
         key, equals, _ = override.partition("=")
@@ -359,11 +440,14 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"override {override!r} must be key=value")
         try:
             change = OmegaConf.from_dotlist([override])
-            merged = content if key == "benchmarks" else OmegaConf.merge(content, change)
+            a_choice = key in ("benchmarks", "modes")
+            merged = content if a_choice else OmegaConf.merge(content, change)
         except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
         if key == "benchmarks":  # a choice among the file's, which a merge would lose
             chosen = _texts(key, OmegaConf.to_container(change)[key])
+        if key == "modes":
+            chosen_modes = _texts(key, OmegaConf.to_container(change)[key])
         if key == "max_tokens" and isinstance(merged.get("benchmarks"), DictConfig):
             for plan in merged.benchmarks.values():
                 if isinstance(plan, DictConfig):
@@ -376,6 +460,12 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
     if chosen is not None:
         plans = _group("benchmarks", values.get("benchmarks") or {})
         values["benchmarks"] = {name: plans.get(name) for name in chosen}
+    if chosen_modes is not None:
+        modes = _group("modes", values.get("modes") or {})
+        if unknown := [name for name in chosen_modes if name not in modes]:
+            there = f"there are {', '.join(modes)}" if modes else "the protocol has none"
+            raise ConfigError(f"modes={list(chosen_modes)}: no mode {unknown[0]!r}; {there}")
+        values["modes"] = {name: modes[name] for name in chosen_modes}
     return values
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import locked
-from rsp_rl.evaluation.folder import EvaluationFolder, Sample, StepFolder
+from rsp_rl.evaluation.folder import Sample, StepFolder, is_of_modes
 from rsp_rl.evaluation.metrics import write_metrics
 from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
 from rsp_rl.grading import pool
@@ -32,7 +32,7 @@ class Rescored:
 
 
 def sample_files(path: Path) -> list[Path]:
-    """The samples files at a path: one file, a step's folder, or all steps of an evaluation.
+    """The samples files at a path: one file, a step's, or all steps' of an evaluation or its modes.
 
     Raises:
         RunFolderError: If there are none.
@@ -40,8 +40,9 @@ def sample_files(path: Path) -> list[Path]:
     if path.is_file() and path.name.endswith(_SUFFIX):
         return [path]
     files = sorted(path.glob(f"*{_SUFFIX}"))
-    for step in EvaluationFolder(path).steps().values():
-        files += sorted(step.root.glob(f"*{_SUFFIX}"))
+    files += sorted(path.glob(f"step_*/*{_SUFFIX}"))
+    if is_of_modes(path):
+        files += sorted(path.glob(f"*/step_*/*{_SUFFIX}"))
     if not files:
         raise RunFolderError(
             f"{path} is no *{_SUFFIX} file, and no folder of an evaluation that holds some"

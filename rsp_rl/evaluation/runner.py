@@ -25,7 +25,7 @@ from rsp_rl.evaluation.thoughts import TokenTexts
 from rsp_rl.inference.engines import SharedEngines, check_comparator_engine
 from rsp_rl.inference.model_law import with_model_law
 from rsp_rl.inference.requests import EngineOptions, Engines
-from rsp_rl.inference.thinking import thinking_of_model
+from rsp_rl.inference.thinking import ModelThinking, thinking_of_model
 from rsp_rl.models.context import context_of
 from rsp_rl.models.folder import check_model, load_tokenizer
 from rsp_rl.models.kept_text import Characters
@@ -64,6 +64,7 @@ def evaluate(
     engines: Engines | None = None,
     data_dir: Path | None = None,
     law: tuple[float, float] | None = None,
+    table: tuple[float, float] | None = None,
     unlike_training: Sequence[str] = (),
     progress: bool = True,
     on_graded: Graded | None = None,
@@ -80,8 +81,10 @@ def evaluate(
         engines: Running ones of this model and these options, which stay as they are; by default
             they are started if there is anything to ask, and ended. A comparator has its own.
         data_dir: Folder with the benchmarks' files; else see `load_benchmark`.
-        law: mu_E and sigma_E of the protocol's soft prompts, and of what else is in units of the
-            pretrained embedding table; by default those of the model's own.
+        law: mu_E and sigma_E of the protocol's soft prompts; by default those of the model's own
+            table.
+        table: Mean and standard deviation of the pretrained embedding table, whose
+            root-mean-square the noise of thoughts is in units of; by default as `law`.
         unlike_training: What `rsp_rl.evaluation.trained_prompts` found, for `how.json`.
         progress: Whether to show a progress bar on stderr.
         on_graded: See `Graded`.
@@ -101,9 +104,7 @@ def evaluate(
     trained = check_comparator(protocol, model, engine)
     if (comparator := protocol.comparator) is not None:
         say(f"{comparator.method}: {preset_line(comparator, protocol.rsp.length)}")
-    thinking = protocol.law and thinking_of_model(protocol.law, model, tokenizer, law)
-    if thinking and engine.kind == "vllm":
-        thinking.settings.law.check_parallel(engine.tensor_parallel)
+    thinking = check_thinking(protocol, model, engine, table or law)
     protocol = _with_law(protocol, model, law)
     outcome = Outcome()
     asked: dict[str, list[Question]] = {}
@@ -202,6 +203,31 @@ def check_comparator(protocol: Protocol, model: Path, engine: EngineOptions) -> 
         return None
     check_comparator_engine(engine, protocol.comparator)
     return protocol.comparator.check(model, protocol.rsp)
+
+
+def check_thinking(
+    protocol: Protocol,
+    model: Path,
+    engine: EngineOptions,
+    table: tuple[float, float] | None = None,
+) -> ModelThinking | None:
+    """The protocol's law, if it has one, made ready for a model and an engine.
+
+    Args:
+        protocol: What is asked.
+        model: Hugging Face folder.
+        engine: How it is run.
+        table: See `evaluate`.
+
+    Raises:
+        ConfigError: If the law does not fit the model, or the engine cannot run it.
+    """
+    if protocol.law is None:
+        return None
+    thinking = thinking_of_model(protocol.law, model, load_tokenizer(model), table)
+    if engine.kind == "vllm":
+        thinking.settings.law.check_parallel(engine.tensor_parallel)
+    return thinking
 
 
 def _with_law(protocol: Protocol, model: Path, law: tuple[float, float] | None) -> Protocol:

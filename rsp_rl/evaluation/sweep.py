@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import read_json
 from rsp_rl.console.screen import quiet, say
-from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.manifest import add_difference, is_complete
+from rsp_rl.evaluation.modes import Mode, shared_engines
 from rsp_rl.evaluation.outputs import outcome_line, write_outputs
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.reading import read_metrics
 from rsp_rl.evaluation.runner import Outcome, evaluate
 from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.evaluation.validated import unlike_validation
-from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.inference.requests import EngineOptions, Engines
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import merge_checkpoint, merged_folder
 from rsp_rl.runs.merging import has_adapter, shards_digest
@@ -33,32 +33,33 @@ class Sweep:
 
     Attributes:
         run: The training run.
-        protocol: What is asked.
-        folder: Where everything goes.
+        modes: What is asked, and where it goes.
         engine: How the models are run.
         data_dir: Folder with the benchmarks' files, if they are local.
         steps: The steps wanted, in that order; all there are if `None`, 0 for the base model.
         base_model: The model of step 0; what the run started from if `None`.
         keep_merged: Whether Hugging Face folders that had to be made of checkpoints stay.
+        on_written: Called when what can be read of all modes has changed.
     """
 
     run: TrainedRun
-    protocol: Protocol
-    folder: EvaluationFolder
+    modes: Sequence[Mode]
     engine: EngineOptions
     data_dir: Path | None = None
     steps: Sequence[int] | None = None
     base_model: str | None = None
     keep_merged: bool = True
+    on_written: Callable[[], None] = lambda: None
 
     def once(self) -> list[str]:
         """Evaluate what is there and not yet done.
 
         Returns:
-            What failed, a line each; one step's or benchmark's failure keeps no other from it.
+            What failed, a line each; one step's, mode's or benchmark's failure keeps no other from
+            it.
         """
         failures = [line for step in self._wanted() for line in self._step(step)]
-        write_outputs(self.folder)
+        self._write()
         return failures
 
     def watch(self) -> list[str]:
@@ -74,10 +75,15 @@ class Sweep:
             for step in present:
                 if step not in failed:
                     failed[step] = self._step(step)
-                    write_outputs(self.folder)
+                    self._write()
             if last is not None and last in present:
                 return [line for lines in failed.values() for line in lines]
             time.sleep(POLL_SECONDS)
+
+    def _write(self) -> None:
+        for mode in self.modes:
+            write_outputs(mode.folder)
+        self.on_written()
 
     def _wanted(self, present_only: bool = False) -> list[int]:
         there = [0, *self.run.steps()]
@@ -85,31 +91,44 @@ class Sweep:
             return there
         return [step for step in self.steps if step in there or not present_only]
 
-    def _is_done(self, step: int) -> bool:
-        return is_complete(self.folder.step(step), self.protocol)
-
     def _step(self, step: int) -> list[str]:
-        """Evaluate one step, show it, log it; what failed in it."""
+        """Evaluate one step in all modes, show them, log them; what failed in it."""
+        failures, left = [], []
+        for mode in self.modes:
+            try:
+                self._check_same(mode, step)
+                if is_complete(mode.folder.step(step), mode.protocol):
+                    say(f"{mode.of(step)}: done before")
+                else:
+                    left.append(mode)
+            except RunFolderError as error:
+                failures.append(f"{mode.of(step)}: {error}")
+        if not left:
+            return failures
         try:
-            self._check_same(step)
-            if self._is_done(step):
-                say(f"step {step}: done before")
-                return []
-            outcome = self._evaluate(step)
+            model = self._model(step, left[0])
+            unlike = self._unlike_training(step, model, {m.protocol.template for m in left})
         except (ConfigError, RunFolderError) as error:
-            return [f"step {step}: {error}"]
-        say(f"step {step}: " + outcome_line(outcome))
-        self._track(step, outcome)
-        return [f"step {step}, {name}: {why}" for name, why in outcome.failed.items()]
+            return [*failures, f"step {step}: {error}"]
+        failed: list[str] = []
+        # One start for all modes of a step.
+        with shared_engines(left, model, self.engine) as engines:
+            for mode in left:
+                template = mode.protocol.template
+                failed += self._evaluate(mode, step, model, engines, unlike[template])
+        checkpoint = self.run.steps().get(step)
+        if checkpoint and not self.keep_merged and not failed:
+            shutil.rmtree(merged_folder(checkpoint), ignore_errors=True)
+        return failures + failed
 
-    def _check_same(self, step: int) -> None:
+    def _check_same(self, mode: Mode, step: int) -> None:
         """Refuse numbers that are not those of the checkpoint that is there.
 
         Raises:
             RunFolderError: If the step was evaluated before adapters were merged, or training has
                 saved another checkpoint of the step since.
         """
-        checkpoint, folder = self.run.steps().get(step), self.folder.step(step)
+        checkpoint, folder = self.run.steps().get(step), mode.folder.step(step)
         if checkpoint is None or not folder.manifest.is_file():
             return
         actor, stored = checkpoint / "actor", read_json(folder.manifest).get("stored")
@@ -123,47 +142,72 @@ class Sweep:
         add_difference(folder, why)  # its numbers are in the table until it is removed
         raise RunFolderError(f"{folder.root} was {why}; remove the folder and evaluate again")
 
-    def _evaluate(self, step: int) -> Outcome:
+    def _model(self, step: int, mode: Mode) -> Path:
+        """The step's Hugging Face folder, made of its checkpoint where there is none yet."""
         checkpoint = self.run.steps().get(step)
         if step == 0 and checkpoint is None:
             named = self.base_model
-            model = resolve_model_folder(named) if named else self.run.base_model()
-        elif checkpoint is None:
+            return resolve_model_folder(named) if named else self.run.base_model()
+        if checkpoint is None:
             there = ", ".join(map(str, self.run.steps())) or "none"
             raise RunFolderError(
                 f"{self.run.checkpoints} holds no whole checkpoint of it; there are: {there}"
             )
-        else:
-            with quiet(self.folder.engine_log):
-                model = merge_checkpoint(checkpoint)
-        dtype = self.engine.resolved_dtype()
-        unlike = self.run.unlike_training(self.protocol.template, model, dtype)
-        for line in unlike:
-            say(f"warning: step {step}: {line}")
-        outcome = evaluate(
-            model,
-            self.protocol,
-            self.folder.step(step),
-            engine=self.engine,
-            data_dir=self.data_dir,
-            law=self.run.law(),
-            unlike_training=unlike,
-        )
-        folder = self.folder.step(step)
-        for line in unlike_validation(self.run.validated(step), read_metrics(folder)):
-            say(f"warning: step {step}: {line}")
-            add_difference(folder, line)
-        if checkpoint and not self.keep_merged and not outcome.failed:
-            shutil.rmtree(merged_folder(checkpoint), ignore_errors=True)
-        return outcome
+        with quiet(mode.folder.engine_log):
+            return merge_checkpoint(checkpoint)
 
-    def _track(self, step: int, outcome: Outcome) -> None:
-        values = {
-            f"eval/{self.protocol.name}/{name}": value for name, value in outcome.accuracy.items()
-        }
-        headline = [outcome.accuracy.get(name) for name in self.protocol.headline]
+    def _unlike_training(
+        self, step: int, model: Path, templates: Iterable[str]
+    ) -> dict[str, list[str]]:
+        """By template; said once."""
+        dtype = self.engine.resolved_dtype()
+        found = {name: self.run.unlike_training(name, model, dtype) for name in templates}
+        for line in dict.fromkeys(line for lines in found.values() for line in lines):
+            say(f"warning: step {step}: {line}")
+        return found
+
+    def _evaluate(
+        self, mode: Mode, step: int, model: Path, engines: Engines, unlike: Sequence[str]
+    ) -> list[str]:
+        """Evaluate a step in one mode, show it, log it; what failed in it."""
+        where, protocol, folder = mode.of(step), mode.protocol, mode.folder.step(step)
+        try:
+            outcome = evaluate(
+                *(model, protocol, folder),
+                engine=self.engine,
+                engines=engines,
+                data_dir=self.data_dir,
+                law=self.run.law(),
+                table=self._table(mode, step),
+                unlike_training=unlike,
+            )
+            validated = self.run.validated(step) if self.run.validates_as(protocol.law) else {}
+            for line in unlike_validation(validated, read_metrics(folder)):
+                say(f"warning: {where}: {line}")
+                add_difference(folder, line)
+        except (ConfigError, RunFolderError) as error:
+            return [f"{where}: {error}"]
+        say(f"{where}: " + outcome_line(outcome))
+        self._track(protocol, step, outcome)
+        return [f"{where}, {name}: {why}" for name, why in outcome.failed.items()]
+
+    def _table(self, mode: Mode, step: int) -> tuple[float, float] | None:
+        """What the noise of thoughts is in units of; a checkpoint's own table only with a word."""
+        law = None if mode.protocol.law is None else mode.protocol.law.law
+        needed = getattr(law, "rms", 0.0) is None and getattr(law, "sigma", 0.0) > 0
+        table = self.run.table(self.base_model) if needed else None
+        if needed and table is None and step:
+            say(
+                f"warning: {mode.of(step)}: the model that training started from is gone, so noise "
+                "is in units of this checkpoint's own table; name it with --base-model"
+            )
+        return table
+
+    def _track(self, protocol: Protocol, step: int, outcome: Outcome) -> None:
+        values = {f"eval/{protocol.name}/{name}": value for name, value in outcome.accuracy.items()}
+        headline = [outcome.accuracy.get(name) for name in protocol.headline]
         if headline and None not in headline:
-            values[f"eval/{self.protocol.name}/headline"] = sum(headline) / len(headline)
+            values[f"eval/{protocol.name}/headline"] = sum(headline) / len(headline)
         if outcome.generated:
-            with quiet(self.folder.engine_log):
+            with quiet(self.modes[0].folder.engine_log):
                 self.run.track(values, step)

@@ -14,11 +14,14 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import read_json
 from rsp_rl.dials.options import rollout_dtype
 from rsp_rl.evaluation.trained_prompts import unlike_training
+from rsp_rl.inference.model_law import model_law
 from rsp_rl.models.folder import resolve_model_folder
 from rsp_rl.runs.checkpoints import finished_checkpoints
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.merging import made_of
 from rsp_rl.runs.metrics import held_out_by_source
+from rsp_rl.thoughts.laws.token import Token
+from rsp_rl.thoughts.settings import ThoughtSettings
 
 #: Share of an adapter that rounding may change before it is said.
 _TOLD_LOSS = 0.05
@@ -100,6 +103,32 @@ class TrainedRun:
         settings = RunFolder(self.root).settings
         saved = read_json(settings) if settings.is_file() else {}
         return None if saved.get("mean") is None else (saved["mean"], saved["std"])
+
+    def table(self, base_model: str | None = None) -> tuple[float, float] | None:
+        """Mean and standard deviation of the table that training started from, if it is there.
+
+        A checkpoint's own is another one once its embeddings were trained.
+
+        Args:
+            base_model: What training started from, where the run does not say.
+        """
+        if (law := self.law()) is not None:
+            return law
+        try:
+            stats = model_law(resolve_model_folder(base_model) if base_model else self.base_model())
+        except ConfigError:  # it is gone, or its table is of another width
+            return None
+        return stats.mean, stats.std
+
+    def validates_as(self, law: ThoughtSettings | None) -> bool:
+        """Whether training's own validation thinks as a protocol does, tokens by their laws.
+
+        Args:
+            law: The protocol's.
+        """
+        group = {} if self.config is None else self.config.get("law") or {}
+        thinks = group.get("name") if group.get("validation") else None
+        return (thinks or Token.name) == (Token.name if law is None else law.law.name)
 
     def unlike_training(self, template: str, model: Path, dtype: str) -> list[str]:
         """What an evaluation has other than the run's rollouts had, a sentence each.

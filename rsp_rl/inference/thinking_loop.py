@@ -202,14 +202,15 @@ class ThinkingLoop:
                 rows[at].parts.append(single)
         tokens_B = torch.tensor(tokens, device=logits_BV.device)
         inputs_BD = self._embedding.rows(tokens_B)
-        for members, made in done.rows:
-            law = thinkers[members[0]].law
-            for number, member in enumerate(members):
-                rows[active[member]].parts.append(made[number : number + 1])
-            mixed = [n for n, kind in enumerate(made.kind_N.tolist()) if not Kind(kind).is_token]
+        for made in done.made:
+            law = thinkers[made.members[0]].law
+            for number, member in enumerate(made.members):
+                rows[active[member]].parts.append(made.rows[number : number + 1])
+            mixed = [n for n, kind in enumerate(made.kinds) if not Kind(kind).is_token]
             if mixed:
-                places = [active[members[n]] for n in mixed]
-                inputs_BD[places] = law.embed(made[mixed], self._embedding).to(inputs_BD.dtype)
+                places = [active[made.members[n]] for n in mixed]
+                mixed_ND = law.embed(made.rows[mixed], self._embedding)
+                inputs_BD[places] = mixed_ND.to(inputs_BD.dtype)
         for row, token in zip(rows, tokens, strict=True):
             if not row.ended:
                 row.tokens.append(token)

@@ -32,6 +32,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.injection.thinking_engine import most_bytes
 from rsp_rl.thoughts.embedding import TableEmbedding
+from rsp_rl.thoughts.host import sent
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.phases import Phase
 from rsp_rl.thoughts.record import ThoughtRecord
@@ -217,7 +218,7 @@ class ThinkingRunner(GPUModelRunner):
         going = [at for at, entry in enumerate(entries) if not entry.ended]
         hidden_ND = self._hidden_ND
         if len(going) < len(entries):
-            logits_NV = logits_NV[going]
+            logits_NV = logits_NV[self._index(going)]
         if hidden_ND is not None:
             hidden_ND = hidden_ND[self._index([rows[at][0] for at in going])]
         done = step(
@@ -227,12 +228,15 @@ class ThinkingRunner(GPUModelRunner):
             self._embedding,
             hidden_ND,
         )
-        for members, made in done.rows:
-            self.thoughts.add([entries[going[at]] for at in members], made)
+        for made in done.made:
+            owners = [entries[going[at]] for at in made.members]
+            self.thoughts.add(owners, made)
             if log_probs_N is not None:
-                law = entries[going[members[0]]].law
-                scores = _scores(law, made, logits_NV[members], self._embedding)
-                log_probs_N[[going[at] for at in members]] = scores
+                own_NV = logits_NV
+                if len(made.members) < len(logits_NV):
+                    own_NV = logits_NV[self._index(made.members)]
+                scores = _scores(owners[0].law, made.rows, own_NV, self._embedding)
+                log_probs_N[self._index([going[at] for at in made.members])] = scores
         ids = [entry.stop_ids[0] if entry.ended else entry.ids[-1] for entry in entries]
         return ids, log_probs_N
 
@@ -300,7 +304,7 @@ class ThinkingRunner(GPUModelRunner):
         )
 
     def _index(self, numbers: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+        return sent(numbers, self.device)
 
 
 def asks(new: NewRequestData) -> bool:
@@ -339,8 +343,8 @@ def _overwrite(
     if not rows:
         return
     sampled = output.sampled_token_ids
-    at_N = torch.tensor(rows, device=sampled.device)
-    ids_N = torch.tensor(ids, dtype=sampled.dtype, device=sampled.device)
+    at_N = sent(rows, sampled.device)
+    ids_N = sent(ids, sampled.device, sampled.dtype)
     sampled[at_N, 0] = ids_N
     theirs = output.logprobs_tensors
     if log_probs_N is not None and theirs is not None:

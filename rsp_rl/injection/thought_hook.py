@@ -26,6 +26,7 @@ class _Current:
     thoughts: SampleThoughts
     positions_N: torch.Tensor
     detached: bool
+    forgotten: bool
 
 
 class ThoughtInjector:
@@ -60,7 +61,12 @@ class ThoughtInjector:
 
     @contextmanager
     def inject(
-        self, thoughts: SampleThoughts, positions_N: torch.Tensor, *, detached: bool
+        self,
+        thoughts: SampleThoughts,
+        positions_N: torch.Tensor,
+        *,
+        detached: bool,
+        forgotten: bool = False,
     ) -> Iterator[None]:
         """Overwrite rows in every forward of the embedding inside this context.
 
@@ -69,11 +75,12 @@ class ThoughtInjector:
             positions_N: int64 [N] on the CPU, indices into the embedding's output with batch and
                 sequence flattened.
             detached: Whether no gradient flows from the inputs into the table.
+            forgotten: Whether their tokens stay where they are, to see what that would make.
 
         Raises:
             IndexError: In the forward, if a position lies behind its batch.
         """
-        self._current = _Current(thoughts, positions_N, detached)
+        self._current = _Current(thoughts, positions_N, detached, forgotten)
         try:
             yield
         finally:
@@ -85,9 +92,11 @@ class ThoughtInjector:
         if current is None:
             return None
         thoughts = current.thoughts
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not current.detached):
-            made_ND = thoughts.law.embed(thoughts.rows.to(output.device), self._embedding)
         if thoughts.law.mixes_all:
             self._embedding.factor  # noqa: B018  (measured while the look-up works)
             self._kept = module.weight.clone()  # a copy: the table goes back to its parts
+        if current.forgotten:
+            return None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not current.detached):
+            made_ND = thoughts.law.embed(thoughts.rows.to(output.device), self._embedding)
         return overwrite_rows(output, current.positions_N, made_ND)

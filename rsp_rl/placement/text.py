@@ -77,10 +77,7 @@ def place_in_turn(
     """
     check_request(length, position)
     text = opening + question + instruction + closing
-    # BOS as a token and not as text: a tokenizer may treat the text's beginning differently.
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    if tokenizer("").input_ids[:1] != bos or (bos and text.startswith(tokenizer.bos_token)):
-        bos = []
+    bos = beginning(tokenizer, text)
     if position == "prefix":
         return around(tokenizer, [], bos + encode(tokenizer, text), length)
     if position == "infix" and length:
@@ -101,3 +98,14 @@ def place_in_turn(
         return PlacedPrompt(ids, len(ids) - len(encode(tokenizer, closing)))
     before, after = cut(tokenizer, text, turn_end)
     return around(tokenizer, bos + before, after, length)
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """BOS where the tokenizer puts one in front of a text, else nothing.
+
+    As a token and not as text: a tokenizer may treat the text's beginning differently.
+    """
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if tokenizer("").input_ids[:1] != bos or (bos and text.startswith(tokenizer.bos_token)):
+        return []
+    return bos

@@ -14,10 +14,12 @@ Shape suffixes: `_N` positions, `_NV` the same with the vocabulary, `_NC` with t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
+from rsp_rl.thoughts.host import sent
 from rsp_rl.thoughts.law import FilteredLaw
 from rsp_rl.thoughts.noise import Noise
 
@@ -58,7 +60,7 @@ def candidates(law: FilteredLaw, logits_NV: torch.Tensor, most: int) -> tuple[to
         p_NC = log_NC.exp()
         log_NC = log_NC.masked_fill(p_NC.cumsum(1) - p_NC >= law.top_p, -torch.inf)
     if law.min_p:
-        low_N1 = log_NC[:, :1] + torch.log(torch.tensor(law.min_p, device=log_NC.device))
+        low_N1 = log_NC[:, :1] + math.log(law.min_p)
         log_NC = log_NC.masked_fill(log_NC < low_N1, -torch.inf)
     if law.top_p < 1 or law.min_p:
         log_NC = torch.log_softmax(log_NC, dim=1)
@@ -89,8 +91,8 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
     ids_NS = ids_NC.gather(1, at_NS)
     if vocabulary <= _OWN_NOISE:
         return ids_NS
-    together = torch.tensor([_TOGETHER], device=scores_NV.device)
-    gumbel_NS = noise.gumbel(slots, together)[:, :, 0]
+    together = torch.tensor([_TOGETHER])
+    gumbel_NS = sent(noise.gumbel(slots, together)[:, :, 0], scores_NV.device)
     rows = (bound_N[:, None] + gumbel_NS > best_NS).any(1).nonzero()[:, 0]
     if len(rows):
         others_MV = scores_NV[rows].double().scatter_(1, ids_NC[rows], -torch.inf)
@@ -99,7 +101,7 @@ def _draw_from_all(scores_NV: torch.Tensor, noise: Noise, slots: Sequence[int]) 
         cumulative_MV = others_MV.sub_(peak_M1).exp_().cumsum_(1)
         mass_M1 = cumulative_MV[:, -1:]
         won_MS = peak_M1 + mass_M1.log() - all_N1[rows] + gumbel_NS[rows] > best_NS[rows]
-        uniform_MS = noise.at(rows).uniform(slots, together + 1)[:, :, 0]
+        uniform_MS = sent(noise.at(rows).uniform(slots, together + 1)[:, :, 0], scores_NV.device)
         drawn_MS = torch.searchsorted(cumulative_MV, uniform_MS * mass_M1)
         # Where the others have no mass at all, they have not won.
         ids_NS[rows] = torch.where(won_MS, drawn_MS, ids_NS[rows])

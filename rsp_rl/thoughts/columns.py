@@ -9,6 +9,20 @@ from typing import Any
 from rsp_rl.thoughts.record import ThoughtRecord
 from rsp_rl.thoughts.rows import Kind
 
+#: What ordinary tokens are called.
+_ORDINARY = {kind.name.lower() for kind in (Kind.TOKEN, Kind.END)}
+
+
+def position_columns(record: ThoughtRecord) -> dict[str, list[Any]]:
+    """As `thought_columns`, without texts."""
+    rows = [(at, row) for at, row in enumerate(record.summary()) if row["kind"] not in _ORDINARY]
+    return {
+        "at": [at for at, _ in rows],
+        "kind": [row["kind"] for _, row in rows],
+        "ids": [row["ids"] for _, row in rows],
+        "weights": [row.get("weights", []) for _, row in rows],
+    }
+
 
 def thought_columns(record: ThoughtRecord, text: Callable[[int], str]) -> dict[str, Any]:
     """What a record says of its thoughts.
@@ -22,15 +36,7 @@ def thought_columns(record: ThoughtRecord, text: Callable[[int], str]) -> dict[s
         `Kind` in small letters; `ids`, the emitted one first; `weights` to four digits, none where
         the input is no mixture of few; and `texts` of all ids.
     """
-    made: dict[str, Any] = {"at": [], "kind": [], "ids": [], "weights": [], "texts": {}}
-    ordinary = {kind.name.lower() for kind in (Kind.TOKEN, Kind.END)}
-    for at, row in enumerate(record.summary()):
-        if row["kind"] in ordinary:
-            continue
-        made["at"].append(at)
-        made["kind"].append(row["kind"])
-        made["ids"].append(row["ids"])
-        made["weights"].append(row.get("weights", []))
+    made: dict[str, Any] = position_columns(record) | {"texts": {}}
     for token in dict.fromkeys(chain.from_iterable(made["ids"])):
         made["texts"][str(token)] = text(token)
     return made

@@ -4,9 +4,11 @@ No generator has a state, so that a request's noise is the same in whatever batc
 preemption, and in a replay. Noise for a token is keyed by the token's id: logits that differ by
 rounding reorder candidates without dealing their noise anew.
 
-Bits are SplitMix64's (Steele et al. 2014), made of integers alone: equal on every device.
+Bits are SplitMix64's (Steele et al. 2014), made of integers alone: equal on every device. Seed,
+position and slot are mixed on the host, where N numbers take no time; a device mixes in what is
+drawn for. Each of its operations is a launch, whatever its size.
 
-Shape suffixes: `_N` positions, `_NK` the same with indices.
+Shape suffixes: `_N` positions, `_NS` the same with slots, `_NK` with indices.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 
-_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-_MULTIPLIERS = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
+from rsp_rl.thoughts.host import sent
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 #: Rejections of one gamma draw in a row are less likely than 0.05 each: more means a broken device.
 _MOST_TRIES = 64
@@ -29,49 +35,49 @@ class Noise:
     """The noise of N positions.
 
     Attributes:
-        seeds_N: Of their requests, int64.
-        positions_N: Absolute positions, prompt and soft prompt included, int64.
+        seeds_N: Of their requests, int64, on the host.
+        positions_N: Absolute positions, prompt and soft prompt included, int64, on the host.
     """
 
     seeds_N: torch.Tensor
     positions_N: torch.Tensor
 
     @classmethod
-    def of(
-        cls, seeds: Sequence[int], positions: Sequence[int], device: torch.device | str = "cpu"
-    ) -> Noise:
+    def of(cls, seeds: Sequence[int], positions: Sequence[int]) -> Noise:
         """Of N positions.
 
         Args:
             seeds: Unsigned 64-bit integers; int64 has the same bits.
             positions: Absolute ones.
-            device: Where the noise is made.
         """
         same_bits = [seed - (1 << 64) if seed >= 1 << 63 else seed for seed in seeds]
-        return cls(torch.tensor(same_bits, device=device), torch.tensor(positions, device=device))
+        return cls(torch.tensor(same_bits), torch.tensor(positions))
 
-    def to(self, device: torch.device | str) -> Noise:
-        """The same, made on a device."""
-        return Noise(self.seeds_N.to(device), self.positions_N.to(device))
-
-    def at(self, rows: torch.Tensor) -> Noise:
+    def at(self, rows: torch.Tensor | slice) -> Noise:
         """Of some of the positions."""
+        rows = rows.cpu() if isinstance(rows, torch.Tensor) else rows
         return Noise(self.seeds_N[rows], self.positions_N[rows])
 
     def bits(self, slot: int | Sequence[int], index_NK: torch.Tensor) -> torch.Tensor:
-        """64 bits each, int64 [N, K].
+        """64 bits each, int64 [N, K], where the indices are.
 
         Args:
             slot: Which of a position's draws; of several the result is [N, S, K].
             index_NK: What is drawn for, such as a token's id; [K] for all positions alike.
         """
-        key_N1 = _mix(_mix(self.seeds_N + _GOLDEN) ^ (self.positions_N * _GOLDEN))[:, None]
-        index_NK = (index_NK.long() + 1) * _GOLDEN
-        if isinstance(slot, int):
-            return _mix(_mix(key_N1 ^ _wrapped((slot + 1) * _MULTIPLIERS[0])) + index_NK)
-        slots_S = torch.tensor(slot, device=key_N1.device) + 1
-        key_NS1 = _mix(key_N1 ^ (slots_S * _MULTIPLIERS[0]))[:, :, None]
-        return _mix(key_NS1 + (index_NK if index_NK.ndim == 1 else index_NK[:, None]))
+        several = not isinstance(slot, int)
+        slots_S = np.array(slot if several else [slot], dtype=np.uint64) + np.uint64(1)
+        key_NS = _mix(self._key_N[:, None] ^ (slots_S * _MULTIPLIERS[0]))
+        key_NS1 = sent(torch.from_numpy(key_NS.view(np.int64))[:, :, None], index_NK.device)
+        index_NK = (index_NK.long() + 1) * _signed(_GOLDEN)
+        if not several:
+            return _mixed(key_NS1[:, 0] + index_NK)
+        return _mixed(key_NS1 + (index_NK if index_NK.ndim == 1 else index_NK[:, None]))
+
+    @cached_property
+    def _key_N(self) -> np.ndarray:
+        seeds_N, positions_N = (x.numpy().view(np.uint64) for x in (self.seeds_N, self.positions_N))
+        return _mix(_mix(seeds_N + _GOLDEN) ^ (positions_N * _GOLDEN))
 
     def uniform(self, slot: int | Sequence[int], index_NK: torch.Tensor) -> torch.Tensor:
         """Uniform in the open interval (0, 1), float64 [N, K] or [N, S, K], of 32 bits."""
@@ -129,12 +135,19 @@ def _shift(bits: torch.Tensor, by: int) -> torch.Tensor:
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
-def _wrapped(number: int) -> int:
-    """As the 64-bit integer that torch takes."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+def _signed(number: np.uint64) -> int:
+    """The 64-bit integer of the same bits, as torch takes it."""
+    return int(number.view(np.int64))
 
 
-def _mix(x: torch.Tensor) -> torch.Tensor:
-    x = (x ^ _shift(x, 30)) * _MULTIPLIERS[0]
-    x = (x ^ _shift(x, 27)) * _MULTIPLIERS[1]
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = (x ^ (x >> np.uint64(30))) * _MULTIPLIERS[0]
+    x = (x ^ (x >> np.uint64(27))) * _MULTIPLIERS[1]
+    return x ^ (x >> np.uint64(31))
+
+
+def _mixed(x: torch.Tensor) -> torch.Tensor:
+    """`_mix` on any device."""
+    x = (x ^ _shift(x, 30)) * _signed(_MULTIPLIERS[0])
+    x = (x ^ _shift(x, 27)) * _signed(_MULTIPLIERS[1])
     return x ^ _shift(x, 31)

@@ -110,12 +110,11 @@ class SampleThoughts:
     @torch.no_grad()
     def gaps(self, logits_NV: torch.Tensor, embedding: Embedding) -> torch.Tensor | None:
         """See `InputLaw.gap`, [N]; arguments as for `log_probs`."""
-        rows, noise = self.rows.to(logits_NV.device), self.noise.to(logits_NV.device)
+        rows = self.rows.to(logits_NV.device)
         parts = []
         for first in range(0, len(rows), _CHUNK):
             at = slice(first, first + _CHUNK)
-            own = Noise(noise.seeds_N[at], noise.positions_N[at])
-            gap = self.law.gap(rows[at], own, logits_NV[at].float(), embedding)
+            gap = self.law.gap(rows[at], self.noise.at(at), logits_NV[at].float(), embedding)
             if gap is None:
                 return None
             parts.append(gap)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from rsp_rl.thoughts.host import sent, tokens_and_kinds
 from rsp_rl.thoughts.law import Embedding, InputLaw, Moment
 from rsp_rl.thoughts.noise import Noise
 from rsp_rl.thoughts.phases import Phase
@@ -33,16 +34,33 @@ class Thinker:
 
 
 @dataclass(frozen=True)
+class Made:
+    """Records of requests of one law, thoughts and forced tokens alike.
+
+    Attributes:
+        members: Which requests.
+        rows: Theirs.
+        tokens: What was emitted for each, on the host.
+        kinds: Of each, on the host.
+    """
+
+    members: list[int]
+    rows: Rows
+    tokens: list[int]
+    kinds: list[int]
+
+
+@dataclass(frozen=True)
 class Step:
     """What came of a step.
 
     Attributes:
         emitted: The token of each request; None where the sampler's counts.
-        rows: Records by law: which requests, and theirs, thoughts and forced tokens alike.
+        made: Records by law.
     """
 
     emitted: list[int | None]
-    rows: list[tuple[list[int], Rows]]
+    made: list[Made]
 
 
 def step(
@@ -69,13 +87,12 @@ def step(
     for at, thinker in enumerate(thinkers):
         if thinker.phase.thinking or thinker.phase.forced is not None:
             groups.setdefault(thinker.law, []).append(at)
-    entropies = _entropies(thinkers, logits_NV, thinking=True)
+    entropies = _entropies(thinkers, logits_NV, range(len(thinkers)), thinking=True)
     found = []
     for law, members in groups.items():
         rows = _rows_of(law, members, thinkers, positions, logits_NV, embedding, hidden_ND)
-        proposed = rows.emitted_N.tolist()
-        kinds, ids = [], []
-        for at, token in zip(members, proposed, strict=True):
+        kinds, ids, instead = [], [], []
+        for at, token, own in zip(members, *tokens_and_kinds(rows), strict=True):
             phase = thinkers[at].phase
             if phase.forced is not None:
                 kind, token = Kind.FORCED, phase.forced
@@ -84,10 +101,11 @@ def step(
                 kind, token = phase.took_thought(token, entropies.get(at))
                 if kind == Kind.TOKEN and law.emits_likeliest:
                     kind = Kind.END
-            kinds.append(kind)
+            instead.append(kind)
+            kinds.append(own if kind is None else int(kind))
             ids.append(token)
             emitted[at] = token
-        found.append((members, _with_tokens(rows, kinds, ids)))
+        found.append(Made(members, _with_tokens(rows, instead, ids), ids, kinds))
     return Step(emitted, found)
 
 
@@ -105,12 +123,12 @@ def heard(
         The requests whose output must end with this token.
     """
     counting = [at for at, token in enumerate(sampled) if token is not None]
-    entropies = _entropies([thinkers[at] for at in counting], logits_NV[counting], thinking=False)
-    ended = []
-    for number, at in enumerate(counting):
-        if thinkers[at].phase.took_sample(sampled[at], entropies.get(number)):  # type: ignore[arg-type]
-            ended.append(at)
-    return ended
+    entropies = _entropies(thinkers, logits_NV, counting, thinking=False)
+    return [
+        at
+        for at in counting
+        if thinkers[at].phase.took_sample(sampled[at], entropies.get(at))  # type: ignore[arg-type]
+    ]
 
 
 def _rows_of(
@@ -122,18 +140,13 @@ def _rows_of(
     embedding: Embedding,
     hidden_ND: torch.Tensor | None,
 ) -> Rows:
-    device = logits_NV.device
     seeds = [thinkers[at].seed for at in members]
-    noise = Noise.of(seeds, [positions[at] for at in members], device)
-    every = len(members) == len(logits_NV)
-    return law.step(
-        Moment(
-            logits_NV if every else logits_NV[members],
-            noise,
-            embedding,
-            hidden_ND if hidden_ND is None or every else hidden_ND[members],
-        )
-    )
+    noise = Noise.of(seeds, [positions[at] for at in members])
+    if len(members) < len(logits_NV):
+        at_N = sent(members, logits_NV.device)
+        logits_NV = logits_NV[at_N]
+        hidden_ND = None if hidden_ND is None else hidden_ND[at_N]
+    return law.step(Moment(logits_NV, noise, embedding, hidden_ND))
 
 
 def _with_tokens(rows: Rows, kinds: list[Kind | None], ids: list[int]) -> Rows:
@@ -141,11 +154,12 @@ def _with_tokens(rows: Rows, kinds: list[Kind | None], ids: list[int]) -> Rows:
     if not any(kind is not None for kind in kinds):
         return rows
     single = Rows.tokens(Kind.TOKEN, ids, like=rows)
-    thought_N = torch.tensor([kind is None for kind in kinds], device=rows.kind_N.device)
-    instead = torch.tensor([kind or Kind.TOKEN for kind in kinds], dtype=torch.uint8)
+    device = rows.kind_N.device
+    thought_N = sent([kind is None for kind in kinds], device, torch.bool)
+    instead = sent([kind or Kind.TOKEN for kind in kinds], device, torch.uint8)
     dense_ND = rows.dense_ND
     return Rows(
-        torch.where(thought_N, rows.kind_N, instead.to(thought_N.device)),
+        torch.where(thought_N, rows.kind_N, instead),
         torch.where(thought_N[:, None], rows.ids_NK, single.ids_NK),
         torch.where(thought_N[:, None], rows.values_NK, single.values_NK),
         None if dense_ND is None else torch.where(thought_N[:, None], dense_ND, 0),
@@ -153,19 +167,18 @@ def _with_tokens(rows: Rows, kinds: list[Kind | None], ids: list[int]) -> Rows:
 
 
 def _entropies(
-    thinkers: Sequence[Thinker], logits_NV: torch.Tensor, *, thinking: bool
+    thinkers: Sequence[Thinker], logits_NV: torch.Tensor, among: Sequence[int], *, thinking: bool
 ) -> dict[int, float]:
     """Of the positions whose phase watches it, before filters, at the law's temperature."""
+    phases = {at: thinkers[at].phase for at in among}
     watched = [
-        at
-        for at, thinker in enumerate(thinkers)
-        if thinker.phase.watches_entropy and thinker.phase.thinking == thinking
+        at for at, phase in phases.items() if phase.watches_entropy and phase.thinking == thinking
     ]
     if not watched:
         return {}
     temperature = [getattr(thinkers[at].law, "temperature", 1.0) for at in watched]
     scores = (
-        logits_NV[watched].float() / torch.tensor(temperature, device=logits_NV.device)[:, None]
+        logits_NV[watched].float() / sent(temperature, logits_NV.device, torch.float32)[:, None]
     )
     p = torch.softmax(scores, dim=1)
     return dict(zip(watched, torch.special.entr(p).sum(1).tolist(), strict=True))

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 import torch
 
 from rsp_rl.basics.errors import GenerationError
+from rsp_rl.thoughts.host import sent
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.record import ThoughtRecord
 from rsp_rl.thoughts.rows import Kind, Rows, concatenate
-from rsp_rl.thoughts.stepping import Thinker
+from rsp_rl.thoughts.stepping import Made, Thinker
 
 #: GiB that records may take on the device, unless an engine is told otherwise: 13 million positions
 #: of mixtures of ten, 260 thousand of dense rows of 2,048 bfloat16.
@@ -164,26 +165,25 @@ class ThoughtTable:
         entry._request = request
         self.requests[request] = self._by_key[entry.key] = entry
 
-    def add(self, entries: Sequence[Entry], rows: Rows) -> None:
+    def add(self, entries: Sequence[Entry], made: Made) -> None:
         """The next positions of requests of one law.
 
         Args:
             entries: N of them.
-            rows: Theirs.
+            made: Their records, in this order.
 
         Raises:
             GenerationError: If there is no memory left for them.
         """
-        pool = self._pool(rows)
-        emitted, kinds = rows.emitted_N.tolist(), rows.kind_N.tolist()
+        pool = self._pool(made.rows)
         places = []
-        for entry, token, kind in zip(entries, emitted, kinds, strict=True):
+        for entry, token, kind in zip(entries, made.tokens, made.kinds, strict=True):
             place = self._place(entry, pool)
             places.append(place)
             entry.ids.append(token)
             entry.rows.append(place)
             entry.overlaid.append(_NONE if kind in _TOKEN_KINDS else place)
-        pool.write(self._index(places), rows)
+        pool.write(self._index(places), made.rows)
 
     def read(self, entry: Entry, places: Sequence[int]) -> Rows:
         """Rows of requests of one law.
@@ -228,6 +228,8 @@ class ThoughtTable:
         own = [at for at, place in enumerate(entry.rows) if place != _NONE]
         if own:
             found = self.read(entry, [entry.rows[at] for at in own]).to("cpu")
+            if len(own) == len(entry.rows):
+                return ThoughtRecord(law, entry.thinker.seed, entry.start, found)
         else:
             nothing = torch.empty(0, law.slots)
             found = Rows.of_kind(Kind.TOKEN, nothing, nothing)
@@ -263,7 +265,7 @@ class ThoughtTable:
         return entry._pages[page] * _PAGE + offset
 
     def _index(self, places: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(places, dtype=torch.int64, device=self._device)
+        return sent(places, self._device)
 
 
 class _Pool:

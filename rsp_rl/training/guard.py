@@ -8,6 +8,7 @@ log-probs and the actor's shows it.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,12 +30,15 @@ class StepThoughts:
         gaps: float [B, T], `InputLaw.gap`; None for laws whose log-probs say it.
         flips: float [B, T], 1 where the likeliest token is another; None but for dense laws, whose
             gaps are relative errors and not nats.
+        forgotten: float [B, T], what `gaps` would be, or the actor's log-prob, if the actor had
+            tokens in the place of thoughts; NaN where it is not known. None if it was not asked.
     """
 
     mask: torch.Tensor
     draws: int = 1
     gaps: torch.Tensor | None = None
     flips: torch.Tensor | None = None
+    forgotten: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,10 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         occur; `rsp/truncation_gap_mean` and `_max` where sampling is truncated: log-prob under the
         truncated distribution minus log-prob under the whole policy; with a law
         `rsp/law/thoughts_mean`, `rsp/law/gap_mean` of thoughts alone, or of dense laws
-        `rsp/law/relative_error_mean` and `rsp/law/flips`.
+        `rsp/law/relative_error_mean` and `rsp/law/flips`; where it was asked what forgetting them
+        would make, `rsp/law/compared` thoughts, of these `rsp/law/compared_gap_mean` and
+        `rsp/law/forgotten_gap_mean`, and `rsp/law/nearer`: by how many standard errors the former
+        is the smaller.
 
     Raises:
         PolicyMismatchError: If there is nothing to compare.
@@ -113,6 +120,7 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
     }
     if thoughts is not None:
         metrics |= _law_metrics(gap, thoughts, every)
+        metrics |= _forgotten_metrics(rollout_log_probs, gap, thoughts, every)
     if log_mass is not None and mask.any():
         truncation_gap = -log_mass[mask]
         metrics["rsp/truncation_gap_mean"] = truncation_gap.mean().item()
@@ -139,6 +147,30 @@ def _law_metrics(gap: torch.Tensor, thoughts: StepThoughts, mask: torch.Tensor) 
     return metrics | {
         "rsp/law/relative_error_mean": _worst(thoughts.gaps[own].mean()),
         "rsp/law/flips": _worst(thoughts.flips[own].mean()),
+    }
+
+
+def _forgotten_metrics(
+    rollout_log_probs: torch.Tensor, gap: torch.Tensor, thoughts: StepThoughts, mask: torch.Tensor
+) -> dict[str, float]:
+    if thoughts.forgotten is None:
+        return {}
+    own = thoughts.mask & mask & ~thoughts.forgotten.isnan()
+    metrics = {"rsp/law/compared": float(own.sum())}
+    if not own.any():
+        return metrics
+    if thoughts.gaps is None:
+        would = (rollout_log_probs - thoughts.forgotten).abs() / thoughts.draws
+        found = gap
+    else:
+        would, found = thoughts.forgotten, thoughts.gaps
+    more = (would - found)[own].double()
+    error = more.std(correction=0).item() / math.sqrt(len(more))
+    # Of an actor that forgets them, the two are the same numbers: nothing over nothing.
+    return metrics | {
+        "rsp/law/compared_gap_mean": _worst(found[own].mean()),
+        "rsp/law/forgotten_gap_mean": would[own].mean().item(),
+        "rsp/law/nearer": more.mean().item() / error if error else 0.0,
     }
 
 
@@ -213,3 +245,54 @@ def check_thoughts(
         if steps_since_start <= options.steps:
             raise PolicyMismatchError(message)
         logger.warning(message)
+
+
+#: Of what forgetting would make, a gap that shows that the actor has its thoughts; and, where
+#: rounding is of that size, how many standard errors it must be smaller by.
+_SMALLER, _STANDARD_ERRORS = 0.5, 3.0
+
+
+def check_not_forgotten(
+    metrics: dict[str, float], options: GuardOptions, steps_since_start: int
+) -> None:
+    """Stop a run whose rollout is no nearer to its actor than to one with tokens for thoughts.
+
+    Mixtures that are nearly tokens make so little that no bound of a gap tells it from rounding;
+    an actor that does both on the same samples does.
+
+    Args:
+        metrics: What `step_metrics` returned.
+        options: Number of guarded steps.
+        steps_since_start: See `check_gap`.
+
+    Raises:
+        PolicyMismatchError: As `check_gap`.
+    """
+    if "rsp/law/compared" not in metrics:
+        return
+    if not metrics["rsp/law/thoughts_mean"]:
+        logger.warning(
+            "no rollout of this step had a thought, and it trains on ordinary tokens: does the "
+            "text of law.begin come at all?"
+        )
+        return
+    if not metrics["rsp/law/compared"]:
+        logger.warning(
+            "no thought of this step's first micro-batches tells whether the actor has it: those "
+            "before it are as good as their tokens"
+        )
+        return
+    gap, would = metrics["rsp/law/compared_gap_mean"], metrics["rsp/law/forgotten_gap_mean"]
+    if gap <= _SMALLER * would or metrics["rsp/law/nearer"] >= _STANDARD_ERRORS:
+        return
+    message = (
+        f"of {metrics['rsp/law/compared']:.0f} thoughts the gap between rollout and actor is "
+        f"{gap:.3g} (relative errors of dense laws, else nats), and {would:.3g} if the actor has "
+        "tokens in the place of thoughts: the rollout is no nearer to the one than to the other. "
+        "Likely causes: the actor replays tokens, or other samples' thoughts (another engine "
+        "registered, its embedding hook removed?); or rounding is as large as what thoughts make, "
+        "then a rollout dtype nearer to the actor's helps. rsp.guard.steps=0 goes on without."
+    )
+    if steps_since_start <= options.steps:
+        raise PolicyMismatchError(message)
+    logger.warning(message)

@@ -68,7 +68,7 @@ from rsp_rl.training.self_defeating import (
 from rsp_rl.training.setting_ranges import check_ranges
 from rsp_rl.training.setting_types import check_types
 from rsp_rl.training.thoughts import check_law as check_law_of_thoughts
-from rsp_rl.training.thoughts import fit_law, keep_law
+from rsp_rl.training.thoughts import fit_law, keep_law, loops_without_law
 from rsp_rl.training.tools import Tools, run_tools
 from rsp_rl.training.trackers import add_own_record, check_trackers
 from rsp_rl.training.train_data import check_data
@@ -132,6 +132,8 @@ def prepare(config: DictConfig) -> RunFolder:
     check_tokenizer(tokenizer, options, template_arguments(config))
     has_law = fit_law(config, folder, tokenizer, vocabulary)
     loops = agent_loops(config) if options.enabled or has_law else None
+    if loops is not None and has_law:
+        loops -= loops_without_law()
     data = check_data(config, loops)
     fit_prompt_length(config, tokenizer, data, tools)
     extra = extra_tokens(tokenizer, options.max_length, options.position)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 #: verl's agent loops that send back what they got as a prompt: thoughts would come back as tokens.
-_MULTI_TURN = ("tool_agent",)
+MULTI_TURN = frozenset({"tool_agent"})
 
 #: verl's policy loss without a ratio.
 NO_RATIO = "gpg"
@@ -47,7 +47,10 @@ def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
     most = options.settings.max_thoughts if options.settings else None
     compat = set(options.settings.compat if options.settings else ()) - {"cold_abort"}
     loop = rollout.agent.default_agent_loop
-    tools = rollout.multi_turn.get("tool_config_path")
+    tools = {
+        name: rollout.multi_turn.get(name) for name in ("tool_config_path", "function_tool_path")
+    }
+    parallel = rollout.get("data_parallel_size", 1)
     return {
         f"actor_rollout_ref.rollout.name={rollout.name}: a law needs vllm": rollout.name != "vllm",
         f"actor_rollout_ref.actor.strategy={actor.strategy}: a law needs fsdp2": (
@@ -76,9 +79,19 @@ def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
         "actor_rollout_ref.rollout.repetition_penalty acts in vLLM's sampler, which thoughts do "
         "not pass; set it to 1.0": rollout.get("repetition_penalty", 1.0) != 1.0,
         f"actor_rollout_ref.rollout.agent.default_agent_loop={loop} sends thoughts back as tokens "
-        "with its next turn; a law needs single_turn_agent": loop in _MULTI_TURN,
-        f"actor_rollout_ref.rollout.multi_turn.tool_config_path={tools}: a tool's answer sends "
-        "thoughts back as tokens; leave tools out of a run with a law": bool(tools),
+        "with its next turn; a law needs single_turn_agent": loop in MULTI_TURN,
+        **{
+            f"actor_rollout_ref.rollout.multi_turn.{name}={path}: a tool's answer sends thoughts "
+            "back as tokens; leave tools out of a run with a law": bool(path)
+            for name, path in tools.items()
+        },
+        f"actor_rollout_ref.rollout.data_parallel_size={parallel}: records lie in one of several "
+        "engines, and vLLM asks the first alone for them; set it to 1, and verl starts a server a "
+        "GPU": parallel > 1,
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.speculative_config: drafts are of tokens; "
+        "leave it out of a run with a law": bool(vllm.get("speculative_config")),
+        "actor_rollout_ref.model.mtp.enable=True predicts tokens from tokens, and thoughts are "
+        "none; set it to False": bool((model.get("mtp") or {}).get("enable")),
         f"law.max_thoughts={most} leaves no room for an answer in data.max_response_length="
         f"{config.data.max_response_length} tokens; lower the former, or raise the latter": (
             most is not None and most >= config.data.max_response_length
@@ -99,6 +112,7 @@ def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool
     loss = (actor.get("policy_loss") or {}).get("loss_mode", "vanilla")
     kl = actor.use_kl_loss or config.algorithm.use_kl_in_reward
     entropy = actor.get("entropy_coeff", 0)
+    estimator = str(config.algorithm.adv_estimator)
     share = f"{actor.ppo_mini_batch_size} of {config.data.train_batch_size}"
     return {
         f"algorithm.rollout_correction weighs tokens by ratios of log-probs ({weighs}), and a "
@@ -107,6 +121,14 @@ def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool
         ),
         f"actor_rollout_ref.actor.entropy_coeff={entropy}: the entropy of a thought is not its "
         "tokens'; set it to 0": bool(entropy),
+        f"algorithm.adv_estimator={estimator}, critic.enable={config.critic.enable}: a critic "
+        "reads tokens where the actor has thoughts; leave it out, with an estimator of groups": (
+            bool(config.critic.enable) or estimator == "gae"
+        ),
+        f"algorithm.adv_estimator={estimator} weighs positions by how likely their tokens were, "
+        "and a thought is no token; use grpo or rloo": "optimal_token_baseline" in estimator,
+        "distillation.enabled=True: a teacher reads tokens where the actor has thoughts; set it to "
+        "False": bool((config.get("distillation") or {}).get("enabled")),
         f"law={law.name} and a KL penalty: the density of noise is no probability to hold a "
         "reference's against; set actor_rollout_ref.actor.use_kl_loss=False and algorithm."
         "use_kl_in_reward=False": bool(law.dense and kl),

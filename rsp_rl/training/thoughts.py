@@ -67,6 +67,13 @@ def fit_law(
     return True
 
 
+def loops_without_law() -> frozenset[str]:
+    """verl's agent loops that rows of a run with a law cannot ask for."""
+    from rsp_rl.training.thought_support import MULTI_TURN
+
+    return MULTI_TURN
+
+
 def keep_law(config: DictConfig, run: RunFolder, *, resumes: bool) -> None:
     """Leave a run's law in its folder; a run that goes on must have the one that it began with.
 

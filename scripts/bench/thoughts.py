@@ -9,6 +9,9 @@ measurement (`paired.py`); and how much of a step the law itself takes beside th
 do: look at all logits once, look up what it mixes, and multiply for mixtures of the whole table.
 
 `without the worker` is ordinary sampling by vLLM's own worker: what requests without a law pay.
+With `--operations` nothing is timed: torch's operations are counted that a step of the engine has
+beyond one of ordinary sampling (`operations.py`). On a GPU each is a launch, and launches, not
+arithmetic, are what a law costs.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from operations import operations
 from paired import compare, core_seconds, write_report
 
 from rsp_rl.inference.requests import EngineOptions, Request
+from rsp_rl.inference.vllm_engine import LocalEngine
 from rsp_rl.thoughts.embedding import TableEmbedding
 from rsp_rl.thoughts.law import InputLaw, Moment
 from rsp_rl.thoughts.names import law_from_settings
@@ -43,6 +48,8 @@ LAWS: dict[str, tuple[str, dict[str, Any]]] = {
     "soft": ("soft", {"rms": 0.1}),
     "hidden": ("hidden", {}),
 }
+#: Requests and tokens of each, twice, of which operations are counted.
+_COUNT, _COUNTED = 16, (4, 12)
 PLAIN = {
     "greedy": {"temperature": 0.0},
     "seeded": {"seed": 1},
@@ -59,6 +66,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--laws", nargs="+", default=list(LAWS), choices=LAWS)
+    parser.add_argument("--operations", action="store_true", help="count them, time nothing")
     args = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     # Engines are to work in this process, whose core's seconds are measured.
@@ -66,8 +74,13 @@ def main() -> None:
     options = EngineOptions(
         dtype=args.dtype, max_num_seqs=max(args.requests), max_model_len=args.tokens + 32
     )
-    ours, stock = engines(args.model, options)
     laws = {name: law_from_settings(*LAWS[name]) for name in args.laws}
+    if args.operations:
+        counted = count_operations(LocalEngine(str(args.model), options, True, True), laws)
+        if args.output:
+            write_report(args.output, "operations", {"model": str(args.model), "results": counted})
+        return
+    ours, stock = engines(args.model, options)
     results = []
     for count in args.requests:
         walls: dict[str, list[float]] = {}
@@ -78,9 +91,7 @@ def main() -> None:
             other = [replace(r, sampling={**r.sampling, **changes}) for r in plain]
             candidates[name] = timed(name, ours, other)
         for name, law in laws.items():
-            phases = Phases(max_thoughts=args.tokens)
-            own = [replace(r, thinking=Thinking(law, phases, r.number)) for r in plain]
-            candidates[name] = timed(name, ours, own)
+            candidates[name] = timed(name, ours, thinking(law, count, args.tokens))
         found = compare(timed("ordinary", ours, plain), candidates, args.rounds)
         ordinary = next(iter(found.values())).baseline
         print(f"\n{count} requests, ordinary sampling {1000 * ordinary / args.tokens:.2f} core ms "
@@ -100,6 +111,31 @@ def main() -> None:
             print("  " + told(row), flush=True)
     if args.output:
         write_report(args.output, "thoughts", {"model": str(args.model), "results": results})
+
+
+def count_operations(engine: LocalEngine, laws: dict[str, InputLaw]) -> dict[str, float]:
+    """Of a step, beyond one of ordinary sampling; its starts and ends cancel."""
+
+    def of_a_step(asked_for: Callable[[int], list[Request]]) -> float:
+        counts = []
+        for tokens in _COUNTED:
+            work = partial(generate, engine, asked_for(tokens))
+            work()  # what is made once is made
+            counts.append(sum(operations(work).values()))
+        return (counts[1] - counts[0]) / (_COUNTED[1] - _COUNTED[0])
+
+    ordinary = of_a_step(partial(asked, _COUNT))
+    print(f"ordinary sampling: {ordinary:.0f} operations a step")
+    found = {"ordinary": ordinary}
+    for name, law in laws.items():
+        found[name] = of_a_step(partial(thinking, law, _COUNT)) - ordinary
+        print(f"  {name:26} {found[name]:.0f} more operations", flush=True)
+    return found
+
+
+def generate(engine: LocalEngine, requests: list[Request]) -> int:
+    """Tokens that were made."""
+    return sum(done.tokens for batch in engine.generate(requests) for done in batch)
 
 
 def measured(
@@ -136,11 +172,9 @@ def rate(seconds: list[float], tokens: int) -> float:
     return tokens / min(seconds)
 
 
-def engines(model: Path, options: EngineOptions) -> tuple[Any, Any]:
+def engines(model: Path, options: EngineOptions) -> tuple[LocalEngine, LocalEngine]:
     """Ours, and one with vLLM's own worker."""
     import vllm
-
-    from rsp_rl.inference.vllm_engine import LocalEngine
 
     made = [LocalEngine(str(model), options, soft_prompts=True, thoughts=True)]
     stock = vllm.LLM
@@ -168,18 +202,24 @@ def asked(count: int, tokens: int) -> list[Request]:
     ]
 
 
+def thinking(law: InputLaw, count: int, tokens: int) -> list[Request]:
+    """The same requests, all of thoughts."""
+    phases = Phases(max_thoughts=tokens)
+    return [replace(r, thinking=Thinking(law, phases, r.number)) for r in asked(count, tokens)]
+
+
 def alone(law: InputLaw, count: int, engine: Any, times: int = 10) -> dict[str, float]:
     """Milliseconds of one step of a law and its inputs, outside an engine, and its floor."""
     core = engine._engine._engine.engine_core.engine_core
     runner = core.model_executor.driver_worker.worker.model_runner
     embedding: TableEmbedding = runner._embedding
     vocabulary = runner.model_config.get_vocab_size()
-    generator = torch.Generator().manual_seed(0)
-    logits_NV = 4 * torch.randn(count, vocabulary, generator=generator)
-    hidden_ND = embedding.rows(torch.zeros(count, dtype=torch.int64))
+    device, generator = runner.device, torch.Generator().manual_seed(0)
+    logits_NV = 4 * torch.randn(count, vocabulary, generator=generator).to(device)
+    hidden_ND = embedding.rows(torch.zeros(count, dtype=torch.int64, device=device))
     seeds_N = torch.arange(count)
     moment = Moment(logits_NV, Noise(seeds_N, seeds_N), embedding, hidden_ND)
-    ids_NK = torch.zeros(count, law.slots, dtype=torch.int64)
+    ids_NK = torch.zeros(count, law.slots, dtype=torch.int64, device=device)
 
     def step() -> None:
         law.embed(law.step(moment), embedding)

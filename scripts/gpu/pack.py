@@ -30,7 +30,7 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=REPOSITORY / ".gpu_kit")
     parser.add_argument("--list", action="store_true", help="say what would be packed, and end")
-    parser.add_argument("--part-mib", type=int, default=60, help="of a part, at most")
+    parser.add_argument("--part-mib", type=int, default=56, help="of a part, at most")
     parser.add_argument(
         "--model",
         default=REAL_MODEL,

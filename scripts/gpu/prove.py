@@ -72,6 +72,9 @@ def plan(device: str, kit: Path) -> list[Check]:
     def engine(*options: str) -> tuple[str, ...]:
         return ("-m", "gpu.engine", "--device", device, *options)
 
+    def thinking(*options: str) -> tuple[str, ...]:
+        return ("-m", "gpu.thoughts", "--device", device, *options)
+
     def training(kind: str, model: str) -> tuple[str, ...]:
         return ("-m", "gpu.training", kind, "--device", device, "--model", model, "--data", data)
 
@@ -81,9 +84,12 @@ def plan(device: str, kit: Path) -> list[Check]:
         return [
             Check("plain", (*plain, "--rounds", "1"), 120),
             Check("engine_fp32", engine("--dtype", "float32", "--model", tiny), 240),
+            Check("thoughts_fp32", thinking("--dtype", "float32", "--model", tiny), 240),
             Check("training_tiny", training("tiny", tiny), 900),
+            Check("training_thoughts", training("thoughts", tiny), 900),
             Check("training_real", training("real", tiny), 600),
             Check("training_forgotten", training("forgotten", tiny), 600),
+            Check("training_thoughts_real", training("thoughts_real", tiny), 600),
             Check("rollouts", (*rollouts, *sizes), 300, alone=True),
             Check("training_cost", training("cost", tiny), 900, alone=True),
         ]
@@ -96,9 +102,19 @@ def plan(device: str, kit: Path) -> list[Check]:
     return [
         Check("plain", (*plain, "--rounds", "3"), 100, alone=True),
         Check("engine_bf16", engine(*bf16), 150, needs=REAL),
-        Check("training_tiny", training("tiny", tiny), 400),
-        Check("training_real", training("real", real), 300, needs=REAL),
-        Check("training_forgotten", training("forgotten", tiny), 200),
+        Check("training_tiny", training("tiny", tiny), 600),
+        Check("thoughts_fp32", thinking("--dtype", "float32", "--model", tiny, "--eager"), 150),
+        Check("training_thoughts", training("thoughts", tiny), 500),
+        Check("training_real", training("real", real), 450, needs=REAL),
+        Check(
+            "thoughts_fp32_real",
+            thinking("--dtype", "float32", "--model", real, "--eager"),
+            150,
+            needs=REAL,
+        ),
+        Check("thoughts_bf16", thinking(*bf16), 200, needs=REAL),
+        Check("training_thoughts_real", training("thoughts_real", real), 400, needs=REAL),
+        Check("training_forgotten", training("forgotten", tiny), 300),
         Check("engine_fp32", engine("--dtype", "float32", "--model", tiny, "--eager"), 120),
         Check(
             "engine_fp32_real",
@@ -114,6 +130,7 @@ def plan(device: str, kit: Path) -> list[Check]:
         ),
         Check("engine_v2", engine(*bf16, "--eager", "--runner", "v2"), 120, needs=REAL),
         Check("engine_timed", engine(*timed), 150, alone=True, needs=REAL),
+        Check("thoughts_timed", thinking(*timed), 240, alone=True, needs=REAL),
         Check("engine_invariant", engine(*timed, "--invariant"), 150, alone=True, needs=REAL),
         Check("engine_fp32_head", engine(*timed, "--fp32-head"), 150, alone=True, needs=REAL),
         Check(

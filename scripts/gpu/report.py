@@ -33,6 +33,11 @@ def gather(proof: Path, file: Path) -> dict[str, Any]:
             continue
         own = proof / f"{name}.json"
         found = json.loads(own.read_text()) if own.is_file() else {}
+        found["settings"] = {
+            # Where a machine has its files says nothing to others.
+            key: Path(value).name if str(value).startswith("/") else value
+            for key, value in found.get("settings", {}).items()
+        }
         content["checks"][name] = ended | found
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=1) + "\n")

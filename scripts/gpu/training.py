@@ -7,6 +7,9 @@
                training's own validation
     real       a real model in bf16, 5 steps: the gap; the actor's peak memory beside DRY_RUN's
     forgotten  an actor that forgets H: the guard must end the run
+    thoughts   the tiny model in fp32, 4 steps of `law=multiplex` behind a soft prompt: the gap of
+               thoughts and of tokens; a run that replays tokens for thoughts must be ended
+    thoughts_real  the same law on a real model in bf16, 3 steps
     cost       the real model's step with soft prompts and without, by phase
 
 On a GPU vLLM sleeps while the actor trains, wakes with new weights and captures CUDA graphs (not
@@ -32,10 +35,9 @@ from step_time import PHASES, Step, table
 from rsp_rl.basics.exit_status import WOULD_COME_AGAIN
 from tests.integration.harness import REPOSITORY, Run, launch
 
-KINDS = ("tiny", "real", "forgotten", "cost")
 #: Nats; mean over a step's tokens, as the guard's: what `configs/machine` says for fp32 and bf16.
 LARGEST_GAP = {"tiny": 1e-4, "real": 0.05}
-_SAVED, _KILLED, _STEPS, _REAL_STEPS = 5, 8, 10, 5
+_SAVED, _KILLED, _STEPS, _REAL_STEPS, _THOUGHT_STEPS = 5, 8, 10, 5, 4
 _GIB = 2**30
 #: On a CPU: enough to try the script.
 SMALL = {"prompts": 4, "response": 24}
@@ -44,7 +46,7 @@ SMALL = {"prompts": 4, "response": 24}
 def main() -> None:
     """Run one kind, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=tuple(KINDS))
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face folder")
     parser.add_argument("--data", type=Path, required=True, help="train.parquet, heldout.parquet")
@@ -57,7 +59,7 @@ def main() -> None:
     results = Results(args.output, settings=vars(args))
     if args.device == "cuda" and find_spec("flash_attn") is None:
         results.figure("attention of the actor", kind="sdpa, as flash attention is not installed")
-    {"tiny": tiny, "real": real, "forgotten": forgotten, "cost": cost}[args.kind](results, args)
+    KINDS[args.kind](results, args)
     sys.exit(results.finish())
 
 
@@ -268,27 +270,76 @@ def compare_memory(results: Results, run: Run, command: list[str]) -> None:
 
 def forgotten(results: Results, args: argparse.Namespace) -> None:
     """The actor forgets H everywhere: the guard must say so and end the run."""
-    command = [
-        *arguments(args, fp32=True, prompts=16, response=40),
-        "trainer.total_training_steps=2",
-        "actor_rollout_ref.model.external_lib=tests.integration.forgetful_actor",
-        "rsp.guard.max_mean_gap=0.05",
-    ]
+    command = arguments(args, fp32=True, prompts=16, response=40)
+    forget(results, args, "forgetful_actor", command, "does not inject the soft prompt")
+
+
+def forget(
+    results: Results, args: argparse.Namespace, plug_in: str, command: list[str], says: str
+) -> None:
+    """A run whose actor forgets something: the guard must say so and end it."""
     from rsp_rl.tiny import make_tiny_model
 
     with tempfile.TemporaryDirectory() as folder:
         # Random weights: the warmed-up tiny model has learnt to overlook most of H.
-        command.append(
-            f"actor_rollout_ref.model.path={make_tiny_model(Path(folder) / 'm', steps=0)}"
-        )
+        model = make_tiny_model(Path(folder) / "m", steps=0)
+        command = [
+            *command,
+            "trainer.total_training_steps=2",
+            f"actor_rollout_ref.model.external_lib=tests.integration.{plug_in}",
+            "rsp.guard.max_mean_gap=0.05",
+            f"actor_rollout_ref.model.path={model}",
+        ]
         path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-        run = launch(args.runs / "run", command, env={"PYTHONPATH": path})
+        run = launch(args.runs / "forgetful", command, env={"PYTHONPATH": path})
     errors = [line for line in run.output.splitlines() if line.startswith("error: ")]
     results.check(
-        "an actor that forgets H is caught",
-        run.returncode == WOULD_COME_AGAIN and "does not inject the soft prompt" in str(errors),
+        f"an actor as of tests/integration/{plug_in}.py is caught",
+        run.returncode == WOULD_COME_AGAIN and says in str(errors),
         exit_status=run.returncode,
         told=errors[:1] or run.output[-3000:],
+    )
+
+
+def thoughts(results: Results, args: argparse.Namespace) -> None:
+    """Multiplex behind a soft prompt, fp32; then an actor that has tokens for thoughts."""
+    law = ("law=multiplex", "law.end=[]", 'law.end_text="\\boxed{"', "law.max_thoughts=24")
+    command = [*arguments(args, fp32=True, prompts=16, response=40), *law]
+    steps = f"trainer.total_training_steps={_THOUGHT_STEPS}"
+    begun = time.monotonic()
+    run = launch(args.runs / "run", [*command, steps, "actor_rollout_ref.rollout.top_k=-1"])
+    if report_run(results, f"{_THOUGHT_STEPS} steps", run, begun, _THOUGHT_STEPS):
+        check_gaps(results, run, LARGEST_GAP["tiny"])
+        check_thoughts(results, run, LARGEST_GAP["tiny"])
+        report_steps(results, run)
+    forget(results, args, "thoughtless_actor", command, "different policies")
+
+
+def thoughts_real(results: Results, args: argparse.Namespace) -> None:
+    """Multiplex on a real model, bf16."""
+    sizes = {"prompts": 32, "response": 256} if args.device == "cuda" else SMALL
+    law = ("law=multiplex", "law.end=[]", f"law.max_thoughts={sizes['response'] // 2}")
+    command = [*arguments(args, fp32=False, **sizes), *law, "law.on_cut=Answer"]
+    begun = time.monotonic()
+    steps = _THOUGHT_STEPS - 1
+    run = launch(args.runs / "run", [*command, f"trainer.total_training_steps={steps}"])
+    if report_run(results, f"{steps} steps", run, begun, steps):
+        check_gaps(results, run, LARGEST_GAP["real"])
+        check_thoughts(results, run, LARGEST_GAP["real"])
+        report_steps(results, run)
+
+
+def check_thoughts(results: Results, run: Run, largest: float) -> None:
+    """The law's own gap, and that there were thoughts."""
+    steps = [d for d in run.metrics().values() if "rsp/law/thoughts_mean" in d]
+    gaps = [data["rsp/law/gap_mean"] for data in steps]
+    thoughts = [data["rsp/law/thoughts_mean"] for data in steps]
+    results.check(
+        "thoughts have the rollout's log-probs at every step",
+        bool(gaps) and max(gaps) <= largest and min(thoughts) > 1,
+        mean_gap_by_step=[float(f"{gap:.3g}") for gap in gaps],
+        thoughts_of_a_rollout=thoughts,
+        bound=largest,
     )
 
 
@@ -321,6 +372,16 @@ def cost(results: Results, args: argparse.Namespace) -> None:
             floor=row.floor,
             noise=row.noise,
         )
+
+
+KINDS = {
+    "tiny": tiny,
+    "real": real,
+    "forgotten": forgotten,
+    "thoughts": thoughts,
+    "thoughts_real": thoughts_real,
+    "cost": cost,
+}
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -148,17 +149,7 @@ class Matrix:
         missing = {self._rollout_file(layout, lora): p for lora, p in self._policies.items()}
         missing = {file: policy for file, policy in missing.items() if not file.is_file()}
         log = self._folder / "rollouts" / f"{layout.name}.log"
-        process = get_context("spawn").Process(
-            target=_sample_in_process, args=(layout, missing, log)
-        )
-        process.start()
-        process.join(ENGINE_TIMEOUT_S)
-        reason = None
-        if process.is_alive():
-            reason = f"no end within {ENGINE_TIMEOUT_S} s"
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
+        reason = run_apart(_sample_all, layout, missing, log=log)
         for file in missing:
             if not file.is_file():
                 reason = reason or last_error(log.read_text(errors="replace"))
@@ -216,12 +207,35 @@ class Matrix:
             raise OutOfTimeError
 
 
-def _sample_in_process(layout: RolloutLayout, policies: dict[Path, Policy], log: Path) -> None:
+def _sample_all(layout: RolloutLayout, policies: dict[Path, Policy]) -> None:
+    for file, policy in policies.items():
+        run_layout(layout, policy).save(file)
+
+
+def run_apart(function: Callable[..., None], *args: Any, log: Path) -> str | None:
+    """Call a function in a process of its own, which an engine needs; why it was ended, if it was.
+
+    Args:
+        function: Picklable by name, as are its arguments.
+        *args: Passed on.
+        log: Gets all that is printed.
+    """
+    process = get_context("spawn").Process(target=_run_with_log, args=(function, args, log))
+    process.start()
+    process.join(ENGINE_TIMEOUT_S)
+    if not process.is_alive():
+        return None
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
+    process.kill()
+    return f"no end within {ENGINE_TIMEOUT_S} s"
+
+
+def _run_with_log(function: Callable[..., None], args: tuple[Any, ...], log: Path) -> None:
     with log.open("w") as stream:
         for descriptor in (1, 2):  # vLLM's own processes inherit them
             os.dup2(stream.fileno(), descriptor)
-    for file, policy in policies.items():
-        run_layout(layout, policy).save(file)
+    function(*args)
 
 
 def last_error(text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,8 +45,8 @@ class Rollouts:
     def save(self, file: Path) -> None:
         """Write as JSON, whole or not at all."""
         content = {
-            "with_rsp": [_to_json(sample) for sample in self.with_rsp],
-            "without": [_to_json(sample) for sample in self.without],
+            "with_rsp": [to_json(sample) for sample in self.with_rsp],
+            "without": [to_json(sample) for sample in self.without],
             "cached_tokens": self.cached_tokens,
             "shortest_prompt": self.shortest_prompt,
         }
@@ -58,27 +59,36 @@ class Rollouts:
         """Read what `save` wrote."""
         content = json.loads(file.read_text())
         for kind in ("with_rsp", "without"):
-            content[kind] = [_from_json(sample) for sample in content[kind]]
+            content[kind] = [from_json(sample) for sample in content[kind]]
         return cls(**content)
 
 
-def _to_json(sample: Sample) -> dict:
+def to_json(sample: Sample) -> dict:
+    """A sample as plain types."""
+    thoughts = sample.thoughts
     return {
         "prompt": list(sample.prompt),
         "response": list(sample.response),
         "old_log_probs": sample.old_log_probs.tolist(),
         "advantage": sample.advantage,
         "record": None if sample.record is None else sample.record.to_dict(),
+        "thoughts": None if thoughts is None else b64encode(thoughts.to_bytes()).decode(),
     }
 
 
-def _from_json(content: dict) -> Sample:
-    record = content["record"]
+def from_json(content: dict) -> Sample:
+    """What `to_json` made."""
+    record, thoughts = content["record"], content.get("thoughts")
+    if thoughts is not None:
+        from rsp_rl.thoughts.record import ThoughtRecord
+
+        thoughts = ThoughtRecord.from_bytes(b64decode(thoughts))
     return Sample(
         **{
             **content,
             "old_log_probs": np.array(content["old_log_probs"]),
             "record": None if record is None else SoftPromptRecord(**record),
+            "thoughts": thoughts,
         }
     )
 
@@ -169,6 +179,21 @@ def sample_rollouts(llm: LLM, model: Path) -> Rollouts:
 
 def run_layout(layout: RolloutLayout, policy: Policy) -> Rollouts:
     """Sample with an engine of its own; for a process that does nothing else."""
+    llm = make_llm(layout, policy)
+    try:
+        return sample_rollouts(llm, policy.actor_model)
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+
+
+def make_llm(layout: RolloutLayout, policy: Policy, **arguments: Any) -> LLM:
+    """An engine, in a process of its own.
+
+    Args:
+        layout: Its.
+        policy: Which it loads.
+        **arguments: Of `vllm.LLM`, beside the layout's.
+    """
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
     # The engine's core in this process: one import of vLLM less.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -179,8 +204,4 @@ def run_layout(layout: RolloutLayout, policy: Policy) -> Rollouts:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "|".join(binding))
     from vllm import LLM
 
-    llm = LLM(str(policy.rollout_model), **layout.engine_arguments())
-    try:
-        return sample_rollouts(llm, policy.actor_model)
-    finally:
-        llm.llm_engine.engine_core.shutdown()
+    return LLM(str(policy.rollout_model), **layout.engine_arguments(), **arguments)

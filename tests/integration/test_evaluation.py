@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,47 @@ def test_what_is_done_is_not_done_again(
     assert again.returncode == 0, again.stderr[-4000:]
     assert again.stderr.count("done before") == 2
     assert {step: contents(folder) for step, folder in swept.steps().items()} == before
+
+
+#: Thoughts that the tiny model's answers leave room for.
+SIX = (
+    *("--protocol", "soft_tokens", "template=plain-chat", "benchmarks=[arithmetic]"),
+    *("headline=[arithmetic]", "benchmarks.arithmetic.limit=4", "sampling.samples=4"),
+    *("law.max_thoughts=6", "law.end_text='\\boxed{'", "law.on_end=''", "law.on_cut='\\boxed{'"),
+    "max_tokens=24",
+)
+
+
+def test_a_checkpoint_in_six_modes_and_out_of_domain(uninterrupted: Run, tmp_path: Path) -> None:
+    """One start of vLLM for hard, soft and fuzzy thoughts; then likelihoods, base beside it."""
+    root = tmp_path / "six"
+    done = run("eval", uninterrupted.folder, *SIX, "--steps", "4", "--output", root)
+    assert done.returncode == 0, done.stderr[-4000:]
+    modes = [f"{kind}_{how}" for kind in ("fuzzy", "hard", "soft") for how in ("greedy", "sampled")]
+    outputs = {}
+    for mode in modes:
+        samples = read_samples(EvaluationFolder(root / mode).step(4).samples("arithmetic"))
+        assert len(samples) == (16 if mode.endswith("sampled") else 4)
+        assert f"| {mode}, step 4 |" in done.stdout
+        outputs[mode] = [sample["output"] for sample in samples]
+    # Without noise fuzzy thoughts are the likeliest tokens.
+    assert outputs["fuzzy_greedy"] == outputs["hard_greedy"]
+    starts = (root / "hard_greedy" / "logs" / "engine.log").read_text()
+    assert "Initializing a V1 LLM engine" in starts
+    for mode in {*modes} - {"hard_greedy"}:
+        log = root / mode / "logs" / "engine.log"
+        assert not log.is_file() or "Initializing a V1 LLM engine" not in log.read_text()
+    questions = tmp_path / "sums.jsonl"
+    rows = [
+        {"question": f"{i}+1-0", "choices": [str(i + 1), str(i + 3)], "answer": 0} for i in range(6)
+    ]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checkpoint = uninterrupted.folder / "checkpoints" / "global_step_4"
+    done = run("analyze", "likelihoods", checkpoint, "--questions", f"sums={questions}",
+               "--output", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "| step_4 |" in done.stdout
+    shutil.rmtree(checkpoint / "merged")  # as the others' evaluations leave it
 
 
 def test_killed_and_taken_up_again(

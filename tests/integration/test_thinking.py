@@ -14,6 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from parity.actor import Sample
+from parity.laws import LAWS as TRAINED
+from parity.laws import LawCell, measure_laws, reference_gradient, sample_thoughts
+from parity.layouts import ActorLayout, RolloutLayout
+from parity.models import Policy
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.inference.huggingface import HuggingFaceEngine
@@ -613,3 +618,37 @@ def test_two_engines_on_ray(model: Path, asked: list[Request], got: dict[int, Co
     assert found.keys() == got.keys()
     for number, one in got.items():
         assert tokens_of(found[number]) == tokens_of(one)
+
+
+# ---- a slice of the parity matrix of laws (scripts/parity_of_laws.py) ----------------------------
+
+ACTOR_LAYOUTS = [
+    ActorLayout(
+        "fsdp2", packed=True, ranks=2, ulysses=1, checkpointing=True, lora=False, dynamic=True
+    ),
+    ActorLayout(
+        "fsdp2", packed=False, ranks=1, ulysses=1, checkpointing=False, lora=False, dynamic=False
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def sampled(engine: LocalEngine, model: Path) -> tuple[dict[str, list[Sample]], dict[str, Any]]:
+    """Rollouts of every law, and the gradient of each."""
+    rollouts = sample_thoughts(engine._engine._engine, model, each=8)
+    assert list(rollouts) == list(TRAINED)
+    policy = Policy(model, model)
+    return rollouts, {law: reference_gradient(policy, rows) for law, rows in rollouts.items()}
+
+
+@pytest.mark.parametrize("layout", ACTOR_LAYOUTS, ids=lambda layout: layout.name)
+def test_rollout_and_actor_agree_with_every_law(
+    model: Path, sampled: tuple[dict[str, list[Sample]], dict[str, Any]], layout: ActorLayout
+) -> None:
+    rollouts, references = sampled
+    ((gaps, errors),) = measure_laws([layout], Policy(model, model), rollouts, rollouts, references)
+    for law, gap in gaps.items():
+        cell = LawCell(law, RolloutLayout(1, True, False), layout, gap, errors[law])
+        assert not cell.faults, cell.line()
+        # A forgotten mixture would show.
+        assert law == "token" or gap.forgotten > 1000 * gap.mean, cell.line()

@@ -42,22 +42,41 @@ def test_rollout_and_actor_have_the_same_thoughts(task: Task, tmp_path: Path, ca
         assert max(run.column("rsp/law/gap_mean")) < 1e-5
         assert run.column("rsp/rollouts") == [16.0, 16.0]
     assert json.loads((run.folder / "law.json").read_text())["name"] == law
+    first, second = (run.metrics()[step] for step in (1, 2))
+    assert first["rsp/law/compared"] > 0
+    assert first["rsp/law/compared_gap_mean"] < 0.1 * first["rsp/law/forgotten_gap_mean"]
+    assert "rsp/law/compared" not in second
+    for step in (1, 2):
+        file = run.folder / "samples" / "train" / f"{step}.thoughts.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert len(rows) == len(run.responses(step))
+        assert all(row["law"] == law and len(row["at"]) == row["thoughts"] for row in rows)
 
 
-def test_the_guard_stops_an_actor_with_tokens_for_thoughts(task: Task, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("law", "told"),
+    [
+        ("multiplex", "rollout and actor are different policies"),
+        # Mixtures that are nearly tokens make less than the bound.
+        ("gumbel", "the rollout is no nearer to the one than to the other"),
+    ],
+)
+def test_the_guard_stops_an_actor_with_tokens_for_thoughts(
+    task: Task, tmp_path: Path, law: str, told: str
+) -> None:
     """On random weights, of which every input counts; at the bound that GPUs have."""
     untrained = Task(make_tiny_model(tmp_path / "model", steps=0), task.data)
     run = train(
         tmp_path / "run",
         untrained,
-        *("law=multiplex", *THINK),
+        *(f"law={law}", *THINK),
         "actor_rollout_ref.model.external_lib=tests.integration.thoughtless_actor",
         "rsp.guard.max_mean_gap=0.1",
         env={"PYTHONPATH": str(REPOSITORY)},
     )
     assert run.returncode == exit_status.WOULD_COME_AGAIN
     (message,) = (line for line in run.output.splitlines() if line.startswith("error: "))
-    assert "rollout and actor are different policies" in message
+    assert told in message
     assert "Traceback" not in run.output
 
 

@@ -274,7 +274,10 @@ def test_names_that_records_travel_under() -> None:
         (KINDS, ["vllm", "huggingface"]),
         (
             TEMPLATES,
-            ["qwen-boxed", "qwen25-math-cot", "abel", "raw", "llama-chat", "chat", "plain-chat"],
+            [
+                *("qwen-boxed", "qwen25-math-cot", "abel", "soft-tokens", "raw", "llama-chat"),
+                *("chat", "plain-chat"),
+            ],
         ),
         (
             BENCHMARKS,
@@ -306,6 +309,7 @@ def test_configs_and_protocols() -> None:
     assert names(PROTOCOLS) >= {
         *("rsp_paper", "simplerl_zoo", "rsp_inference", "quick", "tiny"),
         *("soft_thinking", "soft_thinking_gumbel", "soft_thinking_dirichlet", "multiplex"),
+        *("soft_tokens", "sums", "sums_digits"),
     }
 
 
@@ -349,7 +353,10 @@ NOISE = {
             },
         ),
         ("soft", {"tau": 0.5, **NOISE}),
-        ("fuzzy", {"tau": 1e-4, **NOISE}),
+        (
+            "fuzzy",
+            {"tau": 1e-4, **NOISE, "guard": {"max_relative_error": 0.15, "max_flips": 0.1}},
+        ),
     ],
 )
 def test_config_groups_of_laws(name: str, settings: dict[str, Any]) -> None:
@@ -401,12 +408,15 @@ FLAGS = {
     "analyze trained-or-random": "FOLDERS --output",
     "analyze pass-at-n": "FOLDERS --held-out-half --output",
     "analyze coverage": "FIRST SECOND --output",
-    "analyze distributions": f"FOLDERS --bins --output {MODEL}",
+    "analyze distributions": f"FOLDERS --bins --tokens-per-bin --output {MODEL}",
     "analyze first-token": f"FOLDERS --output {MODEL}",
     "analyze diversity": "FOLDERS --embedder --eps --min-samples --benchmark --problems --output",
     "analyze attention": f"FOLDER --output {MODEL}",
     "analyze thoughts": f"FOLDERS --probes --output {MODEL}",
     "analyze laws": "FOLDERS --output",
+    "analyze modes": "FOLDERS --output",
+    "analyze likelihoods": "MODELS --questions --limit --max-length --dtype --batch-tokens "
+    "--output",
     "analyze dials": "FOLDERS --first-token --output",
     "analyze training": "RUNS --output",
     "reproduce": "OVERRIDES --section --only --model --output --protocol --data-dir --lengths "

@@ -136,9 +136,9 @@ def test_help_and_version(installed: Installed) -> None:
 
 def test_protocols_are_found_by_name(installed: Installed) -> None:
     code = (
-        "from rsp_rl.evaluation.protocol import PROTOCOLS, load_protocol\n"
+        "from rsp_rl.evaluation.protocol import PROTOCOLS, load_modes\n"
         "for path in sorted(PROTOCOLS.glob('*.yaml')):\n"
-        "    print(path.stem, load_protocol(path.stem).fingerprint())"
+        "    print(path.stem, len(load_modes(path.stem)))"
     )
     lines = installed.run("python", "-c", code).splitlines()
     protocols = (REPOSITORY / "eval" / "protocols").glob("*.yaml")

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from rsp_rl.analysis.mode_table import analyse as tabulate
 from rsp_rl.cli import main
 from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.dials.options import RspOptions
@@ -32,11 +34,15 @@ from rsp_rl.runs.checkpoints import save_law
 from rsp_rl.runs.data_order import save_order
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.report import summarize
-from rsp_rl.thoughts.record import ThoughtRecord
+from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.record import KIND_FIELD, THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.rows import Kind, Rows, concatenate
+from rsp_rl.thoughts.settings import ThoughtSettings
 from rsp_rl.tiny import make_tiny_model
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.preparation import prepare
+from rsp_rl.training.thought_options import ThoughtOptions
+from tests.unit.analysis.made_conditions import make_condition
 from tests.unit.evaluation.made_runs import make_evaluation
 
 VERDICT = {"extracted", "extraction_step", "correct", "stage", "timed_out", "crashed", "unparsable"}
@@ -47,6 +53,10 @@ RECORD = {
 
 #: `samples/train/STEP.soft_prompts.jsonl` of a run.
 SOFT_PROMPT = {"uid", "prompt_index", "rollout"} | RECORD
+
+#: `samples/train/STEP.thoughts.jsonl` of a run with a law; and what of it the last rollouts lack.
+THOUGHTS_OF_ROLLOUT = {"uid", "prompt_index", "rollout", "thoughts"}
+IN_FULL = {"law", "seed", "start", "at", "kind", "ids", "weights"}
 
 #: `summary.json` of a run.
 RUN_SUMMARY = {
@@ -187,6 +197,7 @@ def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(trainer.PPOTrainerSync, "_log_rollout_data", lambda *_: None)
     made = trainer.SoftPromptTrainer.__new__(trainer.SoftPromptTrainer)
     made._options, made.global_steps = RspOptions(mean=0.0, std=0.5), 4
+    made._law = ThoughtOptions()
     batch = SimpleNamespace(
         keys=["a", "b", "c"], tags=[{}, {}, {"is_padding": True}], partition_id="train"
     )
@@ -200,6 +211,51 @@ def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ]
     names = {name: written[0][name] for name in RECORD}
     assert SoftPromptRecord(**names) == records[1]
+
+
+def test_thoughts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row a rollout, by prompt and rollout; in full as far as a file's bound goes."""
+    from rsp_rl.training.verl_plugin import thought_dump, trainer
+
+    law = Multiplex(k=2)
+    mixed = Rows.of_kind(Kind.MIX, torch.tensor([[5, 6], [7, 7]]), torch.full((2, 2), 0.5))
+    rest = [Rows.tokens(kind, [8], mixed) for kind in (Kind.FORCED, Kind.TOKEN)]
+    record = ThoughtRecord(law, 7, 3, concatenate([mixed, *rest]))
+    places = {"a": (5, 0), "b": (2, 1), "c": (2, 0)}
+    asked: list[list[str]] = []
+
+    def kv_batch_get(keys: list[str], select_fields: list[str], **_: object) -> dict[str, Any]:
+        if THOUGHT_FIELD in select_fields:
+            asked.append(keys)
+        return {
+            THOUGHT_FIELD: torch.stack([record.to_tensor() for _ in keys]),
+            KIND_FIELD: torch.stack([record.rows.kind_N for _ in keys]),
+            "rsp_prompt_index": [places[key][0] for key in keys],
+            "session_id": [places[key][1] for key in keys],
+        }
+
+    monkeypatch.setattr(trainer.tq, "kv_batch_get", kv_batch_get)
+    monkeypatch.setattr(trainer.PPOTrainerSync, "_log_rollout_data", lambda *_: None)
+    few = partial(thought_dump.thought_rows, most=7)
+    monkeypatch.setattr(trainer, "thought_rows", few)
+    made = trainer.SoftPromptTrainer.__new__(trainer.SoftPromptTrainer)
+    made._options, made.global_steps = RspOptions(length=0), 4
+    made._law = ThoughtOptions(ThoughtSettings(law))
+    keys, tags = [*places, "d"], [{}, {}, {}, {"is_padding": True}]
+    batch = SimpleNamespace(keys=keys, tags=tags, partition_id="train")
+    made._log_rollout_data(batch, {}, str(tmp_path / "train"))
+    assert [file.name for file in (tmp_path / "train").iterdir()] == ["4.thoughts.jsonl"]
+    written = rows(tmp_path / "train" / "4.thoughts.jsonl")
+    assert [row["uid"] for row in written] == ["c", "b", "a"]
+    assert asked == [["c", "b"]]
+    full = THOUGHTS_OF_ROLLOUT | IN_FULL
+    assert [row.keys() for row in written] == [full, full, THOUGHTS_OF_ROLLOUT]
+    assert [row["thoughts"] for row in written] == [3] * 3
+    assert {name: written[0][name] for name in IN_FULL} == {
+        **{"law": "multiplex", "seed": 7, "start": 3, "at": [0, 1, 2]},
+        **{"kind": ["mix", "mix", "forced"], "ids": [[5, 6], [7], [8]]},
+        "weights": [[0.5, 0.5], [1.0], []],
+    }
 
 
 def test_what_the_reward_gives_verl() -> None:
@@ -285,6 +341,38 @@ def test_what_a_law_adds_to_an_evaluation(model: Path, tmp_path: Path) -> None:
     assert manifest.keys() == MANIFEST | {"thinking"}
     assert manifest["protocol"].keys() == MANIFEST_PARTS["protocol"] | {"law"}
     assert head(evaluation.summary_csv) == f"{SUMMARY_CSV},{SUMMARY_CSV_OF_LAW}"
+
+
+CELLS_CSV = "benchmark,condition,measure,value,low,high,difference,difference_low,difference_high"
+SCORE = {"question", "hash", "right", "log_probs", "tokens", "characters", "truncated"}
+MODELS_HOW = {"model", "weights", "dtype", "batch_tokens", "longest"}
+
+
+def test_what_modes_add_to_an_evaluation(tmp_path: Path) -> None:
+    """A folder a mode, of the usual kind, and their table."""
+    root = tmp_path / "mine"
+    for mode in ("greedy", "sampled"):
+        make_condition(root / mode, {"gsm8k": ["+-", "--"]})
+    before = {*root.iterdir()}
+    tabulate([str(root)], root)
+    assert {file.name for file in {*root.iterdir()} - before} == {
+        *("modes.md", "modes.csv", "modes.png", "modes.svg")
+    }
+    assert head(root / "modes.csv") == CELLS_CSV
+
+
+def test_scores_of_choices(model: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "sums.jsonl", tmp_path / "out"
+    file.write_text(json.dumps({"question": "1+1", "choices": ["2", "3"], "answer": 0}) + "\n")
+    command = ["analyze", "likelihoods", f"base={model}", "--questions", f"sums={file}"]
+    assert main([*command, "--output", str(output)]) == 0
+    assert {str(one.relative_to(output)) for one in output.rglob("[!.]*")} == {
+        *("likelihoods.md", "likelihoods.csv", "likelihoods.png", "likelihoods.svg"),
+        *("base", "base/how.json", "base/sums.scores.jsonl"),
+    }
+    assert [set(row) for row in rows(output / "base" / "sums.scores.jsonl")] == [SCORE]
+    assert json.loads((output / "base" / "how.json").read_text()).keys() == MODELS_HOW
+    assert head(output / "likelihoods.csv") == CELLS_CSV
 
 
 #: Of a comma-separated file, its first line.

@@ -23,6 +23,8 @@ from rsp_rl.training.verl_plugin.thought_replay import (
     DETACH_KEY,
     DRAWS_FIELD,
     DRAWS_KEY,
+    FORGOTTEN_FIELD,
+    FORGOTTEN_KEY,
     GAP_KEY,
     OLD_DRAWS_FIELD,
     Scores,
@@ -30,6 +32,7 @@ from rsp_rl.training.verl_plugin.thought_replay import (
     by_draw,
     draws_of_field,
     flat_draws,
+    forgotten,
 )
 
 
@@ -45,12 +48,14 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         embedding = module.get_input_embeddings()
         self._injector = SoftPromptInjector(embedding)
         self._thinker = ThoughtInjector(embedding)
+        self._forgets = False
         self._hidden_size = int(embedding.weight.shape[-1])
         return super()._build_fsdp_module(module)
 
     def forward_backward_batch(
         self, data: TensorDict, loss_function: Callable, forward_only: bool = False
     ) -> Any:
+        self._compares = bool(tu.get_non_tensor_data(data, key=FORGOTTEN_KEY, default=False))
         if RECORD_FIELD not in data:
             return super().forward_backward_batch(data, loss_function, forward_only)
         with DrawAhead(decode_records(data), self._hidden_size) as self._ahead:
@@ -67,10 +72,35 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         if OLD_DRAWS_FIELD in micro_batch:
             draws = tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=1)
             micro_batch["old_log_probs"] = draws_of_field(micro_batch[OLD_DRAWS_FIELD], draws)
+        asked = tu.get_non_tensor_data(micro_batch, key=FORGOTTEN_KEY, default=False)
+        other = self._if_forgotten(micro_batch) if asked and self._compares else None
         # prepare_model_inputs, called in there, enters the injection; it must end with the
         # micro-batch, whatever happens in it.
         with ExitStack() as self._injection:
-            return super().forward_step(micro_batch, loss_function, forward_only)
+            loss, output = super().forward_step(micro_batch, loss_function, forward_only)
+        if asked:
+            found = output["model_output"]
+            replay = None if other is None else self._thoughts
+            found[FORGOTTEN_FIELD] = forgotten(
+                replay, found["log_probs"] if other is None else other
+            )
+        return loss, output
+
+    @torch.no_grad()
+    def _if_forgotten(self, micro_batch: TensorDict) -> torch.Tensor:
+        """What this micro-batch's gaps or log-probs would be without its thoughts: nested [B, T].
+
+        Every rank does so with its first micro-batch, thoughts or none: they gather weights
+        together.
+        """
+        self._compares, self._forgets = False, True
+        try:
+            with ExitStack() as self._injection:
+                _, output = super().forward_step(micro_batch, None, forward_only=True)
+        finally:
+            self._forgets = False
+        first, *_ = *tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()), "log_probs"
+        return output["model_output"][first]
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
         model_inputs, output_args = super().prepare_model_inputs(micro_batch=micro_batch)
@@ -92,7 +122,10 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
             self._thoughts_at = self._thoughts.positions(self._thoughts.starts(width))
             self._injection.enter_context(
                 self._thinker.inject(
-                    self._thoughts.thoughts, self._thoughts_at, detached=self._thoughts.detached
+                    self._thoughts.thoughts,
+                    self._thoughts_at,
+                    detached=self._thoughts.detached,
+                    forgotten=self._forgets,
                 )
             )
         return model_inputs, output_args
@@ -150,9 +183,9 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
         log_probs = model_output["log_probs"]
         for field in tu.get_non_tensor_data(micro_batch, key=GAP_KEY, default=()):
             if field not in model_output:
-                zeros_T = torch.zeros_like(log_probs.values()).detach()
+                none_T = torch.full_like(log_probs.values(), torch.nan).detach()
                 model_output[field] = torch.nested.nested_tensor_from_jagged(
-                    zeros_T, log_probs.offsets()
+                    none_T, log_probs.offsets()
                 )
         if draws := tu.get_non_tensor_data(micro_batch, key=DRAWS_KEY, default=0):
             made = by_draw(log_probs, scores, draws)

@@ -5,6 +5,7 @@ the actors, the agent-loop workers and the rollout servers. Each part checks by 
 needed: without a soft prompt record in a sample, all of them behave as verl's own.
 """
 
+from verl.workers.rollout import base
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from rsp_rl.console import events
@@ -22,5 +23,7 @@ def _load_replica() -> type:
 
 # Under verl's own name: other parts of verl compare it with "vllm".
 RolloutReplicaRegistry.register("vllm", _load_replica)
+# verl has no function that adds to this table. Named, not imported, for the same reason.
+base._ROLLOUT_REGISTRY["vllm", "async"] = "rsp_rl.training.verl_plugin.weight_sync.OwnSocketAdapter"
 
 events.tell_warnings()

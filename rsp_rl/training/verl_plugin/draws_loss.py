@@ -16,7 +16,7 @@ from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla, register_po
 #: verl's `policy_loss.loss_mode`.
 DRAWS_LOSS = "rsp_draws"
 
-#: What stands in for a draw that is not there: no log-prob is above 0.
+#: What stands in for a draw that is not there: a log-prob is above 0 by rounding at most.
 ABSENT = 1.0
 
 
@@ -49,7 +49,7 @@ def draws_loss(
             f"{DRAWS_LOSS} needs log-probs by draw, and has {list(old_log_prob.shape)} and "
             f"{list(log_prob.shape)}; set law.clip_per_draw=true"
         )
-    present_BTK = (old_log_prob <= 0) & response_mask.bool()[..., None]
+    present_BTK = (old_log_prob < ABSENT) & response_mask.bool()[..., None]
     # Without an advantage a draw has no loss; positions are counted as ever.
     losses, sums = [], dict[str, float]()
     for k in range(old_log_prob.shape[2]):

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 from verl.utils.device import get_device_name
-from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.replica import RolloutMode, TokenOutput
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from vllm import SamplingParams
 from vllm.config import VllmConfig
@@ -25,6 +25,7 @@ from rsp_rl.injection.vllm_prompt import WORKER, PromptMaker, prompt_maker
 from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.settings import EXTRA_ARG as THOUGHT_ARG
 from rsp_rl.thoughts.settings import Thinking
+from rsp_rl.training.verl_plugin.weight_sync import JOB_VARIABLE, cluster_job
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,14 @@ ENGINE_POLL_S = 1.0
 
 class SoftPromptVLLMServer(vLLMHttpServer):
     """verl's vLLM server, whose engine understands requests with a soft prompt record."""
+
+    def __init__(
+        self, config: Any, model_config: Any, rollout_mode: RolloutMode, *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(config, model_config, rollout_mode, *args, **kwargs)
+        # Of a replica of its own verl makes the sender in a process that does not know ours.
+        if rollout_mode == RolloutMode.HYBRID:
+            os.environ[JOB_VARIABLE] = cluster_job()
 
     async def run_server(self, args: argparse.Namespace) -> None:
         await super().run_server(args)

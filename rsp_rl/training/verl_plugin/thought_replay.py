@@ -17,12 +17,21 @@ from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.samples import SampleThoughts
 from rsp_rl.training.verl_plugin.draws_loss import ABSENT
 
-#: Fields of a sample, [T] each, 0 where there is no thought: `InputLaw.gap`, and 1 for a thought
-#: whose likeliest token is another than the rollout's (of dense laws alone).
+#: Fields of a sample, [T] each: `InputLaw.gap`, and 1 for a thought whose likeliest token is
+#: another than the rollout's (of dense laws alone). NaN where there is no thought: an actor that
+#: lost them must not seem to have made no gap.
 GAP_FIELD, FLIP_FIELD = "rsp_thought_gaps", "rsp_thought_flips"
 
 #: Setting of a batch: which of them to compute.
 GAP_KEY = "rsp_thought_fields"
+
+#: Field of a sample, [T]: what the first of these fields, or else the log-prob, would be of an
+#: actor with tokens in the place of its thoughts; NaN where nobody asked, or the inputs before are
+#: the same. And a batch's setting that asks for it, in each rank's first micro-batch: a forward.
+FORGOTTEN_FIELD, FORGOTTEN_KEY = "rsp_forgotten", "rsp_with_forgotten"
+
+#: Share of a mixture that others than its token have, below which it is that token.
+_LEAST_MIXED = 0.01
 
 #: Fields of a sample: log-probs by draw, [T * K], of the whole sequence as the actor gives them,
 #: and of the response before the update, for `draws_loss`; a batch's setting that asks for them, K.
@@ -103,6 +112,24 @@ class ThoughtReplay:
         before = [0, *accumulate(sizes)][:-1]
         return [at - prompt for at, prompt in zip(before, self.prompts, strict=True)]
 
+    @property
+    def mattering_N(self) -> torch.Tensor:
+        """Which thoughts follow one of their sample's that is not just its token, bool.
+
+        The others have the same inputs before them in an actor that forgets thoughts.
+        """
+        rows, law = self.thoughts.rows, self.thoughts.law
+        if law.dense:
+            mixed_N = torch.ones(len(rows), dtype=torch.int64)
+        else:
+            own_NK = rows.ids_NK == rows.ids_NK[:, :1]
+            own_N = (law.weights(rows) * own_NK).sum(1)
+            mixed_N = (own_N < 1 - _LEAST_MIXED).long()
+        before_N = mixed_N.cumsum(0) - mixed_N
+        _, counts = self.thoughts.sample_N.unique_consecutive(return_counts=True)
+        firsts = counts.cumsum(0) - counts
+        return before_N > before_N[firsts].repeat_interleave(counts)
+
     def scores(
         self, logits_TV: torch.Tensor, at_N: torch.Tensor, embedding: Embedding, *, gaps: bool
     ) -> Scores:
@@ -150,7 +177,22 @@ class Scores:
 
         model_output["log_probs"] = placed(values_T, self.draws_NK.sum(1))
         for field, own_N in self.beside.items():
-            model_output[field] = placed(torch.zeros_like(values_T).detach(), own_N)
+            model_output[field] = placed(torch.full_like(values_T, torch.nan).detach(), own_N)
+
+
+def forgotten(replay: ThoughtReplay | None, found: torch.Tensor) -> torch.Tensor:
+    """`FORGOTTEN_FIELD` of a micro-batch, nested [B, T].
+
+    Args:
+        replay: Its thoughts; None if nothing was asked, or nobody thinks.
+        found: What an actor that forgets them makes, in verl's layout.
+    """
+    values_T = found.values()
+    made_T = torch.full_like(values_T, torch.nan)
+    if replay is not None:
+        at_N = (replay.positions(replay.starts()) - 1)[replay.mattering_N].to(values_T.device)
+        made_T = made_T.index_copy(0, at_N, values_T[at_N])
+    return torch.nested.nested_tensor_from_jagged(made_T, found.offsets())
 
 
 def by_draw(log_probs: torch.Tensor, scores: Scores | None, draws: int) -> torch.Tensor:

@@ -34,12 +34,13 @@ from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import GAP_MEAN, RESPONSE_LENGTH, REWARD, STEP_SECONDS, held_out_accuracy
 from rsp_rl.runs.saving import prune, staged
 from rsp_rl.thoughts.laws.multiplex import Multiplex
-from rsp_rl.thoughts.record import KIND_FIELD
+from rsp_rl.thoughts.record import KIND_FIELD, THOUGHT_FIELD
 from rsp_rl.thoughts.rows import Kind
 from rsp_rl.training.guard import (
     StepSamples,
     StepThoughts,
     check_gap,
+    check_not_forgotten,
     check_thoughts,
     step_metrics,
 )
@@ -48,11 +49,14 @@ from rsp_rl.training.trackers import tracker_names
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation
 from rsp_rl.training.verl_plugin.dynamic_sampling import give_up_in_time
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
+from rsp_rl.training.verl_plugin.thought_dump import MOST_POSITIONS, thought_rows
 from rsp_rl.training.verl_plugin.thought_replay import (
     DETACH_KEY,
     DRAWS_FIELD,
     DRAWS_KEY,
     FLIP_FIELD,
+    FORGOTTEN_FIELD,
+    FORGOTTEN_KEY,
     GAP_FIELD,
     GAP_KEY,
     OLD_DRAWS_FIELD,
@@ -238,10 +242,12 @@ class SoftPromptTrainer(PPOTrainerSync):
         if self._law.enabled:
             batch.extra_info[GAP_KEY] = gap_fields(self._law.law)
             self._ask_for_draws(batch)
+            if self._compares:
+                batch.extra_info[FORGOTTEN_KEY] = True
         batch = super()._compute_old_log_prob(batch, metrics)
         if self._law.clip_per_draw:
             self._keep_draws(batch)
-        for key in (TRUNCATION_KEY, GAP_KEY):  # the update has no use for them
+        for key in (TRUNCATION_KEY, GAP_KEY, FORGOTTEN_KEY):  # the update has no use for them
             batch.extra_info.pop(key, None)
         samples, rewards, records = self._step_samples(batch)
         step = f"step {self.global_steps}"
@@ -262,6 +268,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         metrics.update(reward_metrics(rewards))
         check_gap(guarded, self._options.guard, self._steps_since_start)
         check_thoughts(guarded, self._law.guard, self._options.guard, self._steps_since_start)
+        check_not_forgotten(guarded, self._options.guard, self._steps_since_start)
         return batch
 
     def _step_samples(
@@ -278,6 +285,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             fields.append(LOG_MASS_FIELD)
         if self._law.enabled:
             fields += [KIND_FIELD, *gap_fields(self._law.law)]
+            fields += [FORGOTTEN_FIELD] if self._compares else []
         dense_fields = list(fields)
         if self._options.enabled:
             fields.append(RECORD_FIELD)
@@ -307,7 +315,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         mask = data["response_mask"]
         if self._truncation is not None:
             data[LOG_MASS_FIELD] = response_from_nested(data[LOG_MASS_FIELD], mask)
-        for name in (GAP_FIELD, FLIP_FIELD):
+        for name in (GAP_FIELD, FLIP_FIELD, FORGOTTEN_FIELD):
             if name in dense_fields:
                 data[name] = response_from_nested(data[name], mask)
         dense = {name: data[name].to_padded_tensor(0) for name in dense_fields}
@@ -330,6 +338,16 @@ class SoftPromptTrainer(PPOTrainerSync):
             for name in [name for name in metrics if name.startswith(_OF_TOKENS)]:
                 del metrics[name]
         return batch
+
+    @property
+    def _compares(self) -> bool:
+        """Whether a step says what forgotten thoughts would make: the first, if it is guarded."""
+        return self._thinks and self._steps_since_start == 0 and self._options.guard.steps > 0
+
+    @property
+    def _thinks(self) -> bool:
+        """Whether there is a law whose thoughts are no tokens."""
+        return self._law.enabled and not self._law.law.kind.is_token
 
     def _ask_for_draws(self, batch: KVBatchMeta) -> None:
         if self._law.clip_per_draw:
@@ -355,6 +373,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             draws=law.k if isinstance(law, Multiplex) else 1,
             gaps=dense.get(GAP_FIELD),
             flips=dense.get(FLIP_FIELD),
+            forgotten=dense.get(FORGOTTEN_FIELD),
         )
 
     def _rollouts_lost(self, batch: KVBatchMeta) -> int:
@@ -402,25 +421,51 @@ class SoftPromptTrainer(PPOTrainerSync):
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
     ) -> None:
-        """Beside verl's samples of step N, `N.soft_prompts.jsonl`: each rollout's record."""
+        """Beside verl's samples of step N, `N.soft_prompts.jsonl` and `N.thoughts.jsonl`.
+
+        Of each rollout its record, and what of its thoughts `thought_rows` says.
+        """
         super()._log_rollout_data(batch, timing_raw, rollout_data_dir)
-        if not self._options.enabled:
-            return
+        folder = Path(rollout_data_dir)
+        if self._options.enabled:
+            rollouts, data = self._rollouts(batch, RECORD_FIELD)
+            rows = [
+                rollout | SoftPromptRecord.from_tensor(encoded).to_dict()
+                for rollout, encoded in zip(rollouts, data, strict=True)
+            ]
+            self._dump(folder / f"{self.global_steps}.soft_prompts.jsonl", rows)
+        if self._thinks:
+            rollouts, kinds = self._rollouts(batch, KIND_FIELD)
+            rows = thought_rows(rollouts, kinds, partial(_records_of, batch.partition_id))
+            file = folder / f"{self.global_steps}.thoughts.jsonl"
+            self._dump(file, rows)
+            if without := sum("at" not in row for row in rows):
+                logger.warning(
+                    "%s has the thoughts of %d rollouts, and of %d how many they were: a step's "
+                    "file has %d positions at most",
+                    *(file, len(rows) - without, without, MOST_POSITIONS),
+                )
+
+    def _rollouts(
+        self, batch: KVBatchMeta, field: str
+    ) -> tuple[list[dict[str, Any]], list[torch.Tensor]]:
+        """This step's real rollouts by prompt and number, and a field of each."""
         keys = _real_keys(batch)
-        fields = [RECORD_FIELD, "rsp_prompt_index", "session_id"]
+        fields = [field, "rsp_prompt_index", "session_id"]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
-        columns = [keys, *(data[name] for name in ("rsp_prompt_index", "session_id"))]
         rows = [
             {"uid": uid, "prompt_index": int(index), "rollout": int(rollout)}
-            | SoftPromptRecord.from_tensor(encoded).to_dict()
-            for uid, index, rollout, encoded in zip(
-                *columns, data[RECORD_FIELD].unbind(), strict=True
+            for uid, index, rollout in zip(
+                keys, data["rsp_prompt_index"], data["session_id"], strict=True
             )
         ]
-        rows.sort(key=lambda row: (row["prompt_index"], row["rollout"]))
-        folder = Path(rollout_data_dir)
-        folder.mkdir(parents=True, exist_ok=True)  # verl makes it in a thread, maybe later
-        file = folder / f"{self.global_steps}.soft_prompts.jsonl"
+        pairs = list(zip(rows, data[field].unbind(), strict=True))
+        pairs.sort(key=lambda pair: (pair[0]["prompt_index"], pair[0]["rollout"]))
+        return [row for row, _ in pairs], [values for _, values in pairs]
+
+    @staticmethod
+    def _dump(file: Path, rows: list[dict[str, Any]]) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)  # verl makes it in a thread, maybe later
         write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _save_checkpoint(self) -> None:
@@ -473,6 +518,12 @@ class _Anew:
 
 def _numbered(name: str, actors: Sequence[ActorHandle]) -> dict[str, ActorHandle]:
     return {f"{name} {number}": actor for number, actor in enumerate(actors)}
+
+
+def _records_of(partition: str, keys: Sequence[str]) -> list[torch.Tensor]:
+    """Encoded records of thoughts of these samples."""
+    data = tq.kv_batch_get(keys=list(keys), partition_id=partition, select_fields=[THOUGHT_FIELD])
+    return list(data[THOUGHT_FIELD].unbind())
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:

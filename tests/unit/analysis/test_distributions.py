@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from rsp_rl.analysis.averages import mean_and_sem
-from rsp_rl.analysis.conditions import Condition
+from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
 from rsp_rl.analysis.distributions import bin_means, first_tokens, summarise, token_metrics
+from rsp_rl.analysis.profile_differences import band, compare_curves
+from rsp_rl.analysis.teacher_forcing import ForcedModel, text_before_forced
 from rsp_rl.cli import main
+from rsp_rl.models.folder import load_tokenizer
 from tests.tolerances import rounding
 
 
@@ -104,3 +110,131 @@ def test_benchmarks_that_are_not_there(
     folder = str(answered["suffix"].root)
     assert main(["analyze", "distributions", folder, "--benchmark", "gsm8k"]) == 1
     assert "--benchmark gsm8k: finished are arithmetic" in capsys.readouterr().err
+
+
+def test_bins_by_tokens() -> None:
+    assert bin_means(np.array([[1.0, 2, 3, 4, 5]]), 4, width=2)[0, :3].tolist() == [1.5, 3.5, 5]
+    assert np.isnan(bin_means(np.array([[1.0, 2, 3, 4, 5]]), 4, width=2)[0, 3])
+    # What is beyond the last is in it.
+    assert bin_means(np.array([[1.0, 2, 3, 4, 5]]), 2, width=2).tolist() == [[1.5, 4]]
+
+
+def test_a_band_by_hand() -> None:
+    """Three problems, the last without a token in the second bin."""
+    values = np.array([[[1.0, 5]], [[2, 7]], [[6, np.nan]]])
+    found = band(values)
+    assert found.value.tolist() == [[3, 6]]
+    assert found.problems.tolist() == [3, 2]
+    # Of 27 draws of three problems one has the smallest alone, which is more than 2.5%.
+    assert (found.low[0, 0], found.high[0, 0]) == (1, 6)
+    assert (found.low[0, 1], found.high[0, 1]) == (5, 7)
+    alone = band(np.array([[[np.nan, 4.0]]]))
+    assert alone.problems.tolist() == [0, 1]
+    assert np.isnan(alone.value[0, 0])
+    # One problem says nothing of others.
+    assert alone.value[0, 1] == 4
+    assert np.isnan([alone.low[0], alone.high[0]]).all()
+
+
+def test_differences_are_of_the_problems_that_both_have_a_token_of() -> None:
+    def curve(*values: float) -> np.ndarray:
+        return np.array([values])
+
+    nan = np.nan
+    base = {"a": curve(1, 2), "b": curve(3, nan), "c": curve(5, 9)}
+    soft = {"a": curve(2, 4), "b": curve(5, 6), "d": curve(7, 7)}
+    found = compare_curves({"base": base, "soft": soft})
+    assert found["base"].difference is None
+    difference = found["soft"].difference
+    assert difference.problems.tolist() == [2, 1]
+    assert difference.value.tolist() == [[1.5, 2]]
+    assert np.isnan(difference.low[0, 1])
+    assert (difference.low[0, 0], difference.high[0, 0]) == (1, 2)
+    assert found["soft"].own.problems.tolist() == [3, 3]
+    assert compare_curves({"base": base, "other": {"z": curve(1, 1)}})["other"].difference is None
+
+
+def evaluated(model: Path, output: Path) -> str:
+    """Sampled thoughts of ordinary tokens with a forced text after them, and greedy answers."""
+    command = ["eval", str(model), "--protocol", "soft_tokens", "--output", str(output)]
+    command += ["modes=[hard_sampled,soft_greedy]", "template=plain-chat"]
+    command += ["benchmarks=[arithmetic]", "headline=[arithmetic]", "law.end_text='99'"]
+    command += ["benchmarks.arithmetic.limit=4", "sampling.samples=3", "max_tokens=24"]
+    command += ["law.max_thoughts=9", "law.on_cut=' = 7'", "law.on_end='4'"]
+    # Digits, which encode as they were written.
+    command += ["modes.hard_sampled.law.top_k=3"]
+    assert main([*command, "--engine", "huggingface", "--dtype", "float32"]) == 0
+    return str(output / "hard_sampled")
+
+
+def test_before_and_after_training_by_thoughts(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trained model is sharper, and its thoughts are read as far as the forced text."""
+    trained = tmp_path / "trained"
+    shutil.copytree(model, trained)
+    weights = load_file(trained / "model.safetensors")
+    weights["model.norm.weight"] = 3 * weights["model.norm.weight"]
+    save_file(weights, trained / "model.safetensors", metadata={"format": "pt"})
+    folders = [evaluated(model, tmp_path / "a"), evaluated(trained, tmp_path / "b")]
+    # Steps of a run, as `rsp-rl eval RUN` leaves them.
+    Path(folders[1], "step_0").rename(Path(folders[1], "step_10"))
+    output = tmp_path / "out"
+    command = ["analyze", "distributions", *folders, "--output", str(output)]
+    assert main([*command, "--tokens-per-bin", "2"]) == 0
+    page = (output / "distributions.md").read_text()
+    assert "left out" not in page
+    with (output / "differences.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["metric"] == "entropy"]
+    of_base = [row for row in rows if row["condition"] == "baseline, step_0"]
+    after = [row for row in rows if row["condition"] == "baseline, step_10"]
+    # Nine thoughts at most, whatever the answers have.
+    assert [float(row["position"]) for row in of_base] == [1, 3, 5, 7, 9]
+    assert {row["difference"] for row in of_base} == {""}
+    for row in after:
+        assert float(row["difference_low"]) <= float(row["difference"]) < 0
+        assert int(row["difference_problems"]) <= 4
+    assert "| baseline, step_10 | -" in page.split("Changes, with 95% intervals")[1]
+    # By hand: the sampled thoughts alone, each under what stood before it.
+    (condition, _) = open_conditions(folders, position_name)
+    forced = ForcedModel(condition)
+    sums: dict[str, list[float]] = {}
+    for trajectory in forced.trajectories("arithmetic"):
+        sample = trajectory.sample
+        assert trajectory.is_exact
+        kept = trajectory.forced if trajectory.forced is not None else sample["tokens"]
+        assert len(trajectory.output_ids) in (kept, kept - 1)
+        text = forced.tokenizer.decode(trajectory.output_ids)
+        assert set(text) <= {*"0123456789"}
+        if trajectory.forced is not None:
+            assert sample["output"].startswith((f"{text} = 7", f"{text}4"))
+        ids = [*trajectory.request.token_ids, *trajectory.output_ids]
+        with torch.inference_mode():
+            p_TV = torch.softmax(forced.network(torch.tensor([ids])).logits[0].double(), -1)
+        start = len(trajectory.request.token_ids) - 1
+        entropy = [float(-(p * p.log()).nansum()) for p in p_TV[start : start + min(2, kept)]]
+        sums.setdefault(trajectory.problem.id, []).append(float(np.mean(entropy)))
+    wanted = np.mean([np.mean(values) for values in sums.values()])
+    assert float(of_base[0]["value"]) == pytest.approx(wanted, abs=1e-4)
+    capsys.readouterr()
+    soft = str(tmp_path / "a" / "soft_greedy")
+    assert main(["analyze", "distributions", soft, "--output", str(output)]) == 1
+    assert "thoughts of law.name=soft, which its texts are not" in capsys.readouterr().err
+
+
+def test_forced_text_that_came_before_or_is_nowhere(model: Path) -> None:
+    tokenizer = load_tokenizer(model)
+    ids = tokenizer(" = 7", add_special_tokens=False).input_ids
+    texts = {str(token): tokenizer.decode([token]) for token in ids}
+
+    def text(output: str, before: str) -> str | None:
+        at = len(tokenizer(before, add_special_tokens=False).input_ids)
+        thoughts = {"at": [at + i for i in range(len(ids))], "ids": [[i] for i in ids]}
+        return text_before_forced(
+            {"output": output, "thoughts": {**thoughts, "texts": texts}}, tokenizer
+        )
+
+    assert text("12 = 7 34 = 7 8", "12 = 7 34") == "12 = 7 34"
+    assert text("12 = 7 34 = 7 8", "12") == "12"
+    assert text("12 = 7", "12 and") == "12"  # another number of tokens: the nearest
+    assert text("1234", "12") is None

@@ -31,6 +31,10 @@ TEXTS = {
     "qwen25-math-cot": "<|im_start|>system\n" + INSTRUCTION + "<|im_end|>\n"
     "<|im_start|>user\n@<|im_end|>\n<|im_start|>assistant\n",
     "abel": "Question:\n@\nAnswer:\nLet's think step by step.\n",
+    "soft-tokens": "The following is a conversation between a user and an assistant in this "
+    "format:\n"
+    "User: [question] Assistant: [reasoning] The final answer is: \\boxed{[answer]}.\n"
+    "User: @ Assistant:",
     "raw": "@\n" + INSTRUCTION,
 }
 CHATS = ("llama-chat", "chat", "plain-chat")

@@ -29,6 +29,8 @@ SHIPPED = (
     *("multiplex", "quick", "rsp_inference", "rsp_paper", "simplerl_zoo", "soft_thinking"),
     *("soft_thinking_dirichlet", "soft_thinking_gumbel", "sums", "sums_digits", "tiny"),
 )
+#: In tests/unit/evaluation/test_modes.py.
+WITH_MODES = ("soft_tokens",)
 
 
 def _plans(protocol: Protocol) -> dict[str, BenchmarkPlan]:
@@ -120,7 +122,7 @@ def test_protocols_with_a_law_are_their_papers(name: str, law: dict, answer: tup
 
 
 def test_every_shipped_file_is_tested() -> None:
-    assert {file.stem for file in PROTOCOLS.iterdir()} == set(SHIPPED)
+    assert {file.stem for file in PROTOCOLS.iterdir()} == {*SHIPPED, *WITH_MODES}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -347,7 +349,7 @@ def test_bad_overrides_name_file_and_override(override: str, cause: str, tmp_pat
 
 
 def test_unknown_protocols(tmp_path: Path) -> None:
-    names = ", ".join(SHIPPED)
+    names = ", ".join(sorted({*SHIPPED, *WITH_MODES}))
     with pytest.raises(ConfigError, match=f"unknown protocol 'rsp'; use one of {names}"):
         load_protocol("rsp")
     with pytest.raises(ConfigError, match=r"there is no protocol file .*gone\.yaml"):

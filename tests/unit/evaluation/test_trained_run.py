@@ -11,6 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import write_json
 from rsp_rl.evaluation.trained_run import TrainedRun, checkpoint_run
+from rsp_rl.inference.model_law import model_law
+from rsp_rl.thoughts.settings import ThoughtSettings
+from rsp_rl.tiny import make_tiny_model
 
 
 def make_run(
@@ -117,3 +120,39 @@ def test_a_dtype_or_rounding_unlike_that_of_trainings_rollouts_is_said(tmp_path:
     assert len(run.unlike_training("chat", tmp_path, "float32")) == 2  # the dtype alone
     plain = TrainedRun(tmp_path, tmp_path, None)
     assert plain.unlike_training("chat", tmp_path, "float32") == []
+
+
+def test_the_table_that_noise_is_measured_by_is_the_pretrained_one(tmp_path: Path) -> None:
+    """A checkpoint's own has moved; without the base model nothing is known."""
+    run = TrainedRun.open(make_run(tmp_path / "run", 10))
+    assert run.table() is None
+    model = make_tiny_model(tmp_path / "models" / "base", steps=0, threads=1)
+    stats = model_law(model)
+    assert run.table() == run.table(str(model)) == (stats.mean, stats.std)
+    assert run.table(str(tmp_path / "nothing")) is None
+    write_json(tmp_path / "run" / "rsp.json", {"mean": 0.5, "std": 0.25})
+    assert run.table() == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "alike"),
+    [
+        (None, None, True),
+        (None, "soft", False),
+        ({"name": "soft", "validation": False}, None, True),
+        ({"name": "soft", "validation": False}, "token", True),
+        ({"name": "soft", "validation": True}, "soft", True),
+        ({"name": "soft", "validation": True}, None, False),
+    ],
+)
+def test_validation_is_held_against_what_thinks_alike(
+    trained: dict | None, asked: str | None, alike: bool, tmp_path: Path
+) -> None:
+    root = make_run(tmp_path / "run", 10)
+    file = root / "config" / "config.yaml"
+    config = OmegaConf.load(file)
+    if trained:
+        config.law = trained
+    OmegaConf.save(config, file)
+    law = asked and ThoughtSettings.from_dict(asked, {"max_thoughts": 3, "end": []})
+    assert TrainedRun.open(root).validates_as(law) == alike

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -26,6 +28,14 @@ def table() -> nn.Embedding:
 
 def thoughts_of(law=MULTIPLEX) -> SampleThoughts:
     return SampleThoughts.of([make_record(law, 1, 0, "tt")])
+
+
+def dense_thoughts() -> SampleThoughts:
+    """Of a law that mixes the whole table."""
+    law = Soft(rms=1.0)
+    record = make_record(law, 1, 0, "tt")
+    narrow = replace(record.rows, dense_ND=torch.randn(2, WIDTH))
+    return SampleThoughts.of([replace(record, rows=narrow)])
 
 
 @pytest.mark.parametrize("detached", [False, True])
@@ -62,6 +72,14 @@ def test_both_hooks_at_once(table: nn.Embedding) -> None:
     assert torch.equal(made[6:], table(TOKENS).flatten(0, 1)[6:])
 
 
+def test_a_forgetful_model_has_its_tokens(table: nn.Embedding) -> None:
+    """And the table, with which a law scores."""
+    injector, thoughts = ThoughtInjector(table), dense_thoughts()
+    with injector.inject(thoughts, torch.tensor([1, 9]), detached=False, forgotten=True):
+        assert torch.equal(table(TOKENS), table.weight[TOKENS])
+        assert injector.embedding.mixture(torch.eye(VOCABULARY)).equal(table.weight)
+
+
 def test_a_leaf_is_not_written_to(table: nn.Embedding) -> None:
     """peft's `enable_input_require_grads` makes one of the output, where the table is frozen."""
     table.weight.requires_grad_(False)
@@ -73,17 +91,12 @@ def test_a_leaf_is_not_written_to(table: nn.Embedding) -> None:
 
 
 def test_laws_that_score_with_the_table_have_it_as_it_was(table: nn.Embedding) -> None:
-    injector = ThoughtInjector(table)
-    law = Soft(rms=1.0)
-    record = make_record(law, 1, 0, "tt")
-    rows = record.rows
-    narrow = type(rows)(rows.kind_N, rows.ids_NK, rows.values_NK, torch.randn(2, WIDTH))
-    thoughts = SampleThoughts.of([type(record)(law, 1, 0, narrow)])
+    injector, thoughts = ThoughtInjector(table), dense_thoughts()
     before = table.weight.detach().clone()
     with injector.inject(thoughts, torch.tensor([1, 9]), detached=False):
         made = table(TOKENS)
         embedding = injector.embedding
-    assert torch.equal(made.flatten(0, 1)[[1, 9]], narrow.dense_ND)
+    assert torch.equal(made.flatten(0, 1)[[1, 9]], thoughts.rows.dense_ND)
     p_NV = torch.softmax(torch.randn(2, VOCABULARY), dim=1)
     with torch.no_grad():
         table.weight.zero_()  # as where FSDP takes its parts away

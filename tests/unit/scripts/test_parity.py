@@ -9,11 +9,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parity.actor import Sample
+from parity.laws import LAYOUTS, MEAN_TOLERANCE, LawCell, LawGap, by_law, law_gap
+from parity.laws import by_factor as by_factor_of_laws
 from parity.layouts import ACTOR_LAYOUTS, ROLLOUT_LAYOUTS
 from parity.matrix import last_error
 from parity.measure import Gap, relative_error
@@ -26,7 +30,11 @@ from parity.report import (
     plot,
     save_json,
 )
+from parity.rollouts import from_json, to_json
 from parity.stand_ins import packed_attention
+from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.record import ThoughtRecord
+from rsp_rl.thoughts.rows import Kind, Rows, concatenate
 from tests.properties import examples
 from tests.tolerances import rounding
 
@@ -75,6 +83,72 @@ def test_the_summary_counts_and_takes_the_worst(tmp_path):
     assert [cell["refused"] for cell in stored["cells"]] == [None, None, REFUSED.refused]
     plot(tmp_path / "matrix.png", cells)
     assert (tmp_path / "matrix.png").stat().st_size > 10_000
+
+
+RIGHT = LawGap(tokens=7e-7, mean=5e-7, max=2e-6, flips=0.0, forgotten=0.5)
+LAW_CELL = LawCell("multiplex", ROLLOUT_LAYOUTS[0], LAYOUTS[0], RIGHT, 2e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, None),
+        ({"tokens": 1.1 * MEAN_TOLERANCE}, "mean gap"),
+        ({"mean": 1.1 * MEAN_TOLERANCE}, "mean gap"),
+        ({"mean": math.inf}, "mean gap"),
+        ({"max": 1.1 * TOKEN_TOLERANCE}, "thought's gap"),
+        ({"flips": 0.01}, "likeliest token"),
+    ],
+)
+def test_faults_of_a_law(changes, fault):
+    cell = replace(LAW_CELL, gap=replace(RIGHT, **changes))
+    assert all(fault in told for told in cell.faults)
+    assert bool(cell.faults) == (fault is not None)
+    assert (fault or "ok") in cell.line()
+
+
+def test_a_small_tau_magnifies_rounding():
+    apart = replace(RIGHT, mean=1e-3, max=0.1)
+    fuzzy = replace(LAW_CELL, law="fuzzy", gap=apart, gradient_error=0.02)
+    assert not fuzzy.faults
+    assert len(replace(fuzzy, law="gumbel").faults) == 3
+    assert replace(LAW_CELL, gradient_error=math.nan).faults == [
+        "the gradient is not the reference's"
+    ]
+
+
+def test_tables_of_laws_take_the_worst_and_of_forgetting_the_least():
+    other = replace(LAW_CELL, actor=LAYOUTS[-1], gap=replace(RIGHT, mean=9e-7, forgotten=0.3))
+    refused = replace(LAW_CELL, law="soft", gap=None, refused="no such device")
+    cells = [LAW_CELL, other, refused]
+    rows = {line[:24].strip(): line[24:].split() for line in by_law(cells).splitlines()}
+    assert rows["multiplex"] == [*("2", "0", "7.00e-07", "9.00e-07", "2.00e-06"),
+                                 *("0.000", "2.00e-06", "0.300")]  # fmt: skip
+    assert rows["soft"] == ["0", "1"]
+    table = by_factor_of_laws(cells)
+    assert ["ranks", "4", "-", "9.00e-07", "-", "-", "-", "-"] in [
+        line.split() for line in table.splitlines()
+    ]
+    assert "cannot run: no such device" in refused.line()
+
+
+def test_what_the_actor_makes_of_a_rollout_is_told_by_its_guards_numbers():
+    mixed = Rows.of_kind(Kind.MIX, torch.tensor([[5, 6], [6, 7]]), torch.full((2, 2), 0.5))
+    rest = [Rows.tokens(kind, [8], mixed) for kind in (Kind.FORCED, Kind.TOKEN)]
+    record = ThoughtRecord(Multiplex(k=2), 7, 2, concatenate([mixed, *rest]))
+    old = np.array([-1.0, -1, 0, -1])
+    sample = Sample([1, 2], [5, 6, 8, 8], old, 0.5, thoughts=record)
+    assert from_json(json.loads(json.dumps(to_json(sample)))).thoughts.to_bytes() == (
+        record.to_bytes()
+    )
+    fields = {
+        "log_probs": np.array([-1.0, -1.5, 9, -1.25]),
+        "rsp_forgotten": np.array([np.nan, -3.0, np.nan, np.nan]),
+    }
+    # Of two draws; forced tokens are nobody's.
+    assert law_gap([sample], [fields]) == LawGap(0.25, 0.125, 0.25, 0.0, 1.0)
+    lost = {**fields, "log_probs": np.array([np.nan, -1.5, 9, -1.25])}
+    assert law_gap([sample], [lost]).mean == math.inf
 
 
 def test_relative_error_is_that_of_the_worst_tensor():

@@ -125,7 +125,7 @@ def test_an_end_that_no_draw_made_is_nobodys_choice(law: InputLaw, kind: Kind) -
     thinker = Thinker(law, Phase(Phases(end_ids=(end,)), []), 0)
     done = step([thinker], [4], logits_NV, embedding)
     assert done.emitted == [end]
-    assert done.rows[0][1].kind_N.tolist() == [kind]
+    assert done.made[0].rows.kind_N.tolist() == [kind]
     assert not thinker.phase.thinking
 
 

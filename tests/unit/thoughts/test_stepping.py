@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rsp_rl.thoughts.host import tokens_and_kinds
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.hidden import Hidden
 from rsp_rl.thoughts.laws.multiplex import Multiplex
@@ -29,13 +30,14 @@ def test_each_law_makes_its_own() -> None:
     thinkers[1] = thinker(LAWS[1], 1, begin=(5,))
     logits_NV, embedding = made_logits(0, 6, VOCABULARY), made_embedding(VOCABULARY)
     done = step(thinkers, [4] * 6, logits_NV, embedding)
-    assert [members for members, _ in done.rows] == [[0, 2], [3], [4], [5]]
-    for members, rows in done.rows:
-        for number, member in enumerate(members):
+    assert [made.members for made in done.made] == [[0, 2], [3], [4], [5]]
+    for made in done.made:
+        assert (made.tokens, made.kinds) == tokens_and_kinds(made.rows)
+        for number, member in enumerate(made.members):
             moment = made_moment(logits_NV[member : member + 1], [(member, 4)], embedding)
             alone = LAWS[member].step(moment)
-            assert torch.equal(rows.ids_NK[number], alone.ids_NK[0])
-            torch.testing.assert_close(rows.values_NK[number], alone.values_NK[0])
+            assert torch.equal(made.rows.ids_NK[number], alone.ids_NK[0])
+            torch.testing.assert_close(made.rows.values_NK[number], alone.values_NK[0])
             assert done.emitted[member] == int(alone.emitted_N)
     assert done.emitted[1] is None
     assert heard(thinkers, [None, 5, None, None, None, None], logits_NV) == []
@@ -52,18 +54,18 @@ def test_forced_tokens_and_ends_are_rows_too() -> None:
         thinker(SoftThinking(k=3), 2, end_ids=(first,)),
     ]
     done = step(thinkers, [4] * 3, logits_NV, embedding)
-    (_, rows), (_, noisy) = done.rows
+    rows, noisy = (made.rows for made in done.made)
     assert rows.kind_N.tolist() == [Kind.MIX, Kind.TOKEN]
     assert rows.ids_NK[1].tolist() == [first] * 3
     assert rows.values_NK[1].tolist() == [1, 0, 0]
     assert noisy.kind_N.tolist() == [Kind.MIX_NOISE]
     done = step(thinkers, [5] * 3, logits_NV, embedding)
     assert done.emitted == [7, 9, None]
-    (_, rows), (_, noisy) = done.rows
+    rows, noisy = (made.rows for made in done.made)
     assert (rows.kind_N.tolist(), noisy.kind_N.tolist()) == ([Kind.FORCED], [Kind.FORCED])
     assert not noisy.dense_ND.any()
     assert step(thinkers, [6] * 3, logits_NV, embedding).emitted == [8, None, None]
-    assert step(thinkers, [7] * 3, logits_NV, embedding).rows == []
+    assert step(thinkers, [7] * 3, logits_NV, embedding).made == []
 
 
 def test_entropies_are_those_before_filters_at_the_laws_temperature() -> None:
@@ -85,13 +87,14 @@ def test_seeds_are_unsigned() -> None:
     """The largest is another than 0 and than what a signed integer holds."""
     logits_NV, embedding = torch.zeros(3, VOCABULARY), made_embedding(VOCABULARY)
     thinkers = [thinker(Multiplex(k=8), seed) for seed in (0, 2**63, 2**64 - 1)]
-    ((_, rows),) = step(thinkers, [4] * 3, logits_NV, embedding).rows
+    (made,) = step(thinkers, [4] * 3, logits_NV, embedding).made
+    rows = made.rows
     assert len({tuple(ids) for ids in rows.ids_NK.tolist()}) == 3
 
 
 def test_nobody() -> None:
     done = step([], [], torch.empty(0, VOCABULARY), made_embedding(VOCABULARY))
-    assert (done.emitted, done.rows) == ([], [])
+    assert (done.emitted, done.made) == ([], [])
     assert heard([], [], torch.empty(0, VOCABULARY)) == []
 
 
@@ -100,6 +103,6 @@ def test_hidden_states_are_those_of_the_members() -> None:
     hidden_ND = torch.arange(12.0).reshape(2, 6)
     logits_NV, embedding = made_logits(0, 2, VOCABULARY), made_embedding(VOCABULARY)
     done = step(thinkers, [4, 4], logits_NV, embedding, hidden_ND)
-    assert torch.equal(done.rows[1][1].dense_ND, hidden_ND[1:])
+    assert torch.equal(done.made[1].rows.dense_ND, hidden_ND[1:])
     with pytest.raises(ValueError, match="hidden states"):
         step(thinkers, [4, 4], logits_NV, embedding)

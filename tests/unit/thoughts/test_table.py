@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from rsp_rl.basics.errors import GenerationError
+from rsp_rl.thoughts.host import tokens_and_kinds
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.laws.hidden import Hidden
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.phases import Phase, Phases
 from rsp_rl.thoughts.rows import Kind, Rows
-from rsp_rl.thoughts.stepping import Thinker
+from rsp_rl.thoughts.stepping import Made, Thinker
 from rsp_rl.thoughts.table import Entry, ThoughtTable
 
 LAW = Multiplex(k=3)
@@ -27,15 +28,19 @@ def mixes(*first: int) -> Rows:
     return Rows.of_kind(Kind.MIX, ids, ids / 100)
 
 
+def made(rows: Rows) -> Made:
+    return Made(list(range(len(rows))), rows, *tokens_and_kinds(rows))
+
+
 def test_a_record_has_a_row_for_every_token() -> None:
     table = ThoughtTable("cpu")
     one, two = entry(1), entry(2, start=20)
     table.begin("a", one)
     table.begin("b", two)
-    table.add([one, two], mixes(3, 4))
-    table.add([two], mixes(5))
+    table.add([one, two], made(mixes(3, 4)))
+    table.add([two], made(mixes(5)))
     one.sampled(7)
-    table.add([one], Rows.tokens(Kind.FORCED, [8], like=mixes(0)))
+    table.add([one], made(Rows.tokens(Kind.FORCED, [8], like=mixes(0))))
     record = table.take(1)
     assert record is not None
     record.check([3, 7, 8])
@@ -53,10 +58,10 @@ def test_only_inputs_that_are_not_the_tokens_own_have_places() -> None:
     table = ThoughtTable("cpu")
     one = entry(1, start=10)
     table.begin("a", one)
-    table.add([one], mixes(3))
-    table.add([one], Rows.tokens(Kind.TOKEN, [4], like=mixes(0)))
+    table.add([one], made(mixes(3)))
+    table.add([one], made(Rows.tokens(Kind.TOKEN, [4], like=mixes(0))))
     one.sampled(5)
-    table.add([one], mixes(6))
+    table.add([one], made(mixes(6)))
     assert [position for position, _ in one.places(0, 99)] == [10, 13]
     assert [position for position, _ in one.places(11, 13)] == []
     assert one.places(0, 10) == []
@@ -72,7 +77,7 @@ def test_memory_comes_back_in_either_order(first: str) -> None:
         one = entry(number)
         table.begin("again", one)
         for _ in range(100):
-            table.add([one], mixes(number))
+            table.add([one], made(mixes(number)))
         if first == "finish":
             table.finish("again")
         record = table.take(number)
@@ -90,7 +95,7 @@ def test_records_that_nobody_claims_are_bounded() -> None:
     for number in range(10):
         one = entry(number)
         table.begin(str(number), one)
-        table.add([one], mixes(number))
+        table.add([one], made(mixes(number)))
         table.finish(str(number))
     assert len(table) == 4
     assert table.take(5) is None
@@ -104,7 +109,7 @@ def test_memory_is_bounded_by_one_error() -> None:
 
     def think() -> None:
         for _ in range(10_000):
-            table.add([one], mixes(3))
+            table.add([one], made(mixes(3)))
 
     with pytest.raises(GenerationError, match=r"thoughts of 1 requests .* lower --max-num-seqs"):
         think()
@@ -119,7 +124,7 @@ def test_dense_rows_and_an_output_without_thoughts() -> None:
     table.begin("a", one)
     table.begin("b", none)
     dense = torch.arange(4.0).to(torch.bfloat16)[None]
-    table.add([one], Rows.of_kind(Kind.HIDDEN, torch.tensor([[2]]), torch.ones(1, 1), dense))
+    table.add([one], made(Rows.of_kind(Kind.HIDDEN, torch.tensor([[2]]), torch.ones(1, 1), dense)))
     one.sampled(5)
     none.sampled(6)
     record = table.take(1)

@@ -14,6 +14,7 @@ from rsp_rl.training.guard import (
     StepSamples,
     StepThoughts,
     check_gap,
+    check_not_forgotten,
     check_thoughts,
     step_metrics,
 )
@@ -98,3 +99,70 @@ def test_dense_laws_have_bounds_of_their_own(name: str, caplog) -> None:
     assert "make other thoughts" in caplog.text
     with pytest.raises(PolicyMismatchError):
         check_thoughts({f"rsp/law/{name}": float("inf")}, bounds, options, 1)
+
+
+NAN = torch.nan
+#: What forgetting would make is known of three thoughts.
+FORGOTTEN = torch.tensor([[0.9, 0.7, NAN, NAN], [1.5, NAN, NAN, NAN]])
+
+
+def test_what_forgetting_would_make_is_told_of_the_thoughts_that_have_it() -> None:
+    own = torch.tensor([[0.3, 0.1, 9, 9], [0.2, 9, 9, 9]])
+    metrics = step_metrics(samples(StepThoughts(THOUGHTS, gaps=own, forgotten=FORGOTTEN)))
+    assert metrics["rsp/law/compared"] == 3
+    assert metrics["rsp/law/compared_gap_mean"] == pytest.approx(0.2, abs=ROUNDING)
+    assert metrics["rsp/law/forgotten_gap_mean"] == pytest.approx(3.1 / 3, abs=ROUNDING)
+    more = torch.tensor([0.6, 0.6, 1.3])
+    error = more.std(correction=0) / 3**0.5
+    assert metrics["rsp/law/nearer"] == pytest.approx(float(more.mean() / error), rel=1e-5)
+    # Without a gap of its own a law's are those of log-probs, a draw.
+    of_draws = step_metrics(samples(StepThoughts(THOUGHTS, draws=3, forgotten=-2 + FORGOTTEN)))
+    assert of_draws["rsp/law/compared_gap_mean"] == pytest.approx(0.2, abs=ROUNDING)
+    assert of_draws["rsp/law/forgotten_gap_mean"] == pytest.approx(3.1 / 9, abs=ROUNDING)
+    unasked = step_metrics(samples(StepThoughts(THOUGHTS, draws=3)))
+    assert "rsp/law/compared" not in unasked
+
+
+def compared(gap: float, would: float, nearer: float) -> dict[str, float]:
+    return {
+        "rsp/law/thoughts_mean": 9.0,
+        "rsp/law/compared": 100.0,
+        "rsp/law/compared_gap_mean": gap,
+        "rsp/law/forgotten_gap_mean": would,
+        "rsp/law/nearer": nearer,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "stops"),
+    [
+        (compared(1e-7, 0.04, 2.0), False),  # few of them, and exact ones
+        (compared(0.04, 0.05, 3.5), False),  # rounding is large, and so are their numbers
+        (compared(0.04, 0.04, 0.0), True),
+        (compared(0.04, 0.05, 1.0), True),
+        (compared(0.06, 0.04, -4.0), True),  # other samples' thoughts
+        (compared(float("inf"), 0.04, float("nan")), True),
+        ({}, False),
+    ],
+)
+def test_an_actor_that_is_no_nearer_than_a_forgetful_one_is_stopped(
+    found: dict[str, float], stops: bool, caplog
+) -> None:
+    check_not_forgotten(found, GuardOptions(steps=0), 1)
+    assert ("no nearer to the one" in caplog.text) == stops
+    if not stops:
+        return check_not_forgotten(found, GuardOptions(), 1)
+    with pytest.raises(PolicyMismatchError, match="in the place of thoughts: the rollout is no"):
+        check_not_forgotten(found, GuardOptions(), 1)
+
+
+def test_thoughts_that_are_tokens_are_said_to_tell_nothing(caplog) -> None:
+    nowhere = torch.full_like(FORGOTTEN, NAN)
+    metrics = step_metrics(samples(StepThoughts(THOUGHTS, forgotten=nowhere)))
+    assert metrics["rsp/law/compared"] == 0
+    check_not_forgotten(metrics, GuardOptions(), 1)
+    assert "tells whether the actor has it" in caplog.text
+    caplog.clear()
+    none = step_metrics(samples(StepThoughts(THOUGHTS & False, forgotten=nowhere)))
+    check_not_forgotten(none, GuardOptions(), 1)
+    assert "no rollout of this step had a thought" in caplog.text

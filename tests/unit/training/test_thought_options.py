@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import open_dict
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.draws.seeds import rollout_seed
+from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.phases import Phases
+from rsp_rl.tiny import make_tiny_model
 from rsp_rl.training.configs import compose_config
+from rsp_rl.training.preparation import prepare
 from rsp_rl.training.thought_options import ThoughtGuard, ThoughtOptions, thinking_of_rollout
 from rsp_rl.training.thoughts import check_law, fit_law
 
@@ -85,6 +91,18 @@ SOFT = ("law=soft", "objective=rloo", ALONE)
         (["actor_rollout_ref.model.lora_rank=8"], "vLLM's LoRA layers"),
         (["actor_rollout_ref.rollout.pipeline_model_parallel_size=2"], "in one process"),
         (["actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent"], "single_turn_agent"),
+        (["actor_rollout_ref.rollout.multi_turn.tool_config_path=a.yaml"], "a tool's answer sends"),
+        (["actor_rollout_ref.rollout.multi_turn.function_tool_path=a.py"], "a tool's answer sends"),
+        (["actor_rollout_ref.rollout.data_parallel_size=2"], "one of several engines"),
+        (
+            ["+actor_rollout_ref.rollout.engine_kwargs.vllm.speculative_config={method: ngram}"],
+            "drafts are of tokens",
+        ),
+        (["actor_rollout_ref.model.mtp.enable=true"], "predicts tokens from tokens"),
+        (["algorithm.adv_estimator=gae"], "a critic reads tokens"),
+        (["critic.enable=true"], "a critic reads tokens"),
+        (["algorithm.adv_estimator=optimal_token_baseline"], "how likely their tokens were"),
+        (["distillation.enabled=true"], "a teacher reads tokens"),
         (["+actor_rollout_ref.rollout.engine_kwargs.vllm.async_scheduling=true"], "before a law"),
         (["actor_rollout_ref.rollout.engine_kwargs.vllm.enable_prompt_embeds=false"], "needs it"),
         (["law.max_thoughts=2048"], "leaves no room for an answer"),
@@ -148,6 +166,39 @@ def test_a_rollouts_thoughts_have_seeds_of_their_own() -> None:
         for step in (0, 9)
     ]
     assert again[0] == again[1]
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (["law=gumbel", "law.k=500", "law.top_k=0"], "law.k=500, but the model has 285 tokens"),
+        (["law=gumbel", "law.top_k=500"], "law.top_k=500, but the model has 285 tokens; 0 keeps"),
+        (["law=multiplex", "law.end=[nowhere]"], "law.end=.*nowhere"),
+        (["law=multiplex"], "</think>"),
+    ],
+)
+def test_a_law_that_does_not_fit_the_model(tmp_path: Path, law: list[str], message: str) -> None:
+    folder = make_tiny_model(tmp_path, steps=0, threads=1)
+    config = compose_config("dapo", law)
+    with pytest.raises(ConfigError, match=message):
+        fit_law(config, folder, load_tokenizer(folder), 285)
+
+
+def test_rows_that_ask_for_several_turns_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where `prepare` puts the run's variables.
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    folder = make_tiny_model(tmp_path / "model", steps=0, threads=1)
+    files = write_dataset(tmp_path, train_size=8, heldout_size=4)
+    train = pq.read_table(files["train"])
+    loops = ["single_turn_agent"] * 7 + ["tool_agent"]
+    pq.write_table(train.append_column("agent_name", [loops]), files["train"])
+    overrides = [f"data.train_files={files['train']}", f"data.val_files={files['heldout']}"]
+    overrides += [f"actor_rollout_ref.model.path={folder}", f"run_dir={tmp_path / 'run'}"]
+    law = ["law=multiplex", "law.end=[]", "law.max_thoughts=8"]
+    with pytest.raises(ConfigError, match=r"row 7: 'agent_name' is 'tool_agent'; .* laws"):
+        prepare(compose_config("tiny_cpu", [*overrides, *law]))
 
 
 def test_streams_are_named() -> None:

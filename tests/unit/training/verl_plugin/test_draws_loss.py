@@ -105,6 +105,16 @@ def test_one_draw_is_verls_own_loss(config) -> None:
     assert metrics == pytest.approx(of_theirs, abs=1e-6)
 
 
+def test_a_draw_that_was_certain_has_its_loss(config) -> None:
+    """Its log-prob may be rounded to a little above 0."""
+    old = torch.full((4, 3, 2), 1e-7)
+    old[..., 1] = ABSENT
+    new, mask = torch.zeros(4, 3, 2, requires_grad=True), torch.ones(4, 3)
+    draws_loss(old, new, torch.ones(4, 3), mask, "token-mean", config)[0].backward()
+    assert (new.grad[..., 0] < 0).all()
+    assert not new.grad[..., 1].any()
+
+
 def test_log_probs_of_positions_are_refused(config) -> None:
     numbers = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="needs log-probs by draw"):

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.dials.schedule import Schedule
 from rsp_rl.draws.record import RECORD_FIELD
+from rsp_rl.training.thought_options import ThoughtOptions
 from rsp_rl.training.truncation import Truncation
 from rsp_rl.training.verl_plugin import trainer as module
 from rsp_rl.training.verl_plugin.trainer import (
@@ -94,7 +95,7 @@ def test_records_are_dumped_although_verl_has_not_yet_made_the_folder(
     monkeypatch.setattr(module.PPOTrainerSync, "_log_rollout_data", lambda *_: None)
     monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: data)
     trainer = object.__new__(SoftPromptTrainer)
-    trainer._options, trainer.global_steps = OPTIONS, 1
+    trainer._options, trainer._law, trainer.global_steps = OPTIONS, ThoughtOptions(), 1
     keys = [f"uid_{number}" for number in range(len(records))]
     batch = SimpleNamespace(keys=keys, tags=[{}] * len(keys), partition_id="train")
     folder = tmp_path / "samples" / "train"
