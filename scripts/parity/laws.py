@@ -203,14 +203,14 @@ class LawCell:
         """What is wrong with it; empty if it is as it must be, or did not run."""
         if self.refused:
             return []
-        gap, faults, more = self.gap, [], magnified(self.law)
+        gap, faults, (more, much) = self.gap, [], magnified(self.law)
         if not (gap.tokens <= MEAN_TOLERANCE and gap.mean <= more * MEAN_TOLERANCE):
             faults.append("the mean gap is beyond rounding")
         if not gap.max <= more * TOKEN_TOLERANCE:
             faults.append("a thought's gap is beyond rounding")
         if gap.flips:
             faults.append("a thought's likeliest token is another")
-        if not self.gradient_error <= more * GRADIENT_TOLERANCE:
+        if not self.gradient_error <= much * GRADIENT_TOLERANCE:
             faults.append("the gradient is not the reference's")
         return faults
 
@@ -226,9 +226,13 @@ class LawCell:
         )
 
 
-def magnified(law: str) -> float:
-    """By how much p of a small tau magnifies a logit's rounding, where two are nearly alike."""
-    return {"soft": 2.0, "fuzzy": 1e4}.get(law, 1.0)
+def magnified(law: str) -> tuple[float, float]:
+    """By how much rounding is magnified in p E and in a gradient, of laws that add noise to it.
+
+    A small tau magnifies a logit's where two are nearly alike; the density divides by sigma.
+    """
+    tau = {"soft": 0.5, "fuzzy": 1e-4}.get(law)
+    return (1.0, 1.0) if tau is None else (1 / tau, 1 / tau / 0.33)
 
 
 def by_law(cells: Iterable[LawCell]) -> str:
