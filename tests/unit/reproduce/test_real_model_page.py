@@ -26,3 +26,14 @@ def test_the_data_says_how_it_was_made() -> None:
         assert {"weights", "machine", "versions", "seed", "dtype"} <= set(how)
         assert how["weights"] in page
         assert how["command"] in page
+
+
+def test_the_page_of_thoughts_has_its_table() -> None:
+    """docs/continuous_tokens.md, of hard tokens beside laws."""
+    results = RESULTS.with_name("smollm2-135m-thoughts")
+    page = (DOCS / "continuous_tokens.md").read_text()
+    (how,) = json.loads((results / "how.json").read_text())["analyses"].values()
+    assert how["command"] in page
+    assert how["weights"] in " ".join(page.split())
+    _, table, _ = (results / "training" / "training.md").read_text().split("\n\n")
+    assert table in page
