@@ -25,8 +25,8 @@ class ThoughtGuard:
         max_flips: Largest share of thoughts whose likeliest token is another.
     """
 
-    max_relative_error: float = 0.05
-    max_flips: float = 0.05
+    max_relative_error: float = 0.1
+    max_flips: float = 0.2
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -26,8 +26,7 @@ rsp_rl=("$python" -m rsp_rl.cli)
 
 # Thoughts until the sum is written down ("5 + 9 ="), ten at most; what comes then are tokens.
 thinks='rsp.length=0 law.end=[] law.end_text="=" law.max_thoughts=10'
-# The likeliest token of a flat distribution is a matter of bf16's rounding: 7% of them flip.
-rloo='objective=rloo law.guard.max_flips=0.2'
+rloo='objective=rloo'
 declare -A arms=(
   [dapo]="rsp.length=0"
   [dapo_rsp]="rsp.length=$LENGTH"

@@ -329,7 +329,7 @@ LAW_GROUP = {
 FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 NOISE = {
     **{"sigma": 0.33, "convention": "entry", "rms": None, "learn_embedding": True},
-    "guard": {"max_relative_error": 0.05, "max_flips": 0.05},
+    "guard": {"max_relative_error": 0.1, "max_flips": 0.2},
 }
 
 

@@ -52,7 +52,7 @@ def test_the_papers_settings() -> None:
     assert of("law=multiplex").law == Multiplex(k=3)
     assert of("law=soft").law.sigma == of("law=fuzzy").law.sigma == 0.33
     assert (of("law=soft").law.tau, of("law=fuzzy").law.tau) == (0.5, 1e-4)
-    assert of("law=soft", "law.guard.max_flips=0.2").guard == ThoughtGuard(max_flips=0.2)
+    assert of("law=soft", "law.guard.max_flips=0.3").guard == ThoughtGuard(max_flips=0.3)
 
 
 @pytest.mark.parametrize(
