@@ -367,7 +367,8 @@ def measure_laws(
 
 def law_gap(samples: Sequence[Sample], found: Sequence[dict[str, np.ndarray]]) -> LawGap:
     """Of rollouts of one law, and what the actor made of each: its fields by name, [T]."""
-    from rsp_rl.training.verl_plugin.thought_replay import FLIP_FIELD, FORGOTTEN_FIELD, GAP_FIELD
+    from rsp_rl.training.verl_plugin.forgetting import FORGOTTEN_FIELDS, THOUGHTS
+    from rsp_rl.training.verl_plugin.thought_replay import FLIP_FIELD, GAP_FIELD
 
     law = samples[0].thoughts.law
     draws = law.slots if law.name == "multiplex" else 1
@@ -379,7 +380,7 @@ def law_gap(samples: Sequence[Sample], found: Sequence[dict[str, np.ndarray]]) -
         tokens.append(apart[chosen & ~own])
         thoughts.append((made[GAP_FIELD] if GAP_FIELD in made else apart / draws)[own])
         flips.append(made[FLIP_FIELD][own] if FLIP_FIELD in made else np.zeros(0))
-        other = made[FORGOTTEN_FIELD]
+        other = made[FORGOTTEN_FIELDS[THOUGHTS]]
         if GAP_FIELD not in made:
             other = abs(sample.old_log_probs - other) / draws
         forgotten.append(other[~np.isnan(other)])
@@ -404,7 +405,8 @@ def _on_rank(
     """By layout: this rank's samples' fields by set; and the gradients by law."""
     from verl.workers.utils.padding import response_from_nested
 
-    from rsp_rl.training.verl_plugin.thought_replay import FORGOTTEN_KEY, GAP_KEY, gap_fields
+    from rsp_rl.training.verl_plugin.forgetting import FORGOTTEN_KEY, THOUGHTS
+    from rsp_rl.training.verl_plugin.thought_replay import GAP_KEY, gap_fields
 
     rollouts, trained = pickle.loads(sent)
     # verl tells of every model that it builds.
@@ -424,7 +426,7 @@ def _on_rank(
         by_set, gradients = {}, {}
         for name, samples in rollouts.items():
             fields = gap_fields(samples[0].thoughts.law)
-            data = batch(samples, layout, **{GAP_KEY: fields, FORGOTTEN_KEY: True})
+            data = batch(samples, layout, **{GAP_KEY: fields, FORGOTTEN_KEY: (THOUGHTS,)})
             with engine.eval_mode():
                 output = engine.infer_batch(data)["model_output"]
             by_field = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from rsp_rl.basics import exit_status
 from rsp_rl.tiny import make_tiny_model
-from tests.integration.harness import ONE_UPDATE, REPOSITORY, Task, train
+from tests.integration.harness import ONE_UPDATE, REPOSITORY, Run, Task, train
 
 #: Thoughts until the box opens; the answer is ordinary tokens.
 THINK = ("law.end=[]", 'law.end_text="\\boxed{"', "law.max_thoughts=16")
@@ -81,16 +82,31 @@ def test_the_guard_stops_an_actor_with_tokens_for_thoughts(
 
 
 def test_a_run_goes_on_with_its_own_law_alone(task: Task, tmp_path: Path) -> None:
-    """And steps that come again have the same thoughts."""
+    """And after a SIGKILL steps that come again have the same thoughts."""
     settings = ("law=multiplex", *THINK, "trainer.save_freq=1", "rsp.seeded_sampling=true")
-    first = train(tmp_path / "run", task, *settings, ONE_UPDATE, steps=1)
-    assert first.returncode == 0, first.output[-3000:]
-    other = train(tmp_path / "run", task, *settings, "law.k=2", steps=2)
+    folder = tmp_path / "run"
+    metrics = folder / "metrics.jsonl"
+
+    def in_step_2() -> bool:
+        return metrics.is_file() and '"step":1' in metrics.read_text()
+
+    killed = train(folder, task, *settings, ONE_UPDATE, steps=2, kill_when=in_step_2)
+    assert killed.returncode == -signal.SIGKILL, killed.output[-3000:]
+    other = train(folder, task, *settings, "law.k=2", steps=2)
     assert other.returncode != 0
     assert "law.k=2, and" in other.output
-    resumed = train(tmp_path / "run", task, *settings, ONE_UPDATE, steps=2)
+    resumed = train(folder, task, *settings, ONE_UPDATE, steps=2)
     assert resumed.returncode == 0, resumed.output[-3000:]
     whole = train(tmp_path / "whole", task, *settings, ONE_UPDATE, steps=2)
     assert whole.returncode == 0, whole.output[-3000:]
-    for step in (1, 2):
-        assert resumed.responses(step) == whole.responses(step)
+    assert sorted(resumed.metrics()) == [2]
+    assert resumed.responses(2) == whole.responses(2)
+    assert thoughts(resumed, 2) == thoughts(whole, 2)
+
+
+def thoughts(run: Run, step: int) -> list[dict]:
+    """One step's, without verl's random uid; in the order of their seeds."""
+    file = run.folder / "samples" / "train" / f"{step}.thoughts.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    bare = [{name: value for name, value in row.items() if name != "uid"} for row in rows]
+    return sorted(bare, key=lambda row: row["seed"])

@@ -143,7 +143,7 @@ def test_what_the_actor_makes_of_a_rollout_is_told_by_its_guards_numbers():
     )
     fields = {
         "log_probs": np.array([-1.0, -1.5, 9, -1.25]),
-        "rsp_forgotten": np.array([np.nan, -3.0, np.nan, np.nan]),
+        "rsp_forgotten_thoughts": np.array([np.nan, -3.0, np.nan, np.nan]),
     }
     # Of two draws; forced tokens are nobody's.
     assert law_gap([sample], [fields]) == LawGap(0.25, 0.125, 0.25, 0.0, 1.0)
