@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -62,7 +62,8 @@ def register() -> None:
     """Let vLLM's asynchronous engine understand requests for soft prompts and thoughts.
 
     vLLM has no extension point between a request's extra arguments and its prompt, nor between a
-    worker's records and an output, hence this patch of two methods. It is safe to call twice.
+    worker's records and an output, hence this patch of two methods; a third refuses what cannot be.
+    It is safe to call twice.
     """
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -108,6 +109,30 @@ def register() -> None:
     with_soft_prompt.takes_soft_prompts = True
     AsyncLLM.add_request = with_soft_prompt
     AsyncLLM.generate = with_records
+    _refuse_beam_search()
+
+
+def _refuse_beam_search() -> None:
+    """vLLM's parameters of a beam search have no extra arguments, so that they would be dropped."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.exceptions import VLLMValidationError
+
+    def refusing(stock: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(stock)
+        def to_beam_search_params(self: Any, *args: Any, **kwargs: Any) -> Any:
+            asked = self.vllm_xargs or {}
+            if lost := [*law_names(asked), *(name for name in asked if name.startswith("rsp_"))]:
+                raise VLLMValidationError(
+                    f"a beam search has no {' or '.join(lost)}: soft prompts and laws are of "
+                    "sampled and greedy answers; leave use_beam_search out"
+                )
+            return stock(self, *args, **kwargs)
+
+        return to_beam_search_params
+
+    for request in (CompletionRequest, ChatCompletionRequest):
+        request.to_beam_search_params = refusing(request.to_beam_search_params)
 
 
 def _waiting(engine: Any) -> dict[str, Pending]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -289,3 +290,23 @@ def test_a_server_whose_tokenizer_loses_text_does_not_start(tmp_path: Path) -> N
     file.write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match=rf"{tmp_path}, .*loses text"):
         _renderer(tmp_path)
+
+
+@pytest.mark.parametrize("asked", [{"law": "gumbel"}, {"rsp_length": 4}])
+def test_beam_search_does_not_lose_what_was_asked_for(asked: dict) -> None:
+    """vLLM's parameters of a beam search have no extra arguments: they would be dropped."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.exceptions import VLLMValidationError
+
+    register()
+    register()
+    messages = [{"role": "user", "content": "x"}]
+    for made in (
+        partial(CompletionRequest, model="m", prompt="x", use_beam_search=True),
+        partial(ChatCompletionRequest, model="m", messages=messages, use_beam_search=True),
+    ):
+        with pytest.raises(VLLMValidationError, match="beam search"):
+            made(vllm_xargs=asked).to_beam_search_params(4, {})
+        assert made(vllm_xargs={"other": 1}).to_beam_search_params(4, {}).max_tokens == 4
+        assert made().to_beam_search_params(4, {}).max_tokens == 4
