@@ -10,8 +10,8 @@ KINDS = tuple(
     for beginning in ("bel", "dar", "fim", "gul", "kov", "mes", "rip", "tas")
     for ending in ("dak", "lo", "nik", "rum", "vet")
 )
-"""40 kinds of things. Each begins with a consonant, for `a` stands before it, takes a plain `s`, and
-none is the beginning of another."""
+"""40 kinds of things. Each begins with a consonant, for `a` stands before it, and takes a plain
+`s`; none is the beginning of another."""
 
 QUALITIES = (
     *("blue", "bright", "brittle", "cold", "dense", "early", "foggy", "gentle", "hollow", "loud"),

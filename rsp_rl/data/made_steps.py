@@ -76,18 +76,18 @@ def write_step_files(
 def write_from_command_line(
     module: str,
     task: str,
-    generate: Generate,
     sizes: Mapping[str, int],
     argv: Sequence[str] | None,
+    levels: Mapping[str, Generate],
 ) -> dict[str, Path]:
     """Runs ``python -m MODULE``; bad input ends with one message and exit status 2.
 
     Args:
         module: As in the command.
         task: What it is, for the help.
-        generate: The task's.
         sizes: Problems of each split by default.
         argv: The arguments; those of the process if None.
+        levels: The task by name, the first by default; one alone has no ``--level``.
 
     Returns:
         The path of each file by split name.
@@ -96,13 +96,17 @@ def write_from_command_line(
         prog=f"python -m {module}", description=f"Write {task} as files of questions and steps."
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
+    first, *others = levels
+    parser.set_defaults(level=first)
+    if others:
+        parser.add_argument("--level", choices=levels, help=f"{first} by default")
     for split, size in sizes.items():
         parser.add_argument(f"--{split}-size", type=int, default=size, help=f"{size:,}")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     asked = {split: getattr(args, f"{split}_size") for split in sizes}
     try:
-        paths = write_step_files(args.output, generate, asked, args.seed)
+        paths = write_step_files(args.output, levels[args.level], asked, args.seed)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     for split, path in paths.items():

@@ -30,7 +30,8 @@ class StepProblem:
 
     Attributes:
         question: What is asked.
-        steps: What leads to the answer, in order, a line each; at least one.
+        steps: What leads to the answer, in order, a line each; none only where nothing is trained
+            on them.
         answer: The ground truth, a line.
     """
 
@@ -40,13 +41,15 @@ class StepProblem:
 
 
 def load_step_problems(
-    files: str | Sequence[str], setting: str = "data files"
+    files: str | Sequence[str], setting: str = "data files", *, needs_steps: bool = True
 ) -> list[StepProblem]:
     """All problems of some files, in their order.
 
     Args:
         files: One or several paths.
         setting: What an error calls them, such as a flag.
+        needs_steps: Whether a row without steps is an error. What is only answered needs none, and
+            a benchmark of which rows were left out is another benchmark.
 
     Raises:
         ConfigError: If a file is none that can be read, or holds no rows, or a row is no problem
@@ -58,28 +61,31 @@ def load_step_problems(
     for file in data_files(files, setting):
         before = len(problems)
         for number, row in enumerate(read_rows(file)):
-            problems.append(step_problem(row, f"dataset {file}, row {number}"))
+            problems.append(step_problem(row, f"dataset {file}, row {number}", needs_steps))
         if len(problems) == before:
             raise ConfigError(f"dataset {file} has no rows; write it anew")
     return problems
 
 
-def step_problem(row: Mapping[str, Any], place: str) -> StepProblem:
+def step_problem(row: Mapping[str, Any], place: str, needs_steps: bool = True) -> StepProblem:
     """The problem that a row is.
 
     Args:
         row: Of a file, say.
         place: What an error calls it.
+        needs_steps: See `load_step_problems`.
 
     Raises:
         ConfigError: See `load_step_problems`.
     """
-    if problem := _row_problem(row):
+    if problem := _row_problem(row, needs_steps):
         raise ConfigError(f"{place}: {problem}")
     return StepProblem(row["question"], tuple(row["steps"]), row["answer"])
 
 
-def write_step_problems(file: Path, problems: Iterable[StepProblem]) -> None:
+def write_step_problems(
+    file: Path, problems: Iterable[StepProblem], *, needs_steps: bool = True
+) -> None:
     """Write problems as an object a line, the file whole or not at all.
 
     The same problems are the same bytes.
@@ -87,6 +93,7 @@ def write_step_problems(file: Path, problems: Iterable[StepProblem]) -> None:
     Args:
         file: Where to, ending with `.jsonl`; its folder is made if needed.
         problems: At least one.
+        needs_steps: See `load_step_problems`.
 
     Raises:
         ConfigError: If `load_step_problems` would refuse the file, whose rows are then not written.
@@ -94,7 +101,7 @@ def write_step_problems(file: Path, problems: Iterable[StepProblem]) -> None:
     lines = []
     for number, problem in enumerate(problems):
         row = {**asdict(problem), "steps": list(problem.steps)}
-        step_problem(row, f"row {number} of what {file} is to hold")
+        step_problem(row, f"row {number} of what {file} is to hold", needs_steps)
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     if not lines:
         raise ConfigError(f"there are no problems to write to {file}")
@@ -102,7 +109,7 @@ def write_step_problems(file: Path, problems: Iterable[StepProblem]) -> None:
     write_whole(file, "".join(lines))
 
 
-def _row_problem(row: Mapping[str, Any]) -> str | None:
+def _row_problem(row: Mapping[str, Any], needs_steps: bool) -> str | None:
     if missing := [name for name in FIELDS if row.get(name) is None]:
         has = "is null" if missing[0] in row else "is missing"
         return f"{missing[0]!r} {has}; every row needs {list(FIELDS)}, this one has {list(row)}"
@@ -111,7 +118,7 @@ def _row_problem(row: Mapping[str, Any]) -> str | None:
         return f"'question' is {_shown(question)}; write what is asked as text, or drop the row"
     if not isinstance(steps, list | tuple):
         return f"'steps' is {_shown(steps)}, not a list of texts; write a list, a step each"
-    if not steps:
+    if needs_steps and not steps:
         return "'steps' is empty; write a step at least, or drop the row"
     for number, step in enumerate(steps):
         if problem := _line_problem(step):
