@@ -224,6 +224,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "train" in problems:
             others = [p for split, found in problems.items() if split != "train" for p in found]
             problems["train"] = _not_asked_in(others, problems["train"])
+            if not problems["train"]:
+                raise ConfigError(
+                    f"every question of --train {files['train']} is asked in another file too; "
+                    "name different files"
+                )
         for split, found in problems.items():
             file = args.output / f"{split}.jsonl"
             write_step_problems(file, found, needs_steps=split == "train")
