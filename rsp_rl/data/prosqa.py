@@ -40,6 +40,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 from rsp_rl.data.made_names import KINDS, PEOPLE
 from rsp_rl.data.made_steps import draw_distinct, write_from_command_line
@@ -64,6 +65,9 @@ LEVELS = (ANY_LEAF, BALANCED)
 _MEAN_PARENTS = 1.5
 _ONE_SIDED = 0.35
 _DEPTH_WEIGHT = 1.5
+
+#: A number while a graph grows, a name once it is worded.
+Node = TypeVar("Node", int, str)
 
 #: Of whom a node descends: bits, so that a node with parents of both sides is of both.
 _NEITHER, _FIRST, _SECOND = 0, 1, 2
@@ -116,7 +120,9 @@ def read_graph(question: str) -> Graph:
     return Graph(tuple(edge.groups() for edge in edges), person, tuple(choices))
 
 
-def distances(edges: Iterable[tuple], start) -> tuple[dict, dict]:
+def distances(
+    edges: Iterable[tuple[Node, Node]], start: Node
+) -> tuple[dict[Node, int], dict[Node, int]]:
     """How far nodes are from one of them.
 
     Args:
@@ -160,8 +166,8 @@ def statistics(problems: Iterable[StepProblem]) -> dict[str, float]:
     }
 
 
-def _children(edges: Iterable[tuple]) -> dict:
-    children: dict = {}
+def _children(edges: Iterable[tuple[Node, Node]]) -> dict[Node, list[Node]]:
+    children: dict[Node, list[Node]] = {}
     for parent, child in edges:
         children.setdefault(parent, []).append(child)
     return children

@@ -112,7 +112,10 @@ def write_step_problems(
 def _row_problem(row: Mapping[str, Any], needs_steps: bool) -> str | None:
     if missing := [name for name in FIELDS if row.get(name) is None]:
         has = "is null" if missing[0] in row else "is missing"
-        return f"{missing[0]!r} {has}; every row needs {list(FIELDS)}, this one has {list(row)}"
+        made = " (GSM8K's are made by rsp_rl.data.gsm8k_steps)" * (missing[0] == "steps")
+        return (
+            f"{missing[0]!r} {has}; every row needs {list(FIELDS)}{made}, this one has {list(row)}"
+        )
     question, steps, answer = (row[name] for name in FIELDS)
     if not isinstance(question, str) or not question.strip():
         return f"'question' is {_shown(question)}; write what is asked as text, or drop the row"
