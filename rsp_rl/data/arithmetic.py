@@ -74,14 +74,18 @@ class Problem:
         return rf"\boxed{{{self.answer}}}"
 
     @property
-    def reasoned_solution(self) -> str:
-        """A line for every step, then the boxed answer."""
+    def steps(self) -> tuple[str, ...]:
+        """The sum of each term and the total before it, such as ``9-4=5``."""
         totals = self.partial_results
-        steps = (
-            f"{before}{term:+d}={after}\n"
+        return tuple(
+            f"{before}{term:+d}={after}"
             for before, term, after in zip(totals[:-1], self.terms[1:], totals[1:], strict=True)
         )
-        return "".join(steps) + self.direct_solution
+
+    @property
+    def reasoned_solution(self) -> str:
+        """A line for every step, then the boxed answer."""
+        return "".join(f"{step}\n" for step in self.steps) + self.direct_solution
 
     @property
     def split(self) -> str:

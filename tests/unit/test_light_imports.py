@@ -45,6 +45,8 @@ MODULES = {
     "rsp_rl.models.kept_text": set(),
     "rsp_rl.models.vocabulary": set(),
     "rsp_rl.data.benchmarks": set(),
+    "rsp_rl.data.gsm8k_steps": set(),
+    "rsp_rl.data.prosqa": set(),
     "rsp_rl.draws.record": {"numpy"},
     "rsp_rl.dials.options": {"numpy"},
     "rsp_rl.training.configs": {"hydra", "omegaconf"},

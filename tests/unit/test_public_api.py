@@ -23,6 +23,8 @@ from rsp_rl.basics.package_files import CONFIGS, PROTOCOLS
 from rsp_rl.cli import COMMANDS
 from rsp_rl.comparators.methods import METHODS
 from rsp_rl.data.benchmarks import BENCHMARKS
+from rsp_rl.data.prosqa import LEVELS
+from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.data.templates import TEMPLATES
 from rsp_rl.dials.mixing import MIXINGS
 from rsp_rl.dials.options import MODES, GuardOptions, RspOptions
@@ -65,6 +67,10 @@ SIGNATURES = {
         "list[Completion]"
     ),
     "rsp_rl.inference.generator:Generator.close": "(self) -> None",
+    "rsp_rl.data.step_problems:load_step_problems": (
+        "(files: str | Sequence[str], setting: str = 'data files', *, needs_steps: bool = True) -> "
+        "list[StepProblem]"
+    ),
     "rsp_rl.draws.laws:draw_soft_prompt": (
         "(seed: int, length: int, hidden_size: int, mean: float, std: float) -> torch.Tensor"
     ),
@@ -129,6 +135,7 @@ FIELDS = {
         "gpu_memory_utilization": 0.9,
         "ray_address": None,
     },
+    StepProblem: dict.fromkeys(("question", "steps", "answer"), REQUIRED),
     Completion: {
         **dict.fromkeys(("number", "text", "tokens", "finish_reason"), REQUIRED),
         "thoughts": None,
@@ -270,6 +277,7 @@ def test_names_that_records_travel_under() -> None:
                 *("moi", "hidden"),
             ],
         ),
+        (LEVELS, ["paper", "balanced"]),
         (COMPAT, ["same_temperature", "greedy_answer", "cold_abort"]),
         (KINDS, ["vllm", "huggingface"]),
         (

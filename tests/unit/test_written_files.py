@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from rsp_rl.analysis.mode_table import analyse as tabulate
 from rsp_rl.cli import main
+from rsp_rl.data import arithmetic_steps, prosqa
 from rsp_rl.data.arithmetic import write_dataset
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
@@ -118,6 +119,10 @@ MANIFEST_PARTS = {
 MADE_WITH = {"versions", "commit", "hardware"}
 
 
+#: `train.jsonl` of a set with steps.
+STEP_PROBLEM = ["question", "steps", "answer"]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny", steps=0, threads=1)
@@ -125,6 +130,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("task", [arithmetic_steps, prosqa])
+def test_sets_with_steps(task: Any, tmp_path: Path) -> None:
+    sizes = [f"--{split}-size=2" for split in ("train", "validation", "heldout")]
+    task.main(["--output", str(tmp_path), *sizes])
+    for split in ("train", "validation", "heldout"):
+        written = rows(tmp_path / f"{split}.jsonl")
+        assert [list(row) for row in written] == [STEP_PROBLEM] * 2
+        assert all(isinstance(step, str) for row in written for step in row["steps"])
 
 
 # A training run.
