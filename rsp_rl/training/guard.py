@@ -70,6 +70,11 @@ class StepSamples:
     forgotten: torch.Tensor | None = None
 
 
+#: Log-prob from which an actor is sure of a token: what is left is of the size of float32's rounding
+#: of logits, and moves for no input.
+_SURE = -1e-4
+
+
 def step_metrics(samples: StepSamples) -> dict[str, float]:
     """What a step logs: the log-prob gap, and what differs between rollouts with and without RSP.
 
@@ -85,9 +90,9 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         `rsp/law/thoughts_mean`, `rsp/law/gap_mean` of thoughts alone, or of dense laws
         `rsp/law/relative_error_mean` and `rsp/law/flips`; where it was asked what forgetting them
         would make, `rsp/law/compared` thoughts, of these `rsp/law/compared_gap_mean` and
-        `rsp/law/forgotten_gap_mean`, and `rsp/law/nearer`: by how many standard errors the former
-        is the smaller. The same without `law/` of forgotten soft prompts, with `rsp/moved`: the
-        share of the compared tokens whose log-prob they move at all.
+        `rsp/law/forgotten_gap_mean`, `rsp/law/nearer`: by how many standard errors the former is
+        the smaller, and `rsp/law/moved`: the share of which they are not the same number. The same
+        without `law/` of forgotten soft prompts, over tokens that the actor is not sure of.
 
     Raises:
         PolicyMismatchError: If there is nothing to compare.
@@ -129,11 +134,9 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         own = mask & (samples.soft_prompt_lengths > 0)[:, None] & ~samples.forgotten.isnan()
         if thoughts is not None:
             own &= ~thoughts.mask
+        own &= torch.minimum(samples.actor_log_probs, samples.forgotten) <= _SURE
         would = (rollout_log_probs - samples.forgotten).abs()
         metrics |= _comparison("rsp", would[own], gap[own])
-        if own.any():
-            moved = samples.actor_log_probs[own] != samples.forgotten[own]
-            metrics["rsp/moved"] = moved.float().mean().item()
     if log_mass is not None and mask.any():
         truncation_gap = -log_mass[mask]
         metrics["rsp/truncation_gap_mean"] = truncation_gap.mean().item()
@@ -189,6 +192,7 @@ def _comparison(name: str, would_N: torch.Tensor, found_N: torch.Tensor) -> dict
         f"{name}/compared_gap_mean": _worst(found_N.mean()),
         f"{name}/forgotten_gap_mean": would_N.mean().item(),
         f"{name}/nearer": more_N.mean().item() / error if error else 0.0,
+        f"{name}/moved": (more_N != 0).double().mean().item(),
     }
 
 
@@ -269,6 +273,14 @@ def check_thoughts(
 #: rounding is of that size, how many standard errors it must be smaller by.
 _SMALLER, _STANDARD_ERRORS = 0.5, 3.0
 
+#: Share of positions that soft prompts or thoughts must move. Rounding alone leaves next to none
+#: where they were; the same forward twice, as of an actor that has neither, moves none but by
+#: kernels' own disorder.
+_MOVED = 0.5
+
+#: Thoughts of which fewer may be no nearer by chance, where rounding is as large as what they make.
+_ENOUGH = 100
+
 
 def check_not_forgotten(
     metrics: dict[str, float], options: GuardOptions, steps_since_start: int
@@ -276,7 +288,8 @@ def check_not_forgotten(
     """Stop a run whose rollout is no nearer to its actor than to one with tokens for thoughts.
 
     Mixtures that are nearly tokens make so little that no bound of a gap tells it from rounding;
-    an actor that does both on the same samples does.
+    an actor that does both on the same samples does. Few thoughts that differ by no more than
+    rounding show nothing, which is said.
 
     Args:
         metrics: What `step_metrics` returned.
@@ -303,6 +316,14 @@ def check_not_forgotten(
     gap, would = metrics["rsp/law/compared_gap_mean"], metrics["rsp/law/forgotten_gap_mean"]
     if gap <= _SMALLER * would or metrics["rsp/law/nearer"] >= _STANDARD_ERRORS:
         return
+    few = metrics["rsp/law/compared"] < _ENOUGH and metrics["rsp/law/moved"] >= _MOVED
+    if few and metrics["rsp/law/nearer"] > -_STANDARD_ERRORS:
+        logger.warning(
+            "of %.0f thoughts, too few to tell, the gap between rollout and actor is %.3g, and "
+            "%.3g if the actor has tokens in the place of thoughts",
+            *(metrics["rsp/law/compared"], gap, would),
+        )
+        return
     message = (
         f"of {metrics['rsp/law/compared']:.0f} thoughts the gap between rollout and actor is "
         f"{gap:.3g} (relative errors of dense laws, else nats), and {would:.3g} if the actor has "
@@ -314,11 +335,6 @@ def check_not_forgotten(
     if steps_since_start <= options.steps:
         raise PolicyMismatchError(message)
     logger.warning(message)
-
-
-#: Share of tokens that soft prompts must move. Rounding alone leaves next to none where they were;
-#: the same forward twice, as of an actor that has none, moves none but by kernels' own disorder.
-_MOVED = 0.5
 
 
 def check_soft_prompts(
@@ -337,7 +353,13 @@ def check_soft_prompts(
     Raises:
         PolicyMismatchError: As `check_gap`.
     """
-    if not metrics.get("rsp/compared"):
+    if "rsp/compared" not in metrics or not metrics["rsp/rollouts"]:
+        return
+    if not metrics["rsp/compared"]:
+        logger.warning(
+            "no token of this step's first micro-batches tells whether the actor has its soft "
+            "prompts: their rollouts have none, or the model is sure of all of their tokens"
+        )
         return
     gap, would = metrics["rsp/compared_gap_mean"], metrics["rsp/forgotten_gap_mean"]
     nearer, moved = metrics["rsp/nearer"], metrics["rsp/moved"]

@@ -266,6 +266,34 @@ def test_what_forgetting_soft_prompts_would_make() -> None:
     assert "rsp/moved" not in compared([-1.0], [float("nan")])
 
 
+SURE = [0.0, -1e-7, -2e-6, 0.0]
+
+
+def test_tokens_that_a_model_is_sure_of_move_for_no_soft_prompt() -> None:
+    """As most of a trained model's answers are: float32 has no log-probs but 0 near 0."""
+    metrics = compared([*SURE, -1.0001], [*SURE, -1.7])
+    assert metrics["rsp/compared"] == 1
+    assert metrics["rsp/moved"] == 1.0
+    check_soft_prompts(metrics, GuardOptions(), 1)
+    # Sure with its soft prompt alone: that is what it does.
+    assert compared([*SURE, 0.0], [*SURE, -0.5])["rsp/compared"] == 1
+    with pytest.raises(PolicyMismatchError, match="which move 0% of the log-probs"):
+        check_soft_prompts(compared([*SURE, -1.3], [*SURE, -1.3]), GuardOptions(), 1)
+
+
+@pytest.mark.parametrize("forgotten", [SURE, [float("nan")] * 4], ids=["sure", "none asked"])
+def test_soft_prompts_of_which_nothing_is_shown_are_named(
+    forgotten: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = compared(SURE, forgotten)
+    assert metrics["rsp/compared"] == 0
+    check_soft_prompts(metrics, GuardOptions(), 1)
+    assert "tells whether the actor has its soft prompt" in caplog.text
+    caplog.clear()
+    check_soft_prompts(metrics | {"rsp/rollouts": 0.0}, GuardOptions(), 1)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("actor", "forgotten", "outcome"),
     [

@@ -123,10 +123,13 @@ def test_what_forgetting_would_make_is_told_of_the_thoughts_that_have_it() -> No
     assert "rsp/law/compared" not in unasked
 
 
-def compared(gap: float, would: float, nearer: float) -> dict[str, float]:
+def compared(
+    gap: float, would: float, nearer: float, count: int = 100, moved: float = 1.0
+) -> dict[str, float]:
     return {
         "rsp/law/thoughts_mean": 9.0,
-        "rsp/law/compared": 100.0,
+        "rsp/law/compared": float(count),
+        "rsp/law/moved": moved,
         "rsp/law/compared_gap_mean": gap,
         "rsp/law/forgotten_gap_mean": would,
         "rsp/law/nearer": nearer,
@@ -138,7 +141,10 @@ def compared(gap: float, would: float, nearer: float) -> dict[str, float]:
     [
         (compared(1e-7, 0.04, 2.0), False),  # few of them, and exact ones
         (compared(0.04, 0.05, 3.5), False),  # rounding is large, and so are their numbers
-        (compared(0.04, 0.04, 0.0), True),
+        (compared(0.04, 0.04, 0.0, moved=0.0), True),
+        (compared(0.04, 0.04, 0.0, count=1, moved=0.0), True),
+        (compared(0.06, 0.04, -4.0, count=9), True),
+        (compared(float("inf"), 0.04, float("nan"), count=9), True),
         (compared(0.04, 0.05, 1.0), True),
         (compared(0.06, 0.04, -4.0), True),  # other samples' thoughts
         (compared(float("inf"), 0.04, float("nan")), True),
@@ -154,6 +160,22 @@ def test_an_actor_that_is_no_nearer_than_a_forgetful_one_is_stopped(
         return check_not_forgotten(found, GuardOptions(), 1)
     with pytest.raises(PolicyMismatchError, match="in the place of thoughts: the rollout is no"):
         check_not_forgotten(found, GuardOptions(), 1)
+
+
+@pytest.mark.parametrize("count", [1, 3, 99])
+def test_few_thoughts_within_rounding_stop_no_run(count: int, caplog) -> None:
+    """Of one there is no error at all, and a right one's bf16 is often over half of what it makes.
+
+    As of a micro-batch of one rollout with two thoughts.
+    """
+    check_not_forgotten(compared(0.03, 0.05, 0.0 if count == 1 else 1.0, count), GuardOptions(), 1)
+    assert "too few to tell" in caplog.text
+
+
+def test_how_many_thoughts_an_actor_scores_otherwise_than_a_forgetful_one() -> None:
+    own = torch.tensor([[0.9, 0.1, 9, 9], [1.5, 9, 9, 9]])
+    metrics = step_metrics(samples(StepThoughts(THOUGHTS, gaps=own, forgotten=FORGOTTEN)))
+    assert metrics["rsp/law/moved"] == pytest.approx(1 / 3)
 
 
 def test_thoughts_that_are_tokens_are_said_to_tell_nothing(caplog) -> None:
