@@ -70,8 +70,8 @@ class StepSamples:
     forgotten: torch.Tensor | None = None
 
 
-#: Log-prob from which an actor is sure of a token: what is left is of the size of float32's rounding
-#: of logits, and moves for no input.
+#: Log-prob from which an actor is sure of a token: what is left is of the size of float32's
+#: rounding of logits, and moves for no input.
 _SURE = -1e-4
 
 
