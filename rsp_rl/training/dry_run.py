@@ -39,6 +39,7 @@ from rsp_rl.training.preflight import (
     check_mixing,
     check_quantization,
     check_rsp_support,
+    check_servers,
     check_token_budgets,
 )
 from rsp_rl.training.self_defeating import (
@@ -125,6 +126,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     check_ranges(config)
     options = RspOptions.from_config(config.rsp)
     check_guard_support(config)
+    check_servers(config)
     if options.enabled:
         check_rsp_support(config)
     check_law(config)

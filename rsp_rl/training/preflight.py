@@ -394,6 +394,23 @@ def check_phase_timeout(config: DictConfig) -> None:
         )
 
 
+def check_servers(config: DictConfig) -> None:
+    """Refuse rollout servers that are not ours.
+
+    verl makes those of prefill and decode of a class of its own, whatever is registered. They know
+    neither soft prompts nor laws, nor the name of the socket that weights come by.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    apart = config.actor_rollout_ref.rollout.get("disaggregation") or {}
+    if apart.get("enabled"):
+        raise ConfigError(
+            "actor_rollout_ref.rollout.disaggregation.enabled=True: verl has servers of its own "
+            "for prefill and decode, which would never get the weights; set it to False"
+        )
+
+
 def check_rsp_support(config: DictConfig) -> None:
     """Refuse what soft prompts cannot work with.
 

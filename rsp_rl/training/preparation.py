@@ -53,6 +53,7 @@ from rsp_rl.training.preflight import (
     check_phase_timeout,
     check_quantization,
     check_rsp_support,
+    check_servers,
     check_token_budgets,
     check_tokenizer,
     check_trainer,
@@ -102,6 +103,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_console(config)
     check_trainer(config)
     check_guard_support(config)
+    check_servers(config)
     if options.enabled:
         check_rsp_support(config)
     check_law_of_thoughts(config)

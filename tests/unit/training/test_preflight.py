@@ -31,6 +31,7 @@ from rsp_rl.training.preflight import (
     check_mixing,
     check_phase_timeout,
     check_rsp_support,
+    check_servers,
     check_token_budgets,
     check_tokenizer,
     check_trainer,
@@ -562,6 +563,26 @@ def test_refused_settings(change: str, cause: str) -> None:
     with pytest.raises(ConfigError, match=cause) as caught:
         check_rsp_support(_config(change))
     assert change.split("=")[0] in str(caught.value)
+
+
+def test_servers_of_prefill_and_decode_are_refused() -> None:
+    """verl makes them of a class of its own, whatever is registered, soft prompts or not."""
+    check_servers(_config())
+    check_servers(_config(f"{ROLLOUT}.disaggregation.enabled=False"))
+    with pytest.raises(
+        ConfigError, match=r"rollout\.disaggregation\.enabled=True.*set it to False"
+    ):
+        check_servers(_config(f"{ROLLOUT}.disaggregation.enabled=True"))
+
+
+def test_verl_makes_servers_of_prefill_and_decode_of_its_own_class() -> None:
+    """Why they are refused."""
+    from verl.workers.rollout.replica import get_rollout_replica_class
+
+    from rsp_rl.training.verl_plugin import components  # noqa: F401  (registers)
+
+    assert get_rollout_replica_class("vllm").__module__.startswith("rsp_rl")
+    assert not get_rollout_replica_class("vllm", True).__module__.startswith("rsp_rl")
 
 
 def test_the_guard_needs_both_log_probs() -> None:
