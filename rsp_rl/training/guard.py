@@ -91,8 +91,9 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         `rsp/law/relative_error_mean` and `rsp/law/flips`; where it was asked what forgetting them
         would make, `rsp/law/compared` thoughts, of these `rsp/law/compared_gap_mean` and
         `rsp/law/forgotten_gap_mean`, `rsp/law/nearer`: by how many standard errors the former is
-        the smaller, and `rsp/law/moved`: the share of which they are not the same number. The same
-        without `law/` of forgotten soft prompts, over tokens that the actor is not sure of.
+        the smaller (of few numbers, the normal number as unlikely as their Student's t), and
+        `rsp/law/moved`: the share of which they are not the same number. The same without `law/` of
+        forgotten soft prompts, over tokens that the actor is not sure of.
 
     Raises:
         PolicyMismatchError: If there is nothing to compare.
@@ -186,14 +187,26 @@ def _comparison(name: str, would_N: torch.Tensor, found_N: torch.Tensor) -> dict
     if not len(found_N):
         return metrics
     more_N = (would_N - found_N).double()
-    error = more_N.std(correction=0).item() / math.sqrt(len(more_N))
-    # Of an actor that forgets them, the two are the same numbers: nothing over nothing.
     return metrics | {
         f"{name}/compared_gap_mean": _worst(found_N.mean()),
         f"{name}/forgotten_gap_mean": would_N.mean().item(),
-        f"{name}/nearer": more_N.mean().item() / error if error else 0.0,
+        f"{name}/nearer": _deviates(more_N),
         f"{name}/moved": (more_N != 0).double().mean().item(),
     }
+
+
+def _deviates(more_N: torch.Tensor) -> float:
+    """How far a mean is from 0 for its error, as a number of N(0, 1): Student's t (Wallace 1959).
+
+    Two numbers may well be close together by chance, and their standard error small.
+    """
+    freedom = len(more_N) - 1
+    # Of an actor that forgets, all are 0: nothing over nothing.
+    if not freedom or not (error := more_N.std().item() / math.sqrt(len(more_N))):
+        return 0.0
+    t = more_N.mean().item() / error
+    size = math.sqrt(freedom * math.log1p(t * t / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
+    return math.copysign(size, t)
 
 
 def _worst(gap: torch.Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 import pytest
 import torch
@@ -113,8 +114,9 @@ def test_what_forgetting_would_make_is_told_of_the_thoughts_that_have_it() -> No
     assert metrics["rsp/law/compared_gap_mean"] == pytest.approx(0.2, abs=ROUNDING)
     assert metrics["rsp/law/forgotten_gap_mean"] == pytest.approx(3.1 / 3, abs=ROUNDING)
     more = torch.tensor([0.6, 0.6, 1.3])
-    error = more.std(correction=0) / 3**0.5
-    assert metrics["rsp/law/nearer"] == pytest.approx(float(more.mean() / error), rel=1e-5)
+    t = float(more.mean() / (more.std() / 3**0.5))
+    nearer = math.sqrt(2 * math.log1p(t * t / 2)) * 17 / 19
+    assert metrics["rsp/law/nearer"] == pytest.approx(nearer, rel=1e-5)
     # Without a gap of its own a law's are those of log-probs, a draw.
     of_draws = step_metrics(samples(StepThoughts(THOUGHTS, draws=3, forgotten=-2 + FORGOTTEN)))
     assert of_draws["rsp/law/compared_gap_mean"] == pytest.approx(0.2, abs=ROUNDING)
