@@ -36,7 +36,7 @@ class Noise:
 
     Attributes:
         seeds_N: Of their requests, int64, on the host.
-        positions_N: Absolute positions, prompt and soft prompt included, int64, on the host.
+        positions_N: Absolute positions, prompt and soft prompt included, on the host.
     """
 
     seeds_N: torch.Tensor
@@ -76,7 +76,8 @@ class Noise:
 
     @cached_property
     def _key_N(self) -> np.ndarray:
-        seeds_N, positions_N = (x.numpy().view(np.uint64) for x in (self.seeds_N, self.positions_N))
+        both = self.seeds_N.long(), self.positions_N.long()
+        seeds_N, positions_N = (x.numpy().view(np.uint64) for x in both)
         return _mix(_mix(seeds_N + _GOLDEN) ^ (positions_N * _GOLDEN))
 
     def uniform(self, slot: int | Sequence[int], index_NK: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -110,3 +111,13 @@ def test_keys_have_nothing_in_common() -> None:
 def test_a_shape_that_is_no_number_ends() -> None:
     with pytest.raises(RuntimeError, match="no gamma draw"):
         at((1, 1)).log_gamma(0, torch.tensor([1]), torch.tensor([[math.nan]]))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_positions_of_any_width_have_the_same_noise(count: int) -> None:
+    """An engine's are int32: two of them are as wide as one of int64."""
+    noise = Noise.of(range(count), range(5, 5 + count))
+    narrow = Noise(noise.seeds_N, noise.positions_N.int())
+    of_array = Noise.of(range(count), np.arange(5, 5 + count, dtype=np.int32))
+    for other in (narrow, of_array):
+        assert torch.equal(other.bits(0, torch.arange(7)), noise.bits(0, torch.arange(7)))
