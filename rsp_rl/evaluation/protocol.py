@@ -358,7 +358,7 @@ def _of_mode(mode: str, values: dict[str, Any]) -> Protocol:
 
 
 def _by_mode(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each mode's settings: what it sets goes before all else, its sampling before a benchmark's.
+    """Each mode's settings: what it sets goes before all else, and before a benchmark's own.
 
     Raises:
         ConfigError: On a mode whose name names no folder, or that sets what is for all.
@@ -381,9 +381,15 @@ def _by_mode(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
             merged = isinstance(here, Mapping) and isinstance(value, Mapping)
             of_mode[name] = {**here, **value} if merged else value
         sampled = own.get("sampling")
-        if isinstance(sampled, Mapping) and isinstance(plans := values.get("benchmarks"), Mapping):
+        sampled = set(sampled) if isinstance(sampled, Mapping) else set()
+        if "limit" in sampled:
+            raise ConfigError(
+                f"modes.{mode}.sampling.limit: all modes ask the same problems; set sampling.limit"
+            )
+        set_here = sampled | ({"max_tokens"} & own.keys())
+        if set_here and isinstance(plans := values.get("benchmarks"), Mapping):
             of_mode["benchmarks"] = {
-                benchmark: {key: plan[key] for key in plan if key not in sampled}
+                benchmark: {key: plan[key] for key in plan if key not in set_here}
                 if isinstance(plan, Mapping)
                 else plan
                 for benchmark, plan in plans.items()
@@ -444,6 +450,8 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             merged = content if a_choice else OmegaConf.merge(content, change)
         except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
+        if key.startswith("modes."):
+            _check_mode(key.split(".")[1], content.get("modes"), override)
         if key == "benchmarks":  # a choice among the file's, which a merge would lose
             chosen = _texts(key, OmegaConf.to_container(change)[key])
         if key == "modes":
@@ -467,6 +475,16 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"modes={list(chosen_modes)}: no mode {unknown[0]!r}; {there}")
         values["modes"] = {name: modes[name] for name in chosen_modes}
     return values
+
+
+def _check_mode(name: str, modes: object, override: str) -> None:
+    """A name that is misspelt would be one more mode, of the settings for all."""
+    there = [str(mode) for mode in modes] if isinstance(modes, DictConfig) else []
+    if name not in there:
+        raise ConfigError(
+            f"override {override!r}: no mode {name!r}; "
+            + (f"there are {', '.join(there)}" if there else "the protocol has none")
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -111,6 +111,18 @@ def test_a_mode_goes_before_the_protocol_and_its_sampling_before_a_benchmarks(
     assert [samples_of(p) for p in found.values()] == [[1], [3], [2]]
 
 
+def test_a_modes_most_tokens_go_before_a_benchmarks_own(tmp_path: Path) -> None:
+    plans = {"gsm8k": {"samples": 2, "max_tokens": 50}, "math500": None}
+    found = load_modes(written(tmp_path, benchmarks=plans))
+    assert {
+        mode: (p.max_tokens_of("gsm8k"), p.max_tokens_of("math500")) for mode, p in found.items()
+    } == {
+        "greedy": (50, 100),
+        "soft": (50, 100),
+        "long": (200, 200),
+    }
+
+
 def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
     file = written(tmp_path)
     assert [*load_modes(file, ["modes=[soft,greedy]"])] == ["soft", "greedy"]
@@ -133,6 +145,14 @@ def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
         ({"modes": {"a": 3}}, [], "modes.a=3 must be a group"),
         ({"modes": {"a": {"law": {}}}}, [], "modes.a: law.name is missing"),
         ({}, ["modes.greedy.sampling.samples=2"], "modes.greedy: .*2 samples of a problem, but"),
+        ({}, ["modes.gredy.sampling.samples=1"], "no mode 'gredy'; there are greedy, soft, long"),
+        ({"modes": None}, ["modes.a.max_tokens=3"], "no mode 'a'; the protocol has none"),
+        (
+            {"modes": {"a": {"law": {"name": "soft"}, "sampling": {"limit": 3}}}},
+            [],
+            "modes.a.sampling.limit: all modes ask the same problems; set sampling.limit",
+        ),
+        ({}, ["modes.soft.sampling.limit=3"], "modes.soft.sampling.limit: all modes ask"),
         ({}, ["law.tau=1"], "modes.greedy: law.tau is no setting of token"),
     ],
 )
