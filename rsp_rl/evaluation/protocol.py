@@ -377,6 +377,8 @@ def _by_mode(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
         _check_known(f"modes.{mode}.", own, _OF_A_MODE)
         of_mode = {**values, "name": f"{values['name']}.{mode}"}
         for name, value in own.items():
+            if name == "sampling" and value is None:  # nothing is changed, as for a benchmark
+                continue
             here = of_mode.get(name)
             merged = isinstance(here, Mapping) and isinstance(value, Mapping)
             of_mode[name] = {**here, **value} if merged else value
@@ -518,7 +520,12 @@ def _law_to_group(law: ThoughtSettings) -> dict[str, Any]:
 def _group(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name}={value!r} must be a group, `key: value` each")
-    return {str(key): own for key, own in value.items()}
+    group = {str(key): own for key, own in value.items()}
+    if len(group) < len(value):
+        names = [str(key) for key in value]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ConfigError(f"{name} names {twice!r} twice, as text and as another type")
+    return group
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

@@ -123,6 +123,12 @@ def test_a_modes_most_tokens_go_before_a_benchmarks_own(tmp_path: Path) -> None:
     }
 
 
+def test_an_empty_sampling_of_a_mode_changes_none(tmp_path: Path) -> None:
+    given = {"a": {"law": {"name": "soft"}, "sampling": None}, "b": {"law": {"name": "soft"}}}
+    found = load_modes(written(tmp_path, modes=given))
+    assert found["a"].benchmarks == found["b"].benchmarks
+
+
 def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
     file = written(tmp_path)
     assert [*load_modes(file, ["modes=[soft,greedy]"])] == ["soft", "greedy"]
@@ -145,6 +151,7 @@ def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
         ({"modes": {"a": 3}}, [], "modes.a=3 must be a group"),
         ({"modes": {"a": {"law": {}}}}, [], "modes.a: law.name is missing"),
         ({}, ["modes.greedy.sampling.samples=2"], "modes.greedy: .*2 samples of a problem, but"),
+        ({"modes": {1: None, "1": {"law": None}}}, [], "modes names '1' twice"),
         ({}, ["modes.gredy.sampling.samples=1"], "no mode 'gredy'; there are greedy, soft, long"),
         ({"modes": None}, ["modes.a.max_tokens=3"], "no mode 'a'; the protocol has none"),
         (
