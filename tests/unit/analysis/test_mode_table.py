@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +90,38 @@ def test_what_has_no_modes_or_other_problems_is_refused(tmp_path: Path) -> None:
     make_condition(tmp_path / "a" / "two", {"gsm8k": ["+"]}, question="Another {}?")
     with pytest.raises(RunFolderError, match="different problems"):
         analyse([str(tmp_path / "a")], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("step", "other", "said"),
+    [
+        (0, {"temperature": 0.5}, "temperature 1.0 and 0.5"),
+        (5, {"temperature": 0.5}, "temperature 1.0 and 0.5"),
+        (5, {"law": {"name": "soft", "sigma": 0.1}}, "law {.*0.33.*} and {.*0.1"),
+        (5, {"law": None}, "law {.*0.33.*} and None"),
+        (5, {"stop": ["x"]}, r"stop \[\] and \['x'\]"),
+        (5, {"rsp": {"length": 3}}, "rsp None and {'length': 3"),
+    ],
+)
+def test_one_mode_asked_in_two_ways_is_refused(
+    step: int, other: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """Also of a base model, which would be left out as one that is there already."""
+    for name in ("a", "b"):
+        make_condition(tmp_path / name / "one", {"gsm8k": ["+-", "--"]})
+        manifest = tmp_path / name / "one" / "step_0" / "how.json"
+        how = json.loads(manifest.read_text())
+        how["protocol"]["law"] = {"name": "soft", "sigma": 0.33}
+        if name == "b":
+            own = dict(other)
+            if (temperature := own.pop("temperature", None)) is not None:
+                how["protocol"]["benchmarks"]["gsm8k"]["temperature"] = temperature
+            how["protocol"] |= own
+        manifest.write_text(json.dumps(how))
+    if step:
+        (tmp_path / "b" / "one" / "step_0").rename(tmp_path / "b" / "one" / f"step_{step}")
+    with pytest.raises(RunFolderError, match=f"both of mode one, but gsm8k was asked with {said}"):
+        analyse([str(tmp_path / name) for name in ("a", "b")], tmp_path / "out")
 
 
 SIX = [
