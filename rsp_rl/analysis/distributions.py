@@ -41,6 +41,7 @@ from rsp_rl.analysis.distribution_changes import (
     Means,
     changes,
     early_and_late,
+    shown,
 )
 from rsp_rl.analysis.distribution_changes import to_csv as to_csv_of_changes
 from rsp_rl.analysis.options import (
@@ -462,9 +463,7 @@ def to_markdown(
             lines += markdown_head(["condition", *names])
             for name, of in changed.items():
                 cells = [
-                    f"{e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]"
-                    for i in range(len(METRICS))
-                    for e in (of[part][i] for part in parts)
+                    shown(e) for i in range(len(METRICS)) for e in (of[part][i] for part in parts)
                 ]
                 lines.append(markdown_row([name, *cells]))
     return "\n".join(lines) + "\n"

@@ -8,7 +8,8 @@ difference to the first model, on the same drawn questions.
 
 A MODEL is a Hugging Face folder, a name on the hub, or a checkpoint (global_step_N). A question
 that is too long for the model, or for --max-length, loses its start; what cannot be read at all is
-left out; both are counted. Scores are kept as they come: after a crash, run the same command again.
+left out; a wrong choice may be like the right one, always a tie: all three are counted. Scores are
+kept as they come: after a crash, run the same command again.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Scores:
         hashes: Of each question as the model read it.
         answers: Tokens of each right choice.
         truncated: Questions whose start was cut off.
+        tied: Questions of which a wrong choice is the right one, token by token.
         left_out: How many could not be read, by why.
     """
 
@@ -76,6 +78,7 @@ class Scores:
     hashes: tuple[str, ...]
     answers: tuple[int, ...]
     truncated: int
+    tied: int
     left_out: dict[str, int]
 
 
@@ -318,6 +321,7 @@ class _Kept:
     def __init__(self, file: Path, readings: Sequence[Reading]) -> None:
         self._file, self._readings = file, readings
         self._hashes = {reading.id: _hash(reading) for reading in readings}
+        choices = {reading.id: len(reading.sequences) for reading in readings}
         self.scores: dict[str, list[float]] = {}
         content = file.read_bytes() if file.is_file() else b""
         *lines, cut_short = content.split(b"\n")
@@ -326,6 +330,8 @@ class _Kept:
                 row = json.loads(line)
                 identifier, values = row["question"], [float(x) for x in row["log_probs"]]
                 same = self._hashes[identifier] == row["hash"]
+                if same and (len(values) != choices[identifier] or not np.isfinite(values).all()):
+                    raise ValueError(f"its log-probabilities are {values}")
             except (ValueError, TypeError, KeyError) as error:
                 raise RunFolderError(
                     f"{file}, line {number} is no score of a question that is asked ({error!r}); "
@@ -400,6 +406,7 @@ def _scores(
         tuple(_hash(reading) for reading in readings),
         tuple(reading.answers[reading.right] for reading in readings),
         sum(reading.truncated > 0 for reading in readings),
+        sum(r.sequences.count(r.sequences[r.right]) > 1 for r in readings),
         left_out,
     )
 
@@ -430,7 +437,7 @@ def rows_of(by_model: Mapping[str, Scores]) -> dict[str, dict[str, Cell]]:
 
 
 def notes(found: Mapping[str, Mapping[str, Scores]]) -> list[str]:
-    """What a reader of the table must know, a line a set; what was lost is said at once too."""
+    """What a reader of the table must know, a line a set; what is lost is said at once too."""
     lines = []
     for name, by_model in found.items():
         scores = next(iter(by_model.values()))
@@ -439,6 +446,8 @@ def notes(found: Mapping[str, Mapping[str, Scores]]) -> list[str]:
         lost = [f"{count:,} left out ({why})" for why, count in scores.left_out.items()]
         if scores.truncated:
             lost.append(f"{scores.truncated:,} without their start, which was too long")
+        if scores.tied:
+            lost.append(f"{scores.tied:,} with a wrong choice like the right one, which is a tie")
         if lost:
             line += "; " + ", ".join(lost)
             say(f"warning: {line}")

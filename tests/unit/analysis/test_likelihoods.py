@@ -191,6 +191,34 @@ def test_two_models_side_by_side_and_cut_off(
         analyse([f"base={model}", f"soft={moved}"], sets, output, max_length=120, batch_tokens=200)
 
 
+def test_a_wrong_choice_like_the_right_one_is_said_and_one_question_has_no_interval(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": "2 + 2?", "choices": ["4", " 4", "5"], "answer": 1}]
+    file = tmp_path / "sums.jsonl"
+    file.write_text(json.dumps(rows))
+    file = file.rename(tmp_path / "sums.json")
+    output = tmp_path / "out"
+    analyse([f"a={model}", f"b={model}"], [f"sums={file}"], output)
+    assert "1 with a wrong choice like the right one, which is a tie" in capsys.readouterr().err
+    with (output / "likelihoods.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            assert row["value"]
+            assert (row["low"], row["high"]) == ("", "")
+            assert bool(row["difference"]) == (row["condition"] == "b")
+            assert not row["difference_low"]
+    page = (output / "likelihoods.md").read_text()
+    assert "[" not in page
+    assert "nan" not in page
+    # What another program left in the scores is not taken for a score.
+    scores = output / "b" / "sums.scores.jsonl"
+    (line,) = (json.loads(text) for text in scores.open())
+    for values in (line["log_probs"][:2], [float("nan")] * 3):
+        scores.write_text(json.dumps(line | {"log_probs": values}) + "\n")
+        with pytest.raises(RunFolderError, match=r"line 1 is no score.*log-probabilities are \["):
+            analyse([f"a={model}", f"b={model}"], [f"sums={file}"], output)
+
+
 def test_what_cannot_be_compared_is_refused(model: Path, moved: Path, tmp_path: Path) -> None:
     sets = write_sets(tmp_path)[1:]
     with pytest.raises(ConfigError, match="two models are called 'a'"):
