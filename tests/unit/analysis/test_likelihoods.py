@@ -236,6 +236,36 @@ def test_what_cannot_be_compared_is_refused(model: Path, moved: Path, tmp_path: 
         analyse([f"a={model}"], sets, tmp_path / "short", max_length=2)
 
 
+def test_what_is_read_otherwise_is_refused_before_anything_is_scored(
+    model: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = write_sets(tmp_path)
+    models = [f"a={model}", f"b={moved}"]
+    analyse([f"b={model}"], sets, tmp_path / "begun", max_length=120)
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(choice_scoring, "log_probs", never)
+    with pytest.raises(RunFolderError, match=r"begun/b holds scores made with weights"):
+        analyse(models, sets, tmp_path / "begun", max_length=120)
+    short = tmp_path / "short"
+    shutil.copytree(model, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 120}))
+    with pytest.raises(RunFolderError, match=r"b 120, which makes question \d+ of sums another"):
+        analyse([f"a={model}", f"b={short}"], sets, tmp_path / "out")
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    tokens = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokens["model"]["vocab"]
+    vocabulary["1"], vocabulary["2"] = vocabulary["2"], vocabulary["1"]
+    (other / "tokenizer.json").write_text(json.dumps(tokens))
+    with pytest.raises(RunFolderError, match="read question 0 of sums in other tokens"):
+        analyse([f"a={model}", f"b={other}"], sets, tmp_path / "out", max_length=120)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_smaller_limits_questions_are_among_a_larger_ones() -> None:
     every = [ChoiceQuestion(str(i), "x", ("1", "2"), 0) for i in range(50)]
     few, more = chosen("a", every, 5), chosen("a", every, 20)
