@@ -53,6 +53,8 @@ _COLUMNS = (
     Measure(BY_CHARACTERS, percent=True),
 )
 
+_FILES = "likelihoods."
+
 BATCH_TOKENS = 8192
 """Tokens read at once, by default."""
 
@@ -184,8 +186,11 @@ def _named(texts: Sequence[str]) -> dict[str, str]:
         if not equals or Path(text).exists():
             path = text
             name = Path(text).name.replace("global_step_", "step_")
-        if not name or name in (".", "..") or "/" in name:
-            raise ConfigError(f"{text!r}: {name!r} names no folder for its scores; name it: NAME=")
+        # Beside the folders lie the files of the whole.
+        if not name or name in (".", "..") or "/" in name or name.startswith(_FILES):
+            raise ConfigError(
+                f"{text!r}: {name!r:.60} names no folder for its scores; name it: NAME="
+            )
         if name in named:
             raise ConfigError(f"two models are called {name!r}; name them: NAME=MODEL")
         named[name] = path

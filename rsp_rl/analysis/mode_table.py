@@ -109,8 +109,9 @@ def _conditions(texts: Sequence[str]) -> Iterator[tuple[str, Condition]]:
                 if not any(step.root.glob("*.metrics.json")):
                     continue
                 words = ", ".join(word for word in (folder.name, name, f"step {number}") if word)
-                (condition,) = open_conditions([f"{words}={step.root}"], lambda p: p.name)
-                found.setdefault(folder.name, []).append((number, condition))
+                (condition,) = open_conditions([str(step.root)], lambda p: p.name)
+                named = replace(condition, name=words)
+                found.setdefault(folder.name, []).append((number, named))
     for mode, conditions in found.items():
         _check_asked_alike(mode, [condition for _, condition in conditions])
         for condition in _bases_once(mode, conditions):

@@ -73,10 +73,10 @@ def load_choices(text: str) -> tuple[str, list[ChoiceQuestion]]:
     if equals:
         from rsp_rl.data.row_files import data_files, read_rows  # pyarrow
 
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,49}", name):
             raise ConfigError(
-                f"--questions {text}: a set's name is letters, digits, '_', '-' and '.', as it "
-                "names a file"
+                f"--questions {text}: a set's name is up to 50 letters, digits, '_', '-' and '.', "
+                "as it names a file"
             )
         (file,) = data_files([path], "--questions NAME=FILE")
         return name, read_choices(read_rows(file), str(file))

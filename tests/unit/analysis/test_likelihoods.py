@@ -223,6 +223,9 @@ def test_what_cannot_be_compared_is_refused(model: Path, moved: Path, tmp_path: 
     sets = write_sets(tmp_path)[1:]
     with pytest.raises(ConfigError, match="two models are called 'a'"):
         analyse([f"a={model}", f"a={moved}"], sets, tmp_path / "out")
+    for name in ("likelihoods.md", "a/b", ".."):
+        with pytest.raises(ConfigError, match="names no folder for its scores; name it"):
+            analyse([f"{name}={model}"], sets, tmp_path / "out")
     with pytest.raises(ConfigError, match="two sets are called hella"):
         analyse([str(model)], [*sets, *sets], tmp_path / "out")
     with pytest.raises(ConfigError, match="no such folder"):

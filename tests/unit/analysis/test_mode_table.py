@@ -82,6 +82,15 @@ def test_a_base_model_of_two_runs_is_there_once(tmp_path: Path) -> None:
     assert float(rows["one, b, step 5", "pass@1"]["difference"]) == 0.5
 
 
+def test_a_runs_name_may_hold_an_equals_sign(tmp_path: Path) -> None:
+    """As those of a sweep over settings do."""
+    for name in ("lr=1e-5", "lr=1e-6"):
+        make_condition(tmp_path / name / "one", {"gsm8k": ["+", "-"]}, model=f"models/{name}")
+    analyse([str(tmp_path / f"lr=1e-{n}") for n in (5, 6)], tmp_path / "out")
+    names = dict.fromkeys(name for name, _ in rows_of(tmp_path / "out" / "modes.csv"))
+    assert [*names] == ["one, lr=1e-5, step 0", "one, lr=1e-6, step 0"]
+
+
 def test_what_has_no_modes_or_other_problems_is_refused(tmp_path: Path) -> None:
     plain = make_condition(tmp_path / "plain", {"gsm8k": ["+"]})
     with pytest.raises(RunFolderError, match="no finished evaluation of a protocol with modes"):

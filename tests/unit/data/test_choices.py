@@ -155,7 +155,8 @@ def test_a_bad_row_is_named_with_its_mend(row: dict, cause: str) -> None:
 def test_sets_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, said in (
         ("hella", "--questions hella: unknown; use one of hellaswag, arc_easy"),
-        ("a/b=x.jsonl", "a set's name is letters"),
+        ("a/b=x.jsonl", "a set's name is up to 50 letters"),
+        (f"{'a' * 51}=x.jsonl", "a set's name is up to 50 letters"),
         ("a=none.jsonl", "none.jsonl does not exist; check --questions NAME=FILE"),
         (f"a={write(tmp_path / 'empty.jsonl', [])}", "holds no question"),
     ):
