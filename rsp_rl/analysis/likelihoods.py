@@ -3,7 +3,7 @@
 Models beside each other on multiple-choice questions (rsp_rl/data/choices.py has the sets and how
 they are asked): negative log-likelihood a token of the right choice, in nats, a mean over
 questions; and how often the right choice is the likeliest, by its log-probability and by that over
-its characters (a tie is right). With 95% bootstrap intervals over questions; below a value its
+its characters (of k in a tie 1 / k). With 95% bootstrap intervals over questions; below a value its
 difference to the first model, on the same drawn questions.
 
 A MODEL is a Hugging Face folder, a name on the hub, or a checkpoint (global_step_N). A question
@@ -65,8 +65,8 @@ class Scores:
 
     Attributes:
         nll_P: Negative log-likelihood a token of each right choice, questions in their order.
-        likeliest_P: Whether it is the likeliest.
-        by_characters_P: Whether it is by the log-probability over characters.
+        likeliest_P: Whether it is the likeliest, 1 or 0, and 1 / k where k choices are.
+        by_characters_P: The same by the log-probability over characters.
         hashes: Of each question as the model read it.
         answers: Tokens of each right choice.
         truncated: Questions whose start was cut off.
@@ -188,9 +188,7 @@ def _named(texts: Sequence[str]) -> dict[str, str]:
             name = Path(text).name.replace("global_step_", "step_")
         # Beside the folders lie the files of the whole.
         if not name or name in (".", "..") or "/" in name or name.startswith(_FILES):
-            raise ConfigError(
-                f"{text!r}: {name!r:.60} names no folder for its scores; name it: NAME="
-            )
+            raise ConfigError(f"{text!r}: {name!r} names no folder for its scores; name it: NAME=")
         if name in named:
             raise ConfigError(f"two models are called {name!r}; name them: NAME=MODEL")
         named[name] = path
@@ -481,11 +479,13 @@ def _scores(
 ) -> Scores:
     nll, likeliest, by_characters = [], [], []
     for reading in readings:
-        values = np.array(log_probs[reading.id])
+        # Rows of a batch differ by roundings, and what is the same text must not.
+        of_text = dict(zip(reading.sequences, log_probs[reading.id], strict=True))
+        values = np.array([of_text[sequence] for sequence in reading.sequences])
         scaled = values / np.array(reading.characters)
         nll.append(-values[reading.right] / reading.answers[reading.right])
-        likeliest.append(values[reading.right] >= values.max())
-        by_characters.append(scaled[reading.right] >= scaled.max())
+        likeliest.append(_share(values, reading.right))
+        by_characters.append(_share(scaled, reading.right))
     return Scores(
         np.array(nll),
         np.array(likeliest, dtype=float),
@@ -496,6 +496,12 @@ def _scores(
         sum(r.sequences.count(r.sequences[r.right]) > 1 for r in readings),
         left_out,
     )
+
+
+def _share(values: np.ndarray, right: int) -> float:
+    """1 where the right choice has the highest value; of k that have it, 1 / k."""
+    highest = values == values.max()
+    return float(highest[right] / highest.sum())
 
 
 def rows_of(by_model: Mapping[str, Scores]) -> dict[str, dict[str, Cell]]:

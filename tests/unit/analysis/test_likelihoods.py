@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from rsp_rl.analysis import choice_scoring
-from rsp_rl.analysis.choice_scoring import batches, log_probs, reading_of
+from rsp_rl.analysis import choice_scoring, likelihoods
+from rsp_rl.analysis.choice_scoring import Reading, batches, log_probs, reading_of
 from rsp_rl.analysis.likelihoods import analyse, chosen
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
@@ -207,6 +207,8 @@ def test_a_wrong_choice_like_the_right_one_is_said_and_one_question_has_no_inter
             assert (row["low"], row["high"]) == ("", "")
             assert bool(row["difference"]) == (row["condition"] == "b")
             assert not row["difference_low"]
+            if row["measure"] == "likeliest":
+                assert float(row["value"]) in (0.5, 0.0)
     page = (output / "likelihoods.md").read_text()
     assert "[" not in page
     assert "nan" not in page
@@ -267,6 +269,16 @@ def test_what_is_read_otherwise_is_refused_before_anything_is_scored(
     with pytest.raises(RunFolderError, match="read question 0 of sums in other tokens"):
         analyse([f"a={model}", f"b={other}"], sets, tmp_path / "out", max_length=120)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tie_is_shared() -> None:
+    """bfloat16 has many: to call each of them right would make every model better than it is."""
+    tied = Reading("0", ((1, 2), (1, 3), (1, 4)), (1, 1, 1), (2, 1, 1), 1, 0)
+    same = Reading("1", ((1, 2), (1, 2), (1, 4)), (1, 1, 1), (1, 1, 1), 1, 0)
+    found = likelihoods._scores([tied, same], {"0": [-2, -2, -3], "1": [-1, -1.01, -3]}, {})
+    assert found.likeliest_P.tolist() == [0.5, 0.5]
+    assert found.by_characters_P.tolist() == [0.0, 0.5]
+    assert found.tied == 1
 
 
 def test_a_smaller_limits_questions_are_among_a_larger_ones() -> None:
