@@ -452,8 +452,7 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             merged = content if a_choice else OmegaConf.merge(content, change)
         except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
-        if key.startswith("modes."):
-            _check_mode(key.split(".")[1], content.get("modes"), override)
+        _check_no_new_mode(content, merged, override)
         if key == "benchmarks":  # a choice among the file's, which a merge would lose
             chosen = _texts(key, OmegaConf.to_container(change)[key])
         if key == "modes":
@@ -479,14 +478,12 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def _check_mode(name: str, modes: object, override: str) -> None:
+def _check_no_new_mode(before: DictConfig, after: DictConfig, override: str) -> None:
     """A name that is misspelt would be one more mode, of the settings for all."""
-    there = [str(mode) for mode in modes] if isinstance(modes, DictConfig) else []
-    if name not in there:
-        raise ConfigError(
-            f"override {override!r}: no mode {name!r}; "
-            + (f"there are {', '.join(there)}" if there else "the protocol has none")
-        )
+    there, now = ({str(mode) for mode in content.get("modes") or ()} for content in (before, after))
+    if new := sorted(now - there):
+        has = f"there are {', '.join(map(str, before.modes))}" if there else "the protocol has none"
+        raise ConfigError(f"override {override!r}: no mode {new[0]!r}; {has}")
 
 
 def _first_line(error: Exception) -> str:

@@ -153,6 +153,7 @@ def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
         ({}, ["modes.greedy.sampling.samples=2"], "modes.greedy: .*2 samples of a problem, but"),
         ({"modes": {1: None, "1": {"law": None}}}, [], "modes names '1' twice"),
         ({}, ["modes.gredy.sampling.samples=1"], "no mode 'gredy'; there are greedy, soft, long"),
+        ({}, ["modes[gredy].max_tokens=3"], "no mode 'gredy'; there are greedy, soft, long"),
         ({"modes": None}, ["modes.a.max_tokens=3"], "no mode 'a'; the protocol has none"),
         (
             {"modes": {"a": {"law": {"name": "soft"}, "sampling": {"limit": 3}}}},
@@ -173,6 +174,13 @@ def test_results_of_changed_protocols_are_apart_and_of_chosen_modes_together(
 ) -> None:
     file = written(tmp_path)
     assert results_name(file, []) == results_name(file, ["modes=[soft]"]) == "mine"
+    # What a mode that is not asked for cannot have; those that can have it are together.
+    soft = results_name(file, ["modes=[soft]", "law.tau=0.7"])
+    assert soft.startswith("mine-")
+    assert soft == results_name(file, ["law.tau=0.7", "modes=[long]"])
+    assert soft != results_name(file, ["law.tau=0.6", "modes=[long]"])
+    with pytest.raises(ConfigError, match=r"modes.greedy: law.tau is no setting of token"):
+        results_name(file, ["modes=[greedy]", "law.tau=0.7"])
     changed = results_name(file, ["seed=3"])
     assert changed.startswith("mine-")
     assert len(changed) == len("mine-") + 6
