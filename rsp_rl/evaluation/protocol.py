@@ -480,7 +480,10 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
 
 def _check_no_new_mode(before: DictConfig, after: DictConfig, override: str) -> None:
     """A name that is misspelt would be one more mode, of the settings for all."""
-    there, now = ({str(mode) for mode in content.get("modes") or ()} for content in (before, after))
+    there, now = (
+        {str(mode) for mode in modes} if isinstance(modes, DictConfig) else set()
+        for modes in (before.get("modes"), after.get("modes"))
+    )
     if new := sorted(now - there):
         has = f"there are {', '.join(map(str, before.modes))}" if there else "the protocol has none"
         raise ConfigError(f"override {override!r}: no mode {new[0]!r}; {has}")

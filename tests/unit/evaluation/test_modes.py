@@ -145,6 +145,7 @@ def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
         ({"modes": None}, ["modes=[a]"], "no mode 'a'; the protocol has none"),
         ({"modes": {}}, [], "modes is empty"),
         ({"modes": ["a"]}, [], r"modes=\['a'\] must be a group"),
+        ({"modes": 3}, ["seed=1"], "modes=3 must be a group"),
         ({"modes": {"step_1": None}}, [], "modes.step_1 must be letters.*neither step_N nor logs"),
         ({"modes": {"a/b": None}}, [], "modes.a/b must be letters"),
         ({"modes": {"a": {"seed": 1}}}, [], "unknown key modes.a.seed; known: comparator, law"),
