@@ -13,7 +13,10 @@ import pytest
 from rsp_rl.analysis.mode_table import analyse
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
+from rsp_rl.commands.evaluate import _tabulate
 from rsp_rl.evaluation.compare import open_run
+from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.modes import Mode
 from rsp_rl.evaluation.samples import read_samples
 from tests.unit.analysis.made_conditions import make_condition
 
@@ -131,6 +134,20 @@ def test_one_mode_asked_in_two_ways_is_refused(
         (tmp_path / "b" / "one" / "step_0").rename(tmp_path / "b" / "one" / f"step_{step}")
     with pytest.raises(RunFolderError, match=f"both of mode one, but gsm8k was asked with {said}"):
         analyse([str(tmp_path / name) for name in ("a", "b")], tmp_path / "out")
+
+
+def test_steps_that_cannot_stand_together_end_no_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a protocol's file that was changed between two steps."""
+    root = tmp_path / "mine"
+    make_condition(root / "one", {"gsm8k": ["+-", "--"]})
+    (root / "one" / "step_0").rename(root / "one" / "step_5")
+    make_condition(root / "one", {"gsm8k": ["+-", "--"]}, temperature=0.5)
+    _tabulate(root, [Mode("one", None, EvaluationFolder(root / "one"))])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: no table of modes: " in said
+    assert "gsm8k was asked with temperature 0.5 and 1.0" in said
 
 
 SIX = [
