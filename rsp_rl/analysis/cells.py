@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
@@ -46,13 +47,15 @@ class Measure:
     def _numbers(self, estimate: Estimate, sign: str = "") -> str:
         numbers = (f"{self.factor * x:{sign},.{self.places}f}" for x in astuple(estimate))
         value, low, high = numbers
-        return f"{value} [{low}, {high}]"
+        return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
 def paired_cells(
     values_P: Mapping[str, np.ndarray], references: Mapping[str, str], seed: int = 0
 ) -> dict[str, Cell]:
     """Means with 95% bootstrap intervals, and differences on the same drawn problems.
+
+    One problem says nothing of their spread: its interval is NaN, and shown as none.
 
     Args:
         values_P: By condition, a value a problem.
@@ -62,7 +65,10 @@ def paired_cells(
     if not values_P:
         return {}
     names = list(values_P)
-    drawn = bootstrap_means(np.array(list(values_P.values())), np.random.default_rng(seed))
+    values = np.array(list(values_P.values()))
+    drawn = bootstrap_means(values, np.random.default_rng(seed))
+    if values.shape[1] < 2:
+        drawn = np.full_like(drawn, np.nan)
     by_name = {name: drawn[:, i] for i, name in enumerate(names)}
     cells = {}
     for name in names:
@@ -96,14 +102,18 @@ def to_csv(table: Table) -> str:
         [
             [
                 *(benchmark, name, measure),
-                *astuple(cell.accuracy),
-                *(astuple(cell.difference) if cell.difference else ("", "", "")),
+                *_csv_numbers(cell.accuracy),
+                *(_csv_numbers(cell.difference) if cell.difference else ("", "", "")),
             ]
             for benchmark, rows in table.items()
             for name, row in rows.items()
             for measure, cell in row.items()
         ],
     )
+
+
+def _csv_numbers(estimate: Estimate) -> list[object]:
+    return ["" if math.isnan(number) else number for number in astuple(estimate)]
 
 
 def draw(

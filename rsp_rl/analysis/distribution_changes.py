@@ -6,10 +6,13 @@ condition are held against its answers without soft prompts, early in the answer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
 import numpy as np
 
+from rsp_rl.analysis.averages import finite_means
 from rsp_rl.display.tables import csv_text
 from rsp_rl.evaluation.comparison import Estimate
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
@@ -42,17 +45,27 @@ def early_and_late(answers: Sequence[np.ndarray], first: Sequence[int]) -> tuple
 def changes(condition: Means, baseline: Means, *, seed: int = 0) -> Changes:
     """Differences to the baseline over the problems that both answered with text.
 
+    Over one problem they have no interval, over none no value either: NaN.
+
     Args:
         condition: With soft prompts.
         baseline: Without.
         seed: Of the bootstrap.
     """
     shared = sorted(condition.keys() & baseline.keys())
+    metrics = len(next(iter(condition.values()))[0])
     early, late = (
-        np.array([condition[name][part] - baseline[name][part] for name in shared]).T
+        np.array([condition[name][part] - baseline[name][part] for name in shared])
+        .reshape(len(shared), metrics)
+        .T
         for part in (0, 1)
     )
     rows = {EARLY: early, LATE: late, FADED: late - early / 4}
+    if len(shared) < 2:
+        return {
+            part: [Estimate(float(v), math.nan, math.nan) for v in finite_means(values.T)]
+            for part, values in rows.items()
+        }
     drawn = bootstrap_means(np.concatenate(list(rows.values())), np.random.default_rng(seed))
     by_part = np.split(drawn, len(rows), axis=1)
     return {
@@ -64,12 +77,23 @@ def changes(condition: Means, baseline: Means, *, seed: int = 0) -> Changes:
     }
 
 
+def shown(change: Estimate) -> str:
+    """A change with its interval, as far as there are any."""
+    if math.isnan(change.value):
+        return "–"
+    interval = f" [{change.low:+.4f}, {change.high:+.4f}]"
+    return f"{change.value:+.4f}" + ("" if math.isnan(change.low) else interval)
+
+
 def to_csv(found: Mapping[str, Mapping[str, Changes]], metrics: Sequence[str]) -> str:
     """One row a benchmark, condition, part of the answer and metric."""
     return csv_text(
         "benchmark,condition,part,metric,change,low,high",
         [
-            [benchmark, name, part, metric, estimate.value, estimate.low, estimate.high]
+            [
+                *(benchmark, name, part, metric),
+                *("" if math.isnan(number) else number for number in astuple(estimate)),
+            ]
             for benchmark, conditions in found.items()
             for name, parts in conditions.items()
             for part, estimates in parts.items()

@@ -41,6 +41,7 @@ from rsp_rl.analysis.distribution_changes import (
     Means,
     changes,
     early_and_late,
+    shown,
 )
 from rsp_rl.analysis.distribution_changes import to_csv as to_csv_of_changes
 from rsp_rl.analysis.options import (
@@ -54,7 +55,7 @@ from rsp_rl.analysis.outputs import write_analysis
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import write_json, write_whole
-from rsp_rl.console.screen import bar
+from rsp_rl.console.screen import bar, say
 from rsp_rl.display import figures
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 
@@ -90,6 +91,7 @@ class Profile:
         curves_of: Curves of each problem alone.
         width: Tokens a bin; None where bins are shares of the answer.
         unread: Answers whose forced tokens could not be told from the model's own.
+        empty: Answers without a token that the model chose.
     """
 
     curves: np.ndarray
@@ -102,6 +104,7 @@ class Profile:
     curves_of: Mapping[str, np.ndarray]
     width: int | None = None
     unread: int = 0
+    empty: int = 0
 
     @property
     def positions(self) -> np.ndarray:
@@ -208,8 +211,18 @@ def _changes(
             other = _reference(condition, conditions)
             if other is not None:
                 own, reference = by_condition[condition.name], by_condition[other.name]
+                _say_shared(benchmark, condition.name, own.by_problem, reference.by_problem)
                 made[benchmark][condition.name] = changes(own.by_problem, reference.by_problem)
     return made
+
+
+def _say_shared(benchmark: str, name: str, own: Means, reference: Means) -> None:
+    shared, every = len(own.keys() & reference.keys()), len(own.keys() | reference.keys())
+    if shared < every:
+        say(
+            f"warning: {benchmark}, {name}: changes are of the {shared:,} of {every:,} problems "
+            "that it and its reference answered with text"
+        )
 
 
 def _reference(condition: Condition, conditions: Sequence[Condition]) -> Condition | None:
@@ -315,19 +328,21 @@ def profile(
     if width is not None:
         bins = -(-condition.protocol.max_tokens_of(benchmark) // width)
     answers: dict[str, list[np.ndarray]] = {}
-    inexact = unread = 0
+    inexact = unread = empty = 0
     trajectories = model.trajectories(benchmark, problems=problems, samples=samples)
     for trajectory in bar(trajectories, f"{condition.name}, {benchmark}", unit="answer"):
         if trajectory.is_unread:
             unread += 1
             continue
+        if not trajectory.generated:
+            empty += 1
+            continue
         inexact += not trajectory.is_exact
-        if trajectory.generated:
-            metrics = token_metrics(model.generated_logits(trajectory))
-            answers.setdefault(trajectory.problem.id, []).append(metrics)
+        metrics = token_metrics(model.generated_logits(trajectory))
+        answers.setdefault(trajectory.problem.id, []).append(metrics)
     if not answers:
         raise RunFolderError(f"{condition.root} holds no answer with text to {benchmark}")
-    return replace(summarise(answers, bins, inexact, width), unread=unread)
+    return replace(summarise(answers, bins, inexact, width), unread=unread, empty=empty)
 
 
 def summarise(
@@ -395,6 +410,7 @@ def to_json(profiles: dict[str, dict[str, Profile]]) -> dict:
                 "tokens": p.tokens,
                 "answers": p.answers,
                 "encoded_to_another_length": p.inexact,
+                "left_out": {"forced_tokens_unknown": p.unread, "no_text": p.empty},
                 **{
                     f"{metric}_{part}": {"mean": plain(values[0, i]), "sem": plain(values[1, i])}
                     for part, values in (("first_5_percent", p.first), ("overall", p.overall))
@@ -455,6 +471,8 @@ def to_markdown(
                 f" {unread} more are left out: their forced tokens could not be told from the "
                 "model's own."
             )
+        if empty := sum(p.empty for p in by_condition.values()):
+            lines[-1] += f" {empty} more have no text of the model's own, and are left out."
         if changed := (found or {}).get(benchmark):
             parts = (EARLY, LATE)
             names = [f"{metric}, {part}" for metric in METRICS for part in parts]
@@ -462,9 +480,7 @@ def to_markdown(
             lines += markdown_head(["condition", *names])
             for name, of in changed.items():
                 cells = [
-                    f"{e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]"
-                    for i in range(len(METRICS))
-                    for e in (of[part][i] for part in parts)
+                    shown(e) for i in range(len(METRICS)) for e in (of[part][i] for part in parts)
                 ]
                 lines.append(markdown_row([name, *cells]))
     return "\n".join(lines) + "\n"

@@ -3,12 +3,13 @@
 Models beside each other on multiple-choice questions (rsp_rl/data/choices.py has the sets and how
 they are asked): negative log-likelihood a token of the right choice, in nats, a mean over
 questions; and how often the right choice is the likeliest, by its log-probability and by that over
-its characters (a tie is right). With 95% bootstrap intervals over questions; below a value its
+its characters (of k in a tie 1 / k). With 95% bootstrap intervals over questions; below a value its
 difference to the first model, on the same drawn questions.
 
 A MODEL is a Hugging Face folder, a name on the hub, or a checkpoint (global_step_N). A question
 that is too long for the model, or for --max-length, loses its start; what cannot be read at all is
-left out; both are counted. Scores are kept as they come: after a crash, run the same command again.
+left out; a wrong choice may be like the right one, always a tie: all three are counted. Scores are
+kept as they come: after a crash, run the same command again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.inference.requests import EngineOptions
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from rsp_rl.analysis.choice_scoring import Reading
 
@@ -52,6 +53,8 @@ _COLUMNS = (
     Measure(BY_CHARACTERS, percent=True),
 )
 
+_FILES = "likelihoods."
+
 BATCH_TOKENS = 8192
 """Tokens read at once, by default."""
 
@@ -62,11 +65,12 @@ class Scores:
 
     Attributes:
         nll_P: Negative log-likelihood a token of each right choice, questions in their order.
-        likeliest_P: Whether it is the likeliest.
-        by_characters_P: Whether it is by the log-probability over characters.
+        likeliest_P: Whether it is the likeliest, 1 or 0, and 1 / k where k choices are.
+        by_characters_P: The same by the log-probability over characters.
         hashes: Of each question as the model read it.
         answers: Tokens of each right choice.
         truncated: Questions whose start was cut off.
+        tied: Questions of which a wrong choice is the right one, token by token.
         left_out: How many could not be read, by why.
     """
 
@@ -76,6 +80,7 @@ class Scores:
     hashes: tuple[str, ...]
     answers: tuple[int, ...]
     truncated: int
+    tied: int
     left_out: dict[str, int]
 
 
@@ -154,13 +159,15 @@ def analyse(
             raise ConfigError(f"--questions: two sets are called {name}; name one NAME=FILE")
         asked[name] = chosen(name, questions, limit)
     dtype = EngineOptions(dtype=dtype).resolved_dtype()
+    # What cannot be compared must not show after hours of scoring.
+    readers = {model: _reader(path, max_length) for model, path in named.items()}
+    read = _read_alike(readers, asked)
+    for model, reader in readers.items():
+        _check_begun(output / model, reader.how(dtype, batch_tokens))
     found: dict[str, dict[str, Scores]] = {name: {} for name in asked}
-    for model, path in named.items():
-        folder = output / model
-        for name, scores in score(folder, path, asked, dtype, max_length, batch_tokens).items():
+    for model, reader in readers.items():
+        for name, scores in score(output / model, reader, read, dtype, batch_tokens).items():
             found[name][model] = scores
-    for name, by_model in found.items():
-        _check_read_alike(name, by_model)
     table = {name: rows_of(by_model) for name, by_model in found.items()}
     markdown = to_markdown("Right answers to multiple-choice questions", table, _COLUMNS)
     markdown += "\n" + "\n".join(f"- {line}" for line in notes(found)) + "\n"
@@ -179,7 +186,8 @@ def _named(texts: Sequence[str]) -> dict[str, str]:
         if not equals or Path(text).exists():
             path = text
             name = Path(text).name.replace("global_step_", "step_")
-        if not name or name in (".", "..") or "/" in name:
+        # Beside the folders lie the files of the whole.
+        if not name or name in (".", "..") or "/" in name or name.startswith(_FILES):
             raise ConfigError(f"{text!r}: {name!r} names no folder for its scores; name it: NAME=")
         if name in named:
             raise ConfigError(f"two models are called {name!r}; name them: NAME=MODEL")
@@ -196,70 +204,152 @@ def chosen(name: str, questions: list[ChoiceQuestion], limit: int | None) -> lis
     return [question for question in questions if question.id in kept]
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A model, as far as it reads.
+
+    Attributes:
+        model: Hugging Face folder.
+        config: Its own.
+        tokenizer: Its own.
+        longest: Most tokens of question and choice; None for no limit.
+    """
+
+    model: Path
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    longest: int | None
+
+    def how(self, dtype: str, batch_tokens: int) -> dict[str, Any]:
+        """What scores of a folder have in common; the model's place may change."""
+        from rsp_rl.models.weights import weights_digest
+
+        return {
+            "model": str(self.model),
+            "weights": weights_digest(self.model),
+            "dtype": dtype,
+            "batch_tokens": batch_tokens,
+            "longest": self.longest,
+        }
+
+    def read(self, name: str, questions: Sequence[ChoiceQuestion]) -> Read:
+        """A set in tokens.
+
+        Raises:
+            ConfigError: If none of its questions can be read, or one has a token that the model
+                lacks.
+        """
+        from rsp_rl.analysis.choice_scoring import reading_of
+        from rsp_rl.models.vocabulary import check_tokens, vocabulary_size
+
+        readings, left_out = [], Counter[str]()
+        for question in questions:
+            reading = reading_of(self.tokenizer, question, self.longest)
+            if isinstance(reading, str):
+                left_out[reading] += 1
+                continue
+            where = f"{name}, question {question.id}"
+            for sequence in reading.sequences:
+                ids = list(sequence)
+                check_tokens(self.tokenizer, ids, vocabulary_size(self.config), where)
+            readings.append(reading)
+        if not readings:
+            why = ", ".join(left_out)
+            raise ConfigError(f"{name}: none of {len(questions)} questions can be read: {why}")
+        return Read(readings, dict(left_out))
+
+
+@dataclass(frozen=True)
+class Read:
+    """A set in tokens, and how many of its questions could not be read, by why."""
+
+    readings: list[Reading]
+    left_out: dict[str, int]
+
+
+def _reader(path: str, max_length: int | None) -> Reader:
+    from rsp_rl.models.context import context_of
+    from rsp_rl.models.folder import check_model, load_tokenizer
+
+    model = _model_folder(path)
+    config, tokenizer = check_model(model), load_tokenizer(model)
+    limits = [limit for limit in (context_of(config), max_length) if limit is not None]
+    return Reader(model, config, tokenizer, min(limits, default=None))
+
+
+def _read_alike(
+    readers: Mapping[str, Reader], asked: Mapping[str, Sequence[ChoiceQuestion]]
+) -> dict[str, Read]:
+    """Sets in tokens, which all models read alike.
+
+    Raises:
+        ConfigError: As `Reader.read`.
+        RunFolderError: If models read a question otherwise.
+    """
+    (first, reader), *others = readers.items()
+    made = {}
+    for name, questions in asked.items():
+        made[name] = reader.read(name, questions)
+        hashes = {reading.id: _hash(reading) for reading in made[name].readings}
+        for other, another in others:
+            own = {r.id: _hash(r) for r in another.read(name, questions).readings}
+            if own == hashes:
+                continue
+            odd = next(q.id for q in questions if own.get(q.id) != hashes.get(q.id))
+            if reader.longest != another.longest:
+                raise RunFolderError(
+                    f"{first} reads {reader.longest or 'any number of'} tokens at most and {other} "
+                    f"{another.longest or 'any number'}, which makes question {odd} of {name} "
+                    "another one; give both a --max-length"
+                )
+            raise RunFolderError(
+                f"{first} and {other} read question {odd} of {name} in other tokens: numbers a "
+                "token of two tokenizers cannot be compared; compare models of one"
+            )
+    return made
+
+
 def score(
     folder: Path,
-    path: str,
-    asked: Mapping[str, list[ChoiceQuestion]],
+    reader: Reader,
+    read: Mapping[str, Read],
     dtype: str,
-    max_length: int | None,
     batch_tokens: int,
 ) -> dict[str, Scores]:
     """One model's scores on all sets, kept in a folder as they come.
 
     Args:
         folder: Gets `how.json` and a `SET.scores.jsonl` a set.
-        path: The model.
-        asked: Questions by set.
+        reader: The model.
+        read: Its reading of each set.
         dtype: What the model computes in.
-        max_length: See `analyse`.
         batch_tokens: See `analyse`.
 
     Raises:
-        ConfigError: If the model cannot be used, or none of a set's questions be read.
         RunFolderError: If the folder holds another model's scores, or other questions'.
     """
-    from rsp_rl.analysis.choice_scoring import batches, log_probs, reading_of
-    from rsp_rl.models.context import context_of
-    from rsp_rl.models.folder import check_model, load_tokenizer
-    from rsp_rl.models.vocabulary import check_tokens, vocabulary_size
-    from rsp_rl.models.weights import weights_digest
+    from rsp_rl.analysis.choice_scoring import batches, log_probs
 
-    model = _model_folder(path)
-    config, tokenizer = check_model(model), load_tokenizer(model)
-    limits = [limit for limit in (context_of(config), max_length) if limit is not None]
-    longest = min(limits, default=None)
     network: Any = None
     found = {}
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
-        how = {"weights": weights_digest(model), "dtype": dtype, "batch_tokens": batch_tokens}
-        _begin(folder, {"model": str(model), **how, "longest": longest})
-        for name, questions in asked.items():
-            readings, left_out = [], Counter[str]()
-            for question in questions:
-                reading = reading_of(tokenizer, question, longest)
-                if isinstance(reading, str):
-                    left_out[reading] += 1
-                    continue
-                where = f"{name}, question {question.id}"
-                for sequence in reading.sequences:
-                    check_tokens(tokenizer, list(sequence), vocabulary_size(config), where)
-                readings.append(reading)
-            if not readings:
-                why = ", ".join(left_out)
-                raise ConfigError(f"{name}: none of {len(questions)} questions can be read: {why}")
-            kept = _Kept(folder / f"{name}.scores.jsonl", readings)
+        how = reader.how(dtype, batch_tokens)
+        _check_begun(folder, how)
+        write_json(folder / "how.json", how)
+        for name, of in read.items():
+            kept = _Kept(folder / f"{name}.scores.jsonl", of.readings)
             missing = [
                 batch
-                for batch in batches(readings, batch_tokens)
+                for batch in batches(of.readings, batch_tokens)
                 if any(reading.id not in kept.scores for reading in batch)
             ]
             if missing and network is None:
-                network = _load(model, config, dtype)
+                network = _load(reader.model, reader.config, dtype)
             for batch in bar(missing, f"{folder.name}, {name}", unit="batch"):
                 kept.add(batch, log_probs(network, batch))
             kept.finish()
-            found[name] = _scores(readings, kept.scores, dict(left_out))
+            found[name] = _scores(of.readings, kept.scores, of.left_out)
     return found
 
 
@@ -290,18 +380,16 @@ def _load(model: Path, config: PretrainedConfig, dtype: str) -> Any:
     return network.to("cuda" if has_gpu() else "cpu")
 
 
-def _begin(folder: Path, how: dict[str, Any]) -> None:
-    """Say how scores are made; refuse to mix them with others'."""
+def _check_begun(folder: Path, how: Mapping[str, Any]) -> None:
+    """Refuse to mix a folder's scores with others'."""
     file = folder / "how.json"
-    if file.is_file():
-        begun = read_json(file)
-        for name, value in how.items():
-            if name != "model" and begun.get(name) != value:
-                raise RunFolderError(
-                    f"{folder} holds scores made with {name} {begun.get(name)!r}, and now it is "
-                    f"{value!r}; remove the folder, or choose another --output"
-                )
-    write_json(file, how)
+    begun = read_json(file) if file.is_file() else how
+    for name, value in how.items():
+        if name != "model" and begun.get(name) != value:
+            raise RunFolderError(
+                f"{folder} holds scores made with {name} {begun.get(name)!r}, and now it is "
+                f"{value!r}; remove the folder, or choose another --output"
+            )
 
 
 class _Kept:
@@ -318,6 +406,7 @@ class _Kept:
     def __init__(self, file: Path, readings: Sequence[Reading]) -> None:
         self._file, self._readings = file, readings
         self._hashes = {reading.id: _hash(reading) for reading in readings}
+        choices = {reading.id: len(reading.sequences) for reading in readings}
         self.scores: dict[str, list[float]] = {}
         content = file.read_bytes() if file.is_file() else b""
         *lines, cut_short = content.split(b"\n")
@@ -326,6 +415,8 @@ class _Kept:
                 row = json.loads(line)
                 identifier, values = row["question"], [float(x) for x in row["log_probs"]]
                 same = self._hashes[identifier] == row["hash"]
+                if same and (len(values) != choices[identifier] or not np.isfinite(values).all()):
+                    raise ValueError(f"its log-probabilities are {values}")
             except (ValueError, TypeError, KeyError) as error:
                 raise RunFolderError(
                     f"{file}, line {number} is no score of a question that is asked ({error!r}); "
@@ -388,11 +479,13 @@ def _scores(
 ) -> Scores:
     nll, likeliest, by_characters = [], [], []
     for reading in readings:
-        values = np.array(log_probs[reading.id])
+        # Rows of a batch differ by roundings, and what is the same text must not.
+        of_text = dict(zip(reading.sequences, log_probs[reading.id], strict=True))
+        values = np.array([of_text[sequence] for sequence in reading.sequences])
         scaled = values / np.array(reading.characters)
         nll.append(-values[reading.right] / reading.answers[reading.right])
-        likeliest.append(values[reading.right] >= values.max())
-        by_characters.append(scaled[reading.right] >= scaled.max())
+        likeliest.append(_share(values, reading.right))
+        by_characters.append(_share(scaled, reading.right))
     return Scores(
         np.array(nll),
         np.array(likeliest, dtype=float),
@@ -400,18 +493,15 @@ def _scores(
         tuple(_hash(reading) for reading in readings),
         tuple(reading.answers[reading.right] for reading in readings),
         sum(reading.truncated > 0 for reading in readings),
+        sum(r.sequences.count(r.sequences[r.right]) > 1 for r in readings),
         left_out,
     )
 
 
-def _check_read_alike(name: str, by_model: Mapping[str, Scores]) -> None:
-    (first, reference), *others = by_model.items()
-    for other, scores in others:
-        if scores.hashes != reference.hashes:
-            raise RunFolderError(
-                f"{first} and {other} read {name} in other tokens, or not the same questions: "
-                "numbers a token of two tokenizers cannot be compared; compare models of one"
-            )
+def _share(values: np.ndarray, right: int) -> float:
+    """1 where the right choice has the highest value; of k that have it, 1 / k."""
+    highest = values == values.max()
+    return float(highest[right] / highest.sum())
 
 
 def rows_of(by_model: Mapping[str, Scores]) -> dict[str, dict[str, Cell]]:
@@ -430,7 +520,7 @@ def rows_of(by_model: Mapping[str, Scores]) -> dict[str, dict[str, Cell]]:
 
 
 def notes(found: Mapping[str, Mapping[str, Scores]]) -> list[str]:
-    """What a reader of the table must know, a line a set; what was lost is said at once too."""
+    """What a reader of the table must know, a line a set; what is lost is said at once too."""
     lines = []
     for name, by_model in found.items():
         scores = next(iter(by_model.values()))
@@ -439,6 +529,8 @@ def notes(found: Mapping[str, Mapping[str, Scores]]) -> list[str]:
         lost = [f"{count:,} left out ({why})" for why, count in scores.left_out.items()]
         if scores.truncated:
             lost.append(f"{scores.truncated:,} without their start, which was too long")
+        if scores.tied:
+            lost.append(f"{scores.tied:,} with a wrong choice like the right one, which is a tie")
         if lost:
             line += "; " + ", ".join(lost)
             say(f"warning: {line}")

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,11 +109,51 @@ def _conditions(texts: Sequence[str]) -> Iterator[tuple[str, Condition]]:
                 if not any(step.root.glob("*.metrics.json")):
                     continue
                 words = ", ".join(word for word in (folder.name, name, f"step {number}") if word)
-                (condition,) = open_conditions([f"{words}={step.root}"], lambda p: p.name)
-                found.setdefault(folder.name, []).append((number, condition))
+                (condition,) = open_conditions([str(step.root)], lambda p: p.name)
+                named = replace(condition, name=words)
+                found.setdefault(folder.name, []).append((number, named))
     for mode, conditions in found.items():
+        _check_asked_alike(mode, [condition for _, condition in conditions])
         for condition in _bases_once(mode, conditions):
             yield mode, condition
+
+
+def _check_asked_alike(mode: str, conditions: Sequence[Condition]) -> None:
+    """Of one mode only model and number of answers may differ, else its name says too little.
+
+    Raises:
+        RunFolderError: Naming folders, setting and both values.
+    """
+    for number, other in enumerate(conditions):
+        for benchmark in other.benchmarks:
+            first = next(c for c in conditions[: number + 1] if benchmark in c.benchmarks)
+            of_first, own = _settings(first, benchmark), _settings(other, benchmark)
+            for name in of_first:
+                if of_first[name] != own[name]:
+                    raise RunFolderError(
+                        f"{first.root} and {other.root} are both of mode {mode}, but {benchmark} "
+                        f"was asked with {name} {of_first[name]!r} and {own[name]!r}; evaluate one "
+                        "of them again, or show them apart"
+                    )
+
+
+def _settings(condition: Condition, benchmark: str) -> dict[str, Any]:
+    protocol, plan = condition.protocol, condition.plan(benchmark)
+    content = replace(protocol, rsp=replace(protocol.rsp, seed=0)).to_dict()
+    comparator = dict(content["comparator"] or {})
+    for name in () if protocol.comparator is None else (*protocol.comparator.paths, "preset"):
+        comparator.pop(name, None)  # a checkpoint's own; places and names change nothing
+    return {
+        "template": protocol.template,
+        "max_tokens": protocol.max_tokens_of(benchmark),
+        "stop": list(protocol.stop),
+        "temperature": float(plan.temperature),
+        "top_p": float(plan.top_p),
+        "top_k": plan.top_k,
+        "law": content.get("law"),
+        "rsp": content["rsp"] if protocol.rsp.enabled else None,
+        "comparator": comparator or None,
+    }
 
 
 def _bases_once(mode: str, conditions: Sequence[tuple[int, Condition]]) -> Iterator[Condition]:

@@ -146,12 +146,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tabulate(root: Path, modes: Sequence[Mode]) -> None:
-    """What an evaluation's modes say, side by side, where there are any and something is done."""
+    """What an evaluation's modes say, side by side, where there are any and something is done.
+
+    Steps that cannot stand beside each other keep no other from being evaluated.
+    """
     from rsp_rl.analysis.mode_table import analyse
+    from rsp_rl.console.screen import say
 
     names = [mode.name for mode in modes if any(mode.folder.root.glob("step_*/*.metrics.json"))]
     if any(names):
-        analyse([str(root)], root)
+        try:
+            analyse([str(root)], root)
+        except RunFolderError as error:
+            say(f"warning: no table of modes: {error}")
 
 
 def _rescore(path: Path) -> int:

@@ -14,7 +14,6 @@ EleutherAI's evaluation harness where it does not ask by letters, but for capita
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data.benchmarks import HubDataset, hub_rows
+from rsp_rl.data.json_text import read_cell
 from rsp_rl.data.lone_surrogates import lone_surrogate
 
 Row = Mapping[str, Any]
@@ -73,10 +73,10 @@ def load_choices(text: str) -> tuple[str, list[ChoiceQuestion]]:
     if equals:
         from rsp_rl.data.row_files import data_files, read_rows  # pyarrow
 
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,49}", name):
             raise ConfigError(
-                f"--questions {text}: a set's name is letters, digits, '_', '-' and '.', as it "
-                "names a file"
+                f"--questions {text}: a set's name is up to 50 letters, digits, '_', '-' and '.', "
+                "as it names a file"
             )
         (file,) = data_files([path], "--questions NAME=FILE")
         return name, read_choices(read_rows(file), str(file))
@@ -112,9 +112,10 @@ def read_choices(rows: Iterable[Row], where: str) -> list[ChoiceQuestion]:
     for number, row in enumerate(rows):
         try:
             read = read or _kind(row)
-            if problem := lone_surrogate(row):
-                raise ValueError(problem)
             context, choices, right = read(row)
+            # After the cells of a csv file were read: JSON in them has escapes of its own.
+            if problem := lone_surrogate({**row, "choices": choices}):
+                raise ValueError(problem)
             questions.append(_question(str(number), context, choices, right))
         except (KeyError, ValueError) as error:
             cause = f"no field {error}" if isinstance(error, KeyError) else str(error)
@@ -176,7 +177,7 @@ def _without_marks(text: str) -> str:
 
 
 def _arc(row: Row) -> tuple[str, list[str], int]:
-    group = _parsed(row["choices"])
+    group = read_cell(row["choices"])
     if not isinstance(group, Mapping) or not {"text", "label"} <= group.keys():
         raise ValueError(f"'choices' is {group!r:.60}, no mapping of text and label")
     choices = _texts(group["text"], "choices.text")
@@ -191,7 +192,14 @@ def _arc(row: Row) -> tuple[str, list[str], int]:
 def _mmlu(row: Row) -> tuple[str, list[str], int]:
     choices, answer = _texts(row["choices"], "choices"), row["answer"]
     if isinstance(answer, str) and len(answer) == 1 and answer in _LETTERS:
-        return _asked(row), choices, _LETTERS.index(answer)
+        place = _LETTERS.index(answer)
+        texts = [choice.strip() for choice in choices]
+        if answer in texts and texts[place : place + 1] != [answer]:
+            raise ValueError(
+                f"'answer' is {answer!r}, the letter of choice {place + 1} and the text of choice "
+                f"{texts.index(answer) + 1}; give its number from 0"
+            )
+        return _asked(row), choices, place
     return _asked(row), choices, _place(answer, "answer")
 
 
@@ -211,18 +219,8 @@ def _text(row: Row, field: str) -> str:
     return row[field]
 
 
-def _parsed(value: Any) -> Any:
-    """A csv file's cell stands for a list or mapping as JSON."""
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
-
-
 def _texts(value: Any, field: str) -> list[str]:
-    value = _parsed(value)
+    value = read_cell(value)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise ValueError(f"{field!r} is {value!r:.60}, no list of texts")
     return value

@@ -36,6 +36,9 @@ MAX_LEFT_OUT = 0.05
 _BAR, _HASHES = "||", "####"
 _EQUATION = re.compile(r"<<[^<>]*>>")
 
+#: Of thousands; others are the answer's own.
+_COMMAS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+
 
 @dataclass
 class Reading:
@@ -88,7 +91,7 @@ def read_gsm8k(
             if needs_steps:
                 continue
             steps = []
-        row = {"question": question, "steps": steps, "answer": answer.replace(",", "")}
+        row = {"question": question, "steps": steps, "answer": _COMMAS.sub("", answer)}
         reading.problems.append(step_problem(row, place, needs_steps))
         reading.unlike += bool(steps) and not _same_number(steps[-1], row["answer"])
     if not reading.rows:
@@ -105,7 +108,7 @@ def read_gsm8k(
 
 def _cause(steps: Sequence[str], solution: str, alone: bool) -> str | None:
     """Why a row has no steps that can be used, if so; `alone`: nothing stands between them."""
-    if solution.count("<<") != len(steps) or "<<>>" in steps:
+    if solution.count("<<") != len(steps) or not all(step[2:-2].strip() for step in steps):
         return "a calculation that is empty or not closed"
     if not steps:
         return "no steps"

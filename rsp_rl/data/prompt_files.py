@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data.json_text import read_json_text
 from rsp_rl.data.lone_surrogates import lone_surrogate
 from rsp_rl.data.row_files import Row, data_files, read_rows, same_schema
 from rsp_rl.grading.gold import gold_problem, gold_text
@@ -158,8 +158,8 @@ def _from_text(row: Row, prompt_key: str, reading: Reading) -> Row:
         value = row.get(name)
         if isinstance(value, str) and value.lstrip().startswith(opening):
             try:
-                row[name] = json.loads(value)
-            except (ValueError, RecursionError) as error:
+                row[name] = read_json_text(value)
+            except ValueError as error:
                 notation = " (Python's notation? write it with json.dumps)" * ("'" in value)
                 raise ValueError(
                     f"{name!r} is text that is no JSON{notation}: {value!r:.60}"

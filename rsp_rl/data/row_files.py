@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data.json_text import read_json_text
 
 #: Rows that are in memory at once while a Parquet file is read.
 BATCH = 4096
@@ -266,17 +266,10 @@ def _numbered_json(file: Path) -> Iterator[tuple[str, Any]]:
             yield f"row {number}", row
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError(f"an object names a field twice: {[name for name, _ in pairs]}")
-    return fields
-
-
 def _json(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+        return read_json_text(text)
+    except ValueError as error:
         raise ConfigError(f"{where} is damaged: {_line(error)}; get or write it anew") from error
 
 

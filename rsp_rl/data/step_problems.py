@@ -1,9 +1,10 @@
 """Problems with the steps of their solution: what methods that train on reasoning chains read.
 
-One format, whatever the task: `question`, `steps` (a list of texts, a step each) and `answer`, an
-object a line, or in any other form that `rsp_rl.data.row_files` reads; what else a row holds is not
-looked at. Coconut's own files (arXiv 2412.06769) are of it. A step and an answer are a line each,
-and `###` begins the answer's (`MARK`): none of them may hold what ends it early.
+One format, whatever the task: `question`, `steps` (a list of texts, a step each; JSON in a csv
+file's cell) and `answer`, an object a line, or in any other form that `rsp_rl.data.row_files`
+reads; what else a row holds is not looked at. Coconut's own files (arXiv 2412.06769) are of it. A
+step and an answer are a line each, and `###` begins the answer's (`MARK`): none of them may hold
+what ends it early.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import write_whole
+from rsp_rl.data.json_text import read_cell
 from rsp_rl.data.lone_surrogates import lone_surrogate
 
 FIELDS = ("question", "steps", "answer")
@@ -78,6 +80,7 @@ def step_problem(row: Mapping[str, Any], place: str, needs_steps: bool = True) -
     Raises:
         ConfigError: See `load_step_problems`.
     """
+    row = {**row, "steps": read_cell(row["steps"])} if "steps" in row else row
     if problem := _row_problem(row, needs_steps):
         raise ConfigError(f"{place}: {problem}")
     return StepProblem(row["question"], tuple(row["steps"]), row["answer"])

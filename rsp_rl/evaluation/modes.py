@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.console.screen import quiet, say
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.outputs import outcome_line, write_outputs
@@ -64,8 +65,9 @@ def results_name(name_or_path: str | Path, overrides: Sequence[str]) -> str:
     Raises:
         ConfigError: As `load_modes`.
     """
+    asked = load_modes(name_or_path, overrides)
     overrides = [text for text in overrides if not text.startswith("modes=")]
-    protocols = load_modes(name_or_path, overrides)
+    protocols = _all_that_can(name_or_path, overrides) or asked
     name = _common_name(protocols)
     if not overrides or name != _common_name(load_modes(name_or_path)):
         return name
@@ -73,6 +75,18 @@ def results_name(name_or_path: str | Path, overrides: Sequence[str]) -> str:
     plain = [*fingerprints] == [""]
     digest = fingerprints[""] if plain else stable_hash(fingerprints, 8).hex()
     return f"{name}-{digest[:6]}"
+
+
+def _all_that_can(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, Protocol]:
+    """Modes that can have some overrides; those that cannot matter only where they are asked."""
+    found = {}
+    for mode in load_modes(name_or_path):
+        try:
+            chosen = [f"modes=['{mode}']"] if mode else []
+            found |= load_modes(name_or_path, [*overrides, *chosen])
+        except ConfigError:
+            continue
+    return found
 
 
 def _common_name(protocols: Mapping[str, Protocol]) -> str:

@@ -358,7 +358,7 @@ def _of_mode(mode: str, values: dict[str, Any]) -> Protocol:
 
 
 def _by_mode(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each mode's settings: what it sets goes before all else, its sampling before a benchmark's.
+    """Each mode's settings: what it sets goes before all else, and before a benchmark's own.
 
     Raises:
         ConfigError: On a mode whose name names no folder, or that sets what is for all.
@@ -377,13 +377,21 @@ def _by_mode(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
         _check_known(f"modes.{mode}.", own, _OF_A_MODE)
         of_mode = {**values, "name": f"{values['name']}.{mode}"}
         for name, value in own.items():
+            if name == "sampling" and value is None:  # nothing is changed, as for a benchmark
+                continue
             here = of_mode.get(name)
             merged = isinstance(here, Mapping) and isinstance(value, Mapping)
             of_mode[name] = {**here, **value} if merged else value
         sampled = own.get("sampling")
-        if isinstance(sampled, Mapping) and isinstance(plans := values.get("benchmarks"), Mapping):
+        sampled = set(sampled) if isinstance(sampled, Mapping) else set()
+        if "limit" in sampled:
+            raise ConfigError(
+                f"modes.{mode}.sampling.limit: all modes ask the same problems; set sampling.limit"
+            )
+        set_here = sampled | ({"max_tokens"} & own.keys())
+        if set_here and isinstance(plans := values.get("benchmarks"), Mapping):
             of_mode["benchmarks"] = {
-                benchmark: {key: plan[key] for key in plan if key not in sampled}
+                benchmark: {key: plan[key] for key in plan if key not in set_here}
                 if isinstance(plan, Mapping)
                 else plan
                 for benchmark, plan in plans.items()
@@ -444,6 +452,7 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             merged = content if a_choice else OmegaConf.merge(content, change)
         except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"override {override!r}: {_first_line(error)}") from error
+        _check_no_new_mode(content, merged, override)
         if key == "benchmarks":  # a choice among the file's, which a merge would lose
             chosen = _texts(key, OmegaConf.to_container(change)[key])
         if key == "modes":
@@ -467,6 +476,17 @@ def _override(content: DictConfig, overrides: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"modes={list(chosen_modes)}: no mode {unknown[0]!r}; {there}")
         values["modes"] = {name: modes[name] for name in chosen_modes}
     return values
+
+
+def _check_no_new_mode(before: DictConfig, after: DictConfig, override: str) -> None:
+    """A name that is misspelt would be one more mode, of the settings for all."""
+    there, now = (
+        {str(mode) for mode in modes} if isinstance(modes, DictConfig) else set()
+        for modes in (before.get("modes"), after.get("modes"))
+    )
+    if new := sorted(now - there):
+        has = f"there are {', '.join(map(str, before.modes))}" if there else "the protocol has none"
+        raise ConfigError(f"override {override!r}: no mode {new[0]!r}; {has}")
 
 
 def _first_line(error: Exception) -> str:
@@ -500,7 +520,12 @@ def _law_to_group(law: ThoughtSettings) -> dict[str, Any]:
 def _group(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name}={value!r} must be a group, `key: value` each")
-    return {str(key): own for key, own in value.items()}
+    group = {str(key): own for key, own in value.items()}
+    if len(group) < len(value):
+        names = [str(key) for key in value]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ConfigError(f"{name} names {twice!r} twice, as text and as another type")
+    return group
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ import csv
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from rsp_rl.analysis import distributions
 from rsp_rl.analysis.averages import mean_and_sem
 from rsp_rl.analysis.conditions import Condition, open_conditions, position_name
-from rsp_rl.analysis.distributions import bin_means, first_tokens, summarise, token_metrics
+from rsp_rl.analysis.distributions import (
+    bin_means,
+    first_tokens,
+    profile,
+    summarise,
+    to_json,
+    to_markdown,
+    token_metrics,
+)
 from rsp_rl.analysis.profile_differences import band, compare_curves
-from rsp_rl.analysis.teacher_forcing import ForcedModel, text_before_forced
+from rsp_rl.analysis.teacher_forcing import ForcedModel, Trajectory, text_before_forced
 from rsp_rl.cli import main
 from rsp_rl.models.folder import load_tokenizer
 from tests.tolerances import rounding
@@ -238,3 +249,38 @@ def test_forced_text_that_came_before_or_is_nowhere(model: Path) -> None:
     assert text("12 = 7 34 = 7 8", "12") == "12"
     assert text("12 = 7", "12 and") == "12"  # another number of tokens: the nearest
     assert text("1234", "12") is None
+
+
+class _Answered:
+    """A model of two logits, and one answer of text beside one of special tokens alone."""
+
+    def trajectories(self, benchmark: str, **_: object) -> Iterator[Trajectory]:
+        for name, ids in (("a", [1, 2]), ("b", [])):
+            sample = {"finish_reason": "length", "tokens": 2}
+            yield Trajectory(SimpleNamespace(id=name), sample, None, ids, [])
+
+    def generated_logits(self, trajectory: Trajectory) -> torch.Tensor:
+        return torch.zeros(trajectory.generated, 2)
+
+
+def test_answers_without_text_are_left_out_of_all_counts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = profile(_Answered(), SimpleNamespace(name="x"), "arithmetic", 2)
+    assert (found.answers, found.inexact, found.empty) == (1, 0, 1)
+    page = to_markdown({"arithmetic": {"x": found}})
+    assert "0 of 1 answers were encoded to another number of tokens. 1 more have no text" in page
+    left_out = to_json({"arithmetic": {"x": found}})["arithmetic"]["x"]["left_out"]
+    assert left_out == {"forced_tokens_unknown": 0, "no_text": 1}
+    both = summarise({"a": [np.zeros((3, 4))], "b": [np.zeros((3, 4))]}, 2)
+    conditions = [
+        SimpleNamespace(
+            name=name,
+            protocol=SimpleNamespace(rsp=SimpleNamespace(enabled=enabled)),
+            manifest={"weights": "w"},
+        )
+        for name, enabled in (("plain", False), ("soft", True))
+    ]
+    capsys.readouterr()
+    distributions._changes({"arithmetic": {"plain": both, "soft": found}}, conditions)
+    assert "arithmetic, soft: changes are of the 1 of 2 problems" in capsys.readouterr().err

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from rsp_rl.analysis import choice_scoring
-from rsp_rl.analysis.choice_scoring import batches, log_probs, reading_of
+from rsp_rl.analysis import choice_scoring, likelihoods
+from rsp_rl.analysis.choice_scoring import Reading, batches, log_probs, reading_of
 from rsp_rl.analysis.likelihoods import analyse, chosen
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
@@ -191,10 +191,43 @@ def test_two_models_side_by_side_and_cut_off(
         analyse([f"base={model}", f"soft={moved}"], sets, output, max_length=120, batch_tokens=200)
 
 
+def test_a_wrong_choice_like_the_right_one_is_said_and_one_question_has_no_interval(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": "2 + 2?", "choices": ["4", " 4", "5"], "answer": 1}]
+    file = tmp_path / "sums.jsonl"
+    file.write_text(json.dumps(rows))
+    file = file.rename(tmp_path / "sums.json")
+    output = tmp_path / "out"
+    analyse([f"a={model}", f"b={model}"], [f"sums={file}"], output)
+    assert "1 with a wrong choice like the right one, which is a tie" in capsys.readouterr().err
+    with (output / "likelihoods.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            assert row["value"]
+            assert (row["low"], row["high"]) == ("", "")
+            assert bool(row["difference"]) == (row["condition"] == "b")
+            assert not row["difference_low"]
+            if row["measure"] == "likeliest":
+                assert float(row["value"]) in (0.5, 0.0)
+    page = (output / "likelihoods.md").read_text()
+    assert "[" not in page
+    assert "nan" not in page
+    # What another program left in the scores is not taken for a score.
+    scores = output / "b" / "sums.scores.jsonl"
+    (line,) = (json.loads(text) for text in scores.open())
+    for values in (line["log_probs"][:2], [float("nan")] * 3):
+        scores.write_text(json.dumps(line | {"log_probs": values}) + "\n")
+        with pytest.raises(RunFolderError, match=r"line 1 is no score.*log-probabilities are \["):
+            analyse([f"a={model}", f"b={model}"], [f"sums={file}"], output)
+
+
 def test_what_cannot_be_compared_is_refused(model: Path, moved: Path, tmp_path: Path) -> None:
     sets = write_sets(tmp_path)[1:]
     with pytest.raises(ConfigError, match="two models are called 'a'"):
         analyse([f"a={model}", f"a={moved}"], sets, tmp_path / "out")
+    for name in ("likelihoods.md", "a/b", ".."):
+        with pytest.raises(ConfigError, match="names no folder for its scores; name it"):
+            analyse([f"{name}={model}"], sets, tmp_path / "out")
     with pytest.raises(ConfigError, match="two sets are called hella"):
         analyse([str(model)], [*sets, *sets], tmp_path / "out")
     with pytest.raises(ConfigError, match="no such folder"):
@@ -206,6 +239,46 @@ def test_what_cannot_be_compared_is_refused(model: Path, moved: Path, tmp_path: 
         analyse([f"a={model}"], sets, tmp_path / "out", max_length=30)
     with pytest.raises(ConfigError, match="hella: none of 5 questions can be read: a choice alone"):
         analyse([f"a={model}"], sets, tmp_path / "short", max_length=2)
+
+
+def test_what_is_read_otherwise_is_refused_before_anything_is_scored(
+    model: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = write_sets(tmp_path)
+    models = [f"a={model}", f"b={moved}"]
+    analyse([f"b={model}"], sets, tmp_path / "begun", max_length=120)
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(choice_scoring, "log_probs", never)
+    with pytest.raises(RunFolderError, match=r"begun/b holds scores made with weights"):
+        analyse(models, sets, tmp_path / "begun", max_length=120)
+    short = tmp_path / "short"
+    shutil.copytree(model, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 120}))
+    with pytest.raises(RunFolderError, match=r"b 120, which makes question \d+ of sums another"):
+        analyse([f"a={model}", f"b={short}"], sets, tmp_path / "out")
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    tokens = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokens["model"]["vocab"]
+    vocabulary["1"], vocabulary["2"] = vocabulary["2"], vocabulary["1"]
+    (other / "tokenizer.json").write_text(json.dumps(tokens))
+    with pytest.raises(RunFolderError, match="read question 0 of sums in other tokens"):
+        analyse([f"a={model}", f"b={other}"], sets, tmp_path / "out", max_length=120)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tie_is_shared() -> None:
+    """bfloat16 has many: to call each of them right would make every model better than it is."""
+    tied = Reading("0", ((1, 2), (1, 3), (1, 4)), (1, 1, 1), (2, 1, 1), 1, 0)
+    same = Reading("1", ((1, 2), (1, 2), (1, 4)), (1, 1, 1), (1, 1, 1), 1, 0)
+    found = likelihoods._scores([tied, same], {"0": [-2, -2, -3], "1": [-1, -1.01, -3]}, {})
+    assert found.likeliest_P.tolist() == [0.5, 0.5]
+    assert found.by_characters_P.tolist() == [0.0, 0.5]
+    assert found.tied == 1
 
 
 def test_a_smaller_limits_questions_are_among_a_larger_ones() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rsp_rl.analysis.mode_table import analyse
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
+from rsp_rl.commands.evaluate import _tabulate
 from rsp_rl.evaluation.compare import open_run
+from rsp_rl.evaluation.folder import EvaluationFolder
+from rsp_rl.evaluation.modes import Mode
 from rsp_rl.evaluation.samples import read_samples
 from tests.unit.analysis.made_conditions import make_condition
 
@@ -80,6 +85,15 @@ def test_a_base_model_of_two_runs_is_there_once(tmp_path: Path) -> None:
     assert float(rows["one, b, step 5", "pass@1"]["difference"]) == 0.5
 
 
+def test_a_runs_name_may_hold_an_equals_sign(tmp_path: Path) -> None:
+    """As those of a sweep over settings do."""
+    for name in ("lr=1e-5", "lr=1e-6"):
+        make_condition(tmp_path / name / "one", {"gsm8k": ["+", "-"]}, model=f"models/{name}")
+    analyse([str(tmp_path / f"lr=1e-{n}") for n in (5, 6)], tmp_path / "out")
+    names = dict.fromkeys(name for name, _ in rows_of(tmp_path / "out" / "modes.csv"))
+    assert [*names] == ["one, lr=1e-5, step 0", "one, lr=1e-6, step 0"]
+
+
 def test_what_has_no_modes_or_other_problems_is_refused(tmp_path: Path) -> None:
     plain = make_condition(tmp_path / "plain", {"gsm8k": ["+"]})
     with pytest.raises(RunFolderError, match="no finished evaluation of a protocol with modes"):
@@ -88,6 +102,52 @@ def test_what_has_no_modes_or_other_problems_is_refused(tmp_path: Path) -> None:
     make_condition(tmp_path / "a" / "two", {"gsm8k": ["+"]}, question="Another {}?")
     with pytest.raises(RunFolderError, match="different problems"):
         analyse([str(tmp_path / "a")], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("step", "other", "said"),
+    [
+        (0, {"temperature": 0.5}, "temperature 1.0 and 0.5"),
+        (5, {"temperature": 0.5}, "temperature 1.0 and 0.5"),
+        (5, {"law": {"name": "soft", "sigma": 0.1}}, "law {.*0.33.*} and {.*0.1"),
+        (5, {"law": None}, "law {.*0.33.*} and None"),
+        (5, {"stop": ["x"]}, r"stop \[\] and \['x'\]"),
+        (5, {"rsp": {"length": 3}}, "rsp None and {'length': 3"),
+    ],
+)
+def test_one_mode_asked_in_two_ways_is_refused(
+    step: int, other: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """Also of a base model, which would be left out as one that is there already."""
+    for name in ("a", "b"):
+        make_condition(tmp_path / name / "one", {"gsm8k": ["+-", "--"]})
+        manifest = tmp_path / name / "one" / "step_0" / "how.json"
+        how = json.loads(manifest.read_text())
+        how["protocol"]["law"] = {"name": "soft", "sigma": 0.33}
+        if name == "b":
+            own = dict(other)
+            if (temperature := own.pop("temperature", None)) is not None:
+                how["protocol"]["benchmarks"]["gsm8k"]["temperature"] = temperature
+            how["protocol"] |= own
+        manifest.write_text(json.dumps(how))
+    if step:
+        (tmp_path / "b" / "one" / "step_0").rename(tmp_path / "b" / "one" / f"step_{step}")
+    with pytest.raises(RunFolderError, match=f"both of mode one, but gsm8k was asked with {said}"):
+        analyse([str(tmp_path / name) for name in ("a", "b")], tmp_path / "out")
+
+
+def test_steps_that_cannot_stand_together_end_no_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a protocol's file that was changed between two steps."""
+    root = tmp_path / "mine"
+    make_condition(root / "one", {"gsm8k": ["+-", "--"]})
+    (root / "one" / "step_0").rename(root / "one" / "step_5")
+    make_condition(root / "one", {"gsm8k": ["+-", "--"]}, temperature=0.5)
+    _tabulate(root, [Mode("one", None, EvaluationFolder(root / "one"))])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: no table of modes: " in said
+    assert "gsm8k was asked with temperature 0.5 and 1.0" in said
 
 
 SIX = [

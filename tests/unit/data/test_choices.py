@@ -155,7 +155,8 @@ def test_a_bad_row_is_named_with_its_mend(row: dict, cause: str) -> None:
 def test_sets_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, said in (
         ("hella", "--questions hella: unknown; use one of hellaswag, arc_easy"),
-        ("a/b=x.jsonl", "a set's name is letters"),
+        ("a/b=x.jsonl", "a set's name is up to 50 letters"),
+        (f"{'a' * 51}=x.jsonl", "a set's name is up to 50 letters"),
         ("a=none.jsonl", "none.jsonl does not exist; check --questions NAME=FILE"),
         (f"a={write(tmp_path / 'empty.jsonl', [])}", "holds no question"),
     ):
@@ -173,3 +174,29 @@ def test_sets_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert asked == [("allenai/ai2_arc", "test", "--questions arc_easy=FILE")]
     monkeypatch.setitem(CHOICE_SETS, "arc_easy", (CHOICE_SETS["arc_easy"][0], 3))
     assert len(load_choices("arc_easy")[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (r'["\ud800", "b"]', "row 1 .*'choices' holds half a character"),
+        ("[" * 100_000, "row 1 .*no list of texts"),
+        ('{"text": ["a", "b"], "text": ["c", "d"], "label": ["A", "B"]}', "row 1 .*no list of"),
+    ],
+    ids=["half a character", "nested deeply", "a field twice"],
+)
+def test_json_in_a_cell_is_checked_as_a_file_of_it_is(cell: str, said: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "mmlu.csv", [{"question": "q", "choices": cell, "answer": "0"}])
+    with pytest.raises(ConfigError, match=said):
+        load_choices(f"mmlu={file}")
+    file = write(tmp_path / "arc.csv", [{"question": "q", "choices": cell, "answerKey": "A"}])
+    with pytest.raises(ConfigError, match=r"row 1 .*(no mapping of|half a character)"):
+        load_choices(f"arc={file}")
+
+
+def test_a_letter_that_is_another_choices_text_says_not_which_is_right() -> None:
+    lettered = MMLU | {"choices": ["B", "A"], "answer": "A"}
+    with pytest.raises(ConfigError, match="'answer' is 'A', the letter of choice 1 and the text"):
+        read_choices([lettered], "here")
+    assert read_choices([lettered | {"choices": ["A", "B"]}], "here")[0].right == 0
+    assert read_choices([lettered | {"answer": 0}], "here")[0].right == 0

@@ -39,11 +39,18 @@ def test_commas_of_thousands_and_equations_that_end_elsewhere(tmp_path: Path) ->
         {"question": "b", "answer": "<<4*300=1200>>1200 and one more\n#### 1201"},
         {"question": "c", "answer": "<<1/2=.5>>.5 of it\n#### 0.50"},
         {"question": "d", "answer": "<<x=y>>\n#### 5"},
+        {"question": "e", "answer": "<<x=1,2>>\n#### x, 1,2 or 1,234,567"},
     ]
     reading = read_gsm8k(plain(tmp_path / "train.jsonl", *rows))
-    assert [problem.answer for problem in reading.problems] == ["1200", "1201", "0.50", "5"]
+    assert [problem.answer for problem in reading.problems] == [
+        "1200",
+        "1201",
+        "0.50",
+        "5",
+        "x, 1,2 or 1234567",
+    ]
     assert reading.problems[0].steps == ("<<4*300=1,200>>",)
-    assert reading.unlike == 2
+    assert reading.unlike == 3
 
 
 @pytest.mark.parametrize(
@@ -51,6 +58,7 @@ def test_commas_of_thousands_and_equations_that_end_elsewhere(tmp_path: Path) ->
     [
         ("It is 5.", "no steps"),
         ("<<>> <<2+3=5>>", "empty or not closed"),
+        ("<< >> <<2+3=5>>", "empty or not closed"),
         ("<<2+3=5> and <<2+3=5>>", "empty or not closed"),
         ("<<2+3=5>> so 5", "more than equations"),
     ],

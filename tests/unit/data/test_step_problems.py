@@ -68,13 +68,6 @@ def test_every_format_holds_the_same(tmp_path: Path) -> None:
     assert load_step_problems([str(lines), str(table)]) == [PROBLEM, PROBLEM]
 
 
-def test_cells_hold_no_lists(tmp_path: Path) -> None:
-    file = tmp_path / "train.csv"
-    file.write_text('question,steps,answer\nq,"[""a""]",b\n')
-    with pytest.raises(ConfigError, match=r"row 0: 'steps' is .* not a list of texts"):
-        load_step_problems(str(file))
-
-
 def test_files_that_are_none(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
@@ -131,3 +124,16 @@ def test_whatever_is_taken_comes_back_as_it_was(
         write_step_problems(file, taken)
         assert load_step_problems(str(file)) == taken
         assert {*json.loads(file.read_bytes().split(b"\n")[0])} == {*FIELDS}
+
+
+def test_a_csv_files_steps_are_json_in_their_cell(tmp_path: Path) -> None:
+    file = tmp_path / "train.csv"
+    file.write_text('question,steps,answer\nWhat is 2+3-1?,"[""2+3=5"", ""5-1=4""]",4\n')
+    assert load_step_problems(str(file)) == [PROBLEM]
+    for cell, said in (
+        (r'"[""\ud800""]"', "'steps' holds half a character"),
+        ("[" * 100_000, "not a list of texts"),
+    ):
+        file.write_text(f"question,steps,answer\nq,{cell},4\n")
+        with pytest.raises(ConfigError, match=f"row 0: .*{said}"):
+            load_step_problems(str(file))

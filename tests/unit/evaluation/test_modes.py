@@ -111,6 +111,24 @@ def test_a_mode_goes_before_the_protocol_and_its_sampling_before_a_benchmarks(
     assert [samples_of(p) for p in found.values()] == [[1], [3], [2]]
 
 
+def test_a_modes_most_tokens_go_before_a_benchmarks_own(tmp_path: Path) -> None:
+    plans = {"gsm8k": {"samples": 2, "max_tokens": 50}, "math500": None}
+    found = load_modes(written(tmp_path, benchmarks=plans))
+    assert {
+        mode: (p.max_tokens_of("gsm8k"), p.max_tokens_of("math500")) for mode, p in found.items()
+    } == {
+        "greedy": (50, 100),
+        "soft": (50, 100),
+        "long": (200, 200),
+    }
+
+
+def test_an_empty_sampling_of_a_mode_changes_none(tmp_path: Path) -> None:
+    given = {"a": {"law": {"name": "soft"}, "sampling": None}, "b": {"law": {"name": "soft"}}}
+    found = load_modes(written(tmp_path, modes=given))
+    assert found["a"].benchmarks == found["b"].benchmarks
+
+
 def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
     file = written(tmp_path)
     assert [*load_modes(file, ["modes=[soft,greedy]"])] == ["soft", "greedy"]
@@ -127,12 +145,23 @@ def test_modes_are_chosen_by_name(tmp_path: Path) -> None:
         ({"modes": None}, ["modes=[a]"], "no mode 'a'; the protocol has none"),
         ({"modes": {}}, [], "modes is empty"),
         ({"modes": ["a"]}, [], r"modes=\['a'\] must be a group"),
+        ({"modes": 3}, ["seed=1"], "modes=3 must be a group"),
         ({"modes": {"step_1": None}}, [], "modes.step_1 must be letters.*neither step_N nor logs"),
         ({"modes": {"a/b": None}}, [], "modes.a/b must be letters"),
         ({"modes": {"a": {"seed": 1}}}, [], "unknown key modes.a.seed; known: comparator, law"),
         ({"modes": {"a": 3}}, [], "modes.a=3 must be a group"),
         ({"modes": {"a": {"law": {}}}}, [], "modes.a: law.name is missing"),
         ({}, ["modes.greedy.sampling.samples=2"], "modes.greedy: .*2 samples of a problem, but"),
+        ({"modes": {1: None, "1": {"law": None}}}, [], "modes names '1' twice"),
+        ({}, ["modes.gredy.sampling.samples=1"], "no mode 'gredy'; there are greedy, soft, long"),
+        ({}, ["modes[gredy].max_tokens=3"], "no mode 'gredy'; there are greedy, soft, long"),
+        ({"modes": None}, ["modes.a.max_tokens=3"], "no mode 'a'; the protocol has none"),
+        (
+            {"modes": {"a": {"law": {"name": "soft"}, "sampling": {"limit": 3}}}},
+            [],
+            "modes.a.sampling.limit: all modes ask the same problems; set sampling.limit",
+        ),
+        ({}, ["modes.soft.sampling.limit=3"], "modes.soft.sampling.limit: all modes ask"),
         ({}, ["law.tau=1"], "modes.greedy: law.tau is no setting of token"),
     ],
 )
@@ -146,6 +175,13 @@ def test_results_of_changed_protocols_are_apart_and_of_chosen_modes_together(
 ) -> None:
     file = written(tmp_path)
     assert results_name(file, []) == results_name(file, ["modes=[soft]"]) == "mine"
+    # What a mode that is not asked for cannot have; those that can have it are together.
+    soft = results_name(file, ["modes=[soft]", "law.tau=0.7"])
+    assert soft.startswith("mine-")
+    assert soft == results_name(file, ["law.tau=0.7", "modes=[long]"])
+    assert soft != results_name(file, ["law.tau=0.6", "modes=[long]"])
+    with pytest.raises(ConfigError, match=r"modes.greedy: law.tau is no setting of token"):
+        results_name(file, ["modes=[greedy]", "law.tau=0.7"])
     changed = results_name(file, ["seed=3"])
     assert changed.startswith("mine-")
     assert len(changed) == len("mine-") + 6
