@@ -178,6 +178,8 @@ def _forgotten_metrics(
         found = gap
     else:
         would, found = thoughts.forgotten, thoughts.gaps
+    # A mixture of which one token was kept is what it is whatever stands before it.
+    own &= (would != 0) | (found != 0)
     return _comparison("rsp/law", would[own], found[own])
 
 

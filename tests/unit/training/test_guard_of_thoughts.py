@@ -190,3 +190,15 @@ def test_thoughts_that_are_tokens_are_said_to_tell_nothing(caplog) -> None:
     none = step_metrics(samples(StepThoughts(THOUGHTS & False, forgotten=nowhere)))
     check_not_forgotten(none, GuardOptions(), 1)
     assert "no rollout of this step had a thought" in caplog.text
+
+
+def test_mixtures_of_one_token_tell_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Their gap is 0 whatever the actor does: were they compared, a sure model's run would stop."""
+    nothing = torch.where(FORGOTTEN.isnan(), FORGOTTEN, 0.0)
+    metrics = step_metrics(samples(StepThoughts(THOUGHTS, gaps=0 * GAPS, forgotten=nothing)))
+    assert metrics["rsp/law/compared"] == 0
+    check_not_forgotten(metrics, GuardOptions(), 1)
+    assert "no thought of this step's first micro-batches tells" in caplog.text
+    lost = torch.full_like(GAPS, NAN)
+    metrics = step_metrics(samples(StepThoughts(THOUGHTS, gaps=lost, forgotten=nothing)))
+    assert metrics["rsp/law/compared_gap_mean"] == math.inf
