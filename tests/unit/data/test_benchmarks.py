@@ -121,7 +121,7 @@ def _line(**fields: object) -> str:
     [
         ("gsm8k", '{"question": "Wh', r"test.jsonl, line 3 is damaged: .*get or write it anew"),
         ("gsm8k", '{"question": "\\ud83d', "line 3 is damaged"),
-        ("gsm8k", "[" * 100_000, "line 3 is damaged: maximum recursion depth"),
+        ("gsm8k", "[" * 100_000, "line 3 is damaged: it is nested too deeply"),
         ("gsm8k", '{"a": 1, "a": 2}', "line 3 is damaged: an object names a field twice"),
         ("gsm8k", "", "holds 2 problems, gsm8k has 3"),
         ("gsm8k", "7", "line 3: 7 is no JSON object"),
