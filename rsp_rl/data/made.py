@@ -149,10 +149,7 @@ def write_from_command_line(
         prog=f"python -m {module}", description=f"Write {task} as parquet files for verl."
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the parquet files")
-    first, *others = levels
-    parser.set_defaults(level=first)
-    if others:
-        parser.add_argument("--level", choices=levels, help=f"{first} by default")
+    add_level(parser, levels)
     sizes = {
         name: " or ".join(f"{getattr(level, name):,}" for level in levels.values())
         for name in ("train_size", "heldout_size")
@@ -176,3 +173,11 @@ def write_from_command_line(
         parser.error(str(error))
     for split, path in paths.items():
         print(f"{split}: {path}", file=sys.stderr)
+
+
+def add_level(parser: argparse.ArgumentParser, levels: Mapping[str, object]) -> None:
+    """Have a command take one of the levels, the first by default; one alone is no choice."""
+    first, *others = levels
+    parser.set_defaults(level=first)
+    if others:
+        parser.add_argument("--level", choices=levels, help=f"{first} by default")

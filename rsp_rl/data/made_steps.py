@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.data.made import add_level
 from rsp_rl.data.step_problems import StepProblem, write_step_problems
 
 SPLITS = ("train", "validation", "heldout")
@@ -96,10 +97,7 @@ def write_from_command_line(
         prog=f"python -m {module}", description=f"Write {task} as files of questions and steps."
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
-    first, *others = levels
-    parser.set_defaults(level=first)
-    if others:
-        parser.add_argument("--level", choices=levels, help=f"{first} by default")
+    add_level(parser, levels)
     for split, size in sizes.items():
         parser.add_argument(f"--{split}-size", type=int, default=size, help=f"{size:,}")
     parser.add_argument("--seed", type=int, default=0)

@@ -15,13 +15,18 @@ from rsp_rl.thoughts.rows import Rows
 
 
 def sent(
-    numbers: torch.Tensor | Sequence[int],
+    numbers: torch.Tensor | Sequence[float],
     device: torch.device | str,
     dtype: torch.dtype = torch.int64,
 ) -> torch.Tensor:
     """A tensor of the host, or a list, on a device.
 
     Memory that is not pinned is copied away before the call returns: it may be changed at once.
+
+    Args:
+        numbers: Of any shape; a list is one-dimensional.
+        device: Where they go.
+        dtype: Of a list; a tensor keeps its own.
     """
     if not isinstance(numbers, torch.Tensor):
         numbers = torch.tensor(numbers, dtype=dtype)

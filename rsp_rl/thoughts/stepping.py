@@ -177,8 +177,8 @@ def _entropies(
     if not watched:
         return {}
     temperature = [getattr(thinkers[at].law, "temperature", 1.0) for at in watched]
-    scores = (
-        logits_NV[watched].float() / sent(temperature, logits_NV.device, torch.float32)[:, None]
-    )
+    device = logits_NV.device
+    temperature_N1 = sent(temperature, device, torch.float32)[:, None]
+    scores = logits_NV[sent(watched, device)].float() / temperature_N1
     p = torch.softmax(scores, dim=1)
     return dict(zip(watched, torch.special.entr(p).sum(1).tolist(), strict=True))

@@ -247,9 +247,7 @@ def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_star
         "masks in vLLM only. Truncated sampling (top_k, top_p) is not among them: what it makes "
         "is rsp/truncation_gap_mean. Raise the bound only if you know the cause."
     )
-    if steps_since_start <= options.steps:
-        raise PolicyMismatchError(message)
-    logger.warning(message)
+    _stop_or_say(message, options, steps_since_start)
 
 
 def check_thoughts(
@@ -279,9 +277,7 @@ def check_thoughts(
             "rollout dtype far from the actor's, with ties among the largest logits. Raise the "
             "bound only if you know the cause."
         )
-        if steps_since_start <= options.steps:
-            raise PolicyMismatchError(message)
-        logger.warning(message)
+        _stop_or_say(message, options, steps_since_start)
 
 
 #: Of what forgetting would make, a gap that shows that the actor has its thoughts; and, where
@@ -347,9 +343,7 @@ def check_not_forgotten(
         "registered, its embedding hook removed?); or rounding is as large as what thoughts make, "
         "then a rollout dtype nearer to the actor's helps. rsp.guard.steps=0 goes on without."
     )
-    if steps_since_start <= options.steps:
-        raise PolicyMismatchError(message)
-    logger.warning(message)
+    _stop_or_say(message, options, steps_since_start)
 
 
 def check_soft_prompts(
@@ -396,6 +390,11 @@ def check_soft_prompts(
         "Likely causes: another engine registered, its embedding hook removed, records of other "
         "samples. rsp.guard.steps=0 goes on without."
     )
+    _stop_or_say(message, options, steps_since_start)
+
+
+def _stop_or_say(message: str, options: GuardOptions, steps_since_start: int) -> None:
+    """Of the first steps an error; later, when weights are worth keeping, a warning."""
     if steps_since_start <= options.steps:
         raise PolicyMismatchError(message)
     logger.warning(message)
