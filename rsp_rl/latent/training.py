@@ -111,6 +111,8 @@ def train(
             thinker.classifier.to(place.device)
         tokens = tokenize(problems, thinker.tokenizer)
         _check_context(tokens, settings, thinker, described)
+        if place.rank == 0:
+            _forget(run / METRICS_FILE, state)
         training = _Training(thinker, settings, run, place, state)
         if saved is not None:
             training.load(saved)
@@ -277,7 +279,6 @@ class _Training:
         self.optimizers.load(content["optimizers"])
         if self.rank == 0:
             say(f"resumed  epoch {self.state.epoch + 1}, {self.state.step} steps of it are done")
-            _forget(self.run / METRICS_FILE, self.state)
 
 
 def _end_loss(classifier: torch.nn.Linear, states_BTd: torch.Tensor, part: Batch) -> torch.Tensor:
@@ -340,7 +341,8 @@ def _claim(run: Path, settings: Settings, described: Mapping[str, Any]) -> None:
 
 def _forget(metrics: Path, state: _State) -> None:
     """Leave the lines of `metrics.jsonl` that lie before a checkpoint: what follows comes again."""
-    lines = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
+    text = metrics.read_text() if metrics.is_file() else ""
+    lines = [line for line in text.splitlines() if line.endswith("}")]  # the last may be cut off
     kept = [line for line in lines if _lies_before(json.loads(line), state)]
     write_whole(metrics, "".join(line + "\n" for line in kept))
 
