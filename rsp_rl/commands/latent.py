@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rsp_rl.basics.arguments import count
+from rsp_rl.basics.arguments import count, from_zero
 from rsp_rl.console.screen import say
 from rsp_rl.latent.methods import METHODS
+from rsp_rl.latent.paper import TASKS
 from rsp_rl.latent.settings import ENDS, OPTIMIZERS, PRESETS, RESETS, Settings
 
 _DESCRIPTION = """\
@@ -34,6 +36,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parts = parser.add_subparsers(metavar="WHAT", required=True)
     _add_model(parts)
     _add_train(parts)
+    _add_eval(parts)
+    _add_table(parts)
 
 
 def _add_model(parts: argparse._SubParsersAction) -> None:
@@ -69,6 +73,42 @@ def _add_train(parts: argparse._SubParsersAction) -> None:
     for field in fields(Settings):
         group.add_argument(f"--{field.name.replace('_', '-')}", **_option(field))
     parser.set_defaults(func=train)
+
+
+def _add_eval(parts: argparse._SubParsersAction) -> None:
+    parser = parts.add_parser(
+        "eval", help="answer problems and count the right ones; again to go on"
+    )
+    parser.add_argument("path", metavar="RUN_OR_MODEL", help="a run's folder, or a model's")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="problems; steps are optional"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="where to write (default: RUN/evaluation/NAME_OF_FILE, for a model "
+        "runs/evaluation/MODEL/NAME_OF_FILE; with --thoughts or --limit a hash is added)",
+    )
+    parser.add_argument(
+        "--thoughts", type=from_zero, help="before an answer (default: as it was trained)"
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=64, help="problems at a time (%(default)s)"
+    )
+    parser.add_argument("--limit", type=count, help="only the first so many problems")
+    parser.add_argument("--engine", default="huggingface", choices=("huggingface",))
+    parser.add_argument("--threads", type=count, help="of torch on a CPU (default: torch's)")
+    parser.set_defaults(func=evaluate)
+
+
+def _add_table(parts: argparse._SubParsersAction) -> None:
+    parser = parts.add_parser("table", help="methods beside the paper's, seeds grouped")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run's folder, or one of its evaluations"
+    )
+    parser.add_argument("--task", choices=TASKS, help="whose column of the paper's table is shown")
+    parser.add_argument("--output", type=Path, default=Path("analysis/latent_table"))
+    parser.set_defaults(func=table)
 
 
 def _option(field: Field) -> dict[str, Any]:
@@ -126,4 +166,44 @@ def train(args: argparse.Namespace) -> int:
     }
     folder = run(model, problems, validation, settings, args.output, described)
     say(f"model  {folder}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluate a model on a file; what is answered already is kept."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from rsp_rl.data.step_problems import load_step_problems
+    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.thinkers import Asked, evaluate_thinker
+    from rsp_rl.latent.run_folder import find_thinker
+
+    disable_progress_bar()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    problems = load_step_problems(args.data, "--data", needs_steps=False)
+    asked = Asked(args.data, problems[: args.limit], args.thoughts, args.limit, args.batch_size)
+    trained = find_thinker(args.path)
+    if trained.run is None:
+        name = re.sub(r"[^\w.-]+", "_", args.path.strip("/."))
+        root = Path("runs/evaluation") / name / asked.results
+    else:
+        root = trained.run / "evaluation" / asked.results
+    folder = EvaluationFolder(args.output or root)
+    found = evaluate_thinker(trained, asked, folder.root)
+    print(
+        f"accuracy {found['accuracy']:.4f} [{found['accuracy_low']:.4f}, "
+        f"{found['accuracy_high']:.4f}], {found['tokens']:.1f} tokens and "
+        f"{found['seconds_per_problem']:.3g} s a problem\n"
+        f"summary  {folder.summary_json}\nreport   {folder.report}"
+    )
+    return 0
+
+
+def table(args: argparse.Namespace) -> int:
+    """Tabulate evaluations, a row a method."""
+    from rsp_rl.analysis.latent_table import analyse
+
+    analyse(args.runs, args.output, task=args.task)
     return 0
