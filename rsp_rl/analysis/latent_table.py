@@ -32,7 +32,7 @@ from rsp_rl.evaluation.comparison import Estimate, percent
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.reading import read_manifest
 from rsp_rl.latent.methods import METHODS
-from rsp_rl.latent.paper import TABLE_1, Reported
+from rsp_rl.latent.paper import TABLE_1, TASKS, Reported
 
 #: What may differ between the runs of one method.
 _OF_A_SEED = "seed"
@@ -239,7 +239,11 @@ def to_markdown(lines: Sequence[Line], task: str | None) -> str:
             there = TABLE_1[line.method][task]
             cells += [_reported(there), f"{there.tokens:.1f}"]
         shown.append(markdown_row(cells))
-    notes = [*_notes(lines), *(_order_notes(lines, task) if task and len(lines) > 1 else [])]
+    notes = [*_notes(lines)]
+    if task is None:
+        notes.append(f"With --task, one of {', '.join(TASKS)}, the paper's numbers stand beside.")
+    elif len(lines) > 1:
+        notes += _order_notes(lines, task)
     return "\n".join([*shown, "", *(f"- {note}" for note in notes)]) + "\n"
 
 

@@ -10,7 +10,7 @@ from rsp_rl.grading.verdict import Verdict
 from rsp_rl.latent.problem_tokens import answer_of, is_right
 
 MARKED = "marked"
-"""`extraction_step` of every such sample, one without an answer included: it is how it is graded."""
+"""`extraction_step` of all such samples, those without an answer too: they are graded by it."""
 
 
 def grade_marked(output: str, gold: str) -> Verdict:

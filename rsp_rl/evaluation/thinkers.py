@@ -30,6 +30,7 @@ from rsp_rl.evaluation.metrics import write_metrics
 from rsp_rl.evaluation.outputs import write_outputs
 from rsp_rl.evaluation.reading import read_metrics
 from rsp_rl.evaluation.samples import SampleFile, verdict_fields
+from rsp_rl.evaluation.thoughts import thought_count
 from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.latent.folder import LATENT, Thinker, Thinking, load_thinker, read_thinking
 from rsp_rl.latent.generation import Answer, answer
@@ -278,9 +279,7 @@ def _summary(
         "accuracy_high": metrics["accuracy_high"],
         "tokens": metrics["tokens_mean"],
         "seconds_per_problem": metrics["seconds_mean"],
-        "thoughts": float(
-            np.mean([len(s["thoughts"]["at"]) if "law" in s else 0 for s in samples])
-        ),
+        "thoughts": float(np.mean([thought_count(s) if "law" in s else 0 for s in samples])),
         "problems": metrics["problems"],
         "unfinished": sum(sample["finish_reason"] == "length" for sample in samples),
         "without_answer": sum(not sample["extracted"] for sample in samples),
