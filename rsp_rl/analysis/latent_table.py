@@ -34,6 +34,13 @@ from rsp_rl.evaluation.reading import read_manifest
 from rsp_rl.latent.methods import METHODS
 from rsp_rl.latent.paper import TABLE_1, TASKS, Reported
 
+#: Of `summary.json`, what is read.
+_NEEDED = (
+    *("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "seconds_per_problem"),
+    *("thoughts", "problems", "unfinished", "without_answer", "batch_size", "device", "epochs"),
+    "epochs_done",
+)
+
 #: What may differ between the runs of one method.
 _OF_A_SEED = "seed"
 
@@ -148,8 +155,7 @@ def open_evaluation(path: Path) -> Evaluated:
             "on it first"
         )
     summary, manifest = read_json(folder.summary_json), read_manifest(folder.step(0))
-    needed = ("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "thoughts")
-    if lacking := [name for name in (*needed, "seconds_per_problem") if name not in summary]:
+    if lacking := [name for name in _NEEDED if name not in summary]:
         raise RunFolderError(f"{folder.summary_json} lacks {lacking[0]!r}; evaluate again")
     if summary["method"] not in METHODS:
         raise RunFolderError(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.arguments import count, from_zero
 from rsp_rl.console.screen import say
 from rsp_rl.latent.methods import METHODS
 from rsp_rl.latent.paper import TASKS
 from rsp_rl.latent.settings import ENDS, OPTIMIZERS, PRESETS, RESETS, Settings
+
+if TYPE_CHECKING:
+    from rsp_rl.data.step_problems import StepProblem
 
 _DESCRIPTION = """\
 Coconut, its baselines and its ablations (arXiv 2412.06769):
@@ -66,6 +69,14 @@ def _add_train(parts: argparse._SubParsersAction) -> None:
         default="prosqa",
         choices=list(PRESETS),
         help="the paper's settings (%(default)s)",
+    )
+    dry = parser.add_argument_group("dry run", "Starts and writes nothing.")
+    dry.add_argument(
+        "--dry-run", action="store_true", help="only say what it would be, and whether it fits"
+    )
+    dry.add_argument("--processes", type=count, default=1, help="that would train (%(default)s)")
+    dry.add_argument(
+        "--memory-gb", type=count, help="of a process's device (default: none is held)"
     )
     group = parser.add_argument_group(
         "settings", "The preset gives them all, and those set here win."
@@ -136,6 +147,16 @@ def make_model(args: argparse.Namespace) -> int:
     return 0
 
 
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The preset's settings with those that the command line sets."""
+    set_ = {
+        field.name: value
+        for field in fields(Settings)
+        if (value := getattr(args, field.name)) is not None
+    }
+    return replace(PRESETS[args.preset], **set_)
+
+
 def train(args: argparse.Namespace) -> int:
     """Train a method on a file, and keep its best model."""
     import torch
@@ -146,17 +167,14 @@ def train(args: argparse.Namespace) -> int:
     from rsp_rl.models.folder import resolve_model_folder
     from rsp_rl.models.weights import weights_digest
 
-    set_ = {
-        field.name: value
-        for field in fields(Settings)
-        if (value := getattr(args, field.name)) is not None
-    }
-    settings = replace(PRESETS[args.preset], **set_)
+    settings = settings_of(args)
     disable_progress_bar()  # of loading and saving
     if args.threads:
         torch.set_num_threads(args.threads)
     problems = load_step_problems(args.train, "--train")[: args.limit]
     validation = load_step_problems(args.validation, "--validation")
+    if args.dry_run:
+        return _dry_run(args, settings, problems, validation)
     model = resolve_model_folder(args.model)
     described = {
         "model": args.model,
@@ -166,6 +184,25 @@ def train(args: argparse.Namespace) -> int:
     }
     folder = run(model, problems, validation, settings, args.output, described)
     say(f"model  {folder}")
+    return 0
+
+
+def _dry_run(
+    args: argparse.Namespace,
+    settings: Settings,
+    problems: Sequence[StepProblem],
+    validation: Sequence[StepProblem],
+) -> int:
+    from rsp_rl.latent.dry_run import model_lines, plan_lines
+    from rsp_rl.models.folder import resolve_model_folder
+
+    for line in plan_lines(settings, problems, validation, args.processes):
+        print(line)
+    # Last: without a way to the hub, all that needs no model has been said.
+    model = resolve_model_folder(args.model)
+    place = ", ".join(args.train)
+    for line in model_lines(model, settings, problems, place=place, memory_gb=args.memory_gb):
+        print(line)
     return 0
 
 
