@@ -37,12 +37,11 @@ from rsp_rl.latent.methods import get_method
 from rsp_rl.latent.optimizers import Optimizers, begins_anew
 from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
 from rsp_rl.latent.processes import Place, add_up, processes
+from rsp_rl.latent.run_folder import METRICS_FILE, MODEL, RUN_FILE
 from rsp_rl.latent.settings import CLASSIFIER, Settings
 from rsp_rl.latent.thinking import hidden_states, token_losses
 from rsp_rl.runs.checkpoints import TRACKER, check_whole, latest_checkpoint
 from rsp_rl.runs.saving import prune, staged
-
-RUN_FILE, METRICS_FILE, MODEL = "run.json", "metrics.jsonl", "model"
 
 _PART, _WEIGHTS, _STATE = "actor", "huggingface", "training.pt"
 
