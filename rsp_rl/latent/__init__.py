@@ -1,0 +1,1 @@
+"""Latent reasoning that is trained by supervision: thoughts are hidden states."""
