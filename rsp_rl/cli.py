@@ -31,6 +31,7 @@ COMMANDS = {
         "rsp_rl.commands.train_comparator",
         "train a soft prompt to compare random ones with",
     ),
+    "latent": ("rsp_rl.commands.latent", "train models that think in hidden states: Coconut"),
     "model": ("rsp_rl.commands.model", "a small real model as a folder: smollm2-135m"),
     "recipe": ("rsp_rl.commands.recipe", "the recipes: --list, or NAME --copy DIR"),
     "grade": ("rsp_rl.commands.grade", "grade a jsonl file of model outputs"),

@@ -35,6 +35,7 @@ ROOMS = (
     "training",
     "inference",
     "comparators",
+    "latent",
     "evaluation",
     "analysis",
     "reproduce",

@@ -1,0 +1,55 @@
+"""What each epoch trains on, from seed and number alone: a resumed run goes on as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rsp_rl.latent.layout import Markers, Row, lay_out
+from rsp_rl.latent.methods import BY_TOKEN, get_method
+from rsp_rl.latent.problem_tokens import ProblemTokens
+from rsp_rl.latent.settings import Settings
+
+
+def epoch_rows(
+    problems: Sequence[ProblemTokens], settings: Settings, markers: Markers, epoch: int
+) -> list[Row]:
+    """The sequences of an epoch, in the order in which they are trained on.
+
+    Args:
+        problems: All of the training file.
+        settings: Of the training.
+        markers: Ids of the added tokens.
+        epoch: From `settings.first_epoch` on.
+    """
+    rng = np.random.default_rng((settings.seed, epoch))
+    method = get_method(settings.method)
+    rows = []
+    for problem in problems:
+        stage, removed = settings.stage(epoch), 0
+        if settings.uniform_stages and rng.random() < settings.uniform_stages:
+            stage = int(rng.integers(len(problem.steps) + 1))
+        if method.removal == BY_TOKEN:
+            removed = settings.icot_tokens_per_epoch * (epoch - settings.first_epoch)
+            if removed and settings.icot_smoothing:
+                # P(o) ~ exp(-lambda o) over whole numbers is a geometric distribution.
+                removed += int(rng.geometric(1 - np.exp(-settings.icot_smoothing))) - 1
+        rows.append(
+            lay_out(
+                problem,
+                method,
+                markers,
+                stage=stage,
+                max_stage=settings.max_stage,
+                thoughts_per_step=settings.thoughts_per_step,
+                pad_thoughts=settings.pad_thoughts,
+                removed_tokens=removed,
+            )
+        )
+    return [rows[number] for number in rng.permutation(len(rows))]
+
+
+def batches(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
+    """Rows of each optimiser step; the last one's may be fewer."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

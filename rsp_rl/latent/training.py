@@ -1,0 +1,365 @@
+"""A training of Coconut, a baseline or an ablation: epochs, checkpoints, validation, one model.
+
+A run folder holds `run.json` (settings and what they were applied to), `metrics.jsonl` (a line a
+step, and one an epoch with the validation's accuracy), `checkpoints/` and, at the end, `model/`:
+the model of the best epoch among those at the method's last stage, by the validation file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
+from rsp_rl.basics.files import locked, read_json, write_json, write_whole
+from rsp_rl.console.screen import bar, say
+from rsp_rl.data.step_problems import StepProblem
+from rsp_rl.latent.epochs import batches, epoch_rows
+from rsp_rl.latent.folder import (
+    Thinker,
+    Thinking,
+    load_thinker,
+    new_classifier,
+    save_thinker,
+)
+from rsp_rl.latent.generation import answer
+from rsp_rl.latent.layout import Batch, Row, check_lengths, collate, lay_out
+from rsp_rl.latent.methods import get_method
+from rsp_rl.latent.optimizers import Optimizers, begins_anew
+from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
+from rsp_rl.latent.processes import Place, add_up, processes
+from rsp_rl.latent.settings import CLASSIFIER, Settings
+from rsp_rl.latent.thinking import hidden_states, token_losses
+from rsp_rl.runs.checkpoints import TRACKER, check_whole, latest_checkpoint
+from rsp_rl.runs.saving import prune, staged
+
+RUN_FILE, METRICS_FILE, MODEL = "run.json", "metrics.jsonl", "model"
+
+_PART, _WEIGHTS, _STATE = "actor", "huggingface", "training.pt"
+
+
+@dataclass
+class _State:
+    """Where a training is.
+
+    Attributes:
+        epoch: That is under way or next.
+        step: Optimiser steps of it that are done.
+        steps: In all.
+        best: Accuracy of the model that is kept, below 0 where there is none.
+        best_epoch: Its epoch.
+        seconds: Of training so far.
+    """
+
+    epoch: int
+    step: int = 0
+    steps: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+
+
+def train(
+    model: Path,
+    problems: Sequence[StepProblem],
+    validation: Sequence[StepProblem],
+    settings: Settings,
+    run: Path,
+    described: Mapping[str, Any],
+) -> Path:
+    """Train, or go on where a run was cut off.
+
+    Args:
+        model: Hugging Face folder to begin with.
+        problems: Of the training file.
+        validation: Of the validation file.
+        settings: Of the training.
+        run: The run's folder.
+        described: What model and data are, digests among it; a run goes on with the same alone.
+
+    Returns:
+        The folder of the finished model.
+
+    Raises:
+        ConfigError: If the model cannot think, or a problem does not fit, or nothing is to be
+            trained on.
+        RunFolderError: If the folder is another run's, or in use.
+    """
+    with processes() as place, locked(run) if place.rank == 0 else nullcontext():
+        if place.rank == 0:
+            _claim(run, settings, described)
+        place.meet()
+        saved = _newest(run)
+        state = _State(settings.first_epoch) if saved is None else _saved_state(saved)
+        if state.epoch >= settings.epochs:
+            return run / MODEL
+        thinker = load_thinker(model if saved is None else saved / _WEIGHTS)
+        thinker.thinking = Thinking.of(settings)
+        thinker.model.to(place.device)
+        if settings.ends == CLASSIFIER:
+            if thinker.classifier is None:
+                thinker.classifier = new_classifier(thinker.model)
+            thinker.classifier.to(place.device)
+        tokens = tokenize(problems, thinker.tokenizer)
+        _check_context(tokens, settings, thinker, described)
+        if place.rank == 0:
+            _forget(run / METRICS_FILE, state)
+        training = _Training(thinker, settings, run, place, state)
+        if saved is not None:
+            training.load(saved)
+        training.run_all(tokens, validation[: settings.validation_limit])
+        return run / MODEL
+
+
+class _Training:
+    """Weights, optimiser and where the training is."""
+
+    def __init__(
+        self,
+        thinker: Thinker,
+        settings: Settings,
+        run: Path,
+        place: Place,
+        state: _State,
+    ) -> None:
+        self.thinker, self.settings, self.run = thinker, settings, run
+        self.device, self.rank, self.size, self.state = place.device, place.rank, place.size, state
+        self.optimizers = Optimizers(thinker, settings)
+
+    def run_all(self, problems: Sequence[ProblemTokens], validation: Sequence[StepProblem]) -> None:
+        """All epochs that are left."""
+        settings, state = self.settings, self.state
+        while state.epoch < settings.epochs:
+            epoch, begun = state.epoch, time.monotonic()
+            if state.step == 0 and begins_anew(settings, epoch):
+                self.optimizers = Optimizers(self.thinker, settings)
+            steps = batches(
+                epoch_rows(problems, settings, self.thinker.markers, epoch), settings.batch_size
+            )
+            label = f"epoch {epoch + 1}/{settings.epochs} stage {settings.stage(epoch)}"
+            progress = bar(total=len(steps), label=label, unit="step", show=self.rank == 0)
+            progress.update(state.step)
+            for number in range(state.step, len(steps)):
+                figures = self.step(steps[number], epoch, number)
+                progress.set_postfix_str(f"loss {figures['loss']:.3f}", refresh=False)
+                progress.update()
+                state.step += 1
+                state.steps += 1
+                state.seconds += figures["seconds"]
+                self.note({"epoch": epoch, "step": state.steps, **figures})
+                if state.step % settings.save_steps == 0 and state.step < len(steps):
+                    self.save()
+            progress.close()
+            self.end_epoch(epoch, validation, begun)
+
+    def step(self, rows: Sequence[Row], epoch: int, number: int) -> dict[str, float]:
+        """One optimiser step; what is noted of it."""
+        begun, settings, thinker = time.monotonic(), self.settings, self.thinker
+        # Dropout of a step is the same in a run that was cut off before it.
+        torch.manual_seed(hash((settings.seed, epoch, number, self.rank)) % 2**63)
+        thinker.model.train()
+        total = sum(len(row.token_ids) - row.first_label for row in rows)
+        own = sorted(rows, key=lambda row: len(row.token_ids))[self.rank :: self.size]
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for start in range(0, len(own), settings.micro_batch_size):
+            part = collate(own[start : start + settings.micro_batch_size], thinker.pad)
+            part = part.to(self.device)
+            states_BTd = hidden_states(thinker.model, part, recompute=settings.recompute)
+            loss = token_losses(thinker.model, states_BTd, part).sum() / total
+            sums[0] += loss.detach()
+            if part.passes:
+                thoughts_Nd = states_BTd.detach()[:, :-1][part.thoughts_BT[:, 1:]]
+                sums[1] += thoughts_Nd.norm(dim=-1).sum()
+                sums[2] += len(thoughts_Nd)
+            if thinker.classifier is not None and part.passes:
+                ends = _end_loss(thinker.classifier, states_BTd.detach(), part)
+                loss = loss + ends / sum(row.thoughts for row in rows)
+            loss.backward()
+        weights = [*thinker.model.parameters()]
+        if thinker.classifier is not None:
+            weights += thinker.classifier.parameters()
+        if self.size > 1:
+            for weight in weights:
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+            add_up([*(weight.grad for weight in weights), sums])
+        bound = settings.max_grad_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(weights, bound)
+        if not torch.isfinite(norm):
+            raise RunBrokenError(
+                f"the gradient of epoch {epoch}, step {number} is {float(norm)}: the training has "
+                f"come apart; the last checkpoint of {self.run} is whole. Take a lower "
+                "learning_rate, or set max_grad_norm"
+            )
+        ramp = min(1.0, (number + 1) / (settings.warmup_steps + 1))
+        self.optimizers.step(ramp if begins_anew(settings, epoch) else 1.0)
+        for weight in weights:
+            weight.grad = None
+        figures = {
+            "loss": float(sums[0]),
+            "stage": settings.stage(epoch),
+            "tokens": total,
+            "grad_norm": float(norm),
+            "seconds": time.monotonic() - begun,
+        }
+        if sums[2]:
+            figures["thought_norm"] = float(sums[1] / sums[2])
+            table = thinker.model.get_input_embeddings().weight
+            figures["embedding_norm"] = float(table.detach().norm(dim=-1).mean())
+        return figures
+
+    def end_epoch(self, epoch: int, validation: Sequence[StepProblem], begun: float) -> None:
+        """Validate, keep the best model, save."""
+        state, settings = self.state, self.settings
+        state.epoch, state.step = epoch + 1, 0
+        if self.rank == 0:
+            accuracy = self.accuracy(validation)
+            at_last = settings.stage(epoch) == settings.stage(settings.epochs - 1)
+            # Of equals the later one: it has been trained longer.
+            if (
+                at_last and accuracy >= state.best
+            ) or state.epoch == settings.epochs > 0 > state.best:
+                state.best, state.best_epoch = accuracy, epoch
+                self.keep()
+            self.note({"epoch": epoch, "validation_accuracy": accuracy, "of": len(validation)})
+            say(
+                f"epoch {epoch + 1}/{settings.epochs}  stage {settings.stage(epoch)}  "
+                f"validation {accuracy:.3f}  {time.monotonic() - begun:.0f} s"
+            )
+        self.save()
+
+    def accuracy(self, problems: Sequence[StepProblem]) -> float:
+        """Share of problems that the model answers rightly with its own number of thoughts."""
+        questions = [tokens.question for tokens in tokenize(problems, self.thinker.tokenizer)]
+        answers = answer(self.thinker, questions)
+        right = [is_right(a.text, p.answer) for a, p in zip(answers, problems, strict=True)]
+        return sum(right) / len(right)
+
+    def keep(self) -> None:
+        """Make the model the run's, in place of an earlier one."""
+        fresh, old = self.run / ".model.new", self.run / ".model.old"
+        for left in (fresh, old):  # of a run that was cut off
+            shutil.rmtree(left, ignore_errors=True)
+        save_thinker(fresh, self.thinker)
+        if (self.run / MODEL).exists():
+            os.replace(self.run / MODEL, old)
+        os.replace(fresh, self.run / MODEL)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def note(self, figures: Mapping[str, Any]) -> None:
+        """A line of `metrics.jsonl`."""
+        if self.rank == 0:
+            with (self.run / METRICS_FILE).open("a") as file:
+                file.write(json.dumps(figures) + "\n")
+
+    def save(self) -> None:
+        """A checkpoint that is whole or not there, in place of the one before."""
+        if self.rank != 0:
+            return
+        checkpoints = self.run / "checkpoints"
+        with staged(checkpoints, self.state.steps) as staging:
+            part = staging / f"global_step_{self.state.steps}" / _PART
+            save_thinker(part / _WEIGHTS, self.thinker)
+            content = {"state": asdict(self.state), "optimizers": self.optimizers.state()}
+            torch.save(content, part / _STATE)
+        prune(checkpoints, 1)
+
+    def load(self, saved: Path) -> None:
+        """Optimiser of a checkpoint, its weights being loaded."""
+        content = torch.load(saved / _STATE, weights_only=True, map_location=self.device)
+        self.optimizers.load(content["optimizers"])
+        if self.rank == 0:
+            say(f"resumed  epoch {self.state.epoch + 1}, {self.state.step} steps of it are done")
+
+
+def _end_loss(classifier: torch.nn.Linear, states_BTd: torch.Tensor, part: Batch) -> torch.Tensor:
+    """Sum of the classifier's losses over all thoughts, each row's last one being the end."""
+    thoughts_BT = part.thoughts_BT
+    last_BT = thoughts_BT & ~torch.nn.functional.pad(thoughts_BT[:, 1:], (0, 1))
+    return torch.nn.functional.binary_cross_entropy_with_logits(
+        classifier(states_BTd[thoughts_BT].float())[:, 0],
+        last_BT[thoughts_BT].float(),
+        reduction="sum",
+    )
+
+
+def _check_context(
+    tokens: Sequence[ProblemTokens],
+    settings: Settings,
+    thinker: Thinker,
+    described: Mapping[str, Any],
+) -> None:
+    """See `check_lengths`: at the first and the last epoch, between which lengths lie."""
+    if not tokens:
+        raise ConfigError("there are no problems to train on; name a file with some")
+    context = getattr(thinker.model.config, "max_position_embeddings", None)
+    for epoch in (settings.first_epoch, settings.epochs - 1):
+        rows = [
+            lay_out(
+                problem,
+                get_method(settings.method),
+                thinker.markers,
+                stage=settings.stage(epoch),
+                max_stage=settings.max_stage,
+                thoughts_per_step=settings.thoughts_per_step,
+                pad_thoughts=settings.pad_thoughts,
+            )
+            for problem in tokens
+        ]
+        check_lengths(rows, context, str(described.get("train", "training file")))
+
+
+def _claim(run: Path, settings: Settings, described: Mapping[str, Any]) -> None:
+    """Note what the run is, or make sure that it is this one.
+
+    Raises:
+        RunFolderError: If it is another one, naming the first difference.
+    """
+    wanted = json.loads(json.dumps({"settings": asdict(settings), "of": dict(described)}))
+    file = run / RUN_FILE
+    if not file.is_file():
+        write_json(file, wanted)
+        return
+    there = read_json(file)
+    for part in ("settings", "of"):
+        for name, value in wanted[part].items():
+            if (old := there.get(part, {}).get(name)) != value:
+                raise RunFolderError(
+                    f"{run} is a run with {name}={old!r}, not {value!r}; go on with the same, or "
+                    "name another folder"
+                )
+
+
+def _forget(metrics: Path, state: _State) -> None:
+    """Leave the lines of `metrics.jsonl` that lie before a checkpoint: what follows comes again."""
+    text = metrics.read_text() if metrics.is_file() else ""
+    lines = [line for line in text.splitlines() if line.endswith("}")]  # the last may be cut off
+    kept = [line for line in lines if _lies_before(json.loads(line), state)]
+    write_whole(metrics, "".join(line + "\n" for line in kept))
+
+
+def _lies_before(figures: Mapping[str, Any], state: _State) -> bool:
+    return figures["step"] <= state.steps if "step" in figures else figures["epoch"] < state.epoch
+
+
+def _newest(run: Path) -> Path | None:
+    """The part with weights and optimiser of the newest checkpoint, if there is one."""
+    checkpoints = run / "checkpoints"
+    if not (checkpoints / TRACKER).is_file():
+        return None
+    folder = latest_checkpoint(checkpoints)
+    check_whole(folder, 1)
+    return folder / _PART
+
+
+def _saved_state(saved: Path) -> _State:
+    return _State(**torch.load(saved / _STATE, weights_only=True, map_location="cpu")["state"])
