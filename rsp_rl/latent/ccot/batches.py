@@ -130,8 +130,8 @@ def check_problems(
         needed = len(problem.question) + max(length, thoughts + len(problem.answer) - 1)
         if context is not None and needed > context:
             raise ConfigError(
-                f"{where}: a question of {len(problem.question)} tokens with its chain of {length}, "
-                f"or {thoughts} thoughts and an answer of {len(problem.answer)}, is longer than "
-                f"the model's context of {context}; drop the row, or take a lower ratio or a model "
+                f"{where}: a question of {len(problem.question)} tokens with its chain of "
+                f"{length}, or {thoughts} thoughts and an answer of {len(problem.answer)}, is "
+                f"longer than the model's context of {context}; drop the row, or take a lower ratio or a model "
                 "of a longer context"
             )

@@ -77,7 +77,9 @@ class CcotSettings:
                 f"ratio is {self.ratio}: thoughts a token of the chain, 0 (none) to 1 (all)"
             )
         if not 0 < self.end_probability < 1:
-            raise ConfigError(f"end_probability is {self.end_probability}: it must be above 0, below 1")
+            raise ConfigError(
+                f"end_probability is {self.end_probability}: it must be above 0, below 1"
+            )
         if self.selection not in SELECTIONS:
             raise ConfigError(f"selection is {self.selection!r}: choose {EVEN}")
         if self.selection == SCORED:

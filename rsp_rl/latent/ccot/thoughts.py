@@ -118,7 +118,8 @@ def think(
     """
     last = adapters.layers
     inputs, lasts, real = [], [], []
-    input_Bd, thinks_B = first_Bd, torch.ones(len(first_Bd), dtype=torch.bool, device=first_Bd.device)
+    input_Bd = first_Bd
+    thinks_B = torch.ones(len(first_Bd), dtype=torch.bool, device=first_Bd.device)
     while thinks_B.any():
         states = stream.feed("phi", input_Bd[:, None], thinks_B[:, None], {layer, last})
         inputs.append(input_Bd)

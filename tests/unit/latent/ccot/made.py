@@ -23,7 +23,9 @@ _LLAMA = {
     "initializer_range": 0.25,
 }
 CONFIGS = {
-    "gpt2": GPT2Config(**_SHAPE, n_embd=16, n_layer=4, n_head=4, n_positions=64, initializer_range=0.2),
+    "gpt2": GPT2Config(
+        **_SHAPE, n_embd=16, n_layer=4, n_head=4, n_positions=64, initializer_range=0.2
+    ),
     "llama": LlamaConfig(**_SHAPE, **_LLAMA),
     "qwen2": Qwen2Config(**_SHAPE, **_LLAMA),
 }
