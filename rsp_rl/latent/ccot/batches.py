@@ -132,6 +132,6 @@ def check_problems(
             raise ConfigError(
                 f"{where}: a question of {len(problem.question)} tokens with its chain of "
                 f"{length}, or {thoughts} thoughts and an answer of {len(problem.answer)}, is "
-                f"longer than the model's context of {context}; drop the row, or take a lower ratio or a model "
-                "of a longer context"
+                f"longer than the model's context of {context}; drop the row, or take a lower "
+                "ratio or a model of a longer context"
             )

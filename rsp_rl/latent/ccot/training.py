@@ -1,16 +1,15 @@
-"""Trains a model's adapters, and goes on where a training was cut off."""
+"""Trains a model's adapters and the classifier, a step at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from rsp_rl.basics.errors import RunBrokenError, RunFolderError
+from rsp_rl.basics.errors import RunBrokenError
 from rsp_rl.latent.ccot.adapters import Adapters
 from rsp_rl.latent.ccot.batches import collate
 from rsp_rl.latent.ccot.ending import Ending
@@ -20,7 +19,7 @@ from rsp_rl.latent.problem_tokens import ProblemTokens
 
 
 class CcotTrainer:
-    """A training, a step at a time.
+    """A training, which can be taken up at any of its steps.
 
     Args:
         adapters: The model.
@@ -83,8 +82,6 @@ class CcotTrainer:
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on as if nothing had been."""
         return {
-            "settings": asdict(self._settings),
-            "problems": len(self._problems),
             "steps_done": self.steps_done,
             "adapters": {k: v.detach() for k, v in self._adapters.state_dict().items()},
             "ending": self._ending.state_dict(),
@@ -92,22 +89,7 @@ class CcotTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there.
-
-        Raises:
-            RunFolderError: If it is of other settings, or of other problems.
-        """
-        for name, mine in asdict(self._settings).items():
-            if (saved := state["settings"].get(name)) != mine:
-                raise RunFolderError(
-                    f"the training to go on with has {name}={saved}, and this one {mine}; set it "
-                    "as it was, or name another output folder"
-                )
-        if state["problems"] != len(self._problems):
-            raise RunFolderError(
-                f"the training to go on with has {state['problems']} problems, and this one "
-                f"{len(self._problems)}; give it the same file, or name another output folder"
-            )
+        """Go on from there; settings and problems are the same."""
         self._adapters.load_state_dict(state["adapters"])
         self._ending.load_state_dict(state["ending"])
         self.steps_done = state["steps_done"]
@@ -139,18 +121,3 @@ class CcotTrainer:
         """Of the problems; the same whenever it is asked for."""
         key = [self._settings.seed, self._phases.index(phase), epoch]
         return np.random.default_rng(key).permutation(len(self._problems))
-
-
-def run(
-    trainer: CcotTrainer,
-    *,
-    on_step: Callable[[dict[str, Any]], None] = lambda told: None,
-) -> None:
-    """All steps that are left.
-
-    Args:
-        trainer: The training.
-        on_step: Called after each step with what `CcotTrainer.step` tells.
-    """
-    while trainer.steps_done < trainer.steps:
-        on_step(trainer.step())
