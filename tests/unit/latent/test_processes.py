@@ -12,26 +12,10 @@ import pytest
 
 from rsp_rl.data.step_problems import write_step_problems
 
-SETTINGS = [
-    "--method",
-    "coconut",
-    "--max-stage",
-    "1",
-    "--epochs-per-stage",
-    "1",
-    "--epochs",
-    "2",
-    "--learning-rate",
-    "1e-3",
-    "--batch-size",
-    "16",
-    "--micro-batch-size",
-    "4",
-    "--validation-limit",
-    "4",
-    "--max-new-tokens",
-    "4",
-]
+SETTINGS = {
+    "method": "coconut", "max-stage": 1, "epochs-per-stage": 1, "epochs": 2, "learning-rate": 1e-3,
+    "batch-size": 16, "micro-batch-size": 4, "validation-limit": 4, "max-new-tokens": 4,
+}  # fmt: skip
 
 
 def test_losses_of_two_processes_are_those_of_one(gpt2, step_problems, tmp_path):
@@ -39,7 +23,7 @@ def test_losses_of_two_processes_are_those_of_one(gpt2, step_problems, tmp_path)
     write_step_problems(data, step_problems)
     command = [
         "-m", "rsp_rl.cli", "latent", "train", "--model", str(gpt2), "--train", str(data),
-        "--validation", str(data), *SETTINGS,
+        "--validation", str(data), *(f"--{name}={value}" for name, value in SETTINGS.items()),
     ]  # fmt: skip
     losses = {}
     for size in (1, 2):
