@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rsp_rl.basics.arguments import count
+from rsp_rl.commands import latent_ccot
 from rsp_rl.console.screen import say
 from rsp_rl.latent.methods import METHODS
 from rsp_rl.latent.settings import ENDS, OPTIMIZERS, PRESETS, RESETS, Settings
@@ -34,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parts = parser.add_subparsers(metavar="WHAT", required=True)
     _add_model(parts)
     _add_train(parts)
+    latent_ccot.add_parser(parts)
 
 
 def _add_model(parts: argparse._SubParsersAction) -> None:
