@@ -29,13 +29,16 @@ from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.display.tables import markdown_head, markdown_row
 from rsp_rl.evaluation.latent_answers import Judged, summarise
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
+from rsp_rl.latent.ccot.adapters import Adapters
+from rsp_rl.latent.ccot.batches import collate
 from rsp_rl.latent.ccot.generation import answer_all
 from rsp_rl.latent.ccot.run import train
 from rsp_rl.latent.ccot.saved import load
 from rsp_rl.latent.ccot.settings import CcotSettings
+from rsp_rl.latent.ccot.thoughts import gold_states, read, think
 from rsp_rl.latent.folder import load_thinker
 from rsp_rl.latent.generation import answer as answer_in_words
-from rsp_rl.latent.problem_tokens import is_right, tokenize
+from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
 from rsp_rl.latent.run_folder import METRICS_FILE, MODEL
 from rsp_rl.latent.scratch import make_model
 from rsp_rl.latent.settings import Settings
@@ -45,7 +48,7 @@ from rsp_rl.models.weights import weights_digest
 
 #: The model that writes the steps.
 WORDS = Settings(
-    method="cot", optimizer="muon", learning_rate=1.5e-3, epochs=3, batch_size=64,
+    method="cot", optimizer="muon", learning_rate=1.5e-3, epochs=2, batch_size=64,
     micro_batch_size=64, validation_limit=100, max_new_tokens=40,
 )  # fmt: skip
 SIZES = {"architecture": "qwen2", "hidden_size": 64, "layers": 4, "heads": 4, "context": 512}
@@ -53,11 +56,11 @@ SIZES = {"architecture": "qwen2", "hidden_size": 64, "layers": 4, "heads": 4, "c
 #: The adapters; ranks are small because the model is.
 LATENT = CcotSettings(
     layer=2, generator_rank=32, decoder_rank=16, learning_rate=3e-3, batch_size=64,
-    epochs_per_layer=3, decoder_epochs=3, joint_epochs=1, max_new_tokens=8,
+    epochs_per_layer=4, decoder_epochs=4, joint_epochs=1, max_new_tokens=8,
 )  # fmt: skip
 
 #: Problems that are timed, one at a time.
-TIMED = 50
+TIMED = 20
 
 
 def base_model(output: Path, problems: Sequence[StepProblem]) -> Path:
@@ -83,11 +86,37 @@ def judge_words(model: Path, problems: Sequence[StepProblem]) -> list[Judged]:
     ]
 
 
-def judge(run: Path, model: Path, problems: Sequence[StepProblem]) -> tuple[list[Judged], float]:
-    """Answers of a run, and the share of thoughts that the cap cut off."""
+@torch.no_grad()
+def read_as_words(
+    adapters: Adapters, settings: CcotSettings, tokens: Sequence[ProblemTokens]
+) -> dict[str, float]:
+    """Share of thoughts of which the model's output layer reads the token that it reads of gold.
+
+    Of thoughts whose inputs are gold, and of those that phi has by itself.
+    """
+    if not settings.ratio:
+        return {}
+    layer, last = settings.layer_of(adapters.layers), adapters.layers
+    batch = collate(tokens, settings.ratio)
+    stream, gold, inputs_BKd = gold_states(adapters, batch, {last}, layer)
+    given = stream.feed("phi", inputs_BKd, batch.real_BK, {last})[last]
+    stream, first_Bd = read(adapters, batch.question, layer)
+    counts_B = batch.real_BK.sum(dim=1)
+    own = think(adapters, stream, first_Bd, layer, lambda done, _: counts_B > done).last_BKd
+    head = adapters.model.get_output_embeddings()
+    wanted = head(gold[last]).argmax(dim=-1)
+    return {
+        name: float((head(states).argmax(dim=-1) == wanted)[batch.real_BK].float().mean())
+        for name, states in {"given gold": given, "own": own}.items()
+    }
+
+
+def judge(run: Path, model: Path, problems: Sequence[StepProblem]) -> dict[str, Any]:
+    """Answers of a run, the share whose thoughts the cap cut off, and what thoughts read as."""
     adapters, ending, settings = load(run / MODEL, model, torch.float32, "cpu")
     tokenizer = load_tokenizer(model)
-    questions = [tokens.question for tokens in tokenize(problems, tokenizer)]
+    tokens = tokenize(problems, tokenizer)
+    questions = [problem.question for problem in tokens]
     both = (adapters, ending)
     answers = list(answer_all(*both, questions, tokenizer, settings, batch_size=100))
     alone = list(answer_all(*both, questions[:TIMED], tokenizer, settings, batch_size=1))
@@ -99,7 +128,11 @@ def judge(run: Path, model: Path, problems: Sequence[StepProblem]) -> tuple[list
         )
         for answer, problem in zip(answers, problems, strict=True)
     ]
-    return judged, float(np.mean([answer.cut_off for answer in answers]))
+    return {
+        "judged": [vars(one) for one in judged],
+        "cut_off": float(np.mean([answer.cut_off for answer in answers])),
+        "reads_as_gold": read_as_words(adapters, settings, tokens),
+    }
 
 
 def state_errors(run: Path) -> dict[int, float]:
@@ -132,13 +165,12 @@ def run_one(
         }
         train(model, problems, settings, folder, described)
         trained = time.process_time() - begun
-        judged, cut_off = judge(folder, model, held)
         result = {
-            **{"judged": [vars(one) for one in judged], "cut_off": cut_off},
+            **judge(folder, model, held),
             **{"state_errors": state_errors(folder), "cpu_seconds_of_training": trained},
         }
         write_json(file, result)
-        right = np.mean([one.right for one in judged])
+        right = np.mean([one["right"] for one in result["judged"]])
         say(f"ratio {ratio:g}, seed {seed}: {right:.3f}, trained in {trained:.0f} s of CPU")
     return read_json(file)
 
@@ -164,28 +196,34 @@ def table(words: Sequence[Judged], found: dict[float, list[dict[str, Any]]]) -> 
     rows.append(
         [
             *("chain in words", "-", _accuracy(in_words), "-", "-"),
-            *(f"{in_words.tokens:.1f}", f"{in_words.seconds_per_problem:.3f}", "-", "-"),
+            *(f"{in_words.tokens:.1f}", f"{in_words.seconds_per_problem:.3f}", "-", "-", "-"),
         ]
     )
     for ratio, runs in judged.items():
         summary = summarise(runs)
         by_seed = " ".join(f"{np.mean([one.right for one in run]):.3f}" for run in runs)
-        errors = [result["state_errors"] for result in found[ratio]]
-        by_layer = " ".join(f"{np.mean([one[layer] for one in errors]):.3f}" for layer in errors[0])
+        by_layer = " ".join(_means([result["state_errors"] for result in found[ratio]]))
+        reads = " / ".join(_means([result["reads_as_gold"] for result in found[ratio]]))
         cut = np.mean([result["cut_off"] for result in found[ratio]])
         change = difference(judged[0.0], runs) if ratio and 0.0 in judged else "-"
         rows.append(
             [
                 *(f"CCOT r = {ratio:g}", f"{summary.thoughts:.1f}", _accuracy(summary), by_seed),
                 *(change, f"{summary.tokens:.1f}", f"{summary.seconds_per_problem:.3f}"),
-                *(by_layer or "-", f"{cut:.0%}" if ratio else "-"),
+                *(by_layer or "-", reads or "-", f"{cut:.0%}" if ratio else "-"),
             ]
         )
     head = (
         *("", "thoughts", "exact match", "by seed", "points above r = 0", "tokens"),
-        *("seconds a problem", "state error by layer", "cut off at the cap"),
+        *("seconds a problem", "state error by layer", "read as gold: given gold / own"),
+        "cut off at the cap",
     )
     return "\n".join([*markdown_head(head), *map(markdown_row, rows)])
+
+
+def _means(found: Sequence[dict[str, float]]) -> list[str]:
+    """Of each name, over runs."""
+    return [f"{np.mean([one[name] for one in found]):.3f}" for name in found[0]]
 
 
 def _accuracy(summary: Any) -> str:
@@ -198,8 +236,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.0, 0.1, 0.2, 1.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--problems", type=int, default=4096, help="that CCOT trains on")
-    parser.add_argument("--held-out", type=int, default=500)
+    parser.add_argument("--problems", type=int, default=2048, help="that CCOT trains on")
+    parser.add_argument("--held-out", type=int, default=300)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
     disable_progress_bar()
