@@ -50,8 +50,8 @@ def test_a_saved_model_answers_as_it_did(gpt2, step_problems, tmp_path):
     again = load_thinker(tmp_path)
     assert again.thinking == thinker.thinking
     assert again.markers == thinker.markers
-    assert [a.token_ids for a in answer(again, questions)] == [
-        a.token_ids for a in answer(thinker, questions)
+    assert [(a.text, a.thoughts) for a in answer(again, questions)] == [
+        (a.text, a.thoughts) for a in answer(thinker, questions)
     ]
 
 

@@ -18,8 +18,8 @@ LIMIT = 7
 
 
 @torch.no_grad()
-def naive_answer(thinker, question) -> tuple[list[int], int]:
-    """Tokens and number of thoughts of a greedy answer, the whole sequence anew for each."""
+def naive_answer(thinker, question) -> tuple[str, int, int]:
+    """Text, tokens and number of thoughts of a greedy answer, the whole sequence anew for each."""
     model, thinking, method = thinker.model, thinker.thinking, thinker.method
     table = model.get_input_embeddings()
     states = lambda inputs: model(inputs_embeds=inputs, output_hidden_states=True)  # noqa: E731
@@ -44,7 +44,8 @@ def naive_answer(thinker, question) -> tuple[list[int], int]:
             break
         written.append(token)
         inputs = torch.cat([inputs, table(torch.tensor([[token]]))], dim=1)
-    return written, made
+    text = thinker.tokenizer.decode(written, skip_special_tokens=True)
+    return text, len(written), made
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -55,7 +56,7 @@ def test_a_batch_answers_as_each_problem_does_alone(method, any_model, step_prob
     assert len({*map(len, questions)}) > 1
     found = list(answer(thinker, questions, batch_size=4, max_new_tokens=LIMIT))
     expected = [naive_answer(thinker, question) for question in questions]
-    assert [(list(a.token_ids), a.thoughts) for a in found] == expected
+    assert [(a.text, a.written, a.thoughts) for a in found] == expected
     assert {a.thoughts for a in found} == {4 if METHODS[method].filler == THOUGHTS else 0}
 
 
@@ -68,17 +69,23 @@ def test_a_classifier_ends_the_thoughts_of_each_problem_by_itself(gpt2, step_pro
     torch.nn.init.normal_(thinker.classifier.weight, std=0.1)
     found = list(answer(thinker, questions, batch_size=24, max_new_tokens=LIMIT))
     expected = [naive_answer(thinker, question) for question in questions]
-    assert [(list(a.token_ids), a.thoughts) for a in found] == expected
+    assert [(a.text, a.written, a.thoughts) for a in found] == expected
     assert len({a.thoughts for a in found}) > 2
     assert max(a.thoughts for a in found) <= 6
 
 
-def test_an_answer_that_ends_says_so_and_leaves_the_end_out(gpt2, step_problems):
+def test_an_answer_that_ends_says_so_and_leaves_the_end_out(gpt2, step_problems, monkeypatch):
     thinker = thinker_of(gpt2, Settings(method="cot"))
     [question] = [t.question for t in tokenize(step_problems[:1], thinker.tokenizer)]
     [cut] = answer(thinker, [question], max_new_tokens=3)
-    assert (len(cut.token_ids), cut.ended) == (3, False)
-    # What the model says first is made its end of text.
-    thinker.tokenizer.eos_token = thinker.tokenizer.convert_ids_to_tokens(cut.token_ids[0])
+    assert (cut.written, cut.ended) == (3, False)
+    # Whatever the model says is its end of text.
+    head = thinker.model.get_output_embeddings()
+    eos = thinker.tokenizer.eos_token_id
+    monkeypatch.setattr(
+        head,
+        "forward",
+        lambda states: torch.nn.functional.one_hot(torch.full((len(states),), eos), eos + 1),
+    )
     [ended] = answer(thinker, [question], max_new_tokens=3)
-    assert (ended.token_ids, ended.text, ended.ended, ended.tokens) == ((), "", True, 0)
+    assert (ended.text, ended.ended, ended.tokens) == ("", True, 0)
