@@ -39,7 +39,7 @@ from rsp_rl.latent.ccot.thoughts import gold_states, read, think
 from rsp_rl.latent.folder import load_thinker
 from rsp_rl.latent.generation import answer as answer_in_words
 from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
-from rsp_rl.latent.run_folder import METRICS_FILE, MODEL
+from rsp_rl.latent.run_state import METRICS_FILE, MODEL
 from rsp_rl.latent.scratch import make_model
 from rsp_rl.latent.settings import Settings
 from rsp_rl.latent.training import train as train_in_words

@@ -1,7 +1,7 @@
 """A training in a folder of its own, which goes on where it was cut off.
 
 `run.json` says what the run is, `metrics.jsonl` has a line a step, `checkpoints/` the newest state,
-`model/` what came of it in the end; see `rsp_rl.latent.run_folder` and `rsp_rl.latent.ccot.saved`.
+`model/` what came of it in the end; see `rsp_rl.latent.run_state` and `rsp_rl.latent.ccot.saved`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rsp_rl.latent.ccot.saved import build, save
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.training import CcotTrainer
 from rsp_rl.latent.problem_tokens import tokenize
-from rsp_rl.latent.run_folder import (
+from rsp_rl.latent.run_state import (
     MODEL,
     checkpoint,
     claim,

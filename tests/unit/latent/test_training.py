@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
 from rsp_rl.latent import training
 from rsp_rl.latent.folder import load_thinker
-from rsp_rl.latent.run_folder import METRICS_FILE, MODEL
+from rsp_rl.latent.run_state import METRICS_FILE, MODEL
 from rsp_rl.latent.settings import CLASSIFIER, Settings
 from rsp_rl.latent.training import train
 
