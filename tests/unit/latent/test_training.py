@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
 from rsp_rl.latent import training
 from rsp_rl.latent.folder import load_thinker
+from rsp_rl.latent.run_state import METRICS_FILE, MODEL
 from rsp_rl.latent.settings import CLASSIFIER, Settings
-from rsp_rl.latent.training import METRICS_FILE, MODEL, train
+from rsp_rl.latent.training import train
 
 SETTINGS = Settings(
     max_stage=2, epochs_per_stage=1, epochs=4, learning_rate=1e-3, batch_size=16,
