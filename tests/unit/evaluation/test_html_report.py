@@ -9,9 +9,10 @@ from html.parser import HTMLParser
 import pytest
 
 from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.display.viewer import HEAD, TAIL
 from rsp_rl.evaluation.html_report import write_report
 from rsp_rl.evaluation.summary import read_summary
-from rsp_rl.evaluation.viewer_data import HEAD, OUTPUT_BYTES, TAIL, viewer_data
+from rsp_rl.evaluation.viewer_data import OUTPUT_BYTES, viewer_data
 from tests.unit.evaluation.made_runs import (
     make_evaluation,
     sample,
