@@ -89,7 +89,7 @@ function thoughts({ law, positions, left_out: leftOut, at, kind, tokens }) {
     "Line: the token's weight, from 80% solid, from 60% dashed, else dotted; forced ones are marked. " +
     "Point at one, or move to it by Tab, for its five heaviest tokens.";
   const made = element("details", "thinking", head, element("div", "quiet", key), row, mixture);
-  made.open = true;
+  made.open = positions > 0;
   return made;
 }
 
@@ -112,7 +112,8 @@ function visible(text) {
 
 // The list and what is chosen of it. A page says how its entries look: `noun` in the plural, `row` the
 // nodes of an entry's row, `detail` what is shown of it, `address` its fragment in the page's
-// address, `matches` a predicate of what the filters are set to.
+// address, `matches` a predicate of what the filters are set to; and if it likes `compare`, an order
+// of entries, and `search`, what is done in place of `filter` while somebody types.
 class Viewer {
   constructor(page) {
     this.page = page;
@@ -129,6 +130,7 @@ class Viewer {
 
   filter() {
     this.listed = this.entries.filter(this.page.matches());
+    if (this.page.compare) this.listed.sort(this.page.compare);
     const counts = [this.listed.length, this.entries.length];
     const [left, all] = counts.map((count) => count.toLocaleString("en"));
     byId("count").textContent = `${left} of ${all} ${this.page.noun}`;
@@ -173,6 +175,7 @@ class Viewer {
 
   onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") event.target.blur();
     if (event.target.closest("input, select")) return;
     if (!Object.hasOwn(this.keys, event.key)) return;
     event.preventDefault();
@@ -191,7 +194,8 @@ class Viewer {
     this.entries = entries;
     this.filter();
     for (const id of filters) byId(id).addEventListener("change", () => this.filter());
-    byId("search").addEventListener("input", () => this.filter());
+    const search = this.page.search ?? (() => this.filter());
+    byId("search").addEventListener("input", () => void search());
     byId("list").addEventListener("scroll", ({ target }) => {
       if (target.scrollTop + target.clientHeight > target.scrollHeight - 400) this.addRows();
     });

@@ -66,6 +66,16 @@ class RunFolder:
         return self.root / "tensorboard"
 
     @property
+    def train_samples(self) -> Path:
+        """verl's samples of each training step, `N.jsonl`, and what lies beside them."""
+        return self.root / "samples" / "train"
+
+    @property
+    def rollouts_page(self) -> Path:
+        """Self-contained page: steps in numbers, groups of rollouts with their answers."""
+        return self.root / "rollouts.html"
+
+    @property
     def summary(self) -> Path:
         """The run in ten numbers."""
         return self.root / "summary.json"
