@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from os.path import commonprefix
 from typing import Any
 
 from rsp_rl.display.thoughts import shown_thoughts
@@ -207,8 +206,11 @@ def _asked(step: StepRollouts, chosen: Sequence[Rollout]) -> dict[str, str]:
 def _shorten(listed: Sequence[dict[str, Any]]) -> None:
     """Cut prompts to a line of the list, in place: from where they begin to differ."""
     prompts = [group["question"] for group in listed]
-    same = commonprefix(prompts) if len(set(prompts)) > 1 else ""
-    begin = max(same.rfind(" "), same.rfind("\n")) + 1  # whole words
+    begin = 0
+    if len(set(prompts)) > 1:
+        pairs = enumerate(zip(min(prompts), max(prompts), strict=False))
+        same = next((place for place, (one, other) in pairs if one != other), 0)
+        begin = max(prompts[0].rfind(blank, 0, same) for blank in " \n") + 1  # whole words
     for group in listed:
         group["question"] = group["question"][begin:][:_QUESTION]
 
