@@ -175,8 +175,11 @@ class Viewer {
 
   onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape") event.target.blur();
-    if (event.target.closest("input, select")) return;
+    if (event.target.closest("input, select")) {
+      if (event.key !== "Escape") return;
+      event.preventDefault(); // browsers would empty the box
+      event.target.blur();
+    }
     if (!Object.hasOwn(this.keys, event.key)) return;
     event.preventDefault();
     this.keys[event.key]();

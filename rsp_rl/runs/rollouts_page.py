@@ -152,7 +152,7 @@ def _notes(facts: RunFacts, entries: list[dict[str, Any]]) -> list[str]:
     """What a reader of the table must know, a sentence or two each."""
     notes = [
         "The gap is |log p of the rollout - log p of the actor| over the tokens of a step. Groups "
-        "that are all right or all wrong have no advantages: a step learns from mixed ones."
+        "that are all right or all wrong teach nothing where the reward says no more than that."
     ]
     unsaid = [entry for entry in entries if entry["right"] + entry["wrong"] < entry["rollouts"]]
     if any(entry["tokens"] is None for entry in entries):
