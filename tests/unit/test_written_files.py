@@ -153,11 +153,11 @@ def test_where_a_runs_files_lie(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     files = (
         *(run.settings, run.law, run.metrics, run.summary, run.plot),
-        *(run.checkpoints, run.tensorboard),
+        *(run.checkpoints, run.tensorboard, run.train_samples, run.rollouts_page),
     )
     assert [str(file.relative_to(tmp_path)) for file in files] == [
         *("rsp.json", "law.json", "metrics.jsonl", "summary.json", "training.png"),
-        *("checkpoints", "tensorboard"),
+        *("checkpoints", "tensorboard", "samples/train", "rollouts.html"),
     ]
 
 
