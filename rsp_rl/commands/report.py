@@ -10,9 +10,11 @@ from pathlib import Path
 from rsp_rl.basics.errors import KnownError
 from rsp_rl.basics.files import write_json
 from rsp_rl.console.screen import quiet
+from rsp_rl.evaluation.card_scores import evaluated
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.models.weights import stored_dtype
-from rsp_rl.runs.checkpoints import latest_checkpoint, merge_checkpoint
+from rsp_rl.runs.card import write_card
+from rsp_rl.runs.checkpoints import latest_checkpoint, merge_checkpoint, step_of
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.merging import made_of
 from rsp_rl.runs.report import count_parameters, plot, summarize, table
@@ -23,6 +25,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register the `report` command."""
     parser = commands.add_parser("report", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="the run's folder (RUN_DIR)")
+    parser.add_argument(
+        "--card", action="store_true", help="write a model card (README.md) into the merged folder"
+    )
     parser.set_defaults(func=run)
 
 
@@ -40,14 +45,18 @@ def run(args: argparse.Namespace) -> int:
     page = write_rollouts_page(folder, steps, _token_text(folder))
     print(f"rollouts    {page or f'no samples in {folder.train_samples}'}")
     print(f"samples     {folder.root / 'samples'}\ntensorboard {folder.tensorboard}")
-    print(f"merging {latest_checkpoint(folder.checkpoints)} ...", flush=True)
+    checkpoint = latest_checkpoint(folder.checkpoints)
+    print(f"merging {checkpoint} ...", flush=True)
     with quiet(folder.logs / "report.log"):
-        merged = merge_checkpoint(latest_checkpoint(folder.checkpoints))
+        merged = merge_checkpoint(checkpoint)
         parameters = count_parameters(merged)
     kind = f"{parameters:,} parameters, {stored_dtype(merged)}"
     if adapter := (made_of(merged) or {}).get("adapter"):
         kind += f", LoRA of rank {adapter['r']} merged"
     print(f"model       {merged} ({kind}, loads in transformers)")
+    if args.card:
+        scores = evaluated(folder, step_of(checkpoint), merged)
+        print(f"card        {write_card(folder, checkpoint, merged, scores)}")
     print(f"logs        {folder.logs}")
     return 0
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
-from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import write_whole
 from rsp_rl.console.screen import bar
 from rsp_rl.display.pages import asset
@@ -82,15 +81,10 @@ def write_rollouts_page(
 
 def _limit(folder: RunFolder) -> int | None:
     """Most tokens of a response; None with a law, whose forced tokens nobody sampled."""
-    config = folder.root / "config" / "config.yaml"
-    if folder.law.is_file() or not config.is_file():
+    config = folder.read_config()
+    if config is None or folder.law.is_file():
         return None
-    try:
-        limit = (
-            (yaml.safe_load(config.read_text()) or {}).get("data", {}).get("max_response_length")
-        )
-    except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{config} is damaged ({error}); restore it") from error
+    limit = OmegaConf.select(config, "data.max_response_length")
     return limit if isinstance(limit, int) else None
 
 

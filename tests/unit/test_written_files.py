@@ -170,7 +170,9 @@ def test_metrics_starts_and_summary_of_a_run(tmp_path: Path) -> None:
         pass
     steps = run.merge_metrics()
     assert rows(run.metrics) == lines
-    assert [set(start) for start in rows(tmp_path / "starts.jsonl")] == [{"begun", "ended"}]
+    assert [set(start) for start in rows(tmp_path / "starts.jsonl")] == [
+        {"begun", "ended", "versions", "commit"}
+    ]
     assert summarize(steps, 8, run.wall_seconds()).keys() == RUN_SUMMARY
 
 
