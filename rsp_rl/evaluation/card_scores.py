@@ -70,14 +70,13 @@ def _interval(metrics: BenchmarkMetrics) -> tuple[float, float, float]:
 def _how(manifest: Mapping[str, Any]) -> str:
     protocol, engine = manifest["protocol"], manifest.get("engine") or {}
     asked = list(protocol.get("benchmarks", {}).values())
-    sampling = sorted({f"temperature {plan.get('temperature')}" for plan in asked})
     length = (protocol.get("rsp") or {}).get("length")
     parts = [
         f"template {protocol.get('template')}",
-        *sampling,
-        f"at most {protocol.get('max_tokens')} tokens",
+        *sorted({f"temperature {plan['temperature']}" for plan in asked if "temperature" in plan}),
+        *([f"at most {protocol['max_tokens']} tokens"] if protocol.get("max_tokens") else []),
         f"soft prompt of L = {length}" if length else "no soft prompt",
         *([f"law {protocol['law']['name']}"] if protocol.get("law") else []),
-        f"{engine.get('kind')}, {engine.get('dtype')}",
+        *(str(engine[name]) for name in ("kind", "dtype") if name in engine),
     ]
     return ", ".join(parts)

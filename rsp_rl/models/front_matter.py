@@ -24,8 +24,9 @@ def read_front_matter(card: Path) -> dict[str, Any] | None:
     """
     if not card.is_file():
         return None
-    lines = card.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff").splitlines()
-    if not lines or lines[0].rstrip() != _FENCE:
+    # Not splitlines(): a value may hold Unicode's line breaks.
+    lines = card.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff").split("\n")
+    if lines[0].rstrip() != _FENCE:
         return None
     end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() == _FENCE), None)
     if end is None:
@@ -41,5 +42,5 @@ def read_front_matter(card: Path) -> dict[str, Any] | None:
 
 def front_matter(content: dict[str, Any]) -> str:
     """A README's head, its keys in the given order."""
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
+    text = yaml.safe_dump(content, sort_keys=False, width=10_000)  # in ASCII
     return f"{_FENCE}\n{text}{_FENCE}\n"

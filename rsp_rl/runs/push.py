@@ -98,6 +98,11 @@ def check_upload(folder: Path) -> Upload:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder; give the merged folder that rsp-rl report names")
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"{folder} holds no config.json and is no model's folder; give the merged folder that "
+            "rsp-rl report names"
+        )
     _check_checkpoint(folder)
     check_model(folder)
     card = folder / CARD

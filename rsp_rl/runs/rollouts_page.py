@@ -119,8 +119,13 @@ def _total(entries: list[dict[str, Any]], name: str) -> int:
 
 
 def _subtitle(entries: list[dict[str, Any]]) -> str:
-    rollouts, groups = _total(entries, "rollouts"), _total(entries, "groups")
-    return f"{len(entries):,} steps · {groups:,} groups · {rollouts:,} rollouts"
+    counts = {"step": len(entries)}
+    counts |= {"group": _total(entries, "groups"), "rollout": _total(entries, "rollouts")}
+    return " · ".join(_counted(count, noun) for noun, count in counts.items())
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _chosen(entries: list[dict[str, Any]]) -> str:
@@ -162,11 +167,11 @@ def _notes(facts: RunFacts, entries: list[dict[str, Any]]) -> list[str]:
         )
     if unsaid:
         notes.append(
-            f"In {len(unsaid):,} steps there are rollouts that are neither right nor wrong: their "
+            f"In {_counted(len(unsaid), 'step')} there are rollouts that are neither right nor wrong: their "
             "reward said nothing of it (`acc` of 0 or 1), and all rewards of the run are the same."
         )
     if padding := _total(entries, "padding"):
-        notes.append(f"{padding:,} lines of samples are verl's padding and not counted.")
+        notes.append(f"verl's padding is not counted: {_counted(padding, 'line')} of samples.")
     if cut := [entry["step"] for entry in entries if entry["cut_short"]]:
         notes.append(
             f"The samples of step {', '.join(map(str, cut))} end within a line, which is left out: "

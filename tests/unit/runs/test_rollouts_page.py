@@ -298,5 +298,5 @@ def test_padding_and_lines_cut_short_are_said(folder: RunFolder) -> None:
     with file.open("a") as stream:
         stream.write('{"inp')
     text = page_of(folder).text
-    assert "1 lines of samples are verl's padding" in text
+    assert "padding is not counted: 1 line of samples." in text
     assert "The samples of step 1 end within a line" in text
