@@ -167,8 +167,9 @@ def _notes(facts: RunFacts, entries: list[dict[str, Any]]) -> list[str]:
         )
     if unsaid:
         notes.append(
-            f"In {_counted(len(unsaid), 'step')} there are rollouts that are neither right nor wrong: their "
-            "reward said nothing of it (`acc` of 0 or 1), and all rewards of the run are the same."
+            f"In {_counted(len(unsaid), 'step')} there are rollouts that are neither right nor "
+            "wrong: their reward said nothing of it (`acc` of 0 or 1), and all rewards of the run "
+            "are the same."
         )
     if padding := _total(entries, "padding"):
         notes.append(f"verl's padding is not counted: {_counted(padding, 'line')} of samples.")
