@@ -144,8 +144,17 @@ def rollout_gaps(samples: StepSamples) -> list[tuple[float, float] | None]:
         In nats; None of a rollout without such a position.
     """
     *_, gap, mask = _gaps(samples)
-    own = (of_one[counts] for of_one, counts in zip(gap, mask, strict=True))
-    return [(_worst(one.mean()), _worst(one.max())) if len(one) else None for one in own]
+    gap = gap.masked_fill_(~mask, 0.0)
+    counts = mask.sum(dim=1)
+    # NaN counts as infinite, as in `_worst`.
+    means, most = (
+        values.nan_to_num(nan=math.inf, posinf=math.inf).tolist()
+        for values in (gap.sum(dim=1) / counts.clamp(min=1), gap.amax(dim=1))
+    )
+    return [
+        (mean, largest) if count else None
+        for mean, largest, count in zip(means, most, counts.tolist(), strict=True)
+    ]
 
 
 def _gaps(

@@ -17,7 +17,21 @@ from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.rollouts_page import write_rollouts_page
 
 GROUPS, ROLLOUTS = 512, 16
-WORDS = r"the sum of x and y is so that \frac{1}{2} $x^2$ now wait check = + 3 4 5 12".split()
+WORDS = (
+    "the",
+    "sum",
+    "of",
+    "x",
+    "so",
+    "that",
+    r"\frac{1}{2}",
+    "$x^2$",
+    "wait",
+    "=",
+    "+",
+    "3",
+    "12",
+)
 
 
 def main() -> None:

@@ -268,10 +268,10 @@ class SoftPromptTrainer(PPOTrainerSync):
                 step,
                 lost,
             )
-        if self.config.trainer.get("rollout_data_dir"):  # while it is all at hand
-            self._facts = rollout_facts(_real_keys(batch), samples, rewards)
         self._steps_since_start += 1
         guarded = step_metrics(samples)
+        if self.config.trainer.get("rollout_data_dir"):  # while it is all at hand
+            self._facts = rollout_facts(_real_keys(batch), samples, rewards)
         metrics.update(guarded)
         metrics.update(draw_metrics(records, self._options))
         metrics.update(reward_metrics(rewards))
