@@ -21,8 +21,11 @@ let verdict = "all"; // of the answers that are shown
 const count = (number) => number.toLocaleString("en");
 // A number that is not finite comes as a word: it is the worst there is.
 const size = (number) => (typeof number === "string" ? Infinity : number ?? 0);
-const short = (number) =>
-  typeof number === "number" ? number.toPrecision(3).replace(/\.?0+($|e)/, "$1") : number ?? "–";
+// Three digits, of large numbers all before the point; what is no number as it is.
+function short(number) {
+  if (typeof number !== "number") return number ?? "–";
+  return String(Math.abs(number) < 1000 ? Number(number.toPrecision(3)) : Math.round(number));
+}
 
 function kindOf(group) {
   if (!group.right && !group.wrong) return "none";

@@ -156,8 +156,8 @@ def _notes(facts: RunFacts, entries: list[dict[str, Any]]) -> list[str]:
     unsaid = [entry for entry in entries if entry["right"] + entry["wrong"] < entry["rollouts"]]
     if any(entry["tokens"] is None for entry in entries):
         notes.append(
-            "Steps without tokens were written by an earlier version, which recorded neither them "
-            "nor the verdict, the gap and the soft prompt's place of a rollout."
+            "Steps without tokens have no N.rollouts.jsonl, which earlier versions did not write: "
+            "neither tokens, verdict and gap nor the soft prompt's place of a rollout is on record."
             + (
                 f" A rollout of theirs counts as right if its reward is the run's largest, "
                 f"{facts.best_reward:g}."

@@ -454,10 +454,11 @@ class SoftPromptTrainer(PPOTrainerSync):
             places = {row["uid"]: (row["start"], row["length"]) for row in rows if row["length"]}
             prompts = partial(_field_of, batch.partition_id, "prompts")
             before = characters_before(places, prompts, self.tokenizer)
-        rows = [
-            {"uid": uid, **facts, "before": before.get(uid)} for uid, facts in self._facts.items()
-        ]
-        self._dump(folder / f"{self.global_steps}.rollouts.jsonl", rows)
+        if self._facts:  # log-probs were compared
+            told = self._facts.items()
+            rows = [{"uid": uid, **facts, "before": before.get(uid)} for uid, facts in told]
+            self._dump(folder / f"{self.global_steps}.rollouts.jsonl", rows)
+            self._facts = {}
         if self._thinks:
             rollouts, kinds = self._rollouts(batch, KIND_FIELD)
             rows = thought_rows(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import subprocess
 from pathlib import Path
+from shutil import which
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsp_rl.display.pages import asset
 from rsp_rl.display.viewer import HEAD, TAIL
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.rollouts import read_step
@@ -300,3 +303,25 @@ def test_padding_and_lines_cut_short_are_said(folder: RunFolder) -> None:
     text = page_of(folder).text
     assert "padding is not counted: 1 line of samples." in text
     assert "The samples of step 1 end within a line" in text
+
+
+# Its script, where there is something to run it with.
+
+
+@pytest.mark.skipif(which("node") is None, reason="node is not installed: the script is not tried")
+def test_numbers_are_shortened_and_not_changed() -> None:
+    script = asset("rsp_rl.runs", "rollouts.js")
+    function = script[script.index("function short(") : script.index("function kindOf(")]
+    shown = {100: "100", 0: "0", 0.125: "0.125", 43.75: "43.8", 12345.6: "12346", -1: "-1"}
+    shown |= {1e-7: "1e-7", 1.2345e-6: "0.00000123", 1000: "1000", 30: "30", 999.9: "1000"}
+    code = f"{function} console.log(JSON.stringify({json.dumps(list(shown))}.map(short)))"
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == list(shown.values())
+
+
+@pytest.mark.skipif(which("node") is None, reason="node is not installed: the script is not tried")
+@pytest.mark.parametrize("own", [("rsp_rl.runs", "rollouts.js"), ("rsp_rl.evaluation", "page.js")])
+def test_scripts_are_whole(own: tuple[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "page.js"
+    file.write_text(asset("rsp_rl.display", "viewer.js") + asset(*own))
+    subprocess.run(["node", "--check", file], check=True)

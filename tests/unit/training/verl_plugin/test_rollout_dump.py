@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from verl.trainer.ppo.v1 import trainer_base
 
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.models.folder import load_tokenizer
+from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.rollouts import read_step, step_files
+from rsp_rl.tiny import make_tiny_model
 from rsp_rl.training.guard import StepSamples, StepThoughts, rollout_gaps, step_metrics
+from rsp_rl.training.thought_options import ThoughtOptions
+from rsp_rl.training.verl_plugin import trainer
 from rsp_rl.training.verl_plugin.rollout_dump import characters_before, rollout_facts
 
 
@@ -97,11 +109,7 @@ def test_a_place_that_the_text_does_not_have_is_none() -> None:
     assert before({"g_0_0": (2, 3)}, Letters(loses=True))[0] == {"g_0_0": None}
 
 
-def test_a_real_tokenizer(tmp_path) -> None:
-    from rsp_rl.models.folder import load_tokenizer
-    from rsp_rl.placement.chat import place_in_chat
-    from rsp_rl.tiny import make_tiny_model
-
+def test_a_real_tokenizer(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(make_tiny_model(tmp_path / "tiny", steps=0, threads=1))
     for position, left in (("prefix", 0), ("suffix", None)):
         messages = [{"role": "user", "content": "Compute 1+2."}]
@@ -112,3 +120,73 @@ def test_a_real_tokenizer(tmp_path) -> None:
         )["g_0_0"]
         text = tokenizer.decode(ids, skip_special_tokens=True)
         assert text[:found] == text[:left] if left is not None else text[:found].endswith("1+2.")
+
+
+def test_files_of_a_step_are_of_the_same_rollouts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verl's own dump and ours, read back; the store of samples is made up, verl's code is not."""
+    tokenizer = load_tokenizer(make_tiny_model(tmp_path / "tiny", steps=0, threads=1))
+    placed = {
+        f"{group}_{rollout}_0": place_in_chat(tokenizer, messages, 4, "suffix")
+        for group, messages in (
+            ("g", [{"role": "user", "content": "Compute 1+2."}]),
+            ("h", [{"role": "user", "content": "Compute 1+2+3-4."}]),
+        )
+        for rollout in (0, 1)
+    }
+    padding = f"pad{'0a' * 16}_0_0"
+    keys = [*reversed(placed), padding]
+
+    def record(key: str) -> torch.Tensor:
+        start = placed[key].start if key in placed else 0
+        return SoftPromptRecord(7, start, 4, 0.0, 0.5, "float32", 1).to_tensor()
+
+    def nested(values: list) -> torch.Tensor:
+        return torch.nested.as_nested_tensor(
+            [torch.tensor(value) for value in values], layout=torch.jagged
+        )
+
+    def kv_batch_get(keys: list[str], select_fields: list[str], **_: object) -> dict:
+        answer = tokenizer.encode("\\boxed{3}", add_special_tokens=False)
+        made = {
+            "uid": np.array([key.rsplit("_", 2)[0] for key in keys]),
+            "prompts": nested([placed[k].token_ids if k in placed else [1] for k in keys]),
+            "responses": nested([answer for _ in keys]),
+            "rm_scores": torch.tensor([[0.0, float("_0_" in key)] for key in keys]),
+            "reward_model": np.array([{"ground_truth": "3"} for _ in keys], dtype=object),
+            RECORD_FIELD: torch.stack([record(key) for key in keys]),
+            "rsp_prompt_index": [0 for _ in keys],
+            "session_id": [int(key.split("_")[1]) for key in keys],
+        }
+        return {name: made[name] for name in select_fields}
+
+    for target in (trainer.tq, trainer_base.tq):
+        monkeypatch.setattr(target, "kv_batch_get", kv_batch_get)
+    made = object.__new__(trainer.SoftPromptTrainer)
+    made._options, made._law = RspOptions(length=4, mean=0.0, std=0.5), ThoughtOptions()
+    made.tokenizer, made.global_steps = tokenizer, 3
+    real = [key for key in keys if key != padding]
+    step = StepSamples(
+        rollout_log_probs=torch.zeros(4, 3),
+        actor_log_probs=torch.full((4, 3), 0.25),
+        response_mask=torch.ones(4, 3),
+        rewards=torch.zeros(4),
+        soft_prompt_lengths=torch.full((4,), 4),
+    )
+    made._facts = rollout_facts(real, step, [{"acc": float("_0_" in key)} for key in real])
+    made._init_dump_executor()
+    batch = SimpleNamespace(
+        keys=keys, tags=[{}, {}, {}, {}, {"is_padding": True}], partition_id="train"
+    )
+    run = RunFolder(tmp_path / "run")
+    made._log_rollout_data(batch, {}, str(run.train_samples))
+    made._shutdown_dump_executor()
+    (found,) = (read_step(*item) for item in step_files(run.train_samples).items())
+    assert ([one.uid for one in found.rollouts], found.padding) == (sorted(placed), 1)
+    assert [one.right(None) for one in found.rollouts] == [True, False, True, False]
+    for one in found.rollouts:
+        assert (one.tokens, one.gap_mean, one.length) == (3, 0.25, 4)
+        prompt = found.texts([one])[one.uid]["input"]
+        assert prompt[: one.before].endswith(("Compute 1+2.", "Compute 1+2+3-4."))
+        assert prompt[one.before :].strip() == "assistant"
