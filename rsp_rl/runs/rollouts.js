@@ -145,7 +145,8 @@ function tellStep(step) {
     (all
       ? `all ${count(step.rollouts)} rollouts of this step are shown.`
       : `${count(step.shown)} of ${count(step.rollouts)} rollouts of this step are shown, ` +
-        `${count(step.shown_groups)} of ${count(step.groups)} groups.`);
+        `${count(step.shown_groups)} of ${count(step.groups)} groups.`) +
+    (step.gap_mean === null ? "" : ` The step's mean gap is ${short(step.gap_mean)} nats.`);
   for (const line of document.querySelectorAll(".steps-table tbody tr")) {
     line.classList.toggle("chosen", line.firstChild.textContent === String(step.step));
   }
