@@ -9,7 +9,7 @@ from typing import Any
 from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes, modes_of
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
 from rsp_rl.evaluation.reading import read_manifest
-from rsp_rl.evaluation.summary import read_summary
+from rsp_rl.evaluation.summary import asked_how, read_summary
 from rsp_rl.models.weights import values_digest
 from rsp_rl.runs.card import Evaluated, Score, Scores
 from rsp_rl.runs.folder import RunFolder
@@ -72,7 +72,7 @@ def _how(manifest: Mapping[str, Any]) -> str:
     asked = list(protocol.get("benchmarks", {}).values())
     length = (protocol.get("rsp") or {}).get("length")
     parts = [
-        f"template {protocol.get('template')}",
+        asked_how(protocol),
         *sorted({f"temperature {plan['temperature']}" for plan in asked if "temperature" in plan}),
         *([f"at most {protocol['max_tokens']} tokens"] if protocol.get("max_tokens") else []),
         f"soft prompt of L = {length}" if length else "no soft prompt",

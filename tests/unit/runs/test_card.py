@@ -220,7 +220,7 @@ def test_scores_are_of_the_models_weights_alone(run: RunFolder) -> None:
     manifest = made.step(3).manifest
     write_json(manifest, read_json(manifest) | {"values": values_digest(folder)})
     (scores,) = evaluated(run, 3, folder).scores
-    assert (scores.protocol, scores.how) == ("made_up", "template qwen-boxed, no soft prompt")
+    assert (scores.protocol, scores.how) == ("made_up", "Template qwen-boxed, no soft prompt")
     metrics = read_json(made.step(3).metrics("gsm8k"))
     (score,) = scores.rows
     assert (score.problems, score.samples) == (12, 2)
