@@ -1,6 +1,6 @@
 """What the page of a large run's rollouts costs: seconds, memory and bytes, of made-up samples.
 
-python scripts/bench/rollouts_page.py --steps 100 --output /tmp/page    # 1.2 GB, kept
+python scripts/bench/rollouts_page.py --steps 100 --output runs/page    # 1.1 GB, kept
 """
 
 from __future__ import annotations
