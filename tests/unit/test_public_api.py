@@ -402,7 +402,8 @@ TRAINED = (
 )
 
 FLAGS = {
-    "report": "RUN_DIR",
+    "report": "RUN_DIR --card",
+    "push": "FOLDER --repo --private --dry-run",
     "eval": "PATH OVERRIDES --protocol --output --data-dir --steps --watch --base-model "
     f"--keep-merged --rescore {ENGINE}",
     "compare": "RUNS --protocol --output",
