@@ -183,13 +183,112 @@ def test_every_room_has_its_line_in_the_same_order() -> None:
         for file in PACKAGE.rglob("*.py")
         if file.parent != PACKAGE
     }
-    of_readme = [re.search(r"`rsp_rl/(\w+)/`", row[0]) for row in rows_under("Rooms", "README.md")]
-    of_readme = [match[1] for match in of_readme if match]
+    rows = rows_under("Rooms", "docs/how_it_works.md")
+    of_page = [re.search(r"`rsp_rl/(\w+)/`", row[0]) for row in rows]
+    of_page = [match[1] for match in of_page if match]
     contributing = (REPOSITORY / "CONTRIBUTING.md").read_text().split("\n## Rooms\n")[1]
     of_contributing = re.findall(r"^\d+\. `(\w+)`", contributing, re.MULTILINE)
-    assert of_readme == of_contributing
-    assert set(of_readme) == rooms
-    assert len(of_readme) == len(rooms)
+    assert of_page == of_contributing
+    assert set(of_page) == rooms
+    assert len(of_page) == len(rooms)
+
+
+def said_by(source: str) -> Iterator[str]:
+    """Texts of a module in which words stand, with `…` for what is filled in."""
+    for node in ast.walk(ast.parse(source)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        texts = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
+        if isinstance(node, ast.JoinedStr | ast.Constant) and all(
+            isinstance(text, str) for text in texts
+        ):
+            yield " ".join("".join(texts).split())
+
+
+def said_by_script(source: str) -> str:
+    """A shell script's text, likewise; lines that go on and texts side by side are one."""
+    joined = re.sub(r'"? ?\\\n *"?', " ", source)
+    return " ".join(re.sub(r"\$\{?\w+(?:\[\*\])?\}?", "…", joined).split())
+
+
+@cache
+def everything_said() -> str:
+    """All that our code may say, a text a line."""
+    texts = [text for file in CODE for text in said_by(file.read_text())]
+    scripts = (REPOSITORY / "scripts").glob("*.sh")
+    return "\n".join([*texts, *(said_by_script(file.read_text()) for file in scripts)])
+
+
+QUOTED = re.findall(
+    r"^```text\n(.*?)^```$",
+    (REPOSITORY / "docs" / "troubleshooting.md").read_text(),
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def test_troubleshooting_quotes_messages() -> None:
+    assert len(QUOTED) > 40
+
+
+@pytest.mark.parametrize("message", QUOTED, ids=lambda message: message.strip()[:50])
+def test_a_message_of_troubleshooting_is_the_codes(message: str) -> None:
+    assert " ".join(message.split()) in everything_said()
+
+
+def test_what_code_says_is_read_as_the_page_quotes_it() -> None:
+    made = 'def f(x):\n    raise E(\n        f"{x} is no "\n        f"number; {x!r:.3} is"\n    )'
+    assert "… is no number; … is" in [*said_by(made)]
+    script = 'die "no $THING of ${ALL[*]}," \\\n  "as said"'
+    assert "no … of …, as said" in said_by_script(script).replace(',"', ",").replace('" ', " ")
+
+
+def figures(text: str) -> list[str]:
+    """Numbers as they are written, none that are part of a name."""
+    return re.findall(r"(?<![\w.,-])[+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w-])", text)
+
+
+def has_figure(text: str, figure: str) -> bool:
+    """Whether a number stands in a text, digit by digit, not as a part of another."""
+    return bool(re.search(rf"(?<![\d.]){re.escape(figure.lstrip('+'))}(?![\d]|\.\d)", text))
+
+
+def rows_of(document: str, columns: int) -> list[list[str]]:
+    """Cells of all tables with so many columns, without their heads."""
+    lines = (REPOSITORY / document).read_text().splitlines()
+    rows = [re.split(r"(?<!\\)\|", line.strip("|")) for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows if len(row) == columns]
+
+
+#: The paper index: paper or table, command, published, measured, page.
+PAPERS = [row for row in rows_of("docs/papers.md", 5) if "](" in row[4]]
+
+
+@pytest.mark.parametrize("row", PAPERS, ids=lambda row: row[0][:40])
+def test_figures_of_the_paper_index_stand_where_they_come_from(row: list[str]) -> None:
+    _, _, published, measured, page = row
+    said = (REPOSITORY / "docs" / re.search(r"\]\((\w+\.md)", page)[1]).read_text()
+    assert [figure for figure in figures(measured) if not has_figure(said, figure)] == []
+    sources = [
+        *(PACKAGE / "reproduce").glob("*.py"),
+        *(REPOSITORY / "recipes").glob("*.sh"),
+        REPOSITORY / "docs" / "reproducing.md",
+    ]
+    known = "\n".join(file.read_text() for file in sources)
+    assert [figure for figure in figures(published) if not has_figure(known, figure)] == []
+
+
+def test_the_paper_index_has_figures() -> None:
+    assert len(PAPERS) >= 18
+    assert sum(bool(figures(row[3])) for row in PAPERS) >= 9
+
+
+def test_the_three_numbers_of_the_readme_stand_where_they_come_from() -> None:
+    rows = [row for row in rows_of("README.md", 3) if row[0].startswith("**")]
+    assert len(rows) == 3
+    for number, _, meaning in rows:
+        [page] = re.findall(r"\]\((docs/\w+\.md)", meaning)
+        said = (REPOSITORY / page).read_text()
+        for figure in figures(number.replace("*", "")):
+            assert has_figure(said, figure), number
 
 
 @pytest.mark.parametrize(
