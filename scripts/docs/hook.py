@@ -33,6 +33,8 @@ PAGES = {
 INSTEAD = {"README.md": "docs/index.md", "eval/README.md": "docs/evaluation.md"}
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+_CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
+_CODE = re.compile(r"(?<=<code>)[^<]{25,}(?=</code>)")
 _FENCE = re.compile(r"^ *```", re.MULTILINE)
 
 
@@ -52,6 +54,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
     """The document as the site's Markdown has it."""
     return for_site(markdown, page.file.src_uri, config.repo_url)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Paths and long settings in tables may break behind their separators, so that tables fit."""
+    return _CELL.sub(lambda match: _breakable(match[0]), html)
+
+
+def _breakable(cell: str) -> str:
+    return _CODE.sub(lambda match: re.sub(r"(::|[/.,=_])(?=\w)", r"\1<wbr>", match[0]), cell)
 
 
 def for_site(markdown: str, page: str, repo_url: str | None = None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from docs.docstrings import parse, table
-from docs.hook import INSTEAD, PAGES, for_site
+from docs.hook import INSTEAD, PAGES, for_site, on_page_content
 from docs.links import check
 from docs.reference import DOCS
 from docs.reference import PAGES as MADE
@@ -73,6 +73,14 @@ def test_every_document_has_a_place_in_the_site() -> None:
 )
 def test_documents_become_pages(line: str, page: str, wanted: str) -> None:
     assert for_site(line, page) == wanted
+
+
+def test_long_code_in_a_table_may_break() -> None:
+    path = "rsp_rl/training/verl_plugin/trainer.py"
+    html = f"<p><code>{path}</code></p><td>a <code>b/c</code> <code>{path}</code></td>"
+    broken = "rsp_<wbr>rl/<wbr>training/<wbr>verl_<wbr>plugin/<wbr>trainer.<wbr>py"
+    wanted = f"<p><code>{path}</code></p><td>a <code>b/c</code> <code>{broken}</code></td>"
+    assert on_page_content(html) == wanted
 
 
 def test_a_repository_with_an_address_is_linked_to() -> None:
