@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import textwrap
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -39,7 +41,7 @@ def page() -> str:
 
 
 def _command(parser: argparse.ArgumentParser, name: str, line: str) -> Iterator[str]:
-    if said := markdown((parser.description or "").strip()):
+    if said := described(parser.description or ""):
         yield said
     rows = []
     inner: dict[str, argparse.ArgumentParser] = {}
@@ -62,6 +64,18 @@ def _command(parser: argparse.ArgumentParser, name: str, line: str) -> Iterator[
 def _is_told(default: object) -> bool:
     """Whether a default says something: not that a flag is off, nor that nothing is given."""
     return isinstance(default, str | int | float) and not isinstance(default, bool)
+
+
+def described(text: str) -> str:
+    """A description; lines that are indented are code."""
+    paragraphs = re.split(r"\n{2,}", text.strip("\n"))
+    return "\n\n".join(
+        f"```\n{textwrap.dedent(paragraph)}\n```"
+        if all(line.startswith("  ") for line in paragraph.splitlines())
+        else markdown(paragraph)
+        for paragraph in paragraphs
+        if paragraph.strip()
+    )
 
 
 def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str, str]:

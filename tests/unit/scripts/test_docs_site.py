@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.commands import described
 from docs.docstrings import parse, table
 from docs.hook import INSTEAD, PAGES, for_site, on_page_content
 from docs.links import check
@@ -130,6 +131,11 @@ def test_docstrings_are_read() -> None:
         "Args": [("one", "First line."), ("two", "Second.")],
         "Returns": [("", "What it is.")],
     }
+
+
+def test_indented_lines_of_a_description_are_code() -> None:
+    said = described("It is <one>:\n\n  run a\n      --b\n\nDone.\n")
+    assert said == "It is &lt;one>:\n\n```\nrun a\n    --b\n```\n\nDone."
 
 
 def test_a_bar_does_not_end_a_cell() -> None:
