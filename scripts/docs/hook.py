@@ -7,8 +7,10 @@ repository if `repo_url` is set in mkdocs.yml, and its text alone if it is not.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +37,14 @@ INSTEAD = {"README.md": "docs/index.md", "eval/README.md": "docs/evaluation.md"}
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
 _CODE = re.compile(r"(?<=<code>)[^<]{25,}(?=</code>)")
-_FENCE = re.compile(r"^ *```", re.MULTILINE)
+_FENCE = re.compile(r"^ *```")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the documents of `PAGES`, and the figures beside them."""
     from mkdocs.structure.files import File
 
-    outside = {document: page for document, page in PAGES.items()}
+    outside = {**PAGES}
     for figure in REPOSITORY.glob("recipes/*.png"):
         path = figure.relative_to(REPOSITORY).as_posix()
         outside[path] = path
@@ -73,24 +75,26 @@ def for_site(markdown: str, page: str, repo_url: str | None = None) -> str:
         page: Its page, by path in the site's sources.
         repo_url: The repository's address, if it has one.
     """
-    parts = _parts(markdown)
-    return "".join(part if is_code else _mended(part, page, repo_url) for part, is_code in parts)
+    pieces = [
+        (is_code, "".join(line for line, _ in lines))
+        for is_code, lines in itertools.groupby(_lines(markdown), key=lambda pair: pair[1])
+    ]
+    return "".join(text if is_code else _mended(text, page, repo_url) for is_code, text in pieces)
 
 
-def _parts(markdown: str) -> list[tuple[str, bool]]:
-    """Its pieces in order, each with whether it is a block of code."""
-    parts, code = [], False
+def _lines(markdown: str) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether it is in a block of code."""
+    code = False
     for line in markdown.splitlines(keepends=True):
         fence = bool(_FENCE.match(line))
-        parts.append((line, code or fence))
+        yield line, code or fence
         code ^= fence
-    return parts
 
 
-def _mended(line: str, page: str, repo_url: str | None) -> str:
+def _mended(text: str, page: str, repo_url: str | None) -> str:
     """Lists within lists take four blanks here, and two on GitHub."""
-    blanks = len(line) - len(line.lstrip(" "))
-    return " " * blanks + _LINK.sub(lambda match: _link(match, page, repo_url), line)
+    text = re.sub(r"^ +", r"\g<0>\g<0>", text, flags=re.MULTILINE)
+    return _LINK.sub(lambda match: _link(match, page, repo_url), text)
 
 
 def _link(match: re.Match[str], page: str, repo_url: str | None) -> str:
@@ -104,6 +108,8 @@ def _link(match: re.Match[str], page: str, repo_url: str | None) -> str:
     there = PAGES.get(path) or _of_docs(path)
     if path.endswith(".png") and not path.startswith("docs/"):
         there = path
+    if there is None and not (REPOSITORY / path).exists():
+        return match[0]  # for MkDocs to say that it leads nowhere
     if there is None:
         address = repo_url and f"{repo_url.rstrip('/')}/blob/main/{path}{hash_}{anchor}"
         return f"{mark}[{text}]({address})" if address else text
