@@ -14,6 +14,7 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.laws import LAWS as DRAW_LAWS
 from rsp_rl.evaluation.protocol import BenchmarkPlan, Protocol
 from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.settings import Settings as LatentSettings
 from rsp_rl.thoughts.names import LAWS
 from rsp_rl.thoughts.settings import COMPAT, ThoughtSettings
@@ -64,6 +65,8 @@ def page() -> str:
         "Of `rsp-rl latent train`, as `--max-stage 6`; `--preset` has the paper's values where they"
         " differ from these defaults ([all flags](commands.md#rsp-rl-latent-train)).",
         _fields(LatentSettings, ""),
+        "CCOT's, of `rsp-rl latent ccot train` ([flags](commands.md#rsp-rl-latent-ccot-train)):",
+        _fields(CcotSettings, ""),
         "## Config files",
         "What the files in `configs/` set, in verl's options and ours, with what they say of it. A"
         " group that no primary config names is added as `+GROUP=NAME`.",

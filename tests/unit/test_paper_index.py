@@ -12,7 +12,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def figures(text: str) -> list[str]:
     """Numbers as they are written, none that are part of a name."""
-    return re.findall(r"(?<![\w.,-])[+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w-])", text)
+    return re.findall(r"(?<![\w.,-])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e-?\d+)?(?![\w-]|\.\d)", text)
+
+
+def test_figures_are_found() -> None:
+    text = "MATH-500: +0.35 [-0.1, 1,024], .179 at 1.2e-6, arXiv 2605.11936v2, AIME24"
+    assert figures(text) == ["+0.35", "-0.1", "1,024", ".179", "1.2e-6"]
+    assert has_figure("so 0.35, too", "+0.35")
+    assert not has_figure("10.35 and 0.351", "0.35")
 
 
 def has_figure(text: str, figure: str) -> bool:
