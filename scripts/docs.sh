@@ -34,7 +34,7 @@ fi
 
 export NO_MKDOCS_2_WARNING=1 # the theme's notice about another project
 if [[ ${1:-} == serve ]]; then
-  exec "$VENV/bin/mkdocs" serve --strict
+  exec "$VENV/bin/python" -m mkdocs serve --strict
 fi
-"$VENV/bin/mkdocs" build --strict --site-dir site
+"$VENV/bin/python" -m mkdocs build --strict --site-dir site
 "$VENV/bin/python" scripts/docs/links.py site
