@@ -12,7 +12,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def figures(text: str) -> list[str]:
     """Numbers as they are written, none that are part of a name."""
-    return re.findall(r"(?<![\w.,-])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e-?\d+)?(?![\w-]|\.\d)", text)
+    return re.findall(
+        r"(?<![\w.,-])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e-?\d+)?(?![\w-]|\.\d)", text
+    )
 
 
 def test_figures_are_found() -> None:
