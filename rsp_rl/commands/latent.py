@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.arguments import count, from_zero
+from rsp_rl.commands import latent_ccot
 from rsp_rl.console.screen import say
 from rsp_rl.latent.methods import METHODS
 from rsp_rl.latent.paper import TASKS
@@ -41,6 +42,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     _add_train(parts)
     _add_eval(parts)
     _add_table(parts)
+    latent_ccot.add_parser(parts)
 
 
 def _add_model(parts: argparse._SubParsersAction) -> None:

@@ -5,6 +5,9 @@
 - the plain one, `question` and `answer` in a format of `rsp_rl.data.row_files`: the calculator's
   annotations in the answer, `<<48/2=24>>`, are the steps, and `#### 72` ends it.
 
+With `--sentences` the steps are the plain form's lines without the annotations, for methods that
+learn from whole chains (CCOT's, arXiv 2412.13171); every row has some.
+
 A step keeps its marks, `<<48/2=24>>`, as in Coconut's files. Of the training set, rows are left out
 and counted that have no steps, a calculation that is empty or not closed, more than blanks between
 steps (in iCoT's form, where nothing else belongs there), or the question of another of the files;
@@ -66,6 +69,7 @@ def read_gsm8k(
     *,
     needs_steps: bool = True,
     max_left_out: float = MAX_LEFT_OUT,
+    sentences: bool = False,
 ) -> Reading:
     """The problems of a file, each with its equations as steps.
 
@@ -74,6 +78,7 @@ def read_gsm8k(
         setting: What an error calls it.
         needs_steps: Whether rows without steps are left out.
         max_left_out: Share of the rows, 0 to 1, that may be.
+        sentences: Take the lines without equations' marks as steps; iCoT's form has none.
 
     Raises:
         ConfigError: If the file cannot be read, a row is of neither form, or more of them than that
@@ -81,11 +86,18 @@ def read_gsm8k(
     """
     if not 0 <= max_left_out <= 1:
         raise ConfigError(f"--max-left-out {max_left_out} is no share of the rows: 0 to 1")
+    if sentences and Path(file).suffix.lower() == ".txt":
+        raise ConfigError(f"--sentences: iCoT's form, {setting} {file}, has equations alone")
     reading = Reading()
     for place, question, solution, answer in _solutions(Path(file).expanduser(), setting):
         reading.rows += 1
-        steps = _EQUATION.findall(solution)
-        if cause := _cause(steps, solution, Path(file).suffix.lower() == ".txt"):
+        equations = _EQUATION.findall(solution)
+        steps = _sentences(solution) if sentences else equations
+        if sentences:
+            cause = None if steps else "no steps"
+        else:
+            cause = _cause(steps, solution, Path(file).suffix.lower() == ".txt")
+        if cause:
             reading.stepless[cause] = reading.stepless.get(cause, 0) + 1
             reading.first.setdefault(cause, place)
             if needs_steps:
@@ -93,7 +105,8 @@ def read_gsm8k(
             steps = []
         row = {"question": question, "steps": steps, "answer": _COMMAS.sub("", answer)}
         reading.problems.append(step_problem(row, place, needs_steps))
-        reading.unlike += bool(steps) and not _same_number(steps[-1], row["answer"])
+        last = equations[-1:] if steps else []
+        reading.unlike += bool(last) and not _same_number(last[0], row["answer"])
     if not reading.rows:
         raise ConfigError(f"dataset {file} has no rows; get it anew")
     out = reading.rows - len(reading.problems)
@@ -104,6 +117,12 @@ def read_gsm8k(
             "answers hold <<equations>>, or raise --max-left-out"
         )
     return reading
+
+
+def _sentences(solution: str) -> list[str]:
+    """Lines of a solution without the calculator's annotations."""
+    lines = _EQUATION.sub("", solution).splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _cause(steps: Sequence[str], solution: str, alone: bool) -> str | None:
@@ -207,6 +226,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=MAX_LEFT_OUT,
         help="share of the training set; default: %(default)s",
     )
+    parser.add_argument(
+        "--sentences", action="store_true", help="steps are lines without their <<equations>>"
+    )
     args = parser.parse_args(argv)
     files = {split: file for split in SPLITS if (file := getattr(args, split))}
     if not files:
@@ -220,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"--{split}",
                 needs_steps=split == "train",
                 max_left_out=args.max_left_out,
+                sentences=args.sentences,
             )
             for split, file in files.items()
         }

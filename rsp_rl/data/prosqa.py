@@ -24,7 +24,7 @@ The names are ours.
 The wrong kind is any leaf of node 1's, as the paper has it, and that gives some answers away: of
 the two kinds the one that is farther from all people is right 78 times of 100, without a search.
 The level `balanced` takes node 1's farthest leaf, from a graph where it too is as many steps away
-as an answer may be; then that is right 58 times.
+as an answer may be; then that is right 58 times. `small` is balanced as well.
 
 ``python -m rsp_rl.data.prosqa --output DIR`` writes the three files, and says their statistics.
 """
@@ -58,9 +58,30 @@ MIN_STEPS, MAX_STEPS = 3, 6
 SHORTEST_KEPT = 0.5
 """Share of the problems of ``MIN_STEPS`` steps that are kept."""
 
-ANY_LEAF, BALANCED = "paper", "balanced"
-LEVELS = (ANY_LEAF, BALANCED)
-"""Which leaf the wrong kind is."""
+
+@dataclass(frozen=True)
+class Level:
+    """What questions are like.
+
+    Attributes:
+        nodes: Of the graph while it grows.
+        min_steps: Of an answer.
+        max_steps: Of an answer.
+        balanced: Whether the wrong kind is node 1's farthest leaf and not any.
+    """
+
+    nodes: int = NODES
+    min_steps: int = MIN_STEPS
+    max_steps: int = MAX_STEPS
+    balanced: bool = False
+
+
+LEVELS = {
+    "paper": Level(),
+    "balanced": Level(balanced=True),
+    "small": Level(nodes=8, min_steps=2, max_steps=3, balanced=True),
+}
+"""By name. `small` is for models from nothing on a laptop: a quarter of the tokens."""
 
 _MEAN_PARENTS = 1.5
 _ONE_SIDED = 0.35
@@ -93,7 +114,7 @@ class Graph:
         return _children(self.edges)
 
 
-def generate(split: str, size: int, seed: int = 0, level: str = LEVELS[0]) -> list[StepProblem]:
+def generate(split: str, size: int, seed: int = 0, level: str = "paper") -> list[StepProblem]:
     """Draws distinct problems of one split; see `rsp_rl.data.made_steps.draw_distinct`.
 
     Args:
@@ -102,7 +123,7 @@ def generate(split: str, size: int, seed: int = 0, level: str = LEVELS[0]) -> li
         seed: See there.
         level: One of ``LEVELS``.
     """
-    return draw_distinct(partial(_problem, balanced=level == BALANCED), split, size, seed)
+    return draw_distinct(partial(_problem, level=LEVELS[level]), split, size, seed)
 
 
 def read_graph(question: str) -> Graph:
@@ -173,35 +194,36 @@ def _children(edges: Iterable[tuple[Node, Node]]) -> dict[Node, list[Node]]:
     return children
 
 
-def _problem(rng: random.Random, balanced: bool) -> StepProblem:
+def _problem(rng: random.Random, level: Level) -> StepProblem:
     """Draws graphs until one can be asked about."""
     while True:
-        edges, sides = _grow(rng)
+        edges, sides = _grow(rng, level.nodes)
         parents = {parent for parent, _ in edges}
         people = parents - {child for _, child in edges}
         if len(people | {0, 1}) > MAX_PEOPLE:
             continue
-        leaves = [node for node in range(2, NODES) if node not in parents]
+        leaves = [node for node in range(2, level.nodes) if node not in parents]
         (far, _), (off, _) = distances(edges, 0), distances(edges, 1)
-        right = [n for n in leaves if sides[n] == _FIRST and MIN_STEPS <= far[n] <= MAX_STEPS]
+        lengths = range(level.min_steps, level.max_steps + 1)
+        right = [n for n in leaves if sides[n] == _FIRST and far[n] in lengths]
         wrong = [n for n in leaves if sides[n] == _SECOND]
-        if balanced:
-            wrong = [n for n in wrong if MIN_STEPS <= off[n] <= MAX_STEPS]
+        if level.balanced:
+            wrong = [n for n in wrong if off[n] in lengths]
         if not right or not wrong:
             continue
         answer = max(right, key=far.__getitem__)
-        if far[answer] == MIN_STEPS and rng.random() >= SHORTEST_KEPT:
+        if far[answer] == level.min_steps and rng.random() >= SHORTEST_KEPT:
             continue
         path = _shortest_path(rng, edges, far, answer)
-        other = max(wrong, key=off.__getitem__) if balanced else rng.choice(wrong)
-        return _worded(rng, edges, people, path, other)
+        other = max(wrong, key=off.__getitem__) if level.balanced else rng.choice(wrong)
+        return _worded(rng, edges, people, path, other, level.nodes)
 
 
-def _grow(rng: random.Random) -> tuple[list[tuple[int, int]], list[int]]:
+def _grow(rng: random.Random, nodes: int) -> tuple[list[tuple[int, int]], list[int]]:
     """The algorithm: edges, and by node of whom it descends."""
     sides, depths = [_FIRST, _SECOND], [0, 0]
     edges = []
-    for node in range(2, NODES):
+    for node in range(2, nodes):
         wanted = _poisson(rng)
         share = rng.random()
         if share <= _ONE_SIDED:
@@ -249,9 +271,10 @@ def _worded(
     people: set[int],
     path: Sequence[int],
     wrong: int,
+    nodes: int,
 ) -> StepProblem:
-    kinds, persons = iter(rng.sample(KINDS, NODES)), iter(rng.sample(PEOPLE, MAX_PEOPLE))
-    names = [next(persons) if node in people else next(kinds) for node in range(NODES)]
+    kinds, persons = iter(rng.sample(KINDS, nodes)), iter(rng.sample(PEOPLE, MAX_PEOPLE))
+    names = [next(persons) if node in people else next(kinds) for node in range(nodes)]
     sentence = partial(_sentence, names, people)
     sentences = [sentence(*edge) for edge in edges]
     rng.shuffle(sentences)

@@ -24,15 +24,15 @@ class Answer:
     """What a model gave to a problem.
 
     Attributes:
-        token_ids: After the thoughts, the end-of-text token left out.
-        text: Of them.
+        text: After the thoughts.
+        written: Its tokens, the end-of-text token left out.
         thoughts: How many came before.
         ended: Whether the end-of-text token came, within the limit.
         seconds: Of its batch, by the number of problems in it.
     """
 
-    token_ids: tuple[int, ...]
     text: str
+    written: int
     thoughts: int
     ended: bool
     seconds: float
@@ -40,7 +40,7 @@ class Answer:
     @property
     def tokens(self) -> int:
         """Sequential steps that the answer took: thoughts and tokens, as the paper counts them."""
-        return self.thoughts + len(self.token_ids)
+        return self.thoughts + self.written
 
 
 def answer(
@@ -127,8 +127,15 @@ def _answer_batch(
             use_cache=True,
         ).last_hidden_state[:, -1]
     seconds = (time.monotonic() - begun) / count
+    decode = thinker.tokenizer.decode
     return [
-        Answer(tuple(ids), thinker.tokenizer.decode(ids), int(thoughts_B[row]), ended[row], seconds)
+        Answer(
+            decode(ids, skip_special_tokens=True),
+            len(ids),
+            int(thoughts_B[row]),
+            ended[row],
+            seconds,
+        )
         for row, ids in enumerate(written)
     ]
 

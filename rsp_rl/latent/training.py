@@ -7,9 +7,6 @@ the model of the best epoch among those at the method's last stage, by the valid
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -19,8 +16,8 @@ from typing import Any
 
 import torch
 
-from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
-from rsp_rl.basics.files import locked, read_json, write_json, write_whole
+from rsp_rl.basics.errors import ConfigError, RunBrokenError
+from rsp_rl.basics.files import locked
 from rsp_rl.console.screen import bar, say
 from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.latent.epochs import batches, epoch_rows
@@ -37,13 +34,19 @@ from rsp_rl.latent.methods import get_method
 from rsp_rl.latent.optimizers import Optimizers, begins_anew
 from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
 from rsp_rl.latent.processes import Place, add_up, processes
-from rsp_rl.latent.run_folder import METRICS_FILE, MODEL, RUN_FILE
+from rsp_rl.latent.run_folder import MODEL
+from rsp_rl.latent.run_state import (
+    checkpoint,
+    claim,
+    finished_model,
+    forget,
+    newest,
+    note,
+)
 from rsp_rl.latent.settings import CLASSIFIER, Settings
 from rsp_rl.latent.thinking import hidden_states, token_losses
-from rsp_rl.runs.checkpoints import TRACKER, check_whole, latest_checkpoint
-from rsp_rl.runs.saving import prune, staged
 
-_PART, _WEIGHTS, _STATE = "actor", "huggingface", "training.pt"
+_WEIGHTS, _STATE = "huggingface", "training.pt"
 
 
 @dataclass
@@ -95,9 +98,9 @@ def train(
     """
     with processes() as place, locked(run) if place.rank == 0 else nullcontext():
         if place.rank == 0:
-            _claim(run, settings, described)
+            claim(run, asdict(settings), described)
         place.meet()
-        saved = _newest(run)
+        saved = newest(run)
         state = _State(settings.first_epoch) if saved is None else _saved_state(saved)
         if state.epoch >= settings.epochs:
             return run / MODEL
@@ -110,6 +113,8 @@ def train(
             thinker.classifier.to(place.device)
         tokens = tokenize(problems, thinker.tokenizer)
         _check_context(tokens, settings, thinker, described)
+        if place.rank == 0:
+            forget(run, lambda figures: _lies_before(figures, state))
         training = _Training(thinker, settings, run, place, state)
         if saved is not None:
             training.load(saved)
@@ -243,32 +248,22 @@ class _Training:
 
     def keep(self) -> None:
         """Make the model the run's, in place of an earlier one."""
-        fresh, old = self.run / ".model.new", self.run / ".model.old"
-        for left in (fresh, old):  # of a run that was cut off
-            shutil.rmtree(left, ignore_errors=True)
-        save_thinker(fresh, self.thinker)
-        if (self.run / MODEL).exists():
-            os.replace(self.run / MODEL, old)
-        os.replace(fresh, self.run / MODEL)
-        shutil.rmtree(old, ignore_errors=True)
+        with finished_model(self.run) as folder:
+            save_thinker(folder, self.thinker)
 
     def note(self, figures: Mapping[str, Any]) -> None:
         """A line of `metrics.jsonl`."""
         if self.rank == 0:
-            with (self.run / METRICS_FILE).open("a") as file:
-                file.write(json.dumps(figures) + "\n")
+            note(self.run, figures)
 
     def save(self) -> None:
         """A checkpoint that is whole or not there, in place of the one before."""
         if self.rank != 0:
             return
-        checkpoints = self.run / "checkpoints"
-        with staged(checkpoints, self.state.steps) as staging:
-            part = staging / f"global_step_{self.state.steps}" / _PART
+        with checkpoint(self.run, self.state.steps) as part:
             save_thinker(part / _WEIGHTS, self.thinker)
             content = {"state": asdict(self.state), "optimizers": self.optimizers.state()}
             torch.save(content, part / _STATE)
-        prune(checkpoints, 1)
 
     def load(self, saved: Path) -> None:
         """Optimiser of a checkpoint, its weights being loaded."""
@@ -276,7 +271,6 @@ class _Training:
         self.optimizers.load(content["optimizers"])
         if self.rank == 0:
             say(f"resumed  epoch {self.state.epoch + 1}, {self.state.step} steps of it are done")
-            _forget(self.run / METRICS_FILE, self.state)
 
 
 def _end_loss(classifier: torch.nn.Linear, states_BTd: torch.Tensor, part: Batch) -> torch.Tensor:
@@ -316,46 +310,8 @@ def _check_context(
         check_lengths(rows, context, str(described.get("train", "training file")))
 
 
-def _claim(run: Path, settings: Settings, described: Mapping[str, Any]) -> None:
-    """Note what the run is, or make sure that it is this one.
-
-    Raises:
-        RunFolderError: If it is another one, naming the first difference.
-    """
-    wanted = json.loads(json.dumps({"settings": asdict(settings), "of": dict(described)}))
-    file = run / RUN_FILE
-    if not file.is_file():
-        write_json(file, wanted)
-        return
-    there = read_json(file)
-    for part in ("settings", "of"):
-        for name, value in wanted[part].items():
-            if (old := there.get(part, {}).get(name)) != value:
-                raise RunFolderError(
-                    f"{run} is a run with {name}={old!r}, not {value!r}; go on with the same, or "
-                    "name another folder"
-                )
-
-
-def _forget(metrics: Path, state: _State) -> None:
-    """Leave the lines of `metrics.jsonl` that lie before a checkpoint: what follows comes again."""
-    lines = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
-    kept = [line for line in lines if _lies_before(json.loads(line), state)]
-    write_whole(metrics, "".join(line + "\n" for line in kept))
-
-
 def _lies_before(figures: Mapping[str, Any], state: _State) -> bool:
     return figures["step"] <= state.steps if "step" in figures else figures["epoch"] < state.epoch
-
-
-def _newest(run: Path) -> Path | None:
-    """The part with weights and optimiser of the newest checkpoint, if there is one."""
-    checkpoints = run / "checkpoints"
-    if not (checkpoints / TRACKER).is_file():
-        return None
-    folder = latest_checkpoint(checkpoints)
-    check_whole(folder, 1)
-    return folder / _PART
 
 
 def _saved_state(saved: Path) -> _State:

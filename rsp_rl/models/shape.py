@@ -51,6 +51,17 @@ KNOWN_SHAPES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 131072,
         "tie_word_embeddings": False,
     },
+    "meta-llama/Llama-2-7b-chat-hf": {
+        "model_type": "llama",
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+    },
     "meta-llama/Llama-3.2-3B-Instruct": {
         "model_type": "llama",
         "vocab_size": 128256,

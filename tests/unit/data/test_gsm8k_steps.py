@@ -150,3 +150,27 @@ def test_the_command_line_ends_with_one_error(
             main(options)
         assert exit_info.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_sentences_are_lines_without_annotations(tmp_path: Path) -> None:
+    rows = [PLAIN, {"question": "b", "answer": "It is 5.\n\n#### 5"}]
+    reading = read_gsm8k(plain(tmp_path / "train.jsonl", *rows), sentences=True)
+    assert [problem.steps for problem in reading.problems] == [
+        ("He had 3*4 = 12 pears.", "Now 12-2 = $10 are left."),
+        ("It is 5.",),
+    ]
+    assert (reading.stepless, reading.unlike) == ({}, 0)
+
+
+def test_a_row_of_no_sentences_is_left_out(tmp_path: Path) -> None:
+    rows = [PLAIN, {"question": "b", "answer": "<<2+3=5>>\n#### 5"}]
+    file = plain(tmp_path / "train.jsonl", *rows)
+    reading = read_gsm8k(file, sentences=True, max_left_out=0.5)
+    assert len(reading.problems) == 1
+    assert reading.stepless == {"no steps": 1}
+
+
+def test_icots_form_has_no_sentences(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text(LINE)
+    with pytest.raises(ConfigError, match=r"iCoT's form, --train .* has equations alone"):
+        read_gsm8k(tmp_path / "train.txt", sentences=True)

@@ -36,4 +36,8 @@ def thinker_of(folder, settings: Settings, dtype=torch.float64) -> Thinker:
     """A model that answers as a training with these settings would leave it."""
     thinker = load_thinker(folder, dtype)
     thinker.thinking = Thinking.of(settings)
+    # The added tokens begin with one row, and their logits would tie.
+    with torch.no_grad():
+        table = thinker.model.get_input_embeddings().weight
+        table += 0.01 * torch.randn(table.shape, generator=torch.Generator().manual_seed(0))
     return thinker

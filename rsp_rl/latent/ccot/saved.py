@@ -1,0 +1,141 @@
+"""What a training of CCOT leaves: `ccot.safetensors` and `ccot.json`, beside no model.
+
+The first has both adapters and the classifier by their names; the second the settings, and which
+model they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.files import read_json, write_json
+from rsp_rl.latent.ccot.adapters import Adapters
+from rsp_rl.latent.ccot.ending import Ending
+from rsp_rl.latent.ccot.settings import CcotSettings
+from rsp_rl.models.folder import check_model
+from rsp_rl.models.weights import weights_digest
+
+FILE, TENSORS_FILE = "ccot.json", "ccot.safetensors"
+
+_ENDING = "ending."
+
+
+def build(
+    model: Path, settings: CcotSettings, dtype: torch.dtype, device: torch.device | str
+) -> tuple[Adapters, Ending]:
+    """A model with adapters and classifier that have learnt nothing.
+
+    Args:
+        model: Hugging Face folder.
+        settings: Of the training.
+        dtype: Of the model's weights.
+        device: Where it runs.
+
+    Raises:
+        ConfigError: If the folder holds no model that CCOT can train, or l is none of its layers.
+    """
+    from transformers import AutoModelForCausalLM
+
+    check_model(model)
+    network = AutoModelForCausalLM.from_pretrained(
+        model, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+    ).to(device)
+    adapters = Adapters(
+        network,
+        generator_rank=settings.generator_rank,
+        decoder_rank=settings.decoder_rank,
+        scale=settings.lora_scale,
+        seed=settings.seed,
+    )
+    settings.layer_of(adapters.layers)
+    return adapters, Ending(adapters.width).to(device)
+
+
+def save(
+    folder: Path,
+    adapters: Adapters,
+    ending: Ending,
+    settings: CcotSettings,
+    of: Mapping[str, Any],
+) -> None:
+    """Write what was trained into a folder; whether that is whole is the caller's part.
+
+    Args:
+        folder: Where to.
+        adapters: phi and psi.
+        ending: The classifier.
+        settings: Of the training.
+        of: `model`, `weights` (its digest), and what else is known of model and data.
+    """
+    tensors = {**adapters.state_dict()}
+    tensors |= {_ENDING + name: tensor for name, tensor in ending.state_dict().items()}
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(kept, folder / TENSORS_FILE)
+    # Last: a folder with it is whole.
+    write_json(folder / FILE, {"settings": asdict(settings), "of": dict(of)})
+
+
+def read(folder: Path) -> tuple[CcotSettings, dict[str, Any]]:
+    """Settings, and what model and data were.
+
+    Raises:
+        RunFolderError: If there is no such folder, or its `ccot.json` is damaged.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise RunFolderError(
+            f"{file} is missing: {folder} holds nothing that CCOT has trained, or its training is "
+            "not finished; go on with it, or name the model folder of a finished run"
+        )
+    said = read_json(file)
+    try:
+        return CcotSettings(**said["settings"]), {**said["of"], "weights": said["of"]["weights"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{file} is damaged ({error}); train it again") from error
+
+
+def load(
+    folder: Path, model: Path, dtype: torch.dtype, device: torch.device | str
+) -> tuple[Adapters, Ending, CcotSettings]:
+    """A trained model.
+
+    Args:
+        folder: That `save` wrote to.
+        model: Hugging Face folder of the model that it was trained for.
+        dtype: Of the model's weights.
+        device: Where it runs.
+
+    Raises:
+        RunFolderError: If something is missing or damaged, or is another model's.
+        ConfigError: See `build`.
+    """
+    settings, of = read(folder)
+    check_model(model)
+    if weights_digest(model) != of["weights"]:
+        raise RunFolderError(
+            f"{folder} was trained for {of.get('model')}, and {model} has other weights; name the "
+            "model that it was trained for"
+        )
+    adapters, ending = build(model, settings, dtype, device)
+    file = folder / TENSORS_FILE
+    try:
+        tensors = load_file(file)
+        ending.load_state_dict(
+            {
+                name.removeprefix(_ENDING): tensors.pop(name)
+                for name in [*tensors]
+                if name.startswith(_ENDING)
+            }
+        )
+        adapters.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise RunFolderError(f"{file} is missing or damaged ({error}); train it again") from error
+    return adapters, ending, settings

@@ -1,0 +1,154 @@
+"""A training learns, goes on as it was after a kill, and is the same in two processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
+from rsp_rl.latent import training
+from rsp_rl.latent.folder import load_thinker
+from rsp_rl.latent.run_state import METRICS_FILE, MODEL
+from rsp_rl.latent.settings import CLASSIFIER, Settings
+from rsp_rl.latent.training import train
+
+SETTINGS = Settings(
+    max_stage=2, epochs_per_stage=1, epochs=4, learning_rate=1e-3, batch_size=16,
+    micro_batch_size=8, validation_limit=8, max_new_tokens=8, save_steps=2, uniform_stages=0.3,
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    """Ends a training as SIGKILL would: nothing is written after it."""
+
+
+def run(model, problems, folder, settings=SETTINGS, described=None):
+    return train(model, problems, problems[:8], settings, folder, described or {"train": "t.jsonl"})
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def metrics(folder, *, timed=False):
+    lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
+    return lines if timed else [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(gpt2, step_problems, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run(gpt2, step_problems, folder)
+    return folder
+
+
+def test_the_loss_falls_and_the_stages_go_on(whole):
+    steps = [line for line in metrics(whole) if "loss" in line]
+    assert [line["stage"] for line in steps] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert [line["step"] for line in steps] == list(range(1, 17))
+    assert steps[3]["loss"] < steps[0]["loss"]
+    assert "thought_norm" in steps[-1]
+
+
+@pytest.mark.parametrize("at", [1, 2, 6, 9, 15])
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+    at, whole, gpt2, step_problems, tmp_path, monkeypatch
+):
+    step, done = training._Training.step, 0
+
+    def dies(self, *args):
+        nonlocal done
+        if done == at:
+            raise Killed
+        done += 1
+        return step(self, *args)
+
+    monkeypatch.setattr(training._Training, "step", dies)
+    with pytest.raises(Killed):
+        run(gpt2, step_problems, tmp_path)
+    monkeypatch.undo()
+    run(gpt2, step_problems, tmp_path)
+    expected, found = weights(whole / MODEL), weights(tmp_path / MODEL)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert metrics(tmp_path) == metrics(whole)
+
+
+def test_a_finished_run_trains_no_more(whole, gpt2, step_problems, monkeypatch):
+    monkeypatch.setattr(training._Training, "step", lambda *_: pytest.fail("it trains"))
+    assert run(gpt2, step_problems, whole) == whole / MODEL
+
+
+def test_a_folder_of_other_settings_or_data_is_refused(whole, gpt2, step_problems):
+    with pytest.raises(RunFolderError, match=r"learning_rate=0\.001, not 0\.01"):
+        run(gpt2, step_problems, whole, replace(SETTINGS, learning_rate=0.01))
+    with pytest.raises(RunFolderError, match=r"train='t\.jsonl', not 'other\.jsonl'"):
+        run(gpt2, step_problems, whole, described={"train": "other.jsonl"})
+
+
+def test_micro_batches_and_recomputing_change_rounding_alone(whole, gpt2, step_problems, tmp_path):
+    short = replace(SETTINGS, epochs=1, first_epoch=0)
+    for name, settings in {
+        "micro": replace(short, micro_batch_size=3),
+        "whole": short,
+        "again": replace(short, recompute=True),
+    }.items():
+        run(gpt2, step_problems, tmp_path / name, settings)
+    losses = {
+        name: [line["loss"] for line in metrics(tmp_path / name) if "loss" in line]
+        for name in ("micro", "whole", "again")
+    }
+    assert losses["micro"] == pytest.approx(losses["whole"], rel=1e-4)
+    assert losses["again"] == pytest.approx(losses["whole"], rel=1e-4)
+
+
+def test_the_model_that_is_kept_is_the_best_of_the_last_stage(
+    gpt2, step_problems, tmp_path, monkeypatch
+):
+    accuracies = iter([0.9, 0.8, 0.7, 0.1, 0.3, 0.2])
+    monkeypatch.setattr(training._Training, "accuracy", lambda *_: next(accuracies))
+    kept = []
+    keep = training._Training.keep
+    monkeypatch.setattr(
+        training._Training,
+        "keep",
+        lambda self: (kept.append(self.state.best_epoch), keep(self)),
+    )
+    run(gpt2, step_problems, tmp_path, replace(SETTINGS, epochs=6))
+    assert kept == [3, 4]  # the stages before count nothing, nor what is worse
+
+
+def test_a_classifier_learns_when_thoughts_end(gpt2, step_problems, tmp_path):
+    settings = replace(
+        SETTINGS,
+        ends=CLASSIFIER, pad_thoughts=False, epochs=8, max_stage=3, classifier_learning_rate=0.1,
+    )  # fmt: skip
+    run(gpt2, step_problems, tmp_path, settings)
+    thinker = load_thinker(tmp_path / MODEL)
+    assert thinker.thinking.ends == CLASSIFIER
+    assert thinker.classifier.weight.abs().sum().item() > 0
+
+
+def test_a_classifier_moves_no_weight_of_the_model(gpt2, step_problems, tmp_path):
+    """It reads hidden states and nothing flows back."""
+    base = replace(SETTINGS, ends=CLASSIFIER, pad_thoughts=False, epochs=2)
+    run(gpt2, step_problems, tmp_path / "slow", base)
+    run(gpt2, step_problems, tmp_path / "fast", replace(base, classifier_learning_rate=1.0))
+    slow, fast = (
+        weights(next((tmp_path / name).glob("checkpoints/*/actor/huggingface")))
+        for name in ("slow", "fast")
+    )
+    assert all(torch.equal(slow[name], fast[name]) for name in slow)
+
+
+def test_a_training_that_comes_apart_ends(gpt2, step_problems, tmp_path):
+    with pytest.raises(RunBrokenError, match="learning_rate"):
+        run(gpt2, step_problems, tmp_path, replace(SETTINGS, learning_rate=1e30))
+
+
+def test_what_the_context_does_not_hold_is_said_before_a_step(gpt2, step_problems, tmp_path):
+    with pytest.raises(ConfigError, match=r"t\.jsonl, problem \d+: .* the model's context 256"):
+        run(gpt2, step_problems, tmp_path, replace(SETTINGS, thoughts_per_step=300))
