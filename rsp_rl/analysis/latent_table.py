@@ -38,7 +38,7 @@ from rsp_rl.latent.paper import TABLE_1, TASKS, Reported
 _NEEDED = (
     *("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "seconds_per_problem"),
     *("thoughts", "problems", "unfinished", "without_answer", "batch_size", "device", "epochs"),
-    "epochs_done",
+    *("engine", "epochs_done"),
 )
 
 #: What may differ between the runs of one method.
@@ -264,7 +264,7 @@ def _notes(lines: Sequence[Line]) -> Iterator[str]:
         f"{problems:,} problems each; brackets are 95% intervals, over seeds by Student's t, of a "
         "single seed over problems."
     )
-    for name, what in (("batch_size", "batch sizes"), ("device", "devices")):
+    for name, what in (("batch_size", "batch sizes"), ("device", "devices"), ("engine", "engines")):
         if len(values := {str(one.summary[name]) for one in evaluated}) > 1:
             yield f"Seconds do not compare: {what} are {', '.join(sorted(values))}."
     for name, by_method in _unlike(lines).items():

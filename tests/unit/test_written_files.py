@@ -366,7 +366,7 @@ def test_what_a_law_adds_to_an_evaluation(model: Path, tmp_path: Path) -> None:
 LATENT_SUMMARY = {
     *("method", "seed", "accuracy", "accuracy_low", "accuracy_high", "tokens", "thoughts"),
     *("seconds_per_problem", "problems", "unfinished", "without_answer", "batch_size", "device"),
-    *("data", "model", "epochs", "epochs_done"),
+    *("engine", "data", "model", "epochs", "epochs_done"),
 }
 LATENT_MANIFEST = {
     *("protocol", "fingerprint", "weights", "sampler", "thinks", "batch_size", "model", "training"),

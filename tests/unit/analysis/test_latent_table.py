@@ -48,6 +48,7 @@ def made(
         "without_answer": 0,
         "batch_size": 64,
         "device": "cpu",
+        "engine": "huggingface",
         "epochs": 4,
         "epochs_done": 4,
     }
