@@ -44,7 +44,7 @@ def build(
     """
     from transformers import AutoModelForCausalLM
 
-    check_model(model)
+    check_model(model, thinks=True)
     network = AutoModelForCausalLM.from_pretrained(
         model, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
     ).to(device)
@@ -118,7 +118,7 @@ def load(
         ConfigError: See `build`.
     """
     settings, of = read(folder)
-    check_model(model)
+    check_model(model, thinks=True)
     if weights_digest(model) != of["weights"]:
         raise RunFolderError(
             f"{folder} was trained for {of.get('model')}, and {model} has other weights; name the "
