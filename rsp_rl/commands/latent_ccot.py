@@ -159,11 +159,14 @@ def _dry_run(
         )
     )
     thoughts = times(settings.ratio, lengths.chain)
-    needed = lengths.question + max(lengths.chain, thoughts + lengths.answer, settings.cap)
+    longest_answer = settings.cap + settings.max_new_tokens
+    needed = lengths.question + max(lengths.chain, thoughts + lengths.answer, longest_answer)
     if needed > shape.max_position_embeddings:
         raise ConfigError(
-            f"the longest question and chain have about {needed} tokens, and {args.model} has "
-            f"{shape.max_position_embeddings} positions; leave long problems out"
+            f"the longest question, with its chain or the most thoughts and the longest answer, "
+            f"needs about {needed} positions, and {args.model} has "
+            f"{shape.max_position_embeddings}; leave long problems out, or set a lower "
+            "longest_chain or max_new_tokens"
         )
     steps = -(-len(problems) // settings.batch_size)
     print(f"model    {args.model}, {shape.layers} layers, l = {settings.layer_of(shape.layers)}")

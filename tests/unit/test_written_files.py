@@ -118,6 +118,16 @@ MANIFEST_PARTS = {
 }
 MADE_WITH = {"versions", "commit", "hardware"}
 
+#: A line of `metrics.jsonl` of a training of CCOT, without its losses.
+CCOT_STEP = {"step", "phase", "layer", "epoch", "seconds"}
+
+#: Its `ccot.json`; `answers.jsonl` and `summary.json` of its evaluation.
+CCOT_OF = {"model", "weights", "train", "problems", "dtype"}
+CCOT_ANSWER = {"question", "gold", "right", "text", "thoughts", "cut_off", "tokens", "seconds"}
+CCOT_SUMMARY = {
+    *("problems", "accuracy", "accuracy_low", "accuracy_high", "thoughts", "tokens"),
+    *("seconds_per_problem", "ratio", "cut_off", "batch_size"),
+}
 
 #: `train.jsonl` of a set with steps.
 STEP_PROBLEM = ["question", "steps", "answer"]
@@ -271,6 +281,26 @@ def test_thoughts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         **{"kind": ["mix", "mix", "forced"], "ids": [[5, 6], [7], [8]]},
         "weights": [[0.5, 0.5], [1.0], []],
     }
+
+
+def test_files_of_a_training_of_ccot(model: Path, tmp_path: Path) -> None:
+    arithmetic_steps.main(["--output", str(tmp_path), "--train-size=2"])
+    run, data = tmp_path / "run", str(tmp_path / "train.jsonl")
+    ranks = ["--generator-rank", "1", "--decoder-rank", "1"]
+    asked = ["--model", str(model), "--train", data, "--output", str(run), *ranks]
+    assert main(["latent", "ccot", "train", *asked]) == 0
+    assert main(["latent", "ccot", "eval", str(run), "--data", data]) == 0
+    steps = rows(run / "metrics.jsonl")
+    generator, answers = {"state_error"}, {"answer_loss", "end_loss"}
+    assert [step.keys() - CCOT_STEP for step in steps] == [generator] * 2 + [answers] * 4
+    assert all(step.keys() >= CCOT_STEP for step in steps)
+    for file in (run / "run.json", run / "model" / "ccot.json"):
+        said = json.loads(file.read_text())
+        assert said.keys() == {"settings", "of"}
+        assert said["of"].keys() == CCOT_OF
+    assert {file.name for file in (run / "model").iterdir()} == {"ccot.json", "ccot.safetensors"}
+    assert [row.keys() for row in rows(run / "eval" / "answers.jsonl")] == [CCOT_ANSWER] * 2
+    assert json.loads((run / "eval" / "summary.json").read_text()).keys() == CCOT_SUMMARY
 
 
 def test_what_the_reward_gives_verl() -> None:

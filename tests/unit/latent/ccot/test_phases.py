@@ -170,6 +170,20 @@ def test_without_thoughts_psi_answers_the_question(adapters: Adapters) -> None:
     torch.testing.assert_close(losses["answer_loss"], reference, rtol=0, atol=EXACT)
 
 
+@pytest.mark.parametrize("phase", [Phase(GENERATOR, 1, 2), Phase(JOINT, 1)], ids=str)
+def test_a_bf16_model_has_float32_losses_and_gradients(phase: Phase) -> None:
+    adapters = make_adapters(dtype=torch.bfloat16)
+    ending = Ending(adapters.width)
+    adapters.train_only(trained_in(phase, adapters, ending, SETTINGS)[0])
+    losses = losses_of(phase, adapters, ending, collate(PROBLEMS, RATIO), SETTINGS)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    sum(losses.values()).backward()
+    learnt = adapters.parameters("phi", [2] if phase.layer else [3])
+    for parameter in learnt:
+        assert parameter.grad.dtype == torch.float32
+        assert torch.isfinite(parameter.grad).all()
+
+
 def test_the_error_by_hand() -> None:
     """Gold 1, 3 | 5, 7 | 2, 6 in rows of two thoughts and one; the padding counts nowhere."""
     gold = torch.tensor([[[1.0, 3.0], [5.0, 7.0]], [[2.0, 6.0], [100.0, 100.0]]])
