@@ -16,6 +16,7 @@ from rsp_rl.latent.ccot.batches import pad_left
 from rsp_rl.latent.ccot.ending import Ending
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.thoughts import read, think
+from rsp_rl.models.context import context_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -74,8 +75,6 @@ def check_room(
     adapters: Adapters, questions: Sequence[Sequence[int]], settings: CcotSettings
 ) -> None:
     """See `answer_all`."""
-    from rsp_rl.models.context import context_of
-
     context = context_of(adapters.model.config)
     longest = max(map(len, questions), default=0)
     needed = longest + settings.cap + settings.max_new_tokens

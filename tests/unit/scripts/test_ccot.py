@@ -1,0 +1,52 @@
+"""The table of CCOT's bench, from results that were made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ccot import difference, table
+
+from rsp_rl.evaluation.latent_answers import Judged
+
+
+def judged(*right: bool, thoughts: int = 0) -> list[Judged]:
+    return [Judged(one, thoughts, thoughts + 3, 0.25) for one in right]
+
+
+def result(*right: bool, thoughts: int = 0, **more: Any) -> dict[str, Any]:
+    of = {"state_errors": {}, "reads_as_gold": {}, "cut_off": 0.0, **more}
+    return {"judged": [vars(one) for one in judged(*right, thoughts=thoughts)], **of}
+
+
+def test_a_difference_is_of_means_over_seeds() -> None:
+    none = [judged(False, False), judged(False, False)]
+    assert difference(none, [judged(True, True), judged(True, True)]) == "+100.0 [+100.0, +100.0]"
+    assert difference(none, [judged(True, False), judged(False, True)]) == "+50.0 [+50.0, +50.0]"
+
+
+def test_rows() -> None:
+    some = {"state_errors": {"1": 0.5, "2": 0.25}, "reads_as_gold": {"given gold": 1.0, "own": 0.5}}
+    found = {
+        0.0: [result(False, False)],
+        0.1: [
+            result(True, True, thoughts=2, **some),
+            result(True, True, thoughts=4, **some, cut_off=0.5),
+        ],
+    }
+    head, line, *rows = table(judged(True, True), found).splitlines()
+    assert head.count("|") == line.count("|") == rows[0].count("|")
+    cells = [row.removeprefix("| ").removesuffix(" |").split(" | ") for row in rows]
+    assert cells == [
+        [
+            *("chain in words", "-", "1.000 [1.000, 1.000]", "-", "-", "3.0", "0.250"),
+            *("-", "-", "-"),
+        ],
+        [
+            *("CCOT r = 0", "0.0", "0.000 [0.000, 0.000]", "0.000", "-", "3.0", "0.250"),
+            *("-", "-", "-"),
+        ],
+        [
+            *("CCOT r = 0.1", "3.0", "1.000 [1.000, 1.000]", "1.000 1.000"),
+            *("+100.0 [+100.0, +100.0]", "6.0", "0.250", "0.500 0.250", "1.000 / 0.500", "25%"),
+        ],
+    ]
