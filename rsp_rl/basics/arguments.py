@@ -14,3 +14,14 @@ def count(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def from_zero(text: str) -> int:
+    """A whole number from 0 on from a command line.
+
+    Raises:
+        ArgumentTypeError: If the text is none.
+    """
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)

@@ -12,6 +12,7 @@ from rsp_rl.analysis import (
     distributions,
     diversity,
     first_token,
+    latent_tree,
     law_table,
     length_table,
     likelihoods,
@@ -45,5 +46,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         law_table,
         mode_table,
         likelihoods,
+        latent_tree,
     ):
         module.add_parser(names)

@@ -102,12 +102,14 @@ def run(args: argparse.Namespace) -> int:
     from rsp_rl.evaluation.protocol import load_modes
     from rsp_rl.evaluation.sweep import Sweep
     from rsp_rl.evaluation.trained_run import TrainedRun, checkpoint_run
+    from rsp_rl.latent.run_folder import refuse_thinkers
     from rsp_rl.models.folder import resolve_model_folder
 
     protocols = load_modes(args.protocol, args.overrides)
     engine = engine_options(args)
     results = results_name(args.protocol, args.overrides)
     path, steps = Path(args.path).expanduser(), args.steps
+    refuse_thinkers(path)
     if single := checkpoint_run(path):
         path, steps = single[0], [single[1]]
     if (trained := TrainedRun.open(path)) is not None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rsp_rl.basics.arguments import count
+from rsp_rl.basics.arguments import count, from_zero
 from rsp_rl.commands import latent_ccot
 from rsp_rl.console.screen import say
 from rsp_rl.latent.methods import METHODS
+from rsp_rl.latent.paper import TASKS
 from rsp_rl.latent.settings import ENDS, OPTIMIZERS, PRESETS, RESETS, Settings
+
+if TYPE_CHECKING:
+    from rsp_rl.data.step_problems import StepProblem
 
 _DESCRIPTION = """\
 Coconut, its baselines and its ablations (arXiv 2412.06769):
@@ -35,6 +40,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parts = parser.add_subparsers(metavar="WHAT", required=True)
     _add_model(parts)
     _add_train(parts)
+    _add_eval(parts)
+    _add_table(parts)
     latent_ccot.add_parser(parts)
 
 
@@ -65,12 +72,56 @@ def _add_train(parts: argparse._SubParsersAction) -> None:
         choices=list(PRESETS),
         help="the paper's settings (%(default)s)",
     )
+    dry = parser.add_argument_group("dry run", "Starts and writes nothing.")
+    dry.add_argument(
+        "--dry-run", action="store_true", help="only say what it would be, and whether it fits"
+    )
+    dry.add_argument("--processes", type=count, default=1, help="that would train (%(default)s)")
+    dry.add_argument(
+        "--memory-gb", type=count, help="of a process's device (default: none is held)"
+    )
     group = parser.add_argument_group(
         "settings", "The preset gives them all, and those set here win."
     )
     for field in fields(Settings):
         group.add_argument(f"--{field.name.replace('_', '-')}", **_option(field))
     parser.set_defaults(func=train)
+
+
+def _add_eval(parts: argparse._SubParsersAction) -> None:
+    parser = parts.add_parser(
+        "eval", help="answer problems and count the right ones; again to go on"
+    )
+    parser.add_argument("path", metavar="RUN_OR_MODEL", help="a run's folder, or a model's")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="problems; steps are optional"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="where to write (default: RUN/evaluation/NAME_OF_FILE, for a model "
+        "runs/evaluation/MODEL/NAME_OF_FILE; with --thoughts or --limit a hash is added)",
+    )
+    parser.add_argument(
+        "--thoughts", type=from_zero, help="before an answer (default: as it was trained)"
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=64, help="problems at a time (%(default)s)"
+    )
+    parser.add_argument("--limit", type=count, help="only the first so many problems")
+    parser.add_argument("--engine", default="huggingface", choices=("huggingface",))
+    parser.add_argument("--threads", type=count, help="of torch on a CPU (default: torch's)")
+    parser.set_defaults(func=evaluate)
+
+
+def _add_table(parts: argparse._SubParsersAction) -> None:
+    parser = parts.add_parser("table", help="methods beside the paper's, seeds grouped")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run's folder, or one of its evaluations"
+    )
+    parser.add_argument("--task", choices=TASKS, help="whose column of the paper's table is shown")
+    parser.add_argument("--output", type=Path, default=Path("analysis/latent_table"))
+    parser.set_defaults(func=table)
 
 
 def _option(field: Field) -> dict[str, Any]:
@@ -98,6 +149,16 @@ def make_model(args: argparse.Namespace) -> int:
     return 0
 
 
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The preset's settings with those that the command line sets."""
+    set_ = {
+        field.name: value
+        for field in fields(Settings)
+        if (value := getattr(args, field.name)) is not None
+    }
+    return replace(PRESETS[args.preset], **set_)
+
+
 def train(args: argparse.Namespace) -> int:
     """Train a method on a file, and keep its best model."""
     import torch
@@ -108,17 +169,14 @@ def train(args: argparse.Namespace) -> int:
     from rsp_rl.models.folder import resolve_model_folder
     from rsp_rl.models.weights import weights_digest
 
-    set_ = {
-        field.name: value
-        for field in fields(Settings)
-        if (value := getattr(args, field.name)) is not None
-    }
-    settings = replace(PRESETS[args.preset], **set_)
+    settings = settings_of(args)
     disable_progress_bar()  # of loading and saving
     if args.threads:
         torch.set_num_threads(args.threads)
     problems = load_step_problems(args.train, "--train")[: args.limit]
     validation = load_step_problems(args.validation, "--validation")
+    if args.dry_run:
+        return _dry_run(args, settings, problems, validation)
     model = resolve_model_folder(args.model)
     described = {
         "model": args.model,
@@ -128,4 +186,63 @@ def train(args: argparse.Namespace) -> int:
     }
     folder = run(model, problems, validation, settings, args.output, described)
     say(f"model  {folder}")
+    return 0
+
+
+def _dry_run(
+    args: argparse.Namespace,
+    settings: Settings,
+    problems: Sequence[StepProblem],
+    validation: Sequence[StepProblem],
+) -> int:
+    from rsp_rl.latent.dry_run import model_lines, plan_lines
+    from rsp_rl.models.folder import resolve_model_folder
+
+    for line in plan_lines(settings, problems, validation, args.processes):
+        print(line)
+    # Last: without a way to the hub, all that needs no model has been said.
+    model = resolve_model_folder(args.model)
+    place = ", ".join(args.train)
+    for line in model_lines(model, settings, problems, place=place, memory_gb=args.memory_gb):
+        print(line)
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluate a model on a file; what is answered already is kept."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from rsp_rl.data.step_problems import load_step_problems
+    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.thinkers import Asked, evaluate_thinker
+    from rsp_rl.latent.run_folder import find_thinker
+
+    disable_progress_bar()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    problems = load_step_problems(args.data, "--data", needs_steps=False)
+    asked = Asked(args.data, problems[: args.limit], args.thoughts, args.limit, args.batch_size)
+    trained = find_thinker(args.path)
+    if trained.run is None:
+        name = re.sub(r"[^\w.-]+", "_", args.path.strip("/."))
+        root = Path("runs/evaluation") / name / asked.results
+    else:
+        root = trained.run / "evaluation" / asked.results
+    folder = EvaluationFolder(args.output or root)
+    found = evaluate_thinker(trained, asked, folder.root)
+    print(
+        f"accuracy {found['accuracy']:.4f} [{found['accuracy_low']:.4f}, "
+        f"{found['accuracy_high']:.4f}], {found['tokens']:.1f} tokens and "
+        f"{found['seconds_per_problem']:.3g} s a problem\n"
+        f"summary  {folder.summary_json}\nreport   {folder.report}"
+    )
+    return 0
+
+
+def table(args: argparse.Namespace) -> int:
+    """Tabulate evaluations, a row a method."""
+    from rsp_rl.analysis.latent_table import analyse
+
+    analyse(args.runs, args.output, task=args.task)
     return 0

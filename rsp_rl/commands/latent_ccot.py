@@ -201,7 +201,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from rsp_rl.latent.ccot.generation import answer_all
     from rsp_rl.latent.ccot.saved import load, read
     from rsp_rl.latent.problem_tokens import is_right, tokenize
-    from rsp_rl.latent.run_state import MODEL
+    from rsp_rl.latent.run_folder import MODEL
     from rsp_rl.models.folder import load_tokenizer, resolve_model_folder
 
     problems = load_step_problems(args.data, "--data", needs_steps=False)[: args.limit]

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.console.screen import bar
 from rsp_rl.evaluation.folder import Sample, StepFolder
 from rsp_rl.evaluation.metrics import write_metrics
 from rsp_rl.evaluation.questions import Question
-from rsp_rl.evaluation.samples import SampleFile, key_of, verdict_fields
+from rsp_rl.evaluation.samples import SampleFile, verdict_fields
 from rsp_rl.evaluation.thoughts import TokenTexts, thought_fields
 from rsp_rl.grading import grade, pool
 from rsp_rl.inference.requests import Completion, Engines
@@ -58,16 +57,9 @@ class Book:
         self._order = list(dict.fromkeys(question.problem.id for question in wanted))
         self._lock = threading.Lock()
         by_key = {(question.problem.id, question.sample): question for question in wanted}
-        for sample in file.samples:
-            question = by_key.pop(key_of(sample), None)
-            if question is None or question.prompt_hash != sample["prompt_hash"]:
-                raise RunFolderError(
-                    f"{folder.samples(benchmark)}: problem {sample['problem']!r}, sample "
-                    f"{sample['sample']} was not asked, or with another prompt (another "
-                    "tokenizer?); remove the file"
-                )
+        missing = file.missing({key: question.prompt_hash for key, question in by_key.items()})
         self.kept = len(file.samples)
-        self.missing = list(by_key.values())
+        self.missing = [by_key[key] for key in missing]
         self._left = len(self.missing)
         if not self._left:
             self._finish()

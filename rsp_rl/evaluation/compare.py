@@ -12,7 +12,7 @@ from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.comparison import Comparison, Estimate, Run, Table, compare, percent
 from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes, modes_of
-from rsp_rl.evaluation.summary import PEAK_NOTE, read_summary
+from rsp_rl.evaluation.summary import PEAK_NOTE, asked_how, read_summary
 
 COMMON_NOTE = (
     "The step is the same for all runs: of the steps that all have, the one with the highest mean "
@@ -101,8 +101,8 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [
         "# Comparison of runs",
         "",
-        f"Protocol {protocol.get('name')}, template {protocol.get('template')}, fingerprint "
-        f"{manifest['fingerprint']}. The headline is the unweighted mean of {headline}.",
+        f"Protocol {protocol.get('name')}, fingerprint {manifest['fingerprint']}. "
+        f"{asked_how(protocol)}. The headline is the unweighted mean of {headline}.",
         "",
         *(
             f"- {r.name}: {', '.join(str(folder.root) for folder in r.folders)}"

@@ -31,6 +31,8 @@ class OptionalSample(TypedDict, total=False):
     law: str
     """Name of the law of its thoughts."""
     thoughts: Thoughts
+    seconds: float
+    """Of its batch, by the number of problems in it; of `rsp-rl latent eval`."""
 
 
 class Sample(OptionalSample):
@@ -54,7 +56,7 @@ class Sample(OptionalSample):
     extracted: str
     """Answer found in the output, empty if none."""
     extraction_step: str
-    """One of `rsp_rl.grading.verdict.STEPS`."""
+    """One of `rsp_rl.grading.verdict.STEPS`, or `rsp_rl.evaluation.marked.MARKED`."""
     correct: bool
     stage: str
     """One of `rsp_rl.grading.verdict.STAGES`."""
@@ -127,6 +129,11 @@ class EvaluationFolder:
     def summary_markdown(self) -> Path:
         """The paper's Table 13 for this run."""
         return self.root / "summary.md"
+
+    @property
+    def summary_json(self) -> Path:
+        """Of `rsp-rl latent eval`: its numbers in one (`rsp_rl.evaluation.thinkers`)."""
+        return self.root / "summary.json"
 
     @property
     def report(self) -> Path:

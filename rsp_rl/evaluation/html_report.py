@@ -22,7 +22,7 @@ from rsp_rl.display import figures
 from rsp_rl.display.pages import asset, page
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.folder import EvaluationFolder
-from rsp_rl.evaluation.summary import Summary, notes, read_summary, table_rows
+from rsp_rl.evaluation.summary import Summary, asked_how, notes, read_summary, table_rows
 from rsp_rl.evaluation.viewer_data import (
     HEAD,
     OUTPUT_BYTES,
@@ -62,7 +62,7 @@ def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
     title = f"{run_name}: evaluation by {protocol.get('name')}"
     body = Template(asset("rsp_rl.evaluation", "page.html")).substitute(
         title=html.escape(title),
-        subtitle=html.escape(_subtitle(summary, protocol.get("template"))),
+        subtitle=html.escape(_subtitle(summary)),
         script=script,
         figures="\n".join(_figure(name, summary) for name in plots.BY_STEP),
         table=_table(summary),
@@ -80,8 +80,8 @@ def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
     return page(title, body, admitted=[f"script-src 'sha256-{script_hash}'"])
 
 
-def _subtitle(summary: Summary, template: str | None) -> str:
-    parts = [f"Template {template}", f"{len(summary.metrics)} steps"]
+def _subtitle(summary: Summary) -> str:
+    parts = [asked_how(summary.manifest["protocol"]), f"{len(summary.metrics)} steps"]
     if summary.peak_step is not None:
         last = max(summary.headline)
         parts += [

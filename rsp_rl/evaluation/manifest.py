@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import read_json, write_json, write_whole
@@ -15,6 +16,7 @@ from rsp_rl.evaluation.distinct import check_distinct
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.provenance import provenance
+from rsp_rl.evaluation.reading import AskedProblem
 from rsp_rl.inference.requests import EngineOptions
 from rsp_rl.models.weights import stored_dtype, values_digest, weights_digest
 from rsp_rl.runs.merging import made_of
@@ -26,7 +28,34 @@ _SAME = {
     "weights": "model",
     "sampler": "engine",
     "trained": "trained comparator",
+    "thinks": "way to think",
+    "batch_size": "batch size, which their seconds are of",
 }
+
+
+def made_with(folder: StepFolder, what: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Everything that a folder's samples were generated with, once each: a resumed run may move.
+
+    Args:
+        folder: Begun or new.
+        what: What all of its samples must have in common, by the names of `_SAME`.
+
+    Raises:
+        RunFolderError: If the folder was begun with something else.
+    """
+    before = []
+    if folder.manifest.is_file():
+        begun = read_json(folder.manifest)
+        for name, value in what.items():
+            if begun.get(name) != value:
+                raise RunFolderError(
+                    f"{folder.root} holds samples of another {_SAME[name]} "
+                    f"(see {folder.manifest.name}); remove the folder, or choose another one with "
+                    "--output"
+                )
+        before = begun.get("made_with", [])
+    now = provenance()
+    return before if now in before else [*before, now]
 
 
 def write_manifest(
@@ -51,17 +80,7 @@ def write_manifest(
         "sampler": engine.kind,
         "trained": trained,
     }
-    made_with = []
-    if folder.manifest.is_file():
-        begun = read_json(folder.manifest)
-        for name, value in what.items():
-            if begun.get(name) != value:
-                raise RunFolderError(
-                    f"{folder.root} holds samples of another {_SAME[name]} "
-                    f"(see {folder.manifest.name}); remove the folder, or choose another one with "
-                    "--output"
-                )
-        made_with = begun.get("made_with", [])
+    made = made_with(folder, what)
     values = values_digest(model)
     evaluation = EvaluationFolder(folder.root.parent)
     steps = evaluation.steps()
@@ -72,9 +91,6 @@ def write_manifest(
     }
     own = {step: {"values": values} for step, other in steps.items() if other == folder}
     check_distinct(evaluation, others | own)
-    # Everything that samples were generated with, once each: a resumed run may have moved.
-    if (now := provenance()) not in made_with:
-        made_with.append(now)
     comparator = protocol.comparator
     manifest = {
         "protocol": protocol.to_dict(),
@@ -90,7 +106,7 @@ def write_manifest(
         **({} if thinking is None else {"thinking": thinking.to_dict()}),
         "engine": {**asdict(engine), "dtype": engine.resolved_dtype()},
         "context": context,
-        "made_with": made_with,
+        "made_with": made,
     }
     write_json(folder.manifest, manifest)
 
@@ -110,16 +126,21 @@ def add_difference(folder: StepFolder, line: str) -> None:
 
 
 def write_problems(folder: StepFolder, benchmark: str, problems: list[Problem]) -> None:
-    """Keep the problems beside the steps.
+    """Keep the problems beside the steps; see `keep_problems`."""
+    rows: list[AskedProblem] = [
+        {"id": problem.id, "question": problem.question, "gold": problem.gold}
+        for problem in dict.fromkeys(problems)
+    ]
+    keep_problems(folder, benchmark, rows)
+
+
+def keep_problems(folder: StepFolder, benchmark: str, rows: Sequence[AskedProblem]) -> None:
+    """Keep what is asked beside the steps.
 
     Raises:
         RunFolderError: If other problems were asked under that name before.
     """
     file = EvaluationFolder(folder.root.parent).problems(benchmark)
-    rows = [
-        {"id": problem.id, "question": problem.question, "gold": problem.gold}
-        for problem in dict.fromkeys(problems)
-    ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     if file.is_file():
         if file.read_text() != text:

@@ -26,6 +26,8 @@ class OptionalMetrics(TypedDict, total=False):
     """What only some evaluations' metrics have."""
 
     thoughts: ThoughtMetrics
+    seconds_mean: float
+    """A sample, where they are kept."""
 
 
 class BenchmarkMetrics(OptionalMetrics):
@@ -104,6 +106,8 @@ def benchmark_metrics(samples: Sequence[Sample], *, seed: int = 0) -> BenchmarkM
     }
     if (thoughts := thought_metrics(samples)) is not None:
         found["thoughts"] = thoughts
+    if all("seconds" in sample for sample in samples):
+        found["seconds_mean"] = float(np.mean([sample["seconds"] for sample in samples]))
     return found
 
 

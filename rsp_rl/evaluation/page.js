@@ -151,6 +151,7 @@ function show(problem, outputs) {
   detail.replaceChildren(
     element("h3", "", `${problem.benchmark} · ${problem.id}`),
     element("div", "question-text text", ...typeset(problem.question)),
+    ...(problem.steps?.length ? [goldSteps(problem.steps)] : []),
     element("div", "", "Gold answer: ", element("span", "math", problem.gold || "(none)")),
   );
   if (!outputs) {
@@ -181,6 +182,11 @@ function show(problem, outputs) {
     columns.append(column(steps[position], sample, problem, problem.right[position]));
   });
   detail.append(bar, columns);
+}
+
+function goldSteps(steps) {
+  const list = element("ol", "gold-steps", ...steps.map((step) => element("li", "text", ...typeset(step))));
+  return element("div", "", "Gold steps:", list);
 }
 
 function switchButton(label, pressed, change, problem, outputs) {

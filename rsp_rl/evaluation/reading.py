@@ -14,7 +14,14 @@ from rsp_rl.evaluation.samples import read_samples
 _METRICS_SUFFIX = ".metrics.json"
 
 
-class AskedProblem(TypedDict):
+class OptionalAsked(TypedDict, total=False):
+    """What only some evaluations' problems have."""
+
+    steps: list[str]
+    """Of the gold solution, of problems that have them."""
+
+
+class AskedProblem(OptionalAsked):
     """One line of `<benchmark>.problems.jsonl`."""
 
     id: str
@@ -85,7 +92,7 @@ def read_problems(folder: EvaluationFolder, benchmark: str) -> dict[str, AskedPr
     for number, line in enumerate(file.read_text(encoding="utf-8").strip("\n").split("\n"), 1):
         try:
             problem = json.loads(line)
-            if not all(isinstance(problem[key], str) for key in AskedProblem.__annotations__):
+            if not all(isinstance(problem[key], str) for key in AskedProblem.__required_keys__):
                 raise TypeError("id, question and gold must be strings")
         except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(

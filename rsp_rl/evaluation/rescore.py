@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import locked
 from rsp_rl.evaluation.folder import Sample, StepFolder, is_of_modes
+from rsp_rl.evaluation.marked import MARKED, grade_marked
 from rsp_rl.evaluation.metrics import write_metrics
 from rsp_rl.evaluation.samples import read_samples, verdict_fields, write_samples
 from rsp_rl.grading import pool
 from rsp_rl.grading.batch import grade_many
+from rsp_rl.grading.verdict import Verdict
 
 _SUFFIX = ".samples.jsonl"
 
@@ -63,13 +66,15 @@ def rescore(file: Path, *, processes: int | None = None) -> Rescored:
     benchmark = file.name.removesuffix(_SUFFIX)
     with locked(file.parent):
         samples = read_samples(file)
-        items = [(sample["output"], sample["gold"], benchmark) for sample in samples]
-        rescored: list[Sample] = []
-        for sample, verdict in zip(
-            samples, grade_many(items, processes, progress=True), strict=True
-        ):
-            rescored.append({**sample, **verdict_fields(verdict)})
-        pool.shared().close()
+        verdicts = _marked(samples)
+        if verdicts is None:
+            items = [(sample["output"], sample["gold"], benchmark) for sample in samples]
+            verdicts = list(grade_many(items, processes, progress=True))
+            pool.shared().close()
+        rescored: list[Sample] = [
+            {**sample, **verdict_fields(verdict)}
+            for sample, verdict in zip(samples, verdicts, strict=True)
+        ]
         folder = StepFolder(file.parent)
         write_samples(file, rescored)
         # Metrics are those of a finished benchmark: an unfinished one gets none by this.
@@ -79,3 +84,10 @@ def rescore(file: Path, *, processes: int | None = None) -> Rescored:
     pairs = zip(samples, rescored, strict=True)
     changed = [(old, new) for old, new in pairs if old["correct"] != new["correct"]]
     return Rescored(file, accuracy, changed)
+
+
+def _marked(samples: Sequence[Sample]) -> list[Verdict] | None:
+    """Verdicts on the answers of a model that thinks, None where they are another's."""
+    if not all(sample["extraction_step"] == MARKED for sample in samples):
+        return None
+    return [grade_marked(sample["output"], sample["gold"]) for sample in samples]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_type_hints
 
@@ -109,6 +109,24 @@ class SampleFile(contextlib.AbstractContextManager):
             if complete < len(content):
                 os.truncate(file, complete)
         self._appending = file.open("a", encoding="ascii")
+
+    def missing(self, asked: Mapping[Key, str]) -> list[Key]:
+        """What has still to be asked.
+
+        Args:
+            asked: Hash of each sample's prompt.
+
+        Raises:
+            RunFolderError: If the file holds what is not asked.
+        """
+        left = dict(asked)
+        for sample in self.samples:
+            if left.pop(key_of(sample), None) != sample["prompt_hash"]:
+                raise RunFolderError(
+                    f"{self._file}: problem {sample['problem']!r}, sample {sample['sample']} was "
+                    "not asked, or with another prompt (another tokenizer?); remove the file"
+                )
+        return list(left)
 
     def append(self, sample: Sample) -> None:
         """Keep a sample, at once.

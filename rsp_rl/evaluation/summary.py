@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -184,6 +185,12 @@ def notes(summary: Summary) -> list[str]:
         if (found := metrics.get(name)) and "thoughts" in found
     ]
     lines += [
+        f"Step {step}, {name}: {found['seconds_mean']:.3g} seconds a problem."
+        for step, metrics in summary.metrics.items()
+        for name in summary.benchmarks
+        if (found := metrics.get(name)) and "seconds_mean" in found
+    ]
+    lines += [
         f"Step {step} has no headline: {', '.join(names)} not done."
         for step, names in summary.missing.items()
     ]
@@ -195,6 +202,12 @@ def notes(summary: Summary) -> list[str]:
     return lines
 
 
+def asked_how(protocol: Mapping[str, Any]) -> str:
+    """A protocol's template as its readers are told; a model that thinks has none."""
+    template = protocol.get("template")
+    return f"Template {template}" if template else "The question and a line break, no template"
+
+
 def to_markdown(summary: Summary) -> str:
     """Table 13 of the paper for this run: percent, each row's best step in bold."""
     protocol = summary.manifest["protocol"]
@@ -202,8 +215,8 @@ def to_markdown(summary: Summary) -> str:
     lines = [
         "# Accuracy by training step (%)",
         "",
-        f"Protocol {protocol.get('name')}, template {protocol.get('template')}, fingerprint "
-        f"{summary.manifest['fingerprint']}.",
+        f"Protocol {protocol.get('name')}, fingerprint {summary.manifest['fingerprint']}. "
+        f"{asked_how(protocol)}.",
         "",
         *markdown_head(["benchmark", *(f"step {step}" for step in steps)]),
     ]

@@ -15,7 +15,12 @@ from typing import TypedDict
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.evaluation.folder import EvaluationFolder, Sample, Thoughts
-from rsp_rl.evaluation.reading import AskedProblem, read_finished_samples, read_problems
+from rsp_rl.evaluation.reading import (
+    AskedProblem,
+    OptionalAsked,
+    read_finished_samples,
+    read_problems,
+)
 from rsp_rl.evaluation.summary import Summary
 
 HEAD = 1_200
@@ -34,7 +39,7 @@ OUTPUT_BYTES = 16_000_000
 """Outputs in the page, compressed and in base64."""
 
 
-class ProblemEntry(TypedDict):
+class ProblemEntry(OptionalAsked):
     """A problem in the viewer's list; the lists run over the steps, `None` where not evaluated."""
 
     id: str

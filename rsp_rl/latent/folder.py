@@ -18,12 +18,12 @@ from rsp_rl.latent.layout import Markers
 from rsp_rl.latent.methods import METHODS, Method, get_method
 from rsp_rl.latent.settings import CLASSIFIER, Settings
 from rsp_rl.latent.thinking import check_thinks
-from rsp_rl.models.folder import check_model, load_tokenizer
+from rsp_rl.models.folder import LATENT_FILE, check_model, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FILE = "latent.json"
+FILE = LATENT_FILE
 CLASSIFIER_FILE = "end_classifier.safetensors"
 
 #: Texts of the added tokens, as in the authors' code.
@@ -108,7 +108,7 @@ def load_thinker(folder: Path, dtype: torch.dtype = torch.float32) -> Thinker:
     """
     from transformers import AutoModelForCausalLM
 
-    check_model(folder)
+    check_model(folder, thinks=True)
     tokenizer = load_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False

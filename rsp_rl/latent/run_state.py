@@ -16,10 +16,9 @@ from typing import Any
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import read_json, write_json, write_whole
+from rsp_rl.latent.run_folder import METRICS_FILE, MODEL, RUN_FILE
 from rsp_rl.runs.checkpoints import TRACKER, check_whole, latest_checkpoint
 from rsp_rl.runs.saving import prune, staged
-
-RUN_FILE, METRICS_FILE, MODEL = "run.json", "metrics.jsonl", "model"
 
 #: The part of a checkpoint that `rsp_rl.runs.saving` keeps and prunes.
 _PART = "actor"

@@ -34,8 +34,8 @@ from rsp_rl.latent.methods import get_method
 from rsp_rl.latent.optimizers import Optimizers, begins_anew
 from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
 from rsp_rl.latent.processes import Place, add_up, processes
+from rsp_rl.latent.run_folder import MODEL
 from rsp_rl.latent.run_state import (
-    MODEL,
     checkpoint,
     claim,
     finished_model,

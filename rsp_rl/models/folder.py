@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+LATENT_FILE = "latent.json"
+"""Beside a model that thinks in hidden states before it answers (`rsp_rl.latent.folder`)."""
+
 #: What peft calls an adapter, and verl's merger the folder that it moves one to.
 _ADAPTERS = ("adapter_config.json", "lora_adapter")
 _VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
@@ -48,15 +51,23 @@ def resolve_model_folder(path: str) -> Path:
         ) from error
 
 
-def check_model(folder: Path) -> PretrainedConfig:
+def check_model(folder: Path, *, thinks: bool = False) -> PretrainedConfig:
     """The model's config, its weights being there.
+
+    Args:
+        folder: Hugging Face folder.
+        thinks: Whether it may be one that thinks in hidden states. Whoever does not know how would
+            read its question in another form and have it answer without its thoughts.
 
     Raises:
         ConfigError: If the folder holds no config that loads, or no safetensors weights, or an
-            adapter, which engines would leave out, or weights that are not whole.
+            adapter, which engines would leave out, or weights that are not whole, or a model that
+            thinks where none may be.
     """
     from transformers import AutoConfig
 
+    if not thinks:
+        refuse_thinker(folder)
     for name in _ADAPTERS:
         if (folder / name).exists():
             raise ConfigError(
@@ -83,6 +94,21 @@ def check_model(folder: Path) -> PretrainedConfig:
     except (OSError, ValueError, KeyError, TypeError) as error:
         _refuse_own_code(folder, error)
         raise ConfigError(f"{folder / 'config.json'} is no model config: {error}") from error
+
+
+def refuse_thinker(folder: Path) -> None:
+    """Make sure that a model is no one that thinks in hidden states.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if (folder / LATENT_FILE).is_file():
+        raise ConfigError(
+            f"model folder {folder} is of a training by `rsp-rl latent train` ({LATENT_FILE}): it "
+            "reads its question in a form of its own and may think in hidden states first, which "
+            "only `rsp-rl latent eval` does; evaluate it with that, or take the model that it was "
+            "trained from"
+        )
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:

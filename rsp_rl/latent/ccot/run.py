@@ -25,8 +25,8 @@ from rsp_rl.latent.ccot.saved import build, save
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.training import CcotTrainer
 from rsp_rl.latent.problem_tokens import tokenize
+from rsp_rl.latent.run_folder import MODEL
 from rsp_rl.latent.run_state import (
-    MODEL,
     checkpoint,
     claim,
     finished_model,

@@ -18,7 +18,7 @@ from rsp_rl.latent.ccot.run import train
 from rsp_rl.latent.ccot.saved import FILE, TENSORS_FILE, load, read
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.training import CcotTrainer
-from rsp_rl.latent.run_state import METRICS_FILE, MODEL
+from rsp_rl.latent.run_folder import METRICS_FILE, MODEL
 from rsp_rl.latent.scratch import make_model
 from rsp_rl.models.weights import weights_digest
 

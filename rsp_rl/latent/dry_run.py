@@ -1,0 +1,219 @@
+"""`rsp-rl latent train --dry-run`: what a training would be, and whether it fits a device.
+
+What an activation takes is not estimated by a formula: the longest sequence of the run goes through
+the model once, on the CPU and alone, and what is kept for its backward pass is counted. Weights,
+gradients and AdamW's moments are four bytes a parameter each. What a device's allocator and kernels
+take besides is not in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from rsp_rl.data.step_problems import StepProblem
+from rsp_rl.latent.folder import Thinker, load_thinker
+from rsp_rl.latent.layout import Row, check_lengths, collate, lay_out
+from rsp_rl.latent.methods import BY_TOKEN, NOTHING, get_method
+from rsp_rl.latent.problem_tokens import ProblemTokens, tokenize
+from rsp_rl.latent.settings import Settings
+from rsp_rl.latent.thinking import hidden_states, token_losses
+
+GIB = 2**30
+
+#: float32.
+_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs of one stage.
+
+    Attributes:
+        number: The stage; see `Settings.stage`.
+        epochs: The first and the one after the last, from 0.
+        fillers: The most thoughts or pauses of a sequence.
+    """
+
+    number: int
+    epochs: tuple[int, int]
+    fillers: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process.
+
+    Attributes:
+        state: Weights, gradients and moments.
+        row: Kept of the longest sequence for its backward pass.
+        rows: Of a micro-batch.
+    """
+
+    state: int
+    row: int
+    rows: int
+
+    @property
+    def total(self) -> int:
+        """All of it, were each row of a micro-batch the longest."""
+        return self.state + self.row * self.rows
+
+
+def stages(settings: Settings) -> list[Stage]:
+    """The stages of a training, in order."""
+    epochs: Counter[int] = Counter()
+    first: dict[int, int] = {}
+    for epoch in range(settings.first_epoch, settings.epochs):
+        stage = settings.stage(epoch)
+        epochs[stage] += 1
+        first.setdefault(stage, epoch)
+    fills = get_method(settings.method).filler != NOTHING
+    return [
+        Stage(
+            stage,
+            (first[stage], first[stage] + number),
+            fills * min(stage, settings.max_stage) * settings.thoughts_per_step,
+        )
+        for stage, number in epochs.items()
+    ]
+
+
+def plan_lines(
+    settings: Settings,
+    problems: Sequence[StepProblem],
+    validation: Sequence[StepProblem],
+    processes: int,
+) -> Iterator[str]:
+    """Settings, data and the arithmetic of the steps; needs no model."""
+    for name, value in asdict(settings).items():
+        yield f"{name}: {value}"
+    steps = Counter(len(problem.steps) for problem in problems)
+    spread = ", ".join(f"{count:,} of {number}" for number, count in sorted(steps.items()))
+    yield f"# problems: {len(problems):,} to train on, by steps {spread}"
+    asked = min(len(validation), settings.validation_limit)
+    yield f"# validation: {asked:,} of {len(validation):,} problems after each epoch"
+    each = math.ceil(len(problems) / settings.batch_size)
+    share = math.ceil(settings.batch_size / processes)
+    micro = math.ceil(share / settings.micro_batch_size)
+    yield (
+        f"# a step: {settings.batch_size} problems over {processes} processes, {share} each in "
+        f"{micro} micro-batches of at most {settings.micro_batch_size}"
+    )
+    for stage in stages(settings):
+        begin, end = stage.epochs
+        whole = " (all steps gone)" if stage.number > settings.max_stage else ""
+        yield (
+            f"# stage {stage.number}{whole}: epochs {begin + 1} to {end}, {(end - begin) * each:,} "
+            f"steps, {stage.fillers} thoughts or pauses"
+        )
+    if get_method(settings.method).removal == BY_TOKEN:
+        longest = settings.icot_tokens_per_epoch * (settings.epochs - 1 - settings.first_epoch)
+        yield f"# taken away in the last epoch: {longest} tokens of the steps"
+    total = (settings.epochs - settings.first_epoch) * each
+    yield f"# steps: {each:,} an epoch, {total:,} in all"
+
+
+def model_lines(
+    model: Path,
+    settings: Settings,
+    problems: Sequence[StepProblem],
+    *,
+    place: str,
+    memory_gb: int | None,
+) -> Iterator[str]:
+    """Lengths and memory, by the model.
+
+    Args:
+        model: Hugging Face folder.
+        settings: Of the training.
+        problems: To train on.
+        place: What an error calls them.
+        memory_gb: Of the device, if it is to be held against one.
+
+    Raises:
+        ConfigError: If the model cannot think, or a problem does not fit its context.
+    """
+    thinker = load_thinker(model)
+    rows = longest_rows(thinker, settings, tokenize(problems, thinker.tokenizer), place)
+    context = getattr(thinker.model.config, "max_position_embeddings", None)
+    for stage, row in rows.items():
+        yield f"# longest sequence at stage {stage}: {len(row.token_ids)} tokens of {context}"
+    worst = max(
+        (memory(thinker, settings, row) for row in rows.values()), key=lambda found: found.total
+    )
+    micro = worst.rows * worst.row / GIB
+    yield (
+        f"# memory of a process, GiB: weights, gradients, moments {worst.state / GIB:.2f}; the "
+        f"longest sequence {worst.row / GIB:.3f}, {worst.rows} of them {micro:.2f}"
+    )
+    held = "" if memory_gb is None else f" of {memory_gb}"
+    fits = ""
+    if memory_gb is not None:
+        fits = ": fits" if worst.total <= memory_gb * GIB else ": DOES NOT FIT"
+    yield f"# memory, total: {worst.total / GIB:.2f}{held}{fits}"
+
+
+def longest_rows(
+    thinker: Thinker, settings: Settings, problems: Sequence[ProblemTokens], place: str
+) -> dict[int, Row]:
+    """The longest sequence of each stage.
+
+    Raises:
+        ConfigError: If one does not fit the context.
+    """
+    context = getattr(thinker.model.config, "max_position_embeddings", None)
+    numbers = [stage.number for stage in stages(settings)]
+    if settings.uniform_stages:  # any of them may be drawn at any time
+        numbers = [*range(settings.max_stage + 2)]
+    found = {}
+    for stage in numbers:
+        rows = [
+            lay_out(
+                tokens,
+                get_method(settings.method),
+                thinker.markers,
+                stage=stage,
+                max_stage=settings.max_stage,
+                thoughts_per_step=settings.thoughts_per_step,
+                pad_thoughts=settings.pad_thoughts,
+            )
+            for tokens in problems
+        ]
+        check_lengths(rows, context, place)
+        found[stage] = max(rows, key=lambda row: len(row.token_ids))
+    return found
+
+
+def memory(thinker: Thinker, settings: Settings, row: Row) -> Memory:
+    """What a step of micro-batches of such sequences takes."""
+    weights = list(thinker.model.parameters())
+    count = sum(weight.numel() for weight in weights)
+    # Muon keeps one moment of what it moves, AdamW two; two is the more.
+    state = count * _BYTES * 4
+    rows = min(settings.micro_batch_size, settings.batch_size)
+    return Memory(state, kept_bytes(thinker, row, settings.recompute), rows)
+
+
+def kept_bytes(thinker: Thinker, row: Row, recompute: bool = False) -> int:
+    """Bytes that are kept for the backward pass of one sequence, weights left out."""
+    own = {weight.untyped_storage().data_ptr() for weight in thinker.model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # held, so that no other takes its place
+        return tensor
+
+    batch = collate([row], thinker.pad)
+    thinker.model.train()  # dropout keeps its masks
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        states_BTd = hidden_states(thinker.model, batch, recompute=recompute)
+        token_losses(thinker.model, states_BTd, batch).sum()
+    return sum(storage.nbytes() for storage in kept.values())
