@@ -121,12 +121,13 @@ MADE_WITH = {"versions", "commit", "hardware"}
 #: A line of `metrics.jsonl` of a training of CCOT, without its losses.
 CCOT_STEP = {"step", "phase", "layer", "epoch", "seconds"}
 
-#: Its `ccot.json`; `answers.jsonl` and `summary.json` of its evaluation.
+#: Its `ccot.json`, and `summary.json` of its evaluation.
 CCOT_OF = {"model", "weights", "train", "problems", "dtype"}
-CCOT_ANSWER = {"question", "gold", "right", "text", "thoughts", "cut_off", "tokens", "seconds"}
+CCOT_MANIFEST = {"thinks", "batch_size", "training"}
 CCOT_SUMMARY = {
-    *("problems", "accuracy", "accuracy_low", "accuracy_high", "thoughts", "tokens"),
-    *("seconds_per_problem", "ratio", "cut_off", "batch_size"),
+    *("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "seconds_per_problem"),
+    *("thoughts", "thoughts_cut_off", "problems", "unfinished", "without_answer", "batch_size"),
+    *("data", "ratio", "cap"),
 }
 
 #: `train.jsonl` of a set with steps.
@@ -299,8 +300,13 @@ def test_files_of_a_training_of_ccot(model: Path, tmp_path: Path) -> None:
         assert said.keys() == {"settings", "of"}
         assert said["of"].keys() == CCOT_OF
     assert {file.name for file in (run / "model").iterdir()} == {"ccot.json", "ccot.safetensors"}
-    assert [row.keys() for row in rows(run / "eval" / "answers.jsonl")] == [CCOT_ANSWER] * 2
-    assert json.loads((run / "eval" / "summary.json").read_text()).keys() == CCOT_SUMMARY
+    evaluation = EvaluationFolder(run / "evaluation" / "train")
+    own = {"law", "thoughts", "thoughts_cut_off", "seconds"}
+    samples = rows(evaluation.step(0).samples("train"))
+    assert [sample.keys() for sample in samples] == [SAMPLE | own] * 2
+    assert json.loads(evaluation.summary_json.read_text()).keys() == CCOT_SUMMARY
+    manifest = json.loads(evaluation.step(0).manifest.read_text())
+    assert manifest.keys() == MANIFEST - {"preset", "law", "unlike_training"} | CCOT_MANIFEST
 
 
 def test_what_the_reward_gives_verl() -> None:

@@ -87,19 +87,39 @@ def read(folder: Path) -> tuple[CcotSettings, dict[str, Any]]:
     """Settings, and what model and data were.
 
     Raises:
-        RunFolderError: If there is no such folder, or its `ccot.json` is damaged.
+        RunFolderError: If one of the files is missing, or `ccot.json` is damaged.
     """
-    file = folder / FILE
-    if not file.is_file():
-        raise RunFolderError(
-            f"{file} is missing: {folder} holds nothing that CCOT has trained, or its training is "
-            "not finished; go on with it, or name the model folder of a finished run"
-        )
+    for file in (folder / TENSORS_FILE, folder / FILE):
+        if not file.is_file():
+            raise RunFolderError(
+                f"{file} is missing: {folder} holds nothing that CCOT has trained, or its training "
+                "is not finished; go on with it, or name a finished run"
+            )
     said = read_json(file)
     try:
         return CcotSettings(**said["settings"]), {**said["of"], "weights": said["of"]["weights"]}
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); train it again") from error
+
+
+def check_base(folder: Path, model: Path) -> None:
+    """Make sure that a model is the one that something was trained for.
+
+    Args:
+        folder: That `save` wrote to.
+        model: Hugging Face folder.
+
+    Raises:
+        RunFolderError: If it has other weights; also see `read`.
+        ConfigError: If it is no model's folder.
+    """
+    _, of = read(folder)
+    check_model(model)
+    if weights_digest(model) != of["weights"]:
+        raise RunFolderError(
+            f"{folder} was trained for {of.get('model')}, and {model} has other weights; name the "
+            "model that it was trained for"
+        )
 
 
 def load(
@@ -117,13 +137,8 @@ def load(
         RunFolderError: If something is missing or damaged, or is another model's.
         ConfigError: See `build`.
     """
-    settings, of = read(folder)
-    check_model(model)
-    if weights_digest(model) != of["weights"]:
-        raise RunFolderError(
-            f"{folder} was trained for {of.get('model')}, and {model} has other weights; name the "
-            "model that it was trained for"
-        )
+    settings, _ = read(folder)
+    check_base(folder, model)
     adapters, ending = build(model, settings, dtype, device)
     file = folder / TENSORS_FILE
     try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ccot import difference, table
+import pytest
+from ccot import Judged, difference, summarise, table
 
-from rsp_rl.evaluation.latent_answers import Judged
 
-
-def judged(*right: bool, thoughts: int = 0) -> list[Judged]:
-    return [Judged(one, thoughts, thoughts + 3, 0.25) for one in right]
+def judged(*right: bool, thoughts: int = 0, seconds: float = 0.25) -> list[Judged]:
+    return [Judged(one, thoughts, thoughts + 3, seconds) for one in right]
 
 
 def result(*right: bool, thoughts: int = 0, **more: Any) -> dict[str, Any]:
@@ -50,3 +49,17 @@ def test_rows() -> None:
             *("+100.0 [+100.0, +100.0]", "6.0", "0.250", "0.500 0.250", "1.000 / 0.500", "25%"),
         ],
     ]
+
+
+def test_one_run() -> None:
+    summary = summarise([judged(True, True, False, True, thoughts=2)])
+    assert (summary.accuracy, summary.thoughts, summary.tokens) == (0.75, 2, 5)
+    assert summary.accuracy_low < 0.75 < summary.accuracy_high
+
+
+def test_runs_are_averaged_by_problem() -> None:
+    """Two runs that are right on other halves: each problem's mean is a half, without spread."""
+    summary = summarise([judged(True, False), judged(False, True, thoughts=4, seconds=1.25)])
+    assert (summary.accuracy, summary.accuracy_low, summary.accuracy_high) == (0.5, 0.5, 0.5)
+    assert (summary.thoughts, summary.tokens) == (2, 5)
+    assert summary.seconds_per_problem == pytest.approx(0.75)

@@ -198,6 +198,7 @@ def test_damaged_or_anothers(
     (half / TENSORS_FILE).write_bytes((whole / MODEL / TENSORS_FILE).read_bytes()[:1000])
     with pytest.raises(RunFolderError, match=r"ccot\.safetensors is missing or damaged"):
         load(half, model, torch.float32, "cpu")
+    (half / TENSORS_FILE).write_bytes(b"")
     (half / FILE).write_text('{"settings": {"ratio": 7}, "of": {"weights": "w"}}')
     with pytest.raises(RunFolderError, match=r"ccot\.json is damaged .*ratio is 7"):
         read(half)
