@@ -62,7 +62,7 @@ def evaluate_ccot(
     """
     settings, of = read(trained)
     check_base(trained, model)
-    config, tokenizer = check_model(model), load_tokenizer(model)
+    config, tokenizer = check_model(model, thinks=True), load_tokenizer(model)
     questions = [tokens.question for tokens in tokenize(asked.problems, tokenizer)]
     check_room(config, questions, settings)
     folder, step = EvaluationFolder(root), EvaluationFolder(root).step(0)

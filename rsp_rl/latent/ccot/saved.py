@@ -15,17 +15,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import read_json, write_json
 from rsp_rl.latent.ccot.adapters import Adapters
 from rsp_rl.latent.ccot.ending import Ending
 from rsp_rl.latent.ccot.settings import CcotSettings
+from rsp_rl.latent.folder import read_thinking
 from rsp_rl.models.folder import check_model
 from rsp_rl.models.weights import weights_digest
 
 FILE, TENSORS_FILE = "ccot.json", "ccot.safetensors"
 
 _ENDING = "ending."
+
+WORDS = "cot"
+"""The method of `rsp-rl latent train` whose models write their steps."""
 
 
 def build(
@@ -40,11 +44,18 @@ def build(
         device: Where it runs.
 
     Raises:
-        ConfigError: If the folder holds no model that CCOT can train, or l is none of its layers.
+        ConfigError: If the folder holds no model that CCOT can train, or one that does not write
+            its steps, or l is none of its layers.
     """
     from transformers import AutoModelForCausalLM
 
-    check_model(model)
+    check_model(model, thinks=True)
+    thinking = read_thinking(model)
+    if thinking is not None and thinking.method != WORDS:
+        raise ConfigError(
+            f"{model} was trained with method {thinking.method} of `rsp-rl latent train`; CCOT "
+            f"learns from chains that a model writes; take one of method {WORDS}, or another model"
+        )
     network = AutoModelForCausalLM.from_pretrained(
         model, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
     ).to(device)
@@ -114,7 +125,7 @@ def check_base(folder: Path, model: Path) -> None:
         ConfigError: If it is no model's folder.
     """
     _, of = read(folder)
-    check_model(model)
+    check_model(model, thinks=True)
     if weights_digest(model) != of["weights"]:
         raise RunFolderError(
             f"{folder} was trained for {of.get('model')}, and {model} has other weights; name the "
