@@ -24,9 +24,9 @@ from rsp_rl.latent.ccot.positions import evenly_spaced
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.thoughts import scaled_error
 from rsp_rl.latent.problem_tokens import ProblemTokens
-from tests.tolerances import rounding
+from tests.tolerances import FORWARD, rounding
 from tests.unit.latent.ccot import naive
-from tests.unit.latent.ccot.made import make_adapters, make_problems
+from tests.unit.latent.ccot.made import CONFIGS, make_adapters, make_problems
 
 RATIO, LAYER = 0.4, 2
 SETTINGS = CcotSettings(ratio=RATIO, layer=LAYER)
@@ -113,6 +113,16 @@ def test_the_answer(adapters: Adapters, phase: Phase) -> None:
     """In the joint phase the reference goes back through every thought that phi had by itself."""
     loss = begin(phase, adapters)
     compare(phase, adapters, loss, naive_answer_loss(adapters))
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_answer_in_float32(kind: str) -> None:
+    adapters = make_adapters(kind, torch.float32)
+    adapters.train_only([])
+    batch, ending = collate(PROBLEMS, RATIO), Ending(adapters.width)
+    for phase in (Phase(DECODER, 1), Phase(JOINT, 1)):
+        loss = losses_of(phase, adapters, ending, batch, SETTINGS)["answer_loss"]
+        torch.testing.assert_close(loss, naive_answer_loss(adapters), rtol=0, atol=FORWARD)
 
 
 def layers_with_gradients(phase: Phase, adapters: Adapters) -> set[tuple[str, int]]:
