@@ -23,9 +23,10 @@ setup(
     package_data={
         "rsp_rl": ["py.typed"],
         "rsp_rl.analysis": ["*.html", "*.css"],
-        "rsp_rl.display": ["*.html", "*.css"],
+        "rsp_rl.display": ["*.html", "*.css", "*.js"],
         "rsp_rl.evaluation": ["*.html", "*.js"],
         "rsp_rl.reproduce": ["*.css"],
+        "rsp_rl.runs": ["*.html", "*.css", "*.js"],
         "rsp_rl._files.configs": ["**/*.yaml"],
         "rsp_rl._files.eval.protocols": ["*.yaml"],
         "rsp_rl._files.recipes": ["**/*.sh"],

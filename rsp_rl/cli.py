@@ -15,7 +15,11 @@ from rsp_rl.basics.errors import KnownError
 #: A module is imported when its command is called: torch and matplotlib take seconds to load.
 COMMANDS = {
     "train": ("rsp_rl.commands.train", "train: --config-name dapo_rsp [Hydra overrides]"),
-    "report": ("rsp_rl.commands.report", "summary, table and plot of a training run"),
+    "report": (
+        "rsp_rl.commands.report",
+        "summary, plot, page of rollouts and model card of a training run",
+    ),
+    "push": ("rsp_rl.commands.push", "a trained model with its card to the Hugging Face hub"),
     "eval": ("rsp_rl.commands.evaluate", "evaluate a model, or every checkpoint of a run"),
     "compare": (
         "rsp_rl.commands.compare",

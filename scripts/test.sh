@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests: style, the unit tests on two cores, then the slow ones on the real stack (verl, Ray,
-# vLLM). A stage that fails does not keep the others from running; all are told at the end.
+# All tests: style, the documentation site, the unit tests on two cores, then the slow ones on the
+# real stack (verl, Ray, vLLM). A stage that fails does not keep the others from running; all are
+# told at the end.
 #
 #   scripts/test.sh            everything (what CI runs)
 #   scripts/test.sh fast       without the slow ones
@@ -21,6 +22,7 @@ stage() { # stage NAME COMMAND...
 
 stage "ruff check" "$python" -m ruff check .
 stage "ruff format" "$python" -m ruff format --check .
+stage docs bash scripts/docs.sh
 # A thread a worker: OpenMP's threads would wait for each other, and spin while they do.
 stage unit env OMP_NUM_THREADS=1 "$python" -m pytest -m "not slow" -n 2 --dist loadfile
 if [[ ${1:-} != fast ]]; then

@@ -1,7 +1,6 @@
 """A run's evaluations as one HTML file that opens from disk: curves, table, viewer of problems.
 
-The file loads nothing. Model output is untrusted: it is embedded in base64 and shown as text, and
-the page's content security policy lets no script run but its own.
+The file loads nothing, and model output stays text: see `rsp_rl.display.viewer`.
 
 LaTeX is shown as its source, set apart from the prose. Rendered, an output would no longer be what
 was graded; much of it is malformed or cut off; and `latex2mathml`, the small converter, passes
@@ -10,8 +9,6 @@ markup within `\\text{}` through unescaped and fails by RecursionError on deep n
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 from pathlib import Path
@@ -19,19 +16,12 @@ from string import Template
 
 from rsp_rl.basics.files import write_whole
 from rsp_rl.display import figures
-from rsp_rl.display.pages import asset, page
+from rsp_rl.display.pages import asset
+from rsp_rl.display.viewer import HEAD, TAIL, viewer_page
 from rsp_rl.evaluation import plots
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.summary import Summary, asked_how, notes, read_summary, table_rows
-from rsp_rl.evaluation.viewer_data import (
-    HEAD,
-    OUTPUT_BYTES,
-    SAMPLES,
-    TAIL,
-    ViewerData,
-    pack,
-    viewer_data,
-)
+from rsp_rl.evaluation.viewer_data import OUTPUT_BYTES, SAMPLES, ViewerData, viewer_data
 
 
 def write_report(folder: EvaluationFolder, output_bytes: int = OUTPUT_BYTES) -> Path:
@@ -55,7 +45,6 @@ def write_report(folder: EvaluationFolder, output_bytes: int = OUTPUT_BYTES) -> 
 
 
 def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
-    script = asset("rsp_rl.evaluation", "page.js")
     protocol = summary.manifest["protocol"]
     root = folder.root.resolve()
     run_name = root.parent.parent.name if root.parent.name == "evaluation" else root.name
@@ -63,21 +52,19 @@ def _page(folder: EvaluationFolder, summary: Summary, data: ViewerData) -> str:
     body = Template(asset("rsp_rl.evaluation", "page.html")).substitute(
         title=html.escape(title),
         subtitle=html.escape(_subtitle(summary)),
-        script=script,
         figures="\n".join(_figure(name, summary) for name in plots.BY_STEP),
         table=_table(summary),
         notes="\n".join(f"<li>{html.escape(note)}</li>" for note in notes(summary)),
         left_out=html.escape(_left_out(data)),
         manifest=html.escape(json.dumps(summary.manifest, indent=2)),
-        index=pack({"steps": data.steps, "benchmarks": data.benchmarks}),
-        outputs="\n".join(
-            f'<script type="text/plain" id="outputs-{html.escape(key)}">{packed}</script>'
-            for key, packed in data.outputs.items()
-        ),
     )
-    # The policy admits the page's own script by its hash, and nothing that got in otherwise.
-    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return page(title, body, admitted=[f"script-src 'sha256-{script_hash}'"])
+    return viewer_page(
+        title,
+        body,
+        index={"steps": data.steps, "benchmarks": data.benchmarks},
+        outputs=data.outputs,
+        script=asset("rsp_rl.evaluation", "page.js"),
+    )
 
 
 def _subtitle(summary: Summary) -> str:

@@ -1,57 +1,4 @@
-// Viewer of problems. Outputs are written by a model and not to be trusted: they reach the page as
-// text nodes only, never as markup.
-"use strict";
-
-const TAIL_THOUGHTS = 40; // shown after those that are left out
-const PAGE = 200; // rows added to the list at a time
-const byId = (id) => document.getElementById(id);
-
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
-
-async function unpack(block) {
-  const bytes = Uint8Array.from(atob(block.textContent), (char) => char.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return JSON.parse(await new Response(stream).text());
-}
-
-// As pandoc: no space inside the dollars and no digit after them, else they are money.
-const MATH = new RegExp(
-  [
-    /\$\$[^]+?\$\$/,
-    /\$(?=\S)[^$\n]*[^$\s]\$(?!\d)/,
-    /\\\[[^]+?\\\]/,
-    /\\\([^]+?\\\)/,
-    /\\begin\{(\w+\*?)\}[^]+?\\end\{\1\}/,
-  ]
-    .map((pattern) => pattern.source)
-    .join("|"),
-  "g",
-);
-const BOX = /\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}/g;
-
-// Split a text at the matches of a pattern; `inside` and `outside` make the nodes.
-function split(text, pattern, inside, outside) {
-  const nodes = [];
-  let end = 0;
-  for (const match of text.matchAll(pattern)) {
-    nodes.push(...outside(text.slice(end, match.index)), ...inside(match[0]));
-    end = match.index + match[0].length;
-  }
-  return [...nodes, ...outside(text.slice(end))];
-}
-
-// LaTeX stays as it was written, which is what was graded; math and boxes are only set apart.
-function typeset(text) {
-  const plain = (part) => (part ? [document.createTextNode(part)] : []);
-  const boxes = (part) => split(part, BOX, (box) => [element("span", "box", box)], plain);
-  return split(text, MATH, (math) => [element("span", "math", ...boxes(math))], boxes);
-}
-
+// Viewer of an evaluation's problems; `viewer.js` stands above.
 function markOf(right, samples) {
   if (right === null) return "none";
   return right === samples ? "right" : right ? "part" : "wrong";
@@ -79,76 +26,34 @@ const SHOWN = {
 };
 
 let steps = [];
-let problems = [];
-let listed = []; // what the filters leave
-let rows = 0; // of these, how many are in the list
-let chosen = null;
 const hidden = new Set(); // steps whose column is folded away
 let sampleNumber = 0;
 
-function filter() {
+function matches() {
   const benchmark = byId("benchmark").value;
   const shown = SHOWN[byId("show").value];
-  const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = searched();
   const withOutputs = byId("with-outputs").checked;
-  listed = problems.filter(
-    (p) =>
-      (!benchmark || p.benchmark === benchmark) &&
-      (!withOutputs || p.outputs) &&
-      shown(p) &&
-      words.every((word) => p.searched.includes(word)),
-  );
-  byId("count").textContent = `${listed.length} of ${problems.length} problems`;
-  byId("list").replaceChildren();
-  rows = 0;
-  addRows();
+  return (p) =>
+    (!benchmark || p.benchmark === benchmark) &&
+    (!withOutputs || p.outputs) &&
+    shown(p) &&
+    words.every((word) => p.searched.includes(word));
 }
 
-function addRows() {
-  const list = byId("list");
-  for (const problem of listed.slice(rows, rows + PAGE)) {
-    const name = element("span", "name", `${problem.benchmark} · ${problem.id}`);
-    if (!problem.outputs) name.append(element("span", "empty", "no outputs here"));
-    const row = element("button", "", name, marks(problem));
-    row.append(element("div", "question", problem.question));
-    row.setAttribute("role", "option");
-    row.setAttribute("aria-selected", problem === chosen);
-    row.addEventListener("click", () => visit(problem));
-    list.append(row);
-  }
-  rows = Math.min(rows + PAGE, listed.length);
+function row(problem) {
+  const name = element("span", "name", `${problem.benchmark} · ${problem.id}`);
+  if (!problem.outputs) name.append(element("span", "empty", "no outputs here"));
+  return [name, marks(problem), element("div", "question", problem.question)];
 }
 
-function moveBy(difference) {
-  const next = listed[listed.indexOf(chosen) + difference];
-  if (!next) return;
-  visit(next);
-}
-
-// A problem that the reader chose gets an address, so that it can be pointed at.
-function visit(problem) {
-  history.replaceState(null, "", addressOf(problem));
-  choose(problem);
-}
-
-function addressOf(problem) {
+function address(problem) {
   return `#${encodeURIComponent(`${problem.benchmark}/${problem.id}`)}`;
 }
 
-async function choose(problem) {
-  chosen = problem;
-  while (listed.indexOf(problem) >= rows) addRows();
-  for (const [number, row] of [...byId("list").children].entries()) {
-    row.setAttribute("aria-selected", listed[number] === problem);
-    if (listed[number] === problem) row.scrollIntoView({ block: "nearest" });
-  }
-  const outputs = problem.outputs ? await unpack(byId(`outputs-${problem.outputs}`)) : null;
-  if (chosen === problem) show(problem, outputs);
-}
-
-function show(problem, outputs) {
-  const detail = byId("detail");
-  detail.replaceChildren(
+function detail(problem, outputs) {
+  const shown = byId("detail");
+  shown.replaceChildren(
     element("h3", "", `${problem.benchmark} · ${problem.id}`),
     element("div", "question-text text", ...typeset(problem.question)),
     ...(problem.steps?.length ? [goldSteps(problem.steps)] : []),
@@ -156,23 +61,27 @@ function show(problem, outputs) {
   );
   if (!outputs) {
     const files = `step_*/${problem.benchmark}.samples.jsonl`;
-    detail.append(
+    shown.append(
       element("p", "quiet", `The outputs of this problem are not in this page; they are in ${files}.`),
     );
     return;
   }
   const numbers = [...new Set(outputs.flat().map((sample) => sample.number))].sort((a, b) => a - b);
   if (!numbers.includes(sampleNumber)) sampleNumber = numbers[0];
+  const again = (change) => () => {
+    change();
+    detail(problem, outputs);
+  };
   const bar = element("div", "steps", "Steps:");
   steps.forEach((step) => {
     const toggle = () => void (hidden.has(step) ? hidden.delete(step) : hidden.add(step));
-    bar.append(switchButton(step, !hidden.has(step), toggle, problem, outputs));
+    bar.append(switchButton(step, !hidden.has(step), again(toggle)));
   });
   if (numbers.length > 1) {
     bar.append("Sample:");
     for (const number of numbers) {
       const select = () => void (sampleNumber = number);
-      bar.append(switchButton(number, number === sampleNumber, select, problem, outputs));
+      bar.append(switchButton(number, number === sampleNumber, again(select)));
     }
   }
   const columns = element("div", "columns");
@@ -181,22 +90,12 @@ function show(problem, outputs) {
     const sample = samples.find((candidate) => candidate.number === sampleNumber);
     columns.append(column(steps[position], sample, problem, problem.right[position]));
   });
-  detail.append(bar, columns);
+  shown.append(bar, columns);
 }
 
 function goldSteps(steps) {
   const list = element("ol", "gold-steps", ...steps.map((step) => element("li", "text", ...typeset(step))));
   return element("div", "", "Gold steps:", list);
-}
-
-function switchButton(label, pressed, change, problem, outputs) {
-  const button = element("button", "", String(label));
-  button.setAttribute("aria-pressed", pressed);
-  button.addEventListener("click", () => {
-    change();
-    show(problem, outputs);
-  });
-  return button;
 }
 
 function column(step, sample, problem, right) {
@@ -217,81 +116,18 @@ function column(step, sample, problem, right) {
     head.append(element("div", "facts", ...badges));
   }
   const before = sample.thoughts ? [thoughts(sample.thoughts)] : [];
-  const output = element("div", "output text", ...typeset(sample.head));
-  if (sample.left_out) {
-    const count = sample.left_out.toLocaleString("en");
-    output.append(element("span", "gap", `${count} characters left out`), ...typeset(sample.tail));
-  }
+  const output = element("div", "output text", ...ends(sample));
   return element("div", `column${sample.correct ? " right" : ""}`, head, ...before, output);
 }
 
-// Every thought as the token that it emitted, underlined by how much of the input that token was; the
-// one that is pointed at with its tokens and their weights below, at first the most mixed one.
-function thoughts({ law, positions, left_out: leftOut, at, kind, tokens }) {
-  const count = positions.toLocaleString("en");
-  const mixture = element("div", "mixture");
-  const row = element("div", "thoughts text");
-  tokens.forEach((parts, number) => {
-    if (leftOut && number === tokens.length - TAIL_THOUGHTS) {
-      row.append(element("span", "gap", `${leftOut.toLocaleString("en")} thoughts left out`));
-    }
-    const [text, weight] = parts[0] ?? ["", null];
-    const share = weight === null ? "plain" : `share${Math.min(4, Math.floor(weight * 5))}`;
-    const one = element("span", `thought ${kind[number]} ${share}`, visible(text));
-    one.title = parts.map(([token, w]) => `${visible(token)} ${percent(w)}`.trim()).join("\n");
-    one.tabIndex = 0;
-    const tell = () => mixture.replaceChildren(...told(at[number], kind[number], parts));
-    one.addEventListener("pointerenter", tell);
-    one.addEventListener("focus", tell);
-    row.append(one);
-  });
-  const first = (parts) => parts[0]?.[1] ?? 2; // what is no mixture comes last
-  const most = tokens.reduce((best, parts, n) => (first(parts) < first(tokens[best]) ? n : best), 0);
-  if (tokens.length) mixture.append(...told(at[most], kind[most], tokens[most]));
-  const head = element("summary", "", `${count} positions of law ${law}`);
-  const key =
-    "Line: the token's weight, from 80% solid, from 60% dashed, else dotted; forced ones are marked. " +
-    "Point at one, or move to it by Tab, for its five heaviest tokens.";
-  const made = element("details", "thinking", head, element("div", "quiet", key), row, mixture);
-  made.open = true;
-  return made;
-}
-
-function told(at, kind, parts) {
-  const rows = parts.map(([text, weight]) => {
-    const bar = element("meter");
-    bar.value = weight ?? 0;
-    const share = weight === null ? [] : [bar, element("span", "", percent(weight))];
-    return element("div", "part", element("code", "", visible(text)), ...share);
-  });
-  return [element("div", "", `position ${at}, ${kind.replace("_", " + ")}`), ...rows];
-}
-
-const percent = (weight) => (weight === null ? "" : `${(100 * weight).toFixed(1)}%`);
-
-// A token that is nothing but space must be seen.
-function visible(text) {
-  return text.replaceAll("\n", "⏎").replace(/^ +$/, (spaces) => "␣".repeat(spaces.length)) || "∅";
-}
-
-function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const typing = event.target.closest("input, select");
-  if (event.key === "/" && !typing) {
-    event.preventDefault();
-    byId("search").focus();
-  } else if (event.key === "j" && !typing) moveBy(1);
-  else if (event.key === "k" && !typing) moveBy(-1);
-}
+const viewer = new Viewer({ noun: "problems", row, detail, address, matches });
 
 async function start() {
-  if (!("DecompressionStream" in window)) {
-    byId("detail").textContent = "This browser is too old for the viewer (it needs DecompressionStream).";
-    return;
-  }
-  const index = await unpack(byId("index"));
+  const index = await viewer.index();
+  if (!index) return;
   steps = index.steps;
   byId("benchmark").append(new Option("all", ""));
+  const problems = [];
   for (const { name, samples, problems: entries } of index.benchmarks) {
     byId("benchmark").append(new Option(name, name));
     for (const entry of entries) {
@@ -304,17 +140,7 @@ async function start() {
       });
     }
   }
-  filter();
-  for (const id of ["benchmark", "show", "with-outputs"]) byId(id).addEventListener("change", filter);
-  byId("search").addEventListener("input", filter);
-  byId("list").addEventListener("scroll", ({ target }) => {
-    if (target.scrollTop + target.clientHeight > target.scrollHeight - 400) addRows();
-  });
-  document.addEventListener("keydown", onKey);
-  const linked = problems.find((problem) => addressOf(problem) === location.hash);
-  if (linked) byId("problems").scrollIntoView();
-  const first = linked ?? listed.find((problem) => problem.outputs);
-  if (first) await choose(first);
+  await viewer.start(problems, "problems", ["benchmark", "show", "with-outputs"]);
 }
 
 start();

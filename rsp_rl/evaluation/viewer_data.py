@@ -7,14 +7,13 @@ those whose verdict changed between steps first, then wrong ones, then those tha
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from dataclasses import dataclass
 from typing import TypedDict
 
 from rsp_rl.basics.errors import RunFolderError
-from rsp_rl.evaluation.folder import EvaluationFolder, Sample, Thoughts
+from rsp_rl.display.thoughts import ShownThoughts, shown_thoughts
+from rsp_rl.display.viewer import Ends, both_ends, pack
+from rsp_rl.evaluation.folder import EvaluationFolder, Sample
 from rsp_rl.evaluation.reading import (
     AskedProblem,
     OptionalAsked,
@@ -23,16 +22,6 @@ from rsp_rl.evaluation.reading import (
 )
 from rsp_rl.evaluation.summary import Summary
 
-HEAD = 1_200
-"""Characters kept of a long output's beginning; most answers of small models are not longer."""
-TAIL = 1_200
-"""Characters kept of its end, where the answer is."""
-THOUGHTS_HEAD = 120
-"""Thoughts kept of the beginning of many."""
-THOUGHTS_TAIL = 40
-"""Thoughts kept of their end."""
-TOKENS = 5
-"""Tokens shown of a thought."""
 SAMPLES = 4
 """Samples shown a problem and step."""
 OUTPUT_BYTES = 16_000_000
@@ -62,22 +51,8 @@ class BenchmarkEntry(TypedDict):
     problems: list[ProblemEntry]
 
 
-class ShownThoughts(TypedDict):
-    """Thoughts of a sample as the viewer shows them; the lists run over what is shown."""
-
-    law: str
-    positions: int
-    """Positions that are no ordinary tokens."""
-    left_out: int
-    """Of these between the first and the last ones."""
-    at: list[int]
-    kind: list[str]
-    tokens: list[list[tuple[str, float | None]]]
-    """Text and weight of a position's likeliest tokens, the emitted one first."""
-
-
-class ShownSample(TypedDict):
-    """A sample as the viewer shows it."""
+class ShownSample(Ends):
+    """A sample as the viewer shows it; the ends are its output's."""
 
     number: int
     correct: bool
@@ -87,10 +62,6 @@ class ShownSample(TypedDict):
     tokens: int
     marks: list[str]
     """What went wrong: `cut off`, `no answer`, `timed out`, `crashed`, `unparsable`."""
-    head: str
-    left_out: int
-    """Characters between head and tail."""
-    tail: str
     thoughts: ShownThoughts | None
     """Of samples with a law."""
 
@@ -108,11 +79,6 @@ class ViewerData:
     steps: list[int]
     benchmarks: list[BenchmarkEntry]
     outputs: dict[str, str]
-
-
-def pack(content: object) -> str:
-    """JSON, deflated, in base64: small, and free of anything that HTML could take for markup."""
-    return base64.b64encode(zlib.compress(json.dumps(content).encode(), 9)).decode()
 
 
 def viewer_data(folder: EvaluationFolder, summary: Summary, output_bytes: int) -> ViewerData:
@@ -179,8 +145,12 @@ def _benchmark(
 
 def shown_sample(sample: Sample) -> ShownSample:
     """A sample with its output trimmed to beginning and end."""
-    output = sample["output"]
-    left_out = max(0, len(output) - HEAD - TAIL)
+    thoughts = None
+    if "law" in sample:
+        texts = sample["thoughts"]["texts"]
+        thoughts = shown_thoughts(
+            sample["law"], sample["thoughts"], lambda token: texts.get(str(token), "")
+        )
     marks = {
         "cut off": sample["finish_reason"] == "length",
         "no answer": not sample["extracted"],
@@ -196,38 +166,9 @@ def shown_sample(sample: Sample) -> ShownSample:
         "stage": sample["stage"],
         "tokens": sample["tokens"],
         "marks": [mark for mark, holds in marks.items() if holds],
-        "head": output[:HEAD] if left_out else output,
-        "left_out": left_out,
-        "tail": output[-TAIL:] if left_out else "",
-        "thoughts": _shown_thoughts(sample["law"], sample["thoughts"]) if "law" in sample else None,
+        **both_ends(sample["output"]),
+        "thoughts": thoughts,
     }
-
-
-def _shown_thoughts(law: str, thoughts: Thoughts) -> ShownThoughts:
-    count = len(thoughts["at"])
-    left_out = max(0, count - THOUGHTS_HEAD - THOUGHTS_TAIL)
-    shown = list(range(count))
-    if left_out:
-        shown = shown[:THOUGHTS_HEAD] + shown[-THOUGHTS_TAIL:]
-    return {
-        "law": law,
-        "positions": count,
-        "left_out": left_out,
-        "at": [thoughts["at"][place] for place in shown],
-        "kind": [thoughts["kind"][place] for place in shown],
-        "tokens": [_top_tokens(thoughts, place) for place in shown],
-    }
-
-
-def _top_tokens(thoughts: Thoughts, place: int) -> list[tuple[str, float | None]]:
-    ids, weights = thoughts["ids"][place], thoughts["weights"][place]
-    pairs = list(zip(ids, weights or [None] * len(ids), strict=True))
-    # The emitted one first, whatever it weighs.
-    others = sorted(pairs[1:], key=lambda pair: -(pair[1] or 0))
-    return [
-        (thoughts["texts"].get(str(token), ""), weight)
-        for token, weight in [*pairs[:1], *others][:TOKENS]
-    ]
 
 
 def _choose(

@@ -1,6 +1,6 @@
 r"""Find the answer in a model's output: the fallback chain of the paper's appendix A.2.
 
-It departs from the paper's five steps where real outputs ask for it; ``eval/README.md`` has the
+It departs from the paper's five steps where real outputs ask for it; ``docs/grading.md`` has the
 table of these decisions. Every step is one small function that returns an `Extraction` or ``None``;
 `extract_answer` asks them in order. All of them are linear in the length of the text: no pattern
 here can backtrack.

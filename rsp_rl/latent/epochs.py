@@ -31,7 +31,7 @@ def epoch_rows(
         if settings.uniform_stages and rng.random() < settings.uniform_stages:
             stage = int(rng.integers(len(problem.steps) + 1))
         if method.removal == BY_TOKEN:
-            removed = settings.icot_tokens_per_epoch * (epoch - settings.first_epoch)
+            removed = settings.removed_tokens(epoch)
             if removed and settings.icot_smoothing:
                 # P(o) ~ exp(-lambda o) over whole numbers is a geometric distribution.
                 removed += int(rng.geometric(1 - np.exp(-settings.icot_smoothing))) - 1

@@ -48,6 +48,7 @@ class Row:
         fillers: How many thoughts or pauses.
         first_label: Index of the first token with a loss.
         thoughts: How many of the fillers are hidden states.
+        stood_for: The steps that these stand for, c thoughts each, in order.
     """
 
     token_ids: tuple[int, ...]
@@ -55,6 +56,7 @@ class Row:
     fillers: int
     first_label: int
     thoughts: int
+    stood_for: tuple[tuple[int, ...], ...] = ()
 
 
 def prefix(
@@ -103,7 +105,9 @@ def lay_out(
     fillers = 0 if method.filler == NOTHING else steps * thoughts_per_step
     before, first = prefix(tokens.question, method, fillers, markers)
     thoughts = fillers if method.filler == THOUGHTS else 0
-    return Row((*before, *rest, *tokens.answer), first, fillers, len(before), thoughts)
+    stood_for = tokens.steps[:steps] if thoughts else ()
+    token_ids = (*before, *rest, *tokens.answer)
+    return Row(token_ids, first, fillers, len(before), thoughts, stood_for)
 
 
 @dataclass(frozen=True)

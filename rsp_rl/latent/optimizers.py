@@ -19,9 +19,12 @@ class Optimizers:
     Args:
         thinker: All of whose weights are trained.
         settings: Of the training.
+        beside: What is trained beside the model, if anything is.
     """
 
-    def __init__(self, thinker: Thinker, settings: Settings) -> None:
+    def __init__(
+        self, thinker: Thinker, settings: Settings, beside: torch.nn.Module | None = None
+    ) -> None:
         blocks = []
         if settings.optimizer == MUON:
             tables = (
@@ -37,6 +40,7 @@ class Optimizers:
             ]
         ids = {id(weight) for weight in blocks}
         rest = [weight for weight in thinker.model.parameters() if id(weight) not in ids]
+        rest += [] if beside is None else beside.parameters()
         groups: list[dict[str, Any]] = [{"params": rest}]
         if thinker.classifier is not None:
             groups.append(

@@ -23,7 +23,14 @@ ENDS = (FIXED, CLASSIFIER)
 """How an answer ends its thoughts: after a fixed number, or when a binary classifier says so
 (section 3, "Inference Process")."""
 
-_FROM_ZERO = ("weight_decay", "warmup_steps", "first_epoch", "icot_smoothing", "seed")
+_FROM_ZERO = (
+    "weight_decay",
+    "warmup_steps",
+    "first_epoch",
+    "icot_smoothing",
+    "step_decoder",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Settings:
             steps; an answer of a fixed number needs it.
         ends: One of `ENDS`.
         classifier_learning_rate: Of the classifier, which reads hidden states and moves none.
+        step_decoder: Weight of SIM-CoT's loss (`rsp_rl.latent.step_decoder`), 0 for none; the
+            authors of SIM-CoT have 1.
         icot_tokens_per_epoch: What iCoT takes away more at each epoch.
         icot_smoothing: Rate lambda of the exponential distribution of how many tokens more than
             these are taken away (arXiv 2405.14838, section 3); 0 has no such tokens.
@@ -81,6 +90,7 @@ class Settings:
     pad_thoughts: bool = True
     ends: str = FIXED
     classifier_learning_rate: float = 1e-3
+    step_decoder: float = 0.0
     icot_tokens_per_epoch: int = 8
     icot_smoothing: float = 4.0
     max_grad_norm: float | None = None
@@ -124,6 +134,11 @@ class Settings:
                 "pad_thoughts=False trains with as many thoughts as a problem has steps, which "
                 "nothing tells when it is answered: set ends=classifier, or pad_thoughts=True"
             )
+        if self.step_decoder and method.filler != THOUGHTS:
+            raise ConfigError(
+                f"step_decoder reads thoughts, and method {self.method} has {method.filler}; leave "
+                "it at 0"
+            )
         if self.uniform_stages and method.removal != BY_STAGE:
             raise ConfigError(f"uniform_stages mixes stages, which method {self.method} has not")
 
@@ -137,6 +152,12 @@ class Settings:
         if removal == BY_STAGE:
             return min(epoch // self.epochs_per_stage, self.max_stage + 1)
         return 0 if removal in (NEVER, BY_TOKEN) else self.max_stage + 1
+
+    def removed_tokens(self, epoch: int) -> int:
+        """Tokens of the steps that iCoT has taken away at an epoch, smoothing aside."""
+        if get_method(self.method).removal != BY_TOKEN:
+            return 0
+        return self.icot_tokens_per_epoch * (epoch - self.first_epoch)
 
     @property
     def final_thoughts(self) -> int:

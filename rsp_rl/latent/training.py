@@ -44,6 +44,7 @@ from rsp_rl.latent.run_state import (
     note,
 )
 from rsp_rl.latent.settings import CLASSIFIER, Settings
+from rsp_rl.latent.step_decoder import StepDecoder, tokens_of
 from rsp_rl.latent.thinking import hidden_states, token_losses
 
 _WEIGHTS, _STATE = "huggingface", "training.pt"
@@ -135,15 +136,25 @@ class _Training:
     ) -> None:
         self.thinker, self.settings, self.run = thinker, settings, run
         self.device, self.rank, self.size, self.state = place.device, place.rank, place.size, state
-        self.optimizers = Optimizers(thinker, settings)
+        self.decoder: StepDecoder | None = None
+        if settings.step_decoder:
+            each, end = settings.thoughts_per_step, thinker.tokenizer.eos_token_id
+            self.decoder = StepDecoder(thinker.model, each, end)
+        self.optimizers = self.new_optimizers()
+        self.longest = 0
+
+    def new_optimizers(self) -> Optimizers:
+        """Of all weights that are trained."""
+        return Optimizers(self.thinker, self.settings, self.decoder)
 
     def run_all(self, problems: Sequence[ProblemTokens], validation: Sequence[StepProblem]) -> None:
         """All epochs that are left."""
         settings, state = self.settings, self.state
+        self.longest = max(sum(map(len, problem.steps)) for problem in problems)
         while state.epoch < settings.epochs:
             epoch, begun = state.epoch, time.monotonic()
             if state.step == 0 and begins_anew(settings, epoch):
-                self.optimizers = Optimizers(self.thinker, settings)
+                self.optimizers = self.new_optimizers()
             steps = batches(
                 epoch_rows(problems, settings, self.thinker.markers, epoch), settings.batch_size
             )
@@ -171,10 +182,11 @@ class _Training:
         thinker.model.train()
         total = sum(len(row.token_ids) - row.first_label for row in rows)
         own = sorted(rows, key=lambda row: len(row.token_ids))[self.rank :: self.size]
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        stood_for = tokens_of([row.stood_for for row in rows])
+        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         for start in range(0, len(own), settings.micro_batch_size):
-            part = collate(own[start : start + settings.micro_batch_size], thinker.pad)
-            part = part.to(self.device)
+            micro = own[start : start + settings.micro_batch_size]
+            part = collate(micro, thinker.pad).to(self.device)
             states_BTd = hidden_states(thinker.model, part, recompute=settings.recompute)
             loss = token_losses(thinker.model, states_BTd, part).sum() / total
             sums[0] += loss.detach()
@@ -182,13 +194,18 @@ class _Training:
                 thoughts_Nd = states_BTd.detach()[:, :-1][part.thoughts_BT[:, 1:]]
                 sums[1] += thoughts_Nd.norm(dim=-1).sum()
                 sums[2] += len(thoughts_Nd)
+            if self.decoder is not None and stood_for:
+                own_steps = [row.stood_for for row in micro]
+                told = self.decoder.losses(states_BTd, part, own_steps).sum() / stood_for
+                loss = loss + settings.step_decoder * told
+                sums[3] += told.detach()
             if thinker.classifier is not None and part.passes:
                 ends = _end_loss(thinker.classifier, states_BTd.detach(), part)
                 loss = loss + ends / sum(row.thoughts for row in rows)
             loss.backward()
         weights = [*thinker.model.parameters()]
-        if thinker.classifier is not None:
-            weights += thinker.classifier.parameters()
+        for beside in (thinker.classifier, self.decoder):
+            weights += [] if beside is None else beside.parameters()
         if self.size > 1:
             for weight in weights:
                 if weight.grad is None:
@@ -213,6 +230,8 @@ class _Training:
             "grad_norm": float(norm),
             "seconds": time.monotonic() - begun,
         }
+        if self.decoder is not None and stood_for:
+            figures["step_loss"] = float(sums[3])
         if sums[2]:
             figures["thought_norm"] = float(sums[1] / sums[2])
             table = thinker.model.get_input_embeddings().weight
@@ -225,11 +244,8 @@ class _Training:
         state.epoch, state.step = epoch + 1, 0
         if self.rank == 0:
             accuracy = self.accuracy(validation)
-            at_last = settings.stage(epoch) == settings.stage(settings.epochs - 1)
             # Of equals the later one: it has been trained longer.
-            if (
-                at_last and accuracy >= state.best
-            ) or state.epoch == settings.epochs > 0 > state.best:
+            if self.at_last(epoch) and accuracy >= state.best:
                 state.best, state.best_epoch = accuracy, epoch
                 self.keep()
             self.note({"epoch": epoch, "validation_accuracy": accuracy, "of": len(validation)})
@@ -238,6 +254,15 @@ class _Training:
                 f"validation {accuracy:.3f}  {time.monotonic() - begun:.0f} s"
             )
         self.save()
+
+    def at_last(self, epoch: int) -> bool:
+        """Whether an epoch trains what the last one does: before, a model answers otherwise."""
+        settings, last = self.settings, self.settings.epochs - 1
+        removed = min(settings.removed_tokens(last), self.longest)
+        return (
+            settings.stage(epoch) == settings.stage(last)
+            and settings.removed_tokens(epoch) >= removed
+        )
 
     def accuracy(self, problems: Sequence[StepProblem]) -> float:
         """Share of problems that the model answers rightly with its own number of thoughts."""
@@ -263,12 +288,16 @@ class _Training:
         with checkpoint(self.run, self.state.steps) as part:
             save_thinker(part / _WEIGHTS, self.thinker)
             content = {"state": asdict(self.state), "optimizers": self.optimizers.state()}
+            if self.decoder is not None:
+                content["decoder"] = self.decoder.state_dict()
             torch.save(content, part / _STATE)
 
     def load(self, saved: Path) -> None:
         """Optimiser of a checkpoint, its weights being loaded."""
         content = torch.load(saved / _STATE, weights_only=True, map_location=self.device)
         self.optimizers.load(content["optimizers"])
+        if self.decoder is not None:
+            self.decoder.load_state_dict(content["decoder"])
         if self.rank == 0:
             say(f"resumed  epoch {self.state.epoch + 1}, {self.state.step} steps of it are done")
 

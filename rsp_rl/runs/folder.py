@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import locked, read_json, write_whole
 from rsp_rl.runs.metrics import GAP_MEAN
+from rsp_rl.runs.versions import commit, versions
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 #: RSP settings, in the run's folder and in every checkpoint.
 SETTINGS_FILE = "rsp.json"
@@ -66,6 +70,16 @@ class RunFolder:
         return self.root / "tensorboard"
 
     @property
+    def train_samples(self) -> Path:
+        """verl's samples of each training step, `N.jsonl`, and what lies beside them."""
+        return self.root / "samples" / "train"
+
+    @property
+    def rollouts_page(self) -> Path:
+        """Self-contained page: steps in numbers, groups of rollouts with their answers."""
+        return self.root / "rollouts.html"
+
+    @property
     def summary(self) -> Path:
         """The run in ten numbers."""
         return self.root / "summary.json"
@@ -104,13 +118,15 @@ class RunFolder:
 
     @contextmanager
     def record_start(self) -> Iterator[None]:
-        """Note when this start of the run began and ended, in `starts.jsonl`."""
+        """Note when this start of the run began and ended, and with what, in `starts.jsonl`."""
         begun = time.time()
+        made_with = {"versions": versions(), "commit": commit()}  # the checkout may move meanwhile
         try:
             yield
         finally:
             with self._starts.open("a") as file:
-                file.write(json.dumps({"begun": begun, "ended": time.time()}) + "\n")
+                start = {"begun": begun, "ended": time.time(), **made_with}
+                file.write(json.dumps(start) + "\n")
 
     def has_stepped(self) -> bool:
         """Whether the latest start logged a training step, in the file that is the run's own."""
@@ -118,8 +134,31 @@ class RunFolder:
 
     def wall_seconds(self) -> float:
         """Wall time of all starts of this run, those cut off by a crash left out."""
-        starts = [record for _, record in _json_lines(self._starts)]
-        return float(sum(start["ended"] - start["begun"] for start in starts))
+        return float(sum(start["ended"] - start["begun"] for start in self.read_starts()))
+
+    def read_starts(self) -> list[dict[str, Any]]:
+        """What was noted of each start; earlier runs have no `versions` and `commit`."""
+        return [record for _, record in _json_lines(self._starts)]
+
+    def read_config(self) -> DictConfig | None:
+        """The run's Hydra config, None if it is not there.
+
+        Raises:
+            RunFolderError: If it is damaged.
+        """
+        from omegaconf import OmegaConf
+        from yaml import YAMLError
+
+        file = self.root / "config" / "config.yaml"
+        if not file.is_file():
+            return None
+        try:
+            config = OmegaConf.load(file)
+            if not OmegaConf.is_dict(config):
+                raise ValueError("no mapping")
+        except (YAMLError, ValueError, OSError) as error:
+            raise RunFolderError(f"{file} is damaged ({error}); restore it") from error
+        return config
 
     @property
     def _starts(self) -> Path:

@@ -104,24 +104,8 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
             "no response token in any sample of this step: the rollout engine returned nothing, or "
             "the response mask is lost; look at the run's samples and at vLLM's log"
         )
-    rollout_log_probs, log_mass, thoughts = (
-        samples.rollout_log_probs,
-        samples.log_mass,
-        samples.thoughts,
-    )
-    if log_mass is not None and thoughts is not None:  # which no top-k of the sampler has touched
-        log_mass = log_mass.masked_fill(thoughts.mask, 0.0)
-    if log_mass is not None and samples.renormalized:
-        rollout_log_probs = rollout_log_probs + log_mass
-    gap = (rollout_log_probs - samples.actor_log_probs).abs()
-    every = mask
-    if thoughts is not None:
-        if thoughts.gaps is None:
-            gap = torch.where(thoughts.mask, gap / thoughts.draws, gap)
-        elif thoughts.flips is None:
-            gap = torch.where(thoughts.mask, thoughts.gaps, gap)
-        else:
-            mask = mask & ~thoughts.mask
+    thoughts, every = samples.thoughts, mask
+    rollout_log_probs, log_mass, gap, mask = _gaps(samples)
     has_soft_prompt = samples.soft_prompt_lengths > 0
     metrics = {
         "rsp/logprob_gap_mean": _worst(gap[mask].mean()) if mask.any() else 0.0,
@@ -151,6 +135,51 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         metrics[f"rsp/{name}/reward_mean"] = samples.rewards[chosen].mean().item()
         metrics[f"rsp/{name}/response_length_mean"] = lengths[chosen].mean().item()
     return metrics
+
+
+def rollout_gaps(samples: StepSamples) -> list[tuple[float, float] | None]:
+    """Mean and largest gap of each rollout, of the positions that `step_metrics` takes.
+
+    Returns:
+        In nats; None of a rollout without such a position.
+    """
+    *_, gap, mask = _gaps(samples)
+    gap = gap.masked_fill_(~mask, 0.0)
+    counts = mask.sum(dim=1)
+    # NaN counts as infinite, as in `_worst`.
+    means, most = (
+        values.nan_to_num(nan=math.inf, posinf=math.inf).tolist()
+        for values in (gap.sum(dim=1) / counts.clamp(min=1), gap.amax(dim=1))
+    )
+    return [
+        (mean, largest) if count else None
+        for mean, largest, count in zip(means, most, counts.tolist(), strict=True)
+    ]
+
+
+def _gaps(
+    samples: StepSamples,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """Log-probs of the rollout and of what it kept, gaps, and where these are nats, [B, T] each."""
+    mask = samples.response_mask.bool()
+    rollout_log_probs, log_mass, thoughts = (
+        samples.rollout_log_probs,
+        samples.log_mass,
+        samples.thoughts,
+    )
+    if log_mass is not None and thoughts is not None:  # which no top-k of the sampler has touched
+        log_mass = log_mass.masked_fill(thoughts.mask, 0.0)
+    if log_mass is not None and samples.renormalized:
+        rollout_log_probs = rollout_log_probs + log_mass
+    gap = (rollout_log_probs - samples.actor_log_probs).abs()
+    if thoughts is not None:
+        if thoughts.gaps is None:
+            gap = torch.where(thoughts.mask, gap / thoughts.draws, gap)
+        elif thoughts.flips is None:
+            gap = torch.where(thoughts.mask, thoughts.gaps, gap)
+        else:
+            mask = mask & ~thoughts.mask
+    return rollout_log_probs, log_mass, gap, mask
 
 
 def _law_metrics(gap: torch.Tensor, thoughts: StepThoughts, mask: torch.Tensor) -> dict[str, float]:

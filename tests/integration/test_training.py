@@ -16,6 +16,7 @@ import torch
 
 from rsp_rl.basics import exit_status
 from rsp_rl.runs.folder import RunFolder
+from rsp_rl.runs.rollouts import read_step, step_files
 from rsp_rl.tiny import make_tiny_model
 from tests.integration.harness import ONE_UPDATE, REPOSITORY, Run, Task, train
 from tests.integration.parity_reward import compute_score
@@ -80,6 +81,24 @@ def test_validation_rollouts_have_no_soft_prompt(uninterrupted: Run) -> None:
     assert not list(uninterrupted.folder.glob("samples/validation/*.soft_prompts.jsonl"))
 
 
+def test_rollouts_are_told_with_what_a_step_logs(uninterrupted: Run) -> None:
+    """Gap and verdict of each, and its soft prompt after the question."""
+    run = RunFolder(uninterrupted.folder)
+    files = step_files(run.train_samples)
+    assert list(files) == [1, 2, 3, 4]
+    for number, file in files.items():
+        step, logged = read_step(number, file), uninterrupted.metrics()[number]
+        assert (len(step.rollouts), step.padding) == (16, 0)
+        assert max(one.gap_max for one in step.rollouts) == logged["rsp/logprob_gap_max"]
+        assert sum(one.right(None) for one in step.rollouts) == logged["reward/acc"]
+        tokens = [one.tokens for one in step.rollouts]
+        assert sum(tokens) / 16 == pytest.approx(logged["response_length/mean"])
+        for one in step.rollouts:
+            prompt = step.texts([one])[one.uid]["input"]
+            assert prompt[: one.before].rpartition("\n")[2].startswith("Compute ")
+            assert prompt[one.before :].strip() == "assistant"
+
+
 def test_draws_differ_between_rollouts_and_steps(uninterrupted: Run) -> None:
     seeds = [row["seed"] for step in (1, 2, 3, 4) for row in uninterrupted.soft_prompts(step)]
     assert len(seeds) == len(set(seeds)) == 64
@@ -107,6 +126,7 @@ def test_merged_checkpoint_loads(uninterrupted: Run) -> None:
     run = RunFolder(uninterrupted.folder)
     assert run.plot.stat().st_size > 10_000
     assert '"steps": 4' in run.summary.read_text()
+    assert "4 steps · 16 groups · 64 rollouts" in run.rollouts_page.read_text()
 
 
 def test_kill_and_resume(uninterrupted: Run, task: Task, tmp_path: Path) -> None:

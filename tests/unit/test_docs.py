@@ -183,13 +183,14 @@ def test_every_room_has_its_line_in_the_same_order() -> None:
         for file in PACKAGE.rglob("*.py")
         if file.parent != PACKAGE
     }
-    of_readme = [re.search(r"`rsp_rl/(\w+)/`", row[0]) for row in rows_under("Rooms", "README.md")]
-    of_readme = [match[1] for match in of_readme if match]
+    rows = rows_under("Rooms", "docs/how_it_works.md")
+    of_page = [re.search(r"`rsp_rl/(\w+)/`", row[0]) for row in rows]
+    of_page = [match[1] for match in of_page if match]
     contributing = (REPOSITORY / "CONTRIBUTING.md").read_text().split("\n## Rooms\n")[1]
     of_contributing = re.findall(r"^\d+\. `(\w+)`", contributing, re.MULTILINE)
-    assert of_readme == of_contributing
-    assert set(of_readme) == rooms
-    assert len(of_readme) == len(rooms)
+    assert of_page == of_contributing
+    assert set(of_page) == rooms
+    assert len(of_page) == len(rooms)
 
 
 @pytest.mark.parametrize(

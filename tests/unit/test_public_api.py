@@ -18,6 +18,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from docs.api import NAMES, public
 from rsp_rl.basics import errors
 from rsp_rl.basics.package_files import CONFIGS, PROTOCOLS
 from rsp_rl.cli import COMMANDS
@@ -182,6 +183,15 @@ def test_fields_and_defaults(kind: type) -> None:
         for field in dataclasses.fields(kind)
     }
     assert list(found.items()) == list(FIELDS[kind].items())
+
+
+def test_the_page_of_the_api_has_them_all() -> None:
+    """docs/api.md is made of these names."""
+    named = [name for group in NAMES.values() for name in group.items()]
+    shown = {name for name, _ in named} | {f"{n}.{part}" for n, parts in named for part in parts}
+    assert shown >= SIGNATURES.keys()
+    assert {public(name) for name, _ in named} >= FIELDS.keys()
+    assert all(public(name).__doc__ for name in shown)
 
 
 def test_what_grading_exports() -> None:
@@ -402,7 +412,8 @@ TRAINED = (
 )
 
 FLAGS = {
-    "report": "RUN_DIR",
+    "report": "RUN_DIR --card",
+    "push": "FOLDER --repo --private --dry-run",
     "eval": "PATH OVERRIDES --protocol --output --data-dir --steps --watch --base-model "
     f"--keep-merged --rescore {ENGINE}",
     "compare": "RUNS --protocol --output",

@@ -41,6 +41,7 @@ from rsp_rl.thoughts.rows import Kind, Rows, concatenate
 from rsp_rl.thoughts.settings import ThoughtSettings
 from rsp_rl.tiny import make_tiny_model
 from rsp_rl.training.configs import compose_config
+from rsp_rl.training.guard import StepSamples
 from rsp_rl.training.preparation import prepare
 from rsp_rl.training.thought_options import ThoughtOptions
 from tests.unit.analysis.made_conditions import make_condition
@@ -54,6 +55,9 @@ RECORD = {
 
 #: `samples/train/STEP.soft_prompts.jsonl` of a run.
 SOFT_PROMPT = {"uid", "prompt_index", "rollout"} | RECORD
+
+#: `samples/train/STEP.rollouts.jsonl` of a run.
+ROLLOUT = {"uid", "tokens", "gap_mean", "gap_max", "reward_info", "before"}
 
 #: `samples/train/STEP.thoughts.jsonl` of a run with a law; and what of it the last rollouts lack.
 THOUGHTS_OF_ROLLOUT = {"uid", "prompt_index", "rollout", "thoughts"}
@@ -160,11 +164,11 @@ def test_where_a_runs_files_lie(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     files = (
         *(run.settings, run.law, run.metrics, run.summary, run.plot),
-        *(run.checkpoints, run.tensorboard),
+        *(run.checkpoints, run.tensorboard, run.train_samples, run.rollouts_page),
     )
     assert [str(file.relative_to(tmp_path)) for file in files] == [
         *("rsp.json", "law.json", "metrics.jsonl", "summary.json", "training.png"),
-        *("checkpoints", "tensorboard"),
+        *("checkpoints", "tensorboard", "samples/train", "rollouts.html"),
     ]
 
 
@@ -177,7 +181,9 @@ def test_metrics_starts_and_summary_of_a_run(tmp_path: Path) -> None:
         pass
     steps = run.merge_metrics()
     assert rows(run.metrics) == lines
-    assert [set(start) for start in rows(tmp_path / "starts.jsonl")] == [{"begun", "ended"}]
+    assert [set(start) for start in rows(tmp_path / "starts.jsonl")] == [
+        {"begun", "ended", "versions", "commit"}
+    ]
     assert summarize(steps, 8, run.wall_seconds()).keys() == RUN_SUMMARY
 
 
@@ -206,12 +212,14 @@ def test_settings_of_a_run_and_of_a_checkpoint(
 def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row a rollout, by prompt and rollout; verl's padding is none."""
     from rsp_rl.training.verl_plugin import trainer
+    from rsp_rl.training.verl_plugin.rollout_dump import rollout_facts
 
     records = [SoftPromptRecord(seed, 3, 8, 0.0, 0.5, "float32", 1) for seed in (7, 9)]
     columns = {
         RECORD_FIELD: torch.stack([record.to_tensor() for record in records]),
         "rsp_prompt_index": [5, 2],
         "session_id": [0, 1],
+        "prompts": torch.tensor([[4, 5, 6, 1, 7], [4, 5, 8, 1, 9]]),
     }
     asked: list[list[str]] = []
 
@@ -219,21 +227,41 @@ def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asked.append(keys)
         return columns
 
+    def decode(ids: torch.Tensor, *, skip_special_tokens: bool) -> str:
+        return "".join("abcdefghij"[number] for number in ids if number != 1)
+
     monkeypatch.setattr(trainer.tq, "kv_batch_get", kv_batch_get)
     monkeypatch.setattr(trainer.PPOTrainerSync, "_log_rollout_data", lambda *_: None)
     made = trainer.SoftPromptTrainer.__new__(trainer.SoftPromptTrainer)
     made._options, made.global_steps = RspOptions(mean=0.0, std=0.5), 4
     made._law = ThoughtOptions()
-    batch = SimpleNamespace(
-        keys=["a", "b", "c"], tags=[{}, {}, {"is_padding": True}], partition_id="train"
+    made.tokenizer = SimpleNamespace(decode=decode)
+    samples = StepSamples(
+        rollout_log_probs=torch.zeros(2, 3),
+        actor_log_probs=torch.tensor([[0.5, 0.0, 0.0], [0.25, 0.75, 9.0]]),
+        response_mask=torch.tensor([[1, 0, 0], [1, 1, 0]]),
+        rewards=torch.zeros(2),
+        soft_prompt_lengths=torch.tensor([8, 8]),
     )
+    keys = ["a_0_0", "b_1_0", "c_0_0"]
+    made._facts = rollout_facts(keys[:2], samples, [{"acc": torch.tensor(1.0)}, {"pred": "4"}])
+    batch = SimpleNamespace(keys=keys, tags=[{}, {}, {"is_padding": True}], partition_id="train")
     made._log_rollout_data(batch, {}, str(tmp_path))
-    assert asked == [["a", "b"]]
+    assert asked == [keys[:2], ["b_1_0", "a_0_0"]]
+    told = rows(tmp_path / "4.rollouts.jsonl")
+    assert [row.keys() for row in told] == [ROLLOUT] * 2
+    assert [row["uid"] for row in told] == keys[:2]
+    assert [(row["tokens"], row["gap_mean"], row["gap_max"]) for row in told] == [
+        (1, 0.5, 0.5),
+        (2, 0.5, 0.75),
+    ]
+    assert [row["reward_info"] for row in told] == [{"acc": 1.0}, {"pred": "4"}]
+    assert [row["before"] for row in told] == [3, 3]
     written = rows(tmp_path / "4.soft_prompts.jsonl")
     assert [row.keys() for row in written] == [SOFT_PROMPT] * 2
     assert [(row["uid"], row["prompt_index"], row["rollout"]) for row in written] == [
-        ("b", 2, 1),
-        ("a", 5, 0),
+        ("b_1_0", 2, 1),
+        ("a_0_0", 5, 0),
     ]
     names = {name: written[0][name] for name in RECORD}
     assert SoftPromptRecord(**names) == records[1]
@@ -266,7 +294,7 @@ def test_thoughts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(trainer, "thought_rows", few)
     made = trainer.SoftPromptTrainer.__new__(trainer.SoftPromptTrainer)
     made._options, made.global_steps = RspOptions(length=0), 4
-    made._law = ThoughtOptions(ThoughtSettings(law))
+    made._law, made._facts = ThoughtOptions(ThoughtSettings(law)), {}
     keys, tags = [*places, "d"], [{}, {}, {}, {"is_padding": True}]
     batch = SimpleNamespace(keys=keys, tags=tags, partition_id="train")
     made._log_rollout_data(batch, {}, str(tmp_path / "train"))

@@ -56,6 +56,7 @@ from rsp_rl.training.verl_plugin.forgetting import (
     THOUGHTS,
 )
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
+from rsp_rl.training.verl_plugin.rollout_dump import characters_before, rollout_facts
 from rsp_rl.training.verl_plugin.thought_dump import MOST_POSITIONS, thought_rows
 from rsp_rl.training.verl_plugin.thought_replay import (
     DETACH_KEY,
@@ -89,6 +90,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         self._law = ThoughtOptions.from_config(config.get("law"))
         self._truncation = measured_truncation(config)
         self._steps_since_start = 0
+        self._facts: dict[str, dict[str, Any]] = {}
         self.progress = Progress()
         filter_groups = config.algorithm.filter_groups
         most_batches = filter_groups.max_num_gen_batches
@@ -268,6 +270,8 @@ class SoftPromptTrainer(PPOTrainerSync):
             )
         self._steps_since_start += 1
         guarded = step_metrics(samples)
+        if self.config.trainer.get("rollout_data_dir"):  # while it is all at hand
+            self._facts = rollout_facts(_real_keys(batch), samples, rewards)
         metrics.update(guarded)
         metrics.update(draw_metrics(records, self._options))
         metrics.update(reward_metrics(rewards))
@@ -432,12 +436,14 @@ class SoftPromptTrainer(PPOTrainerSync):
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
     ) -> None:
-        """Beside verl's samples of step N, `N.soft_prompts.jsonl` and `N.thoughts.jsonl`.
+        """Beside verl's samples of step N, what else is to be seen of its rollouts.
 
-        Of each rollout its record, and what of its thoughts `thought_rows` says.
+        `N.rollouts.jsonl` has what `rollout_facts` says and `before`, of `characters_before`;
+        `N.soft_prompts.jsonl` each one's record, and `N.thoughts.jsonl` what `thought_rows` says.
         """
         super()._log_rollout_data(batch, timing_raw, rollout_data_dir)
         folder = Path(rollout_data_dir)
+        before: dict[str, int | None] = {}
         if self._options.enabled:
             rollouts, data = self._rollouts(batch, RECORD_FIELD)
             rows = [
@@ -445,9 +451,19 @@ class SoftPromptTrainer(PPOTrainerSync):
                 for rollout, encoded in zip(rollouts, data, strict=True)
             ]
             self._dump(folder / f"{self.global_steps}.soft_prompts.jsonl", rows)
+            places = {row["uid"]: (row["start"], row["length"]) for row in rows if row["length"]}
+            prompts = partial(_field_of, batch.partition_id, "prompts")
+            before = characters_before(places, prompts, self.tokenizer)
+        if self._facts:  # log-probs were compared
+            told = self._facts.items()
+            rows = [{"uid": uid, **facts, "before": before.get(uid)} for uid, facts in told]
+            self._dump(folder / f"{self.global_steps}.rollouts.jsonl", rows)
+            self._facts = {}
         if self._thinks:
             rollouts, kinds = self._rollouts(batch, KIND_FIELD)
-            rows = thought_rows(rollouts, kinds, partial(_records_of, batch.partition_id))
+            rows = thought_rows(
+                rollouts, kinds, partial(_field_of, batch.partition_id, THOUGHT_FIELD)
+            )
             file = folder / f"{self.global_steps}.thoughts.jsonl"
             self._dump(file, rows)
             if without := sum("at" not in row for row in rows):
@@ -531,10 +547,10 @@ def _numbered(name: str, actors: Sequence[ActorHandle]) -> dict[str, ActorHandle
     return {f"{name} {number}": actor for number, actor in enumerate(actors)}
 
 
-def _records_of(partition: str, keys: Sequence[str]) -> list[torch.Tensor]:
-    """Encoded records of thoughts of these samples."""
-    data = tq.kv_batch_get(keys=list(keys), partition_id=partition, select_fields=[THOUGHT_FIELD])
-    return list(data[THOUGHT_FIELD].unbind())
+def _field_of(partition: str, field: str, keys: Sequence[str]) -> list[torch.Tensor]:
+    """A field of these samples."""
+    data = tq.kv_batch_get(keys=list(keys), partition_id=partition, select_fields=[field])
+    return list(data[field].unbind())
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:

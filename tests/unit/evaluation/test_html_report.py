@@ -2,55 +2,21 @@
 
 import base64
 import hashlib
-import json
-import zlib
-from html.parser import HTMLParser
 
 import pytest
 
 from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.display.viewer import HEAD, TAIL
 from rsp_rl.evaluation.html_report import write_report
 from rsp_rl.evaluation.summary import read_summary
-from rsp_rl.evaluation.viewer_data import HEAD, OUTPUT_BYTES, TAIL, viewer_data
+from rsp_rl.evaluation.viewer_data import OUTPUT_BYTES, viewer_data
 from tests.unit.evaluation.made_runs import (
     make_evaluation,
     sample,
     write_lines,
     write_samples,
 )
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\u2028-->]]>"
-
-
-class Page(HTMLParser):
-    """Elements and texts of a page; scripts by id, the page's own under `None`."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: dict[str | None, str] = {}
-        self.text = ""
-        self._script: tuple[str | None] | None = None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag == "script":
-            self._script = (dict(attrs).get("id"),)
-
-    def handle_endtag(self, tag):
-        if tag == "script":
-            self._script = None
-
-    def handle_data(self, data):
-        if self._script:
-            self.scripts[self._script[0]] = data
-        else:
-            self.text += data
-
-    def unpack(self, block: str):
-        return json.loads(zlib.decompress(base64.b64decode(self.scripts[block])))
+from tests.unit.pages import HOSTILE, Page
 
 
 def report(folder) -> Page:

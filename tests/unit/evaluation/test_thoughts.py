@@ -14,6 +14,7 @@ from rsp_rl.basics.errors import ConfigError, GenerationError, RunFolderError
 from rsp_rl.basics.files import read_json
 from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.display.pages import asset
+from rsp_rl.display.thoughts import THOUGHTS_HEAD, THOUGHTS_TAIL
 from rsp_rl.evaluation.folder import EvaluationFolder, StepFolder
 from rsp_rl.evaluation.metrics import benchmark_metrics
 from rsp_rl.evaluation.outputs import write_outputs
@@ -23,7 +24,7 @@ from rsp_rl.evaluation.rescore import rescore
 from rsp_rl.evaluation.runner import evaluate
 from rsp_rl.evaluation.samples import read_samples
 from rsp_rl.evaluation.thoughts import thought_line, thought_metrics
-from rsp_rl.evaluation.viewer_data import THOUGHTS_HEAD, THOUGHTS_TAIL, shown_sample
+from rsp_rl.evaluation.viewer_data import shown_sample
 from rsp_rl.inference.model_law import model_law
 from rsp_rl.inference.requests import Completion, Request
 from rsp_rl.inference.thinking import thinking_of_model
@@ -349,5 +350,5 @@ def test_of_many_thoughts_both_ends_are_shown() -> None:
         THOUGHTS_HEAD - 1,
         THOUGHTS_HEAD + 7,
     ]
-    script = asset("rsp_rl.evaluation", "page.js")
+    script = asset("rsp_rl.display", "viewer.js")
     assert f"const TAIL_THOUGHTS = {THOUGHTS_TAIL};" in script

@@ -8,12 +8,11 @@ import pytest
 from rsp_rl.grading import grade
 from rsp_rl.grading.reward import compute_score
 
-TABLE = Path(__file__).resolve().parents[3] / "eval" / "README.md"
+TABLE = Path(__file__).resolve().parents[3] / "docs" / "grading.md"
 
 
 def _decisions():
-    section = TABLE.read_text().partition("## Grading\n")[2].partition("\n## ")[0]
-    for line in section.splitlines():
+    for line in TABLE.read_text().splitlines():
         cells = re.split(r"(?<!\\)\s*\|\s*", line.strip("| "))
         if len(cells) == 4 and cells[3] in ("right", "wrong"):
             yield pytest.param(*(_code(cell) for cell in cells[1:3]), cells[3], id=line)

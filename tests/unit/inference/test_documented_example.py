@@ -17,8 +17,8 @@ DOCUMENTED = '"Qwen/Qwen2.5-Math-1.5B-Instruct"'
 
 
 def from_readme() -> str:
-    """The block of eval/README.md that uses the Python API."""
-    text = (REPOSITORY / "eval" / "README.md").read_text()
+    """The block of docs/generation.md that uses the Python API."""
+    text = (REPOSITORY / "docs" / "generation.md").read_text()
     (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Generator" in b]
     return block
 
@@ -41,7 +41,7 @@ def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = EngineOptions("huggingface", "float32", max_num_seqs=8)
     code = code.replace(DOCUMENTED, f"{str(model)!r}, options=options")
     names = {"options": options}
-    exec(compile(code, "eval/README.md", "exec"), names)
+    exec(compile(code, "docs/generation.md", "exec"), names)
     assert names["sample"].number == 3  # of four
     printed = capsys.readouterr().out
     assert printed.endswith(f"{names['sample'].text}\n")

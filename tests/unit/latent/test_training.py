@@ -121,6 +121,26 @@ def test_the_model_that_is_kept_is_the_best_of_the_last_stage(
     assert kept == [3, 4]  # the stages before count nothing, nor what is worse
 
 
+def test_icot_keeps_no_model_that_still_writes_its_steps(
+    gpt2, step_problems, tmp_path, monkeypatch
+):
+    accuracies = iter([0.9, 0.8, 0.1, 0.2, 0.1])
+    monkeypatch.setattr(training._Training, "accuracy", lambda *_: next(accuracies))
+    kept = []
+    keep = training._Training.keep
+    monkeypatch.setattr(
+        training._Training,
+        "keep",
+        lambda self: (kept.append(self.state.best_epoch), keep(self)),
+    )
+    settings = replace(
+        SETTINGS, method="icot", uniform_stages=0.0, epochs=5, icot_tokens_per_epoch=12
+    )
+    run(gpt2, step_problems, tmp_path, settings)
+    # The longest chain has 24 tokens, which are gone from the third epoch on.
+    assert kept == [2, 3]
+
+
 def test_a_classifier_learns_when_thoughts_end(gpt2, step_problems, tmp_path):
     settings = replace(
         SETTINGS,

@@ -1,4 +1,4 @@
-"""The commands of eval/README.md are planned as they stand there."""
+"""The commands of docs/reproducing.md are planned as they stand there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from rsp_rl.commands import reproduce as cli
 from rsp_rl.reproduce.plan import evaluations, make_plan
 
-TEXT = (Path(__file__).resolve().parents[3] / "eval" / "README.md").read_text()
+TEXT = (Path(__file__).resolve().parents[3] / "docs" / "reproducing.md").read_text()
 _MODEL = re.search(r"^model=(\S+)", TEXT, re.MULTILINE)[1]
 COMMANDS = [
     line.replace("$model", _MODEL)

@@ -29,8 +29,11 @@ from rsp_rl.evaluation.rescore import rescore, sample_files
 from rsp_rl.evaluation.summary import read_summary
 from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.runs import checkpoints
+from rsp_rl.runs.card import Evaluated, write_card
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.report import plot, summarize, table
+from rsp_rl.runs.rollouts import read_step
+from rsp_rl.runs.rollouts_page import write_rollouts_page
 
 STORED = Path(__file__).parents[2] / "data" / "run_0_1"
 
@@ -72,6 +75,27 @@ def test_the_report_reads_it(run: Path) -> None:
     }
     assert "30     1.000" in table(steps, summary)
     plot(steps, folder.plot)
+
+
+def test_its_rollouts_have_a_page(run: Path) -> None:
+    folder = RunFolder(run)
+    rows = _lines(run / "samples" / "train" / "1.jsonl")
+    rollout, *_ = read_step(1, folder.train_samples / "1.jsonl").rollouts
+    assert (rollout.reward, rollout.tokens, rollout.before) == (1.0, None, None)
+    page = write_rollouts_page(folder, folder.read_metrics())
+    assert page is not None
+    text = page.read_text()
+    assert f"1 step · 1 group · {len(rows)} rollouts" in text
+    assert "Steps without tokens have no N.rollouts.jsonl" in text
+
+
+def test_its_model_has_a_card_that_says_what_is_not_on_record(run: Path, tmp_path: Path) -> None:
+    folder, model = RunFolder(run), tmp_path / "merged"
+    model.mkdir()
+    checkpoint = checkpoints.latest_checkpoint(folder.checkpoints)
+    text = write_card(folder, checkpoint, model, Evaluated()).read_text()
+    assert "after 30 steps of reinforcement learning, with random soft prompts" in text
+    assert "- Training: not on record" in text
 
 
 def test_its_checkpoint_is_whole_and_under_its_law(run: Path) -> None:

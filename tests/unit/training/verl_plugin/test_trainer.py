@@ -91,12 +91,14 @@ def test_records_are_dumped_although_verl_has_not_yet_made_the_folder(
         RECORD_FIELD: torch.stack([record.to_tensor() for record in records]),
         "rsp_prompt_index": [0] * len(records),
         "session_id": list(range(len(records))),
+        "prompts": torch.zeros(1, 12, dtype=torch.int64),
     }
     monkeypatch.setattr(module.PPOTrainerSync, "_log_rollout_data", lambda *_: None)
     monkeypatch.setattr(module.tq, "kv_batch_get", lambda **_: data)
     trainer = object.__new__(SoftPromptTrainer)
     trainer._options, trainer._law, trainer.global_steps = OPTIONS, ThoughtOptions(), 1
-    keys = [f"uid_{number}" for number in range(len(records))]
+    trainer._facts, trainer.tokenizer = {}, SimpleNamespace(decode=lambda *_, **__: "")
+    keys = [f"uid_{number}_0" for number in range(len(records))]
     batch = SimpleNamespace(keys=keys, tags=[{}] * len(keys), partition_id="train")
     folder = tmp_path / "samples" / "train"
     trainer._log_rollout_data(batch, {}, str(folder))
