@@ -49,6 +49,7 @@ MODULES = {
     "rsp_rl.data.prosqa": set(),
     "rsp_rl.latent.run_folder": set(),
     "rsp_rl.evaluation.marked": set(),
+    "rsp_rl.latent.ccot.settings": set(),
     "rsp_rl.draws.record": {"numpy"},
     "rsp_rl.dials.options": {"numpy"},
     "rsp_rl.training.configs": {"hydra", "omegaconf"},

@@ -461,6 +461,12 @@ FLAGS = {
     "latent eval": "PATH --data --output --thoughts --batch-size --limit --engine --threads",
     "latent table": "RUNS --task --output",
     "model": "NAME --output --source",
+    "latent ccot train": "--model --train --output --limit --dtype --threads --dry-run "
+    "--gpu-memory-gb --ratio --layer --selection --generator-rank --decoder-rank --lora-scale "
+    "--learning-rate --weight-decay --max-grad-norm --batch-size --epochs-per-layer "
+    "--decoder-epochs --joint-epochs --end-probability --longest-chain --max-new-tokens --seed",
+    "latent ccot eval": "RUN --data --output --model --limit --batch-size --dtype --threads "
+    "--engine",
     "recipe": "NAME --list --copy",
     "grade": "FILE --output-field --gold-field --benchmark-field --verdicts --processes --restart "
     "--show --quiet",

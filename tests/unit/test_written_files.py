@@ -126,6 +126,17 @@ MANIFEST_PARTS = {
 }
 MADE_WITH = {"versions", "commit", "hardware"}
 
+#: A line of `metrics.jsonl` of a training of CCOT, without its losses.
+CCOT_STEP = {"step", "phase", "layer", "epoch", "seconds"}
+
+#: Its `ccot.json`, and `summary.json` of its evaluation.
+CCOT_OF = {"model", "weights", "train", "problems", "dtype"}
+CCOT_MANIFEST = {"thinks", "batch_size", "training"}
+CCOT_SUMMARY = {
+    *("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "seconds_per_problem"),
+    *("thoughts", "thoughts_cut_off", "problems", "unfinished", "without_answer", "batch_size"),
+    *("data", "ratio", "cap"),
+}
 
 #: `train.jsonl` of a set with steps.
 STEP_PROBLEM = ["question", "steps", "answer"]
@@ -303,6 +314,31 @@ def test_thoughts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         **{"kind": ["mix", "mix", "forced"], "ids": [[5, 6], [7], [8]]},
         "weights": [[0.5, 0.5], [1.0], []],
     }
+
+
+def test_files_of_a_training_of_ccot(model: Path, tmp_path: Path) -> None:
+    arithmetic_steps.main(["--output", str(tmp_path), "--train-size=2"])
+    run, data = tmp_path / "run", str(tmp_path / "train.jsonl")
+    ranks = ["--generator-rank", "1", "--decoder-rank", "1"]
+    asked = ["--model", str(model), "--train", data, "--output", str(run), *ranks]
+    assert main(["latent", "ccot", "train", *asked]) == 0
+    assert main(["latent", "ccot", "eval", str(run), "--data", data]) == 0
+    steps = rows(run / "metrics.jsonl")
+    generator, answers = {"state_error"}, {"answer_loss", "end_loss"}
+    assert [step.keys() - CCOT_STEP for step in steps] == [generator] * 2 + [answers] * 4
+    assert all(step.keys() >= CCOT_STEP for step in steps)
+    for file in (run / "run.json", run / "model" / "ccot.json"):
+        said = json.loads(file.read_text())
+        assert said.keys() == {"settings", "of"}
+        assert said["of"].keys() == CCOT_OF
+    assert {file.name for file in (run / "model").iterdir()} == {"ccot.json", "ccot.safetensors"}
+    evaluation = EvaluationFolder(run / "evaluation" / "train")
+    own = {"law", "thoughts", "thoughts_cut_off", "seconds"}
+    samples = rows(evaluation.step(0).samples("train"))
+    assert [sample.keys() for sample in samples] == [SAMPLE | own] * 2
+    assert json.loads(evaluation.summary_json.read_text()).keys() == CCOT_SUMMARY
+    manifest = json.loads(evaluation.step(0).manifest.read_text())
+    assert manifest.keys() == MANIFEST - {"preset", "law", "unlike_training"} | CCOT_MANIFEST
 
 
 def test_what_the_reward_gives_verl() -> None:
