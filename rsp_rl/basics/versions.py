@@ -1,4 +1,4 @@
-"""Which versions are there, and which this package is for: what an error says of a failed import."""
+"""Which versions are there, and which this package is for, as an error of an import tells them."""
 
 from __future__ import annotations
 

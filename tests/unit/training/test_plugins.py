@@ -136,5 +136,5 @@ def test_a_run_ends_before_ray(
     registered[:] = [STALE]
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     config = compose_config("tiny_cpu", [f"run_dir={tmp_path}"])
-    with pytest.raises(ConfigError, match="rsp_rl.plugin_of_old"):
+    with pytest.raises(ConfigError, match=r"rsp_rl\.plugin_of_old"):
         run_training(config)
