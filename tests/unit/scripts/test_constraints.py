@@ -9,10 +9,11 @@ import subprocess
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
-import constraints
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import constraints
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FILE = REPOSITORY / "constraints" / "cpu.txt"
