@@ -224,7 +224,7 @@ def test_entry_points() -> None:
     assert project["scripts"] == {"rsp-rl": "rsp_rl.cli:main"}
     assert project["entry-points"] == {
         "verl.plugins": {"rsp_rl": "rsp_rl.training.verl_plugin"},
-        "vllm.general_plugins": {"rsp_rl": "rsp_rl.inference.server:register"},
+        "vllm.general_plugins": {"rsp_rl": "rsp_rl.inference.vllm_plugin:register"},
     }
 
 
