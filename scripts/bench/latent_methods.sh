@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 run=${1:?a folder for the runs}
 seeds=${SEEDS:-0 1 2}
-methods=${METHODS:-coconut no_cot icot no_thought pause_as_thought pause no_curriculum}
+methods=${METHODS:-coconut no_cot pause_as_thought no_thought icot pause no_curriculum}
 task=${TASK:-remainders}
 python=${PYTHON:-.venv/bin/python}
 
@@ -19,9 +19,9 @@ case $task in
     remainders)
         data=(--train-size 8192)
         model=(--architecture gpt2 --layers 2 --hidden-size 64 --heads 2 --context 128)
-        common=(--max-stage 6 --epochs-per-stage 2)
+        common=(--max-stage 4 --epochs-per-stage 4)
         cot=(--epochs 10)
-        staged=(--first-epoch 2 --epochs 24 --icot-tokens-per-epoch 2)
+        staged=(--first-epoch 4 --epochs 28 --icot-tokens-per-epoch 2)
         rest=(--epochs 24)
         ;;
     prosqa)

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp_rl.data.remainders import MODULUS, STEPS, generate, main
+from rsp_rl.data.remainders import MODULUS, SPLIT_SHARES, STEPS, generate, main
 from rsp_rl.data.step_problems import load_step_problems
 from tests.properties import examples
 
@@ -31,6 +31,12 @@ def test_the_steps_lead_from_the_chain_to_the_answer(seed: int, split: str) -> N
         assert int(by) % MODULUS not in ((0, 1) if sign == "*" else (0,))
         value = after
     assert problem.answer == str(value)
+
+
+def test_splits_share_no_problem() -> None:
+    questions = [{p.question for p in generate(split, 1500)} for split in SPLIT_SHARES]
+    assert not questions[0] & questions[1] | questions[0] & questions[2]
+    assert not questions[1] & questions[2]
 
 
 def test_no_answer_is_likelier_and_none_is_given_away_by_the_last_number() -> None:
