@@ -287,7 +287,7 @@ def test_names_that_records_travel_under() -> None:
                 *("moi", "hidden"),
             ],
         ),
-        (LEVELS, ["paper", "balanced"]),
+        ([*LEVELS], ["paper", "balanced", "small"]),
         (COMPAT, ["same_temperature", "greedy_answer", "cold_abort"]),
         (KINDS, ["vllm", "huggingface"]),
         (
