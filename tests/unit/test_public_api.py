@@ -416,7 +416,8 @@ LATENT_SETTINGS = (
     "--learning-rate --warmup-steps --weight-decay --optimizer --batch-size --micro-batch-size "
     "--reset-optimizer --uniform-stages --pad-thoughts --no-pad-thoughts --ends "
     "--classifier-learning-rate --step-decoder --icot-tokens-per-epoch --icot-smoothing "
-    "--max-grad-norm --recompute --no-recompute --validation-limit --max-new-tokens --save-steps --seed"
+    "--max-grad-norm --recompute --no-recompute --validation-limit --max-new-tokens --save-steps "
+    "--seed"
 )
 
 FLAGS = {
