@@ -47,6 +47,8 @@ MODULES = {
     "rsp_rl.data.benchmarks": set(),
     "rsp_rl.data.gsm8k_steps": set(),
     "rsp_rl.data.prosqa": set(),
+    "rsp_rl.latent.run_folder": set(),
+    "rsp_rl.evaluation.marked": set(),
     "rsp_rl.latent.ccot.settings": set(),
     "rsp_rl.draws.record": {"numpy"},
     "rsp_rl.dials.options": {"numpy"},

@@ -224,7 +224,7 @@ def test_entry_points() -> None:
     assert project["scripts"] == {"rsp-rl": "rsp_rl.cli:main"}
     assert project["entry-points"] == {
         "verl.plugins": {"rsp_rl": "rsp_rl.training.verl_plugin"},
-        "vllm.general_plugins": {"rsp_rl": "rsp_rl.inference.server:register"},
+        "vllm.general_plugins": {"rsp_rl": "rsp_rl.inference.vllm_plugin:register"},
     }
 
 
@@ -411,6 +411,14 @@ TRAINED = (
     "--batch-size --accumulation --learning-rate --seed"
 )
 
+LATENT_SETTINGS = (
+    "--method --thoughts-per-step --max-stage --epochs-per-stage --epochs --first-epoch "
+    "--learning-rate --warmup-steps --weight-decay --optimizer --batch-size --micro-batch-size "
+    "--reset-optimizer --uniform-stages --pad-thoughts --no-pad-thoughts --ends "
+    "--classifier-learning-rate --icot-tokens-per-epoch --icot-smoothing --max-grad-norm "
+    "--recompute --no-recompute --validation-limit --max-new-tokens --save-steps --seed"
+)
+
 FLAGS = {
     "report": "RUN_DIR --card",
     "push": "FOLDER --repo --private --dry-run",
@@ -436,6 +444,7 @@ FLAGS = {
     "analyze modes": "FOLDERS --output",
     "analyze likelihoods": "MODELS --questions --limit --max-length --dtype --batch-tokens "
     "--output",
+    "analyze latent-tree": "PATH --data --problems --most --drawn --batch-size --output",
     "analyze dials": "FOLDERS --first-token --output",
     "analyze training": "RUNS --output",
     "reproduce": "OVERRIDES --section --only --model --output --protocol --data-dir --lengths "
@@ -445,6 +454,12 @@ FLAGS = {
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
     "train-comparator softcot": "--evaluation-length --max-grad-norm --assistant --solutions "
     f"{TRAINED}",
+    "latent model": "--data --output --architecture --layers --hidden-size --heads --context "
+    "--seed",
+    "latent train": "--model --train --validation --output --limit --threads --preset --dry-run "
+    f"--processes --memory-gb {LATENT_SETTINGS}",
+    "latent eval": "PATH --data --output --thoughts --batch-size --limit --engine --threads",
+    "latent table": "RUNS --task --output",
     "model": "NAME --output --source",
     "latent ccot train": "--model --train --output --limit --dtype --threads --dry-run "
     "--gpu-memory-gb --ratio --layer --selection --generator-rank --decoder-rank --lora-scale "
