@@ -21,10 +21,11 @@ from rsp_rl.latent.ccot.adapters import Adapters
 from rsp_rl.latent.ccot.ending import Ending
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.folder import read_thinking
+from rsp_rl.latent.run_folder import CCOT_FILE
 from rsp_rl.models.folder import check_model
 from rsp_rl.models.weights import weights_digest
 
-FILE, TENSORS_FILE = "ccot.json", "ccot.safetensors"
+TENSORS_FILE = "ccot.safetensors"
 
 _ENDING = "ending."
 
@@ -91,7 +92,7 @@ def save(
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(kept, folder / TENSORS_FILE)
     # Last: a folder with it is whole.
-    write_json(folder / FILE, {"settings": asdict(settings), "of": dict(of)})
+    write_json(folder / CCOT_FILE, {"settings": asdict(settings), "of": dict(of)})
 
 
 def read(folder: Path) -> tuple[CcotSettings, dict[str, Any]]:
@@ -100,7 +101,7 @@ def read(folder: Path) -> tuple[CcotSettings, dict[str, Any]]:
     Raises:
         RunFolderError: If one of the files is missing, or `ccot.json` is damaged.
     """
-    for file in (folder / TENSORS_FILE, folder / FILE):
+    for file in (folder / TENSORS_FILE, folder / CCOT_FILE):
         if not file.is_file():
             raise RunFolderError(
                 f"{file} is missing: {folder} holds nothing that CCOT has trained, or its training "

@@ -102,6 +102,13 @@ def test_vllm_says_why_not(made: Path, run: Path, capsys: pytest.CaptureFixture[
     assert len(said.splitlines()) == 1
 
 
+def test_the_other_evaluation_names_this_one(
+    made: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["latent", "eval", str(run), "--data", str(made / "train.jsonl")]) == 1
+    assert "evaluate it with `rsp-rl latent ccot eval`" in capsys.readouterr().err
+
+
 def test_a_run_that_is_not_finished(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
 from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.latent.ccot.run import train
-from rsp_rl.latent.ccot.saved import FILE, TENSORS_FILE, load, read
+from rsp_rl.latent.ccot.saved import TENSORS_FILE, load, read
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.training import CcotTrainer
-from rsp_rl.latent.run_folder import METRICS_FILE, MODEL
+from rsp_rl.latent.run_folder import CCOT_FILE, METRICS_FILE, MODEL
 from rsp_rl.latent.scratch import make_model
 from rsp_rl.models.folder import LATENT_FILE
 from rsp_rl.models.weights import weights_digest
@@ -196,12 +196,12 @@ def test_damaged_or_anothers(
         load(whole / MODEL, other, torch.float32, "cpu")
     half = tmp_path / "half"
     half.mkdir()
-    (half / FILE).write_text((whole / MODEL / FILE).read_text())
+    (half / CCOT_FILE).write_text((whole / MODEL / CCOT_FILE).read_text())
     (half / TENSORS_FILE).write_bytes((whole / MODEL / TENSORS_FILE).read_bytes()[:1000])
     with pytest.raises(RunFolderError, match=r"ccot\.safetensors is missing or damaged"):
         load(half, model, torch.float32, "cpu")
     (half / TENSORS_FILE).write_bytes(b"")
-    (half / FILE).write_text('{"settings": {"ratio": 7}, "of": {"weights": "w"}}')
+    (half / CCOT_FILE).write_text('{"settings": {"ratio": 7}, "of": {"weights": "w"}}')
     with pytest.raises(RunFolderError, match=r"ccot\.json is damaged .*ratio is 7"):
         read(half)
 
