@@ -75,7 +75,7 @@ training() {
 }
 
 [[ -x $VENV/bin/python ]] || install
-export PYTHONPATH=$PWD:$PWD/scripts OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export PYTHONPATH=$PWD:$PWD/scripts${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 rm -f "$OUTPUT"/{unit,vllm}.xml "$OUTPUT/training.txt"
 for part in $PARTS; do
   case $part in

@@ -8,9 +8,19 @@ from typing import Any
 
 #: Tokens that vLLM prefills in one step with chunked prefill: less than any prompt of the matrix.
 CHUNK = 64
-#: Positions a block of vLLM's; its CPU attention takes multiples of 16 in 0.28.0, of 32 in 0.32.0.
-BLOCK = 32
 _MAX_MODEL_LENGTH = 512
+
+
+def block_size() -> int:
+    """Positions a block of vLLM's cache, the fewest: 16; on a CPU from 0.32.0 on 32."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return 16
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    (multiple,) = CPUAttentionBackend.get_supported_kernel_block_sizes()
+    return multiple.base
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class RolloutLayout:
             "max_num_batched_tokens": CHUNK if self.chunked_prefill else 2 * _MAX_MODEL_LENGTH,
             "max_num_seqs": 8,
             "max_model_len": _MAX_MODEL_LENGTH,
-            "block_size": BLOCK,
+            "block_size": block_size(),
             "disable_log_stats": False,
             "logprobs_mode": "processed_logprobs",
         }

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from parity.actor import Sample
 from parity.laws import LAWS as TRAINED
 from parity.laws import LawCell, measure_laws, reference_gradient, sample_thoughts
-from parity.layouts import BLOCK, ActorLayout, RolloutLayout
+from parity.layouts import ActorLayout, RolloutLayout, block_size
 from parity.models import Policy
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
@@ -38,6 +38,7 @@ from rsp_rl.thoughts.settings import Thinking
 from rsp_rl.tiny import make_tiny_model
 from tests.tolerances import FORWARD
 
+BLOCK = block_size()
 THOUGHTS, ANSWER, OPTIONS = 12, 4, EngineOptions(dtype="float32", max_num_seqs=16)
 
 #: A case each: a law, or a way to begin and end.
@@ -169,7 +170,7 @@ def crowded(model: Path) -> Iterator[LocalEngine]:
     """Too little memory for a batch, and prompts that come in pieces."""
     with arguments(
         block_size=BLOCK,
-        num_gpu_blocks_override=9,
+        num_gpu_blocks_override=288 // BLOCK,
         enable_chunked_prefill=True,
         max_num_batched_tokens=48,
         max_model_len=256,

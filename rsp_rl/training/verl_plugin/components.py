@@ -5,13 +5,19 @@ the actors, the agent-loop workers and the rollout servers. Each part checks by 
 needed: without a soft prompt record in a sample, all of them behave as verl's own.
 """
 
+from verl.utils.device import get_device_name
 from verl.workers.rollout import base
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from rsp_rl.console import events
+from rsp_rl.training.plugins import check_plugins
 from rsp_rl.training.verl_plugin import actor_engine, agent_loop, cpu_engine, trainer
 
 __all__ = ["actor_engine", "agent_loop", "cpu_engine", "trainer"]
+
+# Each process has verl's plug-ins loaded, or not, by itself; on another node maybe by another
+# installation.
+check_plugins(get_device_name())
 
 
 def _load_replica() -> type:

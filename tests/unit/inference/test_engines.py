@@ -13,6 +13,7 @@ from rsp_rl.inference import engines
 from rsp_rl.inference.engines import SharedEngines
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.requests import EngineOptions, Request
+from rsp_rl.injection import model_runner
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.phases import Phases
 from rsp_rl.thoughts.settings import Thinking
@@ -66,7 +67,8 @@ def answers(shared: SharedEngines, *numbers: int) -> dict[int, str]:
 def test_a_model_runner_that_takes_no_soft_prompts_is_refused(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before vLLM is imported, which would say so after half a minute."""
+    """Before vLLM is imported, which would say so after half a minute; as up to 0.28.0."""
+    monkeypatch.setattr(model_runner, "v2_takes_prompt_embeds", lambda: False)
     monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
     with pytest.raises(ConfigError, match="VLLM_USE_V2_MODEL_RUNNER=1"):
         engines.start_engines(model, EngineOptions(), soft_prompts=True)

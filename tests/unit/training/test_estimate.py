@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.dials.schedule import Schedule
+from rsp_rl.injection import model_runner
 from rsp_rl.models.shape import KNOWN_SHAPES, ModelShape, model_shape
 from rsp_rl.training import dry_run
 from rsp_rl.training.configs import compose_config
@@ -40,6 +41,12 @@ SMALL = {
     "max_position_embeddings": 64,
     "tie_word_embeddings": False,
 }
+
+
+@pytest.fixture(autouse=True)
+def _old_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that holds no prompts, whichever is installed; of others `test_model_runner`."""
+    monkeypatch.setattr(model_runner, "v2_takes_prompt_embeds", lambda: False)
 
 
 def _config(*overrides: str) -> DictConfig:

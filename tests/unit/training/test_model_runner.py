@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.injection import model_runner
-from rsp_rl.injection.model_runner import VARIABLE, v2_takes_prompt_embeds
+from rsp_rl.injection.model_runner import VARIABLE, installed, v2_takes_prompt_embeds
 from rsp_rl.training import dry_run
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.model_runner import (
@@ -33,6 +34,12 @@ def _not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def _old_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As up to 0.28.0."""
+    monkeypatch.setattr(model_runner, "v2_takes_prompt_embeds", lambda: False)
+
+
+@pytest.fixture
 def _new_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     """As from 0.29.0 on."""
     monkeypatch.setattr(model_runner, "v2_takes_prompt_embeds", lambda: True)
@@ -51,16 +58,18 @@ def test_the_file_says_what_vllm_itself_says() -> None:
     assert VARIABLE in inspect.getsource(inspect.getmodule(inspect.unwrap(VllmConfig)))
 
 
+@pytest.mark.usefixtures("_old_vllm")
 def test_without_the_file_v1_serves() -> None:
-    assert not v2_takes_prompt_embeds()  # the pinned version
     assert not serves_with_v2(_config())
     assert not serves_with_v2(_config(f'{IN_RAY}="0"'))
     check_held_prompts(_config(f"{ROLLOUT}.max_num_seqs=1000000"), 3584, gpu_bytes=GIB)
 
 
+@pytest.mark.usefixtures("_old_vllm")
 def test_v2_that_takes_no_embeddings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "1")
-    with pytest.raises(ConfigError, match=r"VLLM_USE_V2_MODEL_RUNNER=1.*0\.28.*unset it"):
+    there = re.escape(installed())
+    with pytest.raises(ConfigError, match=rf"VLLM_USE_V2_MODEL_RUNNER=1.*{there}.*unset it"):
         serves_with_v2(_config())
     assert not serves_with_v2(_config("rsp.length=0"))  # plain prompts: vLLM's own affair
     assert not serves_with_v2(_config(f'{IN_RAY}="0"'))  # what vLLM's processes will see

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, entry_points
@@ -42,6 +43,18 @@ try:
     check_plugins("cpu")
 except Exception as error:
     print(json.dumps([type(error).__name__, str(error), registered]))
+"""
+
+
+#: A worker's process where rsp_rl is on the path, and not installed.
+NOT_INSTALLED = """
+import importlib.metadata as metadata
+
+installed = metadata.entry_points
+GROUPS = ("verl.plugins", "vllm.general_plugins")
+metadata.entry_points = lambda **k: [] if k.get("group") in GROUPS else installed(**k)
+import verl
+from rsp_rl.training.verl_plugin import components
 """
 
 
@@ -128,6 +141,25 @@ def test_verl_goes_on_without_it_and_the_check_does_not() -> None:
     assert kind == "ConfigError"
     assert "ImportError: cannot import name 'PlatformBase'" in said
     assert "rsp-rl is for verl==" in said
+
+
+@pytest.mark.parametrize("platform", ["cpu", None])
+def test_a_workers_process_says_so_too(platform: str | None) -> None:
+    """All of a run's import `components`; on a GPU the platform is verl's own."""
+    environment = {name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NOT_INSTALLED],
+        env=environment | ({"VERL_PLATFORM": platform} if platform else {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if platform is None:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("rsp_rl.basics.errors.ConfigError: no plug-in rsp_rl is registered")
 
 
 def test_a_run_ends_before_ray(
