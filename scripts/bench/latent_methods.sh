@@ -10,14 +10,23 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 run=${1:?a folder for the runs}
 seeds=${SEEDS:-0 1 2}
 methods=${METHODS:-coconut no_cot pause_as_thought no_thought icot pause no_curriculum}
-task=${TASK:-remainders}
+task=${TASK:-arithmetic_steps}
 python=${PYTHON:-.venv/bin/python}
 
-#: Of all; then of those that go through stages, which begin with the CoT model of their seed as the
-#: paper's do on GSM8K; then of the rest.
+#: Of all; then of those that go through stages; then of the rest. All begin with the same model from
+#: nothing, but for `remainders`: there what has stages begins with the CoT model of its seed, as the
+#: paper's do on GSM8K.
 case $task in
-    remainders)
+    arithmetic_steps)
         data=(--train-size 8192)
+        model=(--architecture gpt2 --layers 2 --hidden-size 64 --heads 2 --context 128)
+        common=(--max-stage 4 --epochs-per-stage 2)
+        cot=(--epochs 10)
+        staged=(--epochs 24 --icot-tokens-per-epoch 2)
+        rest=(--epochs 24)
+        ;;
+    remainders)
+        data=()
         model=(--architecture gpt2 --layers 2 --hidden-size 64 --heads 2 --context 128)
         common=(--max-stage 4 --epochs-per-stage 4)
         cot=(--epochs 10)
@@ -33,7 +42,7 @@ case $task in
         rest=(--epochs 40)
         ;;
     *)
-        echo "TASK=$task: choose remainders or prosqa" >&2
+        echo "TASK=$task: choose arithmetic_steps, remainders or prosqa" >&2
         exit 2
         ;;
 esac
@@ -56,10 +65,12 @@ for seed in $seeds; do
     [[ -d $base ]] || $python -m rsp_rl.cli latent model \
         --data "$run/data/train.jsonl" --output "$base" --seed "$seed" "${model[@]}"
     train cot "$seed" "$base" "${cot[@]}"
+    begin=$base
+    [[ $task != remainders ]] || begin=$run/cot_$seed/model
     for method in $methods; do
         case $method in
             coconut | no_thought | pause_as_thought | icot)
-                train "$method" "$seed" "$run/cot_$seed/model" "${staged[@]}" ;;
+                train "$method" "$seed" "$begin" "${staged[@]}" ;;
             *) train "$method" "$seed" "$base" "${rest[@]}" ;;
         esac
     done

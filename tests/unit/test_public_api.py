@@ -287,7 +287,7 @@ def test_names_that_records_travel_under() -> None:
                 *("moi", "hidden"),
             ],
         ),
-        (LEVELS, ["paper", "balanced"]),
+        ([*LEVELS], ["paper", "balanced", "small"]),
         (COMPAT, ["same_temperature", "greedy_answer", "cold_abort"]),
         (KINDS, ["vllm", "huggingface"]),
         (
@@ -415,8 +415,9 @@ LATENT_SETTINGS = (
     "--method --thoughts-per-step --max-stage --epochs-per-stage --epochs --first-epoch "
     "--learning-rate --warmup-steps --weight-decay --optimizer --batch-size --micro-batch-size "
     "--reset-optimizer --uniform-stages --pad-thoughts --no-pad-thoughts --ends "
-    "--classifier-learning-rate --icot-tokens-per-epoch --icot-smoothing --max-grad-norm "
-    "--recompute --no-recompute --validation-limit --max-new-tokens --save-steps --seed"
+    "--classifier-learning-rate --step-decoder --icot-tokens-per-epoch --icot-smoothing "
+    "--max-grad-norm --recompute --no-recompute --validation-limit --max-new-tokens --save-steps "
+    "--seed"
 )
 
 FLAGS = {

@@ -103,6 +103,16 @@ def test_memory_of_a_process(gpt2):
     assert found.total == found.state + 8 * kept_bytes(thinker, row)
 
 
+def test_a_step_decoder_is_a_second_model(gpt2):
+    thinker = load_thinker(gpt2)
+    row = Row((5, 6, 7, 8, 9), 2, 1, 3, 1, ((7, 8, 9),))
+    settings = Settings(batch_size=8)
+    without = memory(thinker, settings, row)
+    found = memory(thinker, replace(settings, step_decoder=1.0), row)
+    assert found.state == 2 * without.state
+    assert found.row > 1.5 * without.row
+
+
 def test_longest_sequences(gpt2):
     thinker = load_thinker(gpt2)
     long = ProblemTokens((1, 2), ((3,),) * 4, (5,))
