@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from ccot import Judged, difference, summarise, table
 
 
-def judged(*right: bool, thoughts: int = 0, seconds: float = 0.25) -> list[Judged]:
-    return [Judged(one, thoughts, thoughts + 3, seconds) for one in right]
+def judged(*right: bool, thoughts: int = 0) -> list[Judged]:
+    return [Judged(one, thoughts, thoughts + 3) for one in right]
 
 
 def result(*right: bool, thoughts: int = 0, **more: Any) -> dict[str, Any]:
-    of = {"state_errors": {}, "reads_as_gold": {}, "cut_off": 0.0, **more}
+    of = {"state_errors": {}, "reads_as_gold": {}, "cut_off": 0.0, "seconds": 0.25, **more}
     return {"judged": [vars(one) for one in judged(*right, thoughts=thoughts)], **of}
 
 
@@ -32,7 +31,7 @@ def test_rows() -> None:
             result(True, True, thoughts=4, **some, cut_off=0.5),
         ],
     }
-    head, line, *rows = table(judged(True, True), found).splitlines()
+    head, line, *rows = table(result(True, True), found).splitlines()
     assert head.count("|") == line.count("|") == rows[0].count("|")
     cells = [row.removeprefix("| ").removesuffix(" |").split(" | ") for row in rows]
     assert cells == [
@@ -59,7 +58,6 @@ def test_one_run() -> None:
 
 def test_runs_are_averaged_by_problem() -> None:
     """Two runs that are right on other halves: each problem's mean is a half, without spread."""
-    summary = summarise([judged(True, False), judged(False, True, thoughts=4, seconds=1.25)])
+    summary = summarise([judged(True, False), judged(False, True, thoughts=4)])
     assert (summary.accuracy, summary.accuracy_low, summary.accuracy_high) == (0.5, 0.5, 0.5)
     assert (summary.thoughts, summary.tokens) == (2, 5)
-    assert summary.seconds_per_problem == pytest.approx(0.75)
