@@ -84,9 +84,7 @@ def test_the_nearest_of_a_table_in_parts(dtype: torch.dtype) -> None:
         assert found_NK[:, 0].tolist() == ids_N.tolist()
         assert all(len(set(row)) == 5 for row in found_NK.tolist())
         best_NK = cosine_NV.scatter(1, ids_N[:, None], 2.0).topk(5, dim=1).values[:, 1:]
-        torch.testing.assert_close(
-            cosine_NV.gather(1, found_NK)[:, 1:], best_NK, rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(cosine_NV.gather(1, found_NK)[:, 1:], best_NK, rtol=0, atol=1e-6)
         module.weight.data.normal_()  # as engines load weights: no version of it changes
         module.weight.data[7] = 0
     assert embedding.nearest(ids_N, 1, 40_000).tolist() == [[3], [39_999], [7]]
