@@ -18,7 +18,8 @@ def add_law_options(parser: argparse.ArgumentParser) -> None:
     law.add_argument(
         "--law", metavar="NAME",
         help="what stands in place of tokens' embeddings while the model thinks: soft_thinking, "
-        "dirichlet, gumbel, multiplex, soft, fuzzy, moi, hidden, token (default: none)",
+        "dirichlet, gumbel, multiplex, soft, fuzzy, moi, hidden, neighbours, "
+        "neftune, token (default: none)",
     )  # fmt: skip
     law.add_argument(
         OPTION, dest="law_settings", metavar="VALUE", action="append", default=[],

@@ -70,19 +70,43 @@ class TableEmbedding:
             ConfigError: If the table has fewer rows than there are probabilities, as a part of one
                 does, or see `factor`.
         """
-        table_VD, vocabulary = self._table(), probabilities_NV.shape[1]
-        if len(table_VD) < vocabulary:
-            raise ConfigError(
-                f"a mixture of all {vocabulary} tokens needs the whole embedding table, and there "
-                f"are {len(table_VD)} rows of it here; use a law of a few tokens, or one GPU an "
-                "engine"
-            )
+        vocabulary = probabilities_NV.shape[1]
+        table_VD = self._whole(vocabulary, "a mixture of all")
         size = vocabulary if table_VD.dtype == torch.float32 else _CHUNK
         mixed_ND = probabilities_NV.new_zeros(len(probabilities_NV), table_VD.shape[1])
         for at in range(0, vocabulary, size):
             end = min(at + size, vocabulary)
             mixed_ND = mixed_ND + probabilities_NV[:, at:end] @ table_VD[at:end].float()
         return mixed_ND if self.factor == 1 else self.factor * mixed_ND
+
+    @torch.no_grad()
+    def nearest(self, ids_N: torch.Tensor, count: int, vocabulary: int) -> torch.Tensor:
+        """See `Embedding.nearest`; searched each time, for engines change their table in place.
+
+        Raises:
+            ConfigError: If the table has fewer rows than V, as a part of one does.
+        """
+        if count == 1:
+            return ids_N[:, None]
+        table_VD = self._whole(vocabulary, "the nearest of all")
+        own_ND = nn.functional.normalize(table_VD[ids_N].float(), dim=1)
+        cosine_NV = own_ND.new_empty(len(own_ND), vocabulary)
+        for at in range(0, vocabulary, _CHUNK):
+            part_VD = table_VD[at : min(at + _CHUNK, vocabulary)].float()
+            # Of rows of zeros, which no token has: 0.
+            norms_V = part_VD.norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+            cosine_NV[:, at : at + len(part_VD)] = own_ND @ part_VD.T / norms_V
+        return cosine_NV.scatter_(1, ids_N[:, None], torch.inf).topk(count, dim=1).indices
+
+    def _whole(self, vocabulary: int, what: str) -> torch.Tensor:
+        """The table, which has a row of each of V tokens."""
+        table_VD = self._table()
+        if len(table_VD) < vocabulary:
+            raise ConfigError(
+                f"{what} {vocabulary} tokens needs the whole embedding table, and there are "
+                f"{len(table_VD)} rows of it here; use a law of a few tokens, or one GPU an engine"
+            )
+        return table_VD
 
     @torch.no_grad()
     def _measured(self) -> float:

@@ -35,6 +35,9 @@ class Embedding(Protocol):
     def mixture(self, probabilities_NV: torch.Tensor) -> torch.Tensor:
         """p E of distributions over the whole vocabulary, float32 [N, d]."""
 
+    def nearest(self, ids_N: torch.Tensor, count: int, vocabulary: int) -> torch.Tensor:
+        """Of V tokens those nearest to each of some by cosine, itself first: int64 [N, count]."""
+
 
 #: Bounds of temperatures of any kind, beyond which a quotient of logits leaves float32.
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-6, 1e6
@@ -71,6 +74,8 @@ class InputLaw(ABC):
         dense: Whether its rows hold the inputs themselves.
         needs_hidden: Whether it steps from hidden states.
         mixes_all: Whether it asks for mixtures over the whole vocabulary.
+        searches_all: Whether it asks for nearest tokens among the whole vocabulary.
+        scores_noise: Whether its log-prob is a density of noise, which magnifies rounding.
         emits_likeliest: Whether the token that is emitted is no draw but the likeliest, of a law
             with a score: where that token ends the thoughts, nobody chose it.
         source: The paper that it is from.
@@ -81,6 +86,8 @@ class InputLaw(ABC):
     dense: ClassVar[bool] = False
     needs_hidden: ClassVar[bool] = False
     mixes_all: ClassVar[bool] = False
+    searches_all: ClassVar[bool] = False
+    scores_noise: ClassVar[bool] = False
     emits_likeliest: ClassVar[bool] = False
     source: ClassVar[str] = ""
 
@@ -93,6 +100,11 @@ class InputLaw(ABC):
     def deterministic(self) -> bool:
         """Whether two requests of one prompt are the same whatever their seeds are."""
         return False
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether it steps from the whole embedding table."""
+        return self.mixes_all or self.searches_all
 
     def check(self, vocabulary: int) -> None:
         """Make sure that it fits a model of V tokens.
@@ -109,11 +121,12 @@ class InputLaw(ABC):
         """Make sure that an engine can use it whose model is spread over so many processes.
 
         Raises:
-            ConfigError: If none of them has what it mixes.
+            ConfigError: If none of them has what it mixes or searches.
         """
-        if self.mixes_all and tensor_parallel > 1:
+        if self.needs_all and tensor_parallel > 1:
+            does = "mixes" if self.mixes_all else "searches"
             raise ConfigError(
-                f"law={self.name} mixes the whole vocabulary, of which a process has a part with "
+                f"law={self.name} {does} the whole vocabulary, of which a process has a part with "
                 "tensor parallelism; use --tensor-parallel 1 and --data-parallel"
             )
 

@@ -13,6 +13,8 @@ from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.hidden import Hidden
 from rsp_rl.thoughts.laws.mixture_of_inputs import MixtureOfInputs
 from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.laws.neftune import Neftune
+from rsp_rl.thoughts.laws.neighbours import Neighbours
 from rsp_rl.thoughts.laws.noisy import Fuzzy, Soft
 from rsp_rl.thoughts.laws.soft_thinking import SoftThinking
 from rsp_rl.thoughts.laws.token import Token
@@ -23,6 +25,7 @@ LAWS: dict[str, type[InputLaw]] = {
     for kind in (
         *(Token, SoftThinking, Dirichlet, Gumbel),
         *(Multiplex, Soft, Fuzzy, MixtureOfInputs, Hidden),
+        *(Neighbours, Neftune),
     )
 }
 

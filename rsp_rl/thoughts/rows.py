@@ -19,7 +19,7 @@ class Kind(IntEnum):
     TOKEN = 0
     #: A mixture of the embeddings of a few tokens.
     MIX = 1
-    #: A mixture of all tokens' embeddings, plus noise.
+    #: A mixture of tokens' embeddings, of all or of one alone, plus noise.
     MIX_NOISE = 2
     #: A given vector, such as a random soft prompt's.
     DENSE = 3

@@ -43,6 +43,7 @@ def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     model, law = config.actor_rollout_ref.model, options.law
     vllm = rollout.engine_kwargs.vllm
+    does = "mixes" if law.mixes_all else "searches"
     split = actor.get("ulysses_sequence_parallel_size", 1)
     most = options.settings.max_thoughts if options.settings else None
     compat = set(options.settings.compat if options.settings else ()) - {"cold_abort"}
@@ -68,9 +69,9 @@ def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
         f"{rollout.pipeline_model_parallel_size}: a law needs logits and embedding in one process; "
         "set it to 1": rollout.pipeline_model_parallel_size > 1,
         f"actor_rollout_ref.rollout.tensor_model_parallel_size="
-        f"{rollout.tensor_model_parallel_size}: law={law.name} mixes the whole vocabulary, of "
+        f"{rollout.tensor_model_parallel_size}: law={law.name} {does} the whole vocabulary, of "
         "which a rank then has a part; set it to 1": (
-            law.mixes_all and rollout.tensor_model_parallel_size > 1
+            law.needs_all and rollout.tensor_model_parallel_size > 1
         ),
         "actor_rollout_ref.rollout.engine_kwargs.vllm.async_scheduling=True begins a step before a "
         "law has decided about the last; leave it out": bool(vllm.get("async_scheduling")),
@@ -131,13 +132,13 @@ def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool
         "False": bool((config.get("distillation") or {}).get("enabled")),
         f"law={law.name} and a KL penalty: the density of noise is no probability to hold a "
         "reference's against; set actor_rollout_ref.actor.use_kl_loss=False and algorithm."
-        "use_kl_in_reward=False": bool(law.dense and kl),
+        "use_kl_in_reward=False": bool(law.scores_noise and kl),
         f"law={law.name} and actor_rollout_ref.actor.policy_loss.loss_mode={loss}: the density of "
         f"noise magnifies rounding, and a ratio of two is none; set loss_mode={NO_RATIO} "
-        "(objective=rloo does)": law.dense and loss != NO_RATIO,
+        "(objective=rloo does)": law.scores_noise and loss != NO_RATIO,
         f"law={law.name} is trained without a ratio, and so on what was just sampled: set "
         f"actor_rollout_ref.actor.ppo_epochs=1 (it is {actor.ppo_epochs}), and ppo_mini_batch_size "
-        f"to data.train_batch_size (they are {share})": law.dense
+        f"to data.train_batch_size (they are {share})": law.scores_noise
         and (actor.ppo_epochs != 1 or actor.ppo_mini_batch_size != config.data.train_batch_size),
         "law.clip_per_draw=true with a KL penalty, which is of whole positions; leave one of them "
         "out": bool(options.clip_per_draw and kl),

@@ -22,6 +22,8 @@ from rsp_rl.thoughts.embedding import TableEmbedding
 from rsp_rl.thoughts.law import InputLaw, Moment
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.laws.neftune import Neftune
+from rsp_rl.thoughts.laws.neighbours import Neighbours
 from rsp_rl.thoughts.laws.noisy import Fuzzy, Soft
 from rsp_rl.thoughts.noise import Noise
 from rsp_rl.thoughts.record import ThoughtRecord
@@ -49,6 +51,8 @@ def laws(model: Path) -> dict[str, InputLaw]:
         "gumbel, tau .1": Gumbel(k=5, tau=0.1, temperature=1.0, top_k=5, top_p=0.95),
         "soft": Soft(rms=rms),
         "fuzzy": Fuzzy(rms=rms),
+        "neighbours, everywhere": Neighbours(rate=1.0),
+        "neftune": Neftune(),
     }
 
 
@@ -128,7 +132,7 @@ def main() -> None:
                     every.bool(),
                     law.k if isinstance(law, Multiplex) else 1,
                     None if gaps[0] is None else torch.stack(gaps),
-                    torch.stack(flips) if law.dense else None,
+                    None if gaps[0] is None or not law.dense else torch.stack(flips),
                     torch.stack(forgotten),
                 ),
             )
@@ -136,7 +140,7 @@ def main() -> None:
         gap, would = metrics["rsp/law/compared_gap_mean"], metrics["rsp/law/forgotten_gap_mean"]
         line = f"{name:<26} gap {gap:.3f}, forgotten {would:.3f}"
         line += f", nearer by {metrics['rsp/law/nearer']:.1f} standard errors"
-        if law.dense:
+        if law.dense and gaps[0] is not None:
             flipped = sum(float(flip.sum()) for *_, flip in wrong) / every.numel()
             line += f", flips {metrics['rsp/law/flips']:.3f}, forgotten {flipped:.3f}"
         print(line, flush=True)

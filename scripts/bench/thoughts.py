@@ -47,6 +47,9 @@ LAWS: dict[str, tuple[str, dict[str, Any]]] = {
     "moi k20": ("moi", {}),
     "soft": ("soft", {"rms": 0.1}),
     "hidden": ("hidden", {}),
+    "neighbours": ("neighbours", {}),
+    "neighbours, everywhere": ("neighbours", {"rate": 1.0}),
+    "neftune": ("neftune", {}),
 }
 #: Requests and tokens of each, twice, of which operations are counted.
 _COUNT, _COUNTED = 16, (4, 12)

@@ -49,9 +49,11 @@ LAWS: dict[str, dict[str, Any]] = {
     "fuzzy": {"rms": 0.05},
     "moi": {"k": 8},
     "hidden": {"latent_id": 5},
+    "neighbours": {"rate": 0.5},
+    "neftune": {},
 }
 #: Of laws that have one for what stands at a position, in nats or near it.
-SCORED = ("token", "gumbel", "multiplex")
+SCORED = ("token", "gumbel", "multiplex", "neighbours", "neftune")
 #: Of these alone a replay of tokens is the same.
 NO_MIXTURE = ("token",)
 EACH, THOUGHTS, ANSWER, SEQUENCES, BLOCK = 4, 24, 8, 64, 16

@@ -2,7 +2,8 @@
 
 vLLM thinks and answers, with soft prompts in half of the rollouts; verl's actor engine makes the
 inputs again from the records, scores them, and takes a gradient. A gap is |log p_rollout - log
-p_actor|: of tokens, of each of multiplex's draws, of the tokens in a Gumbel mixture; of soft and
+p_actor|: of tokens, those of mixed neighbours and of NEFTune's noise too, of each of
+multiplex's draws, of the tokens in a Gumbel mixture; of soft and
 fuzzy thoughts it is the relative error of what the noise was added to.
 """
 
@@ -45,6 +46,8 @@ LAWS: dict[str, tuple[str, dict[str, Any]]] = {
     "gumbel": ("gumbel", {"k": 5, "tau": 0.1, "temperature": 1.0, "top_k": 5, "top_p": 0.95}),
     "soft": ("soft", {}),
     "fuzzy": ("fuzzy", {}),
+    "neighbours": ("neighbours", {"rate": 0.7, "share": 0.5}),
+    "neftune": ("neftune", {"length": 16}),
 }
 
 #: What the actor can have with a law (`rsp_rl.training.thought_support`).
@@ -93,7 +96,7 @@ def sample_thoughts(engine: LLMEngine, model: Path, each: int = 16) -> dict[str,
     check_engine(engine.vllm_config)
     ranks = engine.vllm_config.parallel_config.tensor_parallel_size
     laws = {name: make_law(name, model) for name in LAWS}
-    laws = {name: law for name, law in laws.items() if not (law.mixes_all and ranks > 1)}
+    laws = {name: law for name, law in laws.items() if not (law.needs_all and ranks > 1)}
     pairs = prompts(model)
     # Every other one with a soft prompt.
     rows = [pairs[2 * number + number % 2] for number in range(each)]

@@ -53,6 +53,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "fuzzy": ("fuzzy", {"rms": 0.05}, {}),
     "moi": ("moi", {"k": 8}, {}),
     "hidden": ("hidden", {"latent_id": 5}, {}),
+    "neighbours": ("neighbours", {"rate": 0.5}, {}),
+    "neighbours of the likeliest": ("neighbours", {"rate": 0.5, "anchor": "likeliest"}, {}),
+    "neftune": ("neftune", {"length": 16}, {}),
     "cold stop": ("gumbel", {}, {"cold_entropy": 9.0, "cold_steps": 3}),
     "cold abort": (
         "multiplex",

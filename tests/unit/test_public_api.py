@@ -284,7 +284,7 @@ def test_names_that_records_travel_under() -> None:
             INPUT_LAWS,
             [
                 *("token", "soft_thinking", "dirichlet", "gumbel", "multiplex", "soft", "fuzzy"),
-                *("moi", "hidden"),
+                *("moi", "hidden", "neighbours", "neftune"),
             ],
         ),
         ([*LEVELS], ["paper", "balanced", "small"]),

@@ -55,6 +55,7 @@ class Soft(InputLaw):
     dense = True
     mixes_all = True
     emits_likeliest = True
+    scores_noise = True
     source = "arXiv 2509.19170"
 
     def __post_init__(self) -> None:

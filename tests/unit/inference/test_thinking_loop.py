@@ -59,6 +59,8 @@ def embedding(engine: HuggingFaceEngine) -> TableEmbedding:
 def thinking(name: str, phases: Phases = PHASES, seed: int = 7, **settings: Any) -> Thinking:
     if name in ("soft", "fuzzy"):
         settings = {"rms": 0.1} | settings
+    if name == "neighbours":
+        settings = {"rate": 1.0} | settings  # a mixture everywhere
     return Thinking(law_from_settings(name, settings), phases, seed)
 
 

@@ -143,6 +143,41 @@ def moi(law: Any, logits: list[float], noise: NaiveNoise) -> tuple[list[int], li
     return [x, *likeliest], [of_x, *(share * p[token] / (1 + law.beta) for token in likeliest)]
 
 
+def neighbours(
+    law: Any, logits: list[float], noise: NaiveNoise, table: list[list[float]]
+) -> tuple[list[int], list]:
+    """The sampled token first; nothing else of it where nothing is mixed."""
+
+    def cosine(one: int, other: int) -> float:
+        a, b = table[one], table[other]
+        dot = sum(x * y for x, y in zip(a, b, strict=True))
+        return dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+    x = drawn(filtered(law, logits), noise, 0)
+    if noise.uniform(1, 0) >= law.rate:
+        return [x], [1.0]
+    best = max(range(len(logits)), key=lambda token: logits[token])
+    anchor = x if law.anchor == "sampled" else best
+    others = [token for token in range(len(logits)) if token != anchor]
+    near = sorted(others, key=lambda token: -cosine(anchor, token))[: law.k - 1]
+    if law.share is None:
+        p = softmax({token: logits[token] for token in (anchor, *near)}, law.temperature)
+        weights = list(p.values())
+    else:
+        weights = [law.share if near else 1.0] + [(1 - law.share) / len(near) for _ in near]
+    ids = [anchor, *near]
+    return (ids, weights) if law.anchor == "sampled" else ([x, *ids], [0.0, *weights])
+
+
+def neftune_input(
+    law: Any, logits: list[float], noise: NaiveNoise, table: list[list[float]]
+) -> tuple[int, list[float]]:
+    """The sampled token, and its row plus noise."""
+    x = drawn(filtered(law, logits), noise, 0)
+    scale = law.alpha / math.sqrt(law.length * len(table[x]))
+    return x, [part + scale * (2 * noise.uniform(1, d) - 1) for d, part in enumerate(table[x])]
+
+
 def noisy_input(
     law: Any, logits: list[float], noise: NaiveNoise, table: list[list[float]], rms: float
 ) -> list[float]:

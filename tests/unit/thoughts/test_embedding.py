@@ -69,6 +69,33 @@ def test_a_table_in_parts() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_nearest_of_a_table_in_parts(dtype: torch.dtype) -> None:
+    """Itself first, padding and rows of zeros never before others; as the table is now."""
+    module = nn.Embedding(40_010, 4, dtype=dtype).requires_grad_(False)
+    embedding = TableEmbedding.of(module)
+    module.weight[7] = 0
+    ids_N = torch.tensor([3, 39_999, 7])
+    for _ in range(2):
+        rows_VD = module.weight[:40_000].double()
+        unit_VD = rows_VD / rows_VD.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        cosine_NV = unit_VD[ids_N] @ unit_VD.T
+        found_NK = embedding.nearest(ids_N, 5, 40_000)
+        assert found_NK[:, 0].tolist() == ids_N.tolist()
+        assert all(len(set(row)) == 5 for row in found_NK.tolist())
+        best_NK = cosine_NV.scatter(1, ids_N[:, None], 2.0).topk(5, dim=1).values[:, 1:]
+        torch.testing.assert_close(cosine_NV.gather(1, found_NK)[:, 1:], best_NK, rtol=0, atol=1e-6)
+        module.weight.data.normal_()  # as engines load weights: no version of it changes
+        module.weight.data[7] = 0
+    assert embedding.nearest(ids_N, 1, 40_000).tolist() == [[3], [39_999], [7]]
+
+
+def test_a_part_of_a_table_has_not_the_nearest_of_all() -> None:
+    embedding = TableEmbedding.of(nn.Embedding(20, 4))
+    with pytest.raises(ConfigError, match="the nearest of all 40 tokens needs the whole embedding"):
+        embedding.nearest(torch.tensor([1]), 3, 40)
+
+
 def test_padding_of_the_table_does_not_count() -> None:
     module = nn.Embedding(60, 4)
     found, expected = both_ways(TableEmbedding.of(module), 50)

@@ -17,6 +17,8 @@ from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.hidden import Hidden
 from rsp_rl.thoughts.laws.mixture_of_inputs import MixtureOfInputs
 from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.laws.neftune import Neftune
+from rsp_rl.thoughts.laws.neighbours import Neighbours
 from rsp_rl.thoughts.laws.noisy import Fuzzy, Soft
 from rsp_rl.thoughts.laws.random_soft_prompt import RandomSoftPrompt
 from rsp_rl.thoughts.laws.soft_thinking import SoftThinking
@@ -48,6 +50,14 @@ OWN = {
     ],
     MixtureOfInputs: [{"k": 2, "beta": 0.0}, {"k": 20, "beta": 1.0}],
 }
+NEIGHBOURS = (
+    {"rate": 1.0},
+    {"rate": 0.5, "k": 6},
+    {"rate": 1.0, "k": 1},
+    {"rate": 1.0, "k": 4, "share": 0.7},
+    {"rate": 0.5, "k": 4, "anchor": "likeliest"},
+    {"rate": 1.0, "k": 2, "anchor": "likeliest", "share": 0.0},
+)
 CASES = [(kind, own | filters) for kind, each in OWN.items() for own in each for filters in FILTERS]
 KEYS = [(3, 11), (2**63 - 1, 0), (4, 12)]
 
@@ -81,6 +91,56 @@ def test_steps_are_the_naive_ones(kind: type[InputLaw], settings: dict) -> None:
             for token, weight in zip(ids, weights, strict=True):
                 expected_D += weight * embedding.rows(torch.tensor(token)).detach().double()
             torch.testing.assert_close(inputs_ND[row].double(), expected_D, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("settings", NEIGHBOURS)
+def test_mixtures_of_neighbours_are_the_naive_ones(settings: dict, filters: dict) -> None:
+    law = Neighbours(**settings, **filters)
+    embedding = made_embedding(VOCABULARY)
+    table = embedding.rows(torch.arange(VOCABULARY)).detach().double().tolist()
+    keys = [(seed, 3 + seed) for seed in range(12)]
+    logits_NV = made_logits(2, len(keys), VOCABULARY)
+    rows = law.step(made_moment(logits_NV, keys, embedding))
+    inputs_ND = law.embed(rows, embedding)
+    assert rows.ids_NK.shape == (len(keys), law.slots)
+    assert set(rows.kind_N.tolist()) == {Kind.MIX, *([Kind.TOKEN] if law.rate < 1 else [])}
+    for row, key in enumerate(keys):
+        logits = logits_NV[row].double().tolist()
+        ids, weights = naive.neighbours(law, logits, naive.NaiveNoise(*key), table)
+        mixed = int(rows.kind_N[row]) == Kind.MIX
+        found_ids, found_weights = lone(law, rows, row)
+        assert found_ids == (ids if mixed else [ids[0]] * law.slots)
+        assert found_weights[: len(ids)] == pytest.approx(weights, abs=1e-5)
+        mixed_KD = torch.tensor([table[token] for token in ids]).double()
+        expected_D = torch.tensor(weights).double() @ mixed_KD
+        torch.testing.assert_close(inputs_ND[row].double(), expected_D, rtol=0, atol=1e-4)
+
+
+def test_so_many_positions_have_a_mixture() -> None:
+    """By seed and position, whatever stands there."""
+    moment = made_moment(made_logits(0, 4000, 20))
+    for rate in (0.1, 0.7):
+        kinds = Neighbours(rate=rate).step(moment).kind_N
+        share = float((kinds == Kind.MIX).float().mean())
+        assert share == pytest.approx(rate, abs=4 * (rate * (1 - rate) / 4000) ** 0.5)
+        other = replace(moment, logits_NV=made_logits(1, 4000, 20))
+        assert torch.equal(Neighbours(rate=rate).step(other).kind_N, kinds)
+
+
+@pytest.mark.parametrize("alpha", [5.0, 100.0])
+def test_neftunes_noise_is_the_naive_one(alpha: float) -> None:
+    law = Neftune(alpha=alpha, length=64, temperature=0.8)
+    embedding = made_embedding(VOCABULARY)
+    table = embedding.rows(torch.arange(VOCABULARY)).detach().double().tolist()
+    logits_NV = made_logits(1, len(KEYS), VOCABULARY)
+    rows = law.step(made_moment(logits_NV, KEYS, embedding))
+    assert set(rows.kind_N.tolist()) == {Kind.MIX_NOISE}
+    for row, key in enumerate(KEYS):
+        logits = logits_NV[row].double().tolist()
+        token, expected = naive.neftune_input(law, logits, naive.NaiveNoise(*key), table)
+        assert int(rows.emitted_N[row]) == token
+        assert law.embed(rows, embedding)[row].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("convention", ["entry", "row"])
@@ -129,7 +189,7 @@ def test_scores_of_gumbel_are_the_naive_ones(
         assert float(found[row]) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", [Token, Multiplex, MixtureOfInputs])
+@pytest.mark.parametrize("kind", [Token, Multiplex, MixtureOfInputs, Neighbours, Neftune])
 def test_scores_of_tokens(kind: type[InputLaw]) -> None:
     """Of every draw, under the temperature and without filters."""
     law = kind(temperature=0.7, top_k=20)
@@ -217,6 +277,50 @@ def test_multiplex_of_one_draw_is_sampling(filters: dict, moment: Moment) -> Non
         )
 
 
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize(
+    "law",
+    [
+        Neighbours(rate=0.0),
+        Neighbours(rate=0.0, anchor="likeliest"),
+        Neighbours(rate=1.0, k=1),
+        Neighbours(rate=1.0, share=1.0),
+        Neftune(alpha=0.0),
+    ],
+    ids=["no rate", "no rate, likeliest", "alone", "all", "no noise"],
+)
+def test_nothing_mixed_in_or_added_is_sampling(
+    law: InputLaw, filters: dict, moment: Moment
+) -> None:
+    law, token, embedding = replace(law, **filters), Token(**filters), moment.embedding
+    rows, drawn = law.step(moment), token.step(moment)
+    assert rows.emitted_N.tolist() == drawn.emitted_N.tolist()
+    assert torch.equal(law.embed(rows, embedding), token.embed(drawn, embedding))
+    assert torch.equal(
+        law.log_prob(rows, moment.logits_NV, embedding),
+        token.log_prob(drawn, moment.logits_NV, embedding),
+    )
+
+
+@pytest.mark.parametrize(
+    ("law", "same"),
+    [
+        (Neighbours(top_k=1), False),  # which positions are mixed is drawn
+        (Neighbours(top_k=1, rate=1.0), True),
+        (Neighbours(top_k=1, rate=0.0), True),
+        (Neighbours(top_k=1, share=1.0), True),
+        (Neighbours(rate=0.0), False),
+        (Neftune(top_k=1), False),
+        (Neftune(top_k=1, alpha=0.0), True),
+    ],
+)
+def test_what_is_drawn_beside_the_tokens(law: InputLaw, same: bool) -> None:
+    assert law.deterministic == same
+    logits_NV = made_logits(0, 1, VOCABULARY).expand(400, -1)
+    found_ND = law.embed(law.step(made_moment(logits_NV)), made_embedding(VOCABULARY))
+    assert bool((found_ND == found_ND[0]).all()) == same
+
+
 def test_gumbel_of_a_small_tau_is_sampling() -> None:
     """With the same noise: of all tokens of a small vocabulary, and of a top-k."""
     for vocabulary, filters in ((40, FILTERS[0]), (300, {"top_k": 25, "temperature": 0.8})):
@@ -293,8 +397,12 @@ def test_tokens_without_a_text_are_in_no_mixture() -> None:
     logits_NV = made_logits(2, 20, 12)
     logits_NV[:, 8:] = -torch.inf
     moment = made_moment(logits_NV)
-    for kind in (Token, SoftThinking, Dirichlet, Gumbel, Multiplex, MixtureOfInputs):
-        own = {} if kind is Token else {"k": 10}
+    for kind, share in (
+        *((kind, {}) for kind in (Token, SoftThinking, Dirichlet, Gumbel, Multiplex)),
+        *((MixtureOfInputs, {}), (Neighbours, {"rate": 1.0})),
+        (Neighbours, {"rate": 1.0, "share": 0.4}),
+    ):
+        own = {} if kind is Token else {"k": 10} | share
         law = kind(**own, temperature=1.0, top_p=1.0, top_k=0)
         rows = law.step(moment)
         weights_NK = law.weights(rows)

@@ -15,6 +15,8 @@ from rsp_rl.draws.seeds import rollout_seed
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.laws.neftune import Neftune
+from rsp_rl.thoughts.laws.neighbours import Neighbours
 from rsp_rl.thoughts.phases import Phases
 from rsp_rl.tiny import make_tiny_model
 from rsp_rl.training.configs import compose_config
@@ -22,7 +24,7 @@ from rsp_rl.training.preparation import prepare
 from rsp_rl.training.thought_options import ThoughtGuard, ThoughtOptions, thinking_of_rollout
 from rsp_rl.training.thoughts import check_law, fit_law
 
-LAWS = ("token", "multiplex", "gumbel", "soft", "fuzzy")
+LAWS = ("token", "multiplex", "gumbel", "soft", "fuzzy", "neighbours", "neftune")
 
 
 def of(*overrides: str, name: str = "dapo") -> ThoughtOptions:
@@ -51,6 +53,8 @@ def test_the_papers_settings() -> None:
     assert of("law=gumbel").law == Gumbel(k=5, tau=0.1, temperature=1.0, top_k=5, top_p=0.95)
     assert of("law=multiplex").law == Multiplex(k=3)
     assert of("law=soft").law.sigma == of("law=fuzzy").law.sigma == 0.33
+    assert of("law=neighbours").law == Neighbours(k=3, rate=0.1)
+    assert of("law=neftune").law == Neftune(alpha=5.0, length=512)
     assert (of("law=soft").law.tau, of("law=fuzzy").law.tau) == (0.5, 1e-4)
     assert of("law=soft", "law.guard.max_flips=0.3").guard == ThoughtGuard(max_flips=0.3)
 
@@ -70,6 +74,13 @@ def test_the_papers_settings() -> None:
         (["law=gumbel", "+law.clip_per_draw=true"], "needs several draws"),
         (["law=soft", "+law.guard.most=1"], "law.guard=.* must be a group"),
         (["law=soft", "law.guard.max_flips=0"], "law.guard.max_flips=0 must be"),
+        (["law=neighbours", "law.rate=1.5"], "law.rate=1.5 must be"),
+        (["law=neighbours", "law.share=-1"], "law.share=-1.0 must be"),
+        (["law=neighbours", "law.anchor=first"], "law.anchor='first' is unknown"),
+        (["law=neighbours", "law.k=0"], "law.k=0 must be"),
+        (["law=neighbours", "law.rate=0", "law.top_k=1"], "gives all rollouts of a prompt"),
+        (["law=neftune", "law.alpha=-1"], "law.alpha=-1.0 must be"),
+        (["law=neftune", "law.length=0"], "law.length=0 must be"),
         (["law=token", "law.end=7"], "law.end=7 must be a list of texts"),
     ],
 )
@@ -128,6 +139,14 @@ SOFT = ("law=soft", "objective=rloo", ALONE)
             [*SOFT, "actor_rollout_ref.rollout.tensor_model_parallel_size=2"],
             "mixes the whole vocabulary",
         ),
+        (
+            ["law=neighbours", "actor_rollout_ref.rollout.tensor_model_parallel_size=2"],
+            "law=neighbours searches the whole vocabulary",
+        ),
+        (
+            ["law=neftune", "law.temperature=0.7"],
+            "set them to the same",
+        ),
     ],
 )
 def test_what_a_law_cannot_work_with(overrides: list[str], message: str) -> None:
@@ -135,10 +154,12 @@ def test_what_a_law_cannot_work_with(overrides: list[str], message: str) -> None
         check_law(compose_config("dapo_rsp", ["law=multiplex", *overrides]))
 
 
-@pytest.mark.parametrize("law", ["token", "multiplex", "gumbel"])
+@pytest.mark.parametrize("law", ["token", "multiplex", "gumbel", "neighbours", "neftune"])
 def test_what_a_law_works_with(law: str) -> None:
-    check_law(compose_config("dapo_rsp", [f"law={law}"]))
-    check_law(compose_config("dapo", [f"law={law}", "actor_rollout_ref.actor.use_kl_loss=true"]))
+    """A ratio and a KL penalty too: of noise that has no part in the score."""
+    check_law(compose_config("dapo_rsp", [f"law={law}", ALONE]))
+    kl = "actor_rollout_ref.actor.use_kl_loss=true"
+    check_law(compose_config("dapo", [f"law={law}", kl, ALONE]))
 
 
 def test_soft_tokens_work_with_rloo() -> None:
@@ -173,6 +194,7 @@ def test_a_rollouts_thoughts_have_seeds_of_their_own() -> None:
     [
         (["law=gumbel", "law.k=500", "law.top_k=0"], "law.k=500, but the model has 285 tokens"),
         (["law=gumbel", "law.top_k=500"], "law.top_k=500, but the model has 285 tokens; 0 keeps"),
+        (["law=neighbours", "law.k=500"], "law.k=500, but the model has 285 tokens"),
         (["law=multiplex", "law.end=[nowhere]"], "law.end=.*nowhere"),
         (["law=multiplex"], "</think>"),
     ],

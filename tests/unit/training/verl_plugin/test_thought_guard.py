@@ -21,6 +21,8 @@ from rsp_rl.dials.options import GuardOptions
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.laws.neftune import Neftune
+from rsp_rl.thoughts.laws.neighbours import Neighbours
 from rsp_rl.thoughts.laws.noisy import Fuzzy, Soft
 from rsp_rl.training.guard import (
     StepSamples,
@@ -41,6 +43,8 @@ LAWS: dict[str, InputLaw] = {
     "multiplex by probability": Multiplex(k=3, weighting="probability"),
     "gumbel, paper": Gumbel(**SOFT_GRPO),
     "gumbel, code": Gumbel(**SOFT_GRPO, score="code", clamp=True),
+    "neighbours": Neighbours(rate=1.0, share=0.5),
+    "neftune": Neftune(length=16),
     "soft": Soft(rms=0.2),
     "fuzzy": Fuzzy(rms=0.2),
 }

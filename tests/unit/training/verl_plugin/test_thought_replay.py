@@ -16,6 +16,8 @@ from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.laws.gumbel import Gumbel
 from rsp_rl.thoughts.laws.multiplex import Multiplex
+from rsp_rl.thoughts.laws.neftune import Neftune
+from rsp_rl.thoughts.laws.neighbours import Neighbours
 from rsp_rl.thoughts.laws.noisy import Soft
 from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.rows import Kind, Rows
@@ -30,6 +32,9 @@ LAWS: dict[str, InputLaw] = {
     "gumbel": Gumbel(k=5, tau=0.1, temperature=1.0, top_k=5),
     "gumbel, concrete": Gumbel(k=5, score="concrete", temperature=0.7),
     "gumbel, code": Gumbel(k=5, score="code", clamp=True),
+    "neighbours": Neighbours(rate=0.7, share=0.5, temperature=0.7),
+    "neighbours of the likeliest": Neighbours(rate=0.7, anchor="likeliest"),
+    "neftune": Neftune(length=16, temperature=0.7),
     "soft": Soft(rms=0.2),
     "soft, fixed table": Soft(rms=0.2, learn_embedding=False),
 }
@@ -324,9 +329,10 @@ def test_the_guards_numbers_tell_an_actor_that_forgets_the_thoughts(model) -> No
         kinds = [sample.thoughts.rows.kind_N.numpy() for sample in samples[: len(SHAPES)]]
         where = [np.isin(row, [Kind.MIX, Kind.MIX_NOISE]) for row in kinds]
         means = {}
+        by_log_probs = type(samples[0].thoughts.law).gap is InputLaw.gap
         for how in ("right", "forgetful"):
             found = results[law, how]
-            if law.startswith("multiplex"):
+            if by_log_probs:
                 right = results[law, "right"]["log_probs"]
                 apart = [
                     abs(row - wanted)[own]
@@ -338,7 +344,7 @@ def test_the_guards_numbers_tell_an_actor_that_forgets_the_thoughts(model) -> No
                     assert np.isnan(row[~own]).all()
             means[how] = np.concatenate(apart).mean()
         assert means["right"] < 1e-5, law
-        # Mixtures of tau .1 are nearly their first token.
+        # Mixtures of tau .1, and of neighbours by probability, are nearly their first token.
         assert means["forgetful"] > 0.02, law
         if law.startswith("soft"):
             flips = results[law, "right"][FLIP_FIELD][: len(SHAPES)]
