@@ -5,8 +5,8 @@
 # drawn for each rollout and never trained. Here one is drawn for a tiny model, set into a prompt,
 # and drawn as a picture beside the embeddings of real tokens.
 #
-# It takes a processor, no GPU; the model, 0.4M parameters, is made in half a minute or two, once for all
-# tutorials that run in one folder.
+# It takes a processor, no GPU; the model, 0.4M parameters, is made in half a minute or two, once
+# for all tutorials that run in one folder.
 
 # %%
 from pathlib import Path
@@ -68,9 +68,9 @@ print("equal with another seed:", torch.equal(drawn, other))
 # %% [markdown]
 # ## The place
 #
-# `suffix`, the paper's choice for training, is right before the token that closes the user's turn. All
-# other tokens stay what they are without a soft prompt. `prefix` is before everything; `infix` has a
-# description of the soft prompt in words before it.
+# `suffix`, the paper's choice for training, is right before the token that closes the user's turn.
+# All other tokens stay what they are without a soft prompt. `prefix` is before everything; `infix`
+# has a description of the soft prompt in words before it.
 
 # %%
 for position in ("suffix", "prefix"):
@@ -80,8 +80,8 @@ for position in ("suffix", "prefix"):
     print(f"{position}, from token {at.start} on:", " ".join(map(repr, tokens)).replace("'", ""))
 
 # %% [markdown]
-# A placeholder, the padding token, stands at these positions wherever tokens are needed. What the model
-# reads is this:
+# A placeholder, the padding token, stands at these positions wherever tokens are needed. What the
+# model reads is this:
 
 # %%
 inputs = network.get_input_embeddings()(torch.tensor(placed.token_ids)).detach()
@@ -93,8 +93,8 @@ print("likeliest first token of the answer:", repr(tokenizer.decode([int(answers
 # %% [markdown]
 # ## The picture
 #
-# On the left the table and the soft prompt, in the two directions in which the table varies most; in the
-# middle the lengths of both; below the prompt, H where it stands.
+# On the left the table and the soft prompt, in the two directions in which the table varies most;
+# in the middle the lengths of both; below the prompt, H where it stands.
 
 # %%
 import matplotlib.pyplot as plt
@@ -115,9 +115,7 @@ for row in drawn:
 axes["b"].set_title("lengths of the tokens' rows and of H's")
 for number, token in enumerate(tokenizer.convert_ids_to_tokens(placed.token_ids)):
     soft = 0 <= number - record.start < record.length
-    axes["c"].add_patch(
-        plt.Rectangle((number, 0), 0.95, 1, color="#d95f02" if soft else "#dddddd")
-    )
+    axes["c"].add_patch(plt.Rectangle((number, 0), 0.95, 1, color="#d95f02" if soft else "#dddddd"))
     text = "H" if soft else repr(token)[1:-1]
     axes["c"].text(number + 0.48, 0.5, text, ha="center", va="center", rotation=90, fontsize=8)
 axes["c"].set(xlim=(0, len(placed.token_ids)), ylim=(0, 1), title="the prompt")
@@ -126,5 +124,5 @@ figure.savefig(folder / "soft_prompt.png", dpi=150)
 print("picture:", folder / "soft_prompt.png")
 
 # %% [markdown]
-# Next: [generate with it](generate.md). What else may be drawn and where it may stand:
-# [the dials](../your_own_run.md#beyond-the-paper-the-dials-of-rsp).
+# Next: [generate with it](generate.py). What else may be drawn and where it may stand: [the
+# dials](../your_own_run.md#beyond-the-paper-the-dials-of-rsp).

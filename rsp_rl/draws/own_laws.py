@@ -1,9 +1,9 @@
 """The laws by name and by code: ours, and those that installed packages bring.
 
-A package names its laws in the entry point group `rsp_rl.laws`, as others name plug-ins of verl and
-vLLM: every process of a run, on every node that has the package, then finds them by itself. A law of
-ours is told by its position; one of a package by a hash of its name, so that neither the order nor
-the number of packages changes what a record says.
+A package names its laws in the entry point group `rsp_rl.laws`, as others name plug-ins of verl
+and vLLM: every process of a run, on every node that has the package, then finds them by itself. A
+law of ours is told by its position; one of a package by a hash of its name, so that neither the
+order nor the number of packages changes what a record says.
 """
 
 from __future__ import annotations
