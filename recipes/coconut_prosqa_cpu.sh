@@ -19,25 +19,28 @@ RUN_DIR=${RUN_DIR:-runs/coconut_prosqa_cpu/${METHOD}_$SEED}
 DATA_DIR=${DATA_DIR:-runs/coconut_prosqa_cpu/data}
 MODEL_DIR=${MODEL_DIR:-runs/coconut_prosqa_cpu/model_$SEED}
 
-# The set.
-LEVEL=${LEVEL:-balanced}
-TRAIN_SIZE=${TRAIN_SIZE:-17886}
+# The set; LEVEL=paper or balanced are the paper's graphs, four times as long.
+LEVEL=${LEVEL:-small}
+TRAIN_SIZE=${TRAIN_SIZE:-12000}
 VALIDATION_SIZE=${VALIDATION_SIZE:-300}
 HELDOUT_SIZE=${HELDOUT_SIZE:-500}
 # The model.
-LAYERS=${LAYERS:-2}
-HIDDEN_SIZE=${HIDDEN_SIZE:-256}
-HEADS=${HEADS:-8}
-CONTEXT=${CONTEXT:-512}
+ARCHITECTURE=${ARCHITECTURE:-qwen2}
+LAYERS=${LAYERS:-3}
+HIDDEN_SIZE=${HIDDEN_SIZE:-64}
+HEADS=${HEADS:-2}
+CONTEXT=${CONTEXT:-256}
 # The training.
-EPOCHS=${EPOCHS:-16}
-EPOCHS_PER_STAGE=${EPOCHS_PER_STAGE:-2}
-MAX_STAGE=${MAX_STAGE:-6}
+EPOCHS=${EPOCHS:-36}
+EPOCHS_PER_STAGE=${EPOCHS_PER_STAGE:-6}
+MAX_STAGE=${MAX_STAGE:-2}
+ICOT_TOKENS_PER_EPOCH=${ICOT_TOKENS_PER_EPOCH:-1}
 LEARNING_RATE=${LEARNING_RATE:-1e-3}
-OPTIMIZER=${OPTIMIZER:-muon}
-RESET_OPTIMIZER=${RESET_OPTIMIZER:-never}
+OPTIMIZER=${OPTIMIZER:-adamw}
+RESET_OPTIMIZER=${RESET_OPTIMIZER:-stage}
 BATCH_SIZE=${BATCH_SIZE:-64}
 MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-64}
+MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-40}
 THREADS=${THREADS:-2}
 DRY_RUN=${DRY_RUN:-0}
 
@@ -55,8 +58,8 @@ set_up cpu
 "$python" -m rsp_rl.data.prosqa --output "$DATA_DIR" --level "$LEVEL" \
   --train-size "$TRAIN_SIZE" --validation-size "$VALIDATION_SIZE" --heldout-size "$HELDOUT_SIZE"
 "$python" -m rsp_rl.cli latent model --data "$DATA_DIR/train.jsonl" --output "$MODEL_DIR" \
-  --layers "$LAYERS" --hidden-size "$HIDDEN_SIZE" --heads "$HEADS" --context "$CONTEXT" \
-  --seed "$SEED"
+  --architecture "$ARCHITECTURE" --layers "$LAYERS" --hidden-size "$HIDDEN_SIZE" \
+  --heads "$HEADS" --context "$CONTEXT" --seed "$SEED"
 
 dry=()
 if [[ $DRY_RUN == 1 ]]; then
@@ -77,6 +80,8 @@ fi
   --reset-optimizer "$RESET_OPTIMIZER" \
   --batch-size "$BATCH_SIZE" \
   --micro-batch-size "$MICRO_BATCH_SIZE" \
+  --icot-tokens-per-epoch "$ICOT_TOKENS_PER_EPOCH" \
+  --max-new-tokens "$MAX_NEW_TOKENS" \
   --threads "$THREADS" \
   --seed "$SEED" \
   "$@"

@@ -13,9 +13,9 @@ the half widths of both intervals, put together as those of independent numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from rsp_rl.latent.paper import TABLE_1, TASKS, Reported
 _NEEDED = (
     *("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "seconds_per_problem"),
     *("thoughts", "problems", "unfinished", "without_answer", "batch_size", "device", "epochs"),
-    "epochs_done",
+    *("engine", "epochs_done"),
 )
 
 #: What may differ between the runs of one method.
@@ -264,7 +264,7 @@ def _notes(lines: Sequence[Line]) -> Iterator[str]:
         f"{problems:,} problems each; brackets are 95% intervals, over seeds by Student's t, of a "
         "single seed over problems."
     )
-    for name, what in (("batch_size", "batch sizes"), ("device", "devices")):
+    for name, what in (("batch_size", "batch sizes"), ("device", "devices"), ("engine", "engines")):
         if len(values := {str(one.summary[name]) for one in evaluated}) > 1:
             yield f"Seconds do not compare: {what} are {', '.join(sorted(values))}."
     for name, by_method in _unlike(lines).items():
@@ -302,10 +302,16 @@ def _order_notes(lines: Sequence[Line], task: str) -> Iterator[str]:
     def pairs(of: Sequence[tuple[str, str]]) -> str:
         return "; ".join(f"{row(better)} over {row(worse)}" for better, worse in of)
 
-    here = sorted(lines, key=lambda line: -line.accuracy.value)
-    there = sorted(lines, key=lambda line: -TABLE_1[line.method][task].accuracy)
-    yield f"Order here: {', '.join(row(line.method) for line in here)}."
-    yield f"Order in the paper ({task}): {', '.join(row(line.method) for line in there)}."
+    def in_order(values: Mapping[str, float]) -> str:
+        ordered = sorted(values, key=lambda method: -values[method])
+        text = row(ordered[0])
+        for before, method in pairwise(ordered):
+            text += f"{' =' if values[before] == values[method] else ','} {row(method)}"
+        return text
+
+    there = {line.method: TABLE_1[line.method][task].accuracy for line in lines}
+    yield f"Order here: {in_order({line.method: line.accuracy.value for line in lines})}."
+    yield f"Order in the paper ({task}): {in_order(there)}."
     order = paper_order(lines, task)
     told = len(order.same) + len(order.other)
     yield (

@@ -22,6 +22,7 @@ place they take.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ STEP, ANSWER = "begins the step", "answers at once"
 MEASURES = (RIGHT, EVEN, REACHABLE, ENTROPY, LIKELIEST, STEP, ANSWER)
 
 _QUANTILES = (5, 50, 95)
+_COLUMNS = 3
 _INK, _REACHED, _PALE, _RIGHT_PALE = "#222222", "#9aa3b0", "#d9dde3", "#99d8c7"
 
 
@@ -412,16 +414,17 @@ def draw(
     found: Sequence[Read], shown: Sequence[Read], norms: Sequence[np.ndarray], table: np.ndarray
 ) -> Figure:
     """Above a problem's tree after each k, below what all problems say."""
-    columns = max(3, len(shown))
-    figure, axes = figures.panels(2, columns, (3.4 * columns, 7.2))
+    rows = math.ceil(len(shown) / _COLUMNS)
+    figure, axes = figures.panels(rows + 1, _COLUMNS, (11.5, 4 * rows + 4))
     places = layered(shown[0].tree)
-    for axis, one in zip(axes, shown, strict=False):
+    trees, below = axes[: rows * _COLUMNS], axes[rows * _COLUMNS :]
+    for axis, one in zip(trees, shown, strict=False):
         _draw_tree(axis, one, places)
-    for axis in (*axes[len(shown) : columns], *axes[columns + 3 :]):
+    for axis in trees[len(shown) :]:
         axis.remove()
-    _draw_bars(axes[columns], found)
-    _draw_lines(axes[columns + 1], found)
-    _draw_norms(axes[columns + 2], norms, table)
+    _draw_bars(below[0], found)
+    _draw_lines(below[1], found)
+    _draw_norms(below[2], norms, table)
     return figure
 
 

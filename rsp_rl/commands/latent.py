@@ -109,7 +109,9 @@ def _add_eval(parts: argparse._SubParsersAction) -> None:
         "--batch-size", type=count, default=64, help="problems at a time (%(default)s)"
     )
     parser.add_argument("--limit", type=count, help="only the first so many problems")
-    parser.add_argument("--engine", default="huggingface", choices=("huggingface",))
+    parser.add_argument(
+        "--engine", default="huggingface", choices=("huggingface", "vllm"), help="%(default)s"
+    )
     parser.add_argument("--threads", type=count, help="of torch on a CPU (default: torch's)")
     parser.set_defaults(func=evaluate)
 
@@ -222,7 +224,10 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     problems = load_step_problems(args.data, "--data", needs_steps=False)
-    asked = Asked(args.data, problems[: args.limit], args.thoughts, args.limit, args.batch_size)
+    asked = Asked(
+        *(args.data, problems[: args.limit], args.thoughts, args.limit),
+        *(args.batch_size, args.engine),
+    )
     trained = find_thinker(args.path)
     if trained.run is None:
         name = re.sub(r"[^\w.-]+", "_", args.path.strip("/."))

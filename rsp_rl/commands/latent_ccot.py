@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.arguments import count
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.console.screen import bar, say
+from rsp_rl.console.screen import say
 from rsp_rl.latent.ccot.engines import ENGINES, HUGGINGFACE, check_engine
 from rsp_rl.latent.ccot.settings import EVEN, SELECTIONS, CcotSettings, times
 
@@ -83,10 +82,14 @@ def _option(field: Field) -> dict[str, Any]:
 
 
 def _add_eval(parts: argparse._SubParsersAction) -> None:
-    parser = parts.add_parser("eval", help="greedy answers of a finished run")
+    parser = parts.add_parser(
+        "eval", help="answer problems and count the right ones; again to go on"
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--data", required=True, nargs="+", help="problems")
-    parser.add_argument("--output", type=Path, help="folder (default: RUN/eval)")
+    parser.add_argument("--data", required=True, metavar="FILE", help="problems")
+    parser.add_argument(
+        "--output", type=Path, help="where to write (default: RUN/evaluation/NAME_OF_FILE)"
+    )
     parser.add_argument("--model", help="where it is now (default: where it was in training)")
     parser.add_argument("--limit", type=count, help="problems (default: all)")
     parser.add_argument(
@@ -159,11 +162,14 @@ def _dry_run(
         )
     )
     thoughts = times(settings.ratio, lengths.chain)
-    needed = lengths.question + max(lengths.chain, thoughts + lengths.answer, settings.cap)
+    longest_answer = settings.cap + settings.max_new_tokens
+    needed = lengths.question + max(lengths.chain, thoughts + lengths.answer, longest_answer)
     if needed > shape.max_position_embeddings:
         raise ConfigError(
-            f"the longest question and chain have about {needed} tokens, and {args.model} has "
-            f"{shape.max_position_embeddings} positions; leave long problems out"
+            f"the longest question, with its chain or the most thoughts and the longest answer, "
+            f"needs about {needed} positions, and {args.model} has "
+            f"{shape.max_position_embeddings}; leave long problems out, or set a lower "
+            "longest_chain or max_new_tokens"
         )
     steps = -(-len(problems) // settings.batch_size)
     print(f"model    {args.model}, {shape.layers} layers, l = {settings.layer_of(shape.layers)}")
@@ -192,50 +198,28 @@ def _dry_run(
 def evaluate(args: argparse.Namespace) -> int:
     """Answer a file's problems, and write answers and summary."""
     check_engine(args.engine)
-    from rsp_rl.basics.files import write_json, write_whole
     from rsp_rl.data.step_problems import load_step_problems
-    from rsp_rl.evaluation.latent_answers import Judged, summarise
-    from rsp_rl.latent.ccot.generation import answer_all
-    from rsp_rl.latent.ccot.saved import load, read
-    from rsp_rl.latent.problem_tokens import is_right, tokenize
+    from rsp_rl.evaluation.ccot import evaluate_ccot
+    from rsp_rl.evaluation.folder import EvaluationFolder
+    from rsp_rl.evaluation.thinkers import Asked
+    from rsp_rl.latent.ccot.saved import read
     from rsp_rl.latent.run_folder import MODEL
-    from rsp_rl.models.folder import load_tokenizer, resolve_model_folder
+    from rsp_rl.models.folder import resolve_model_folder
 
     problems = load_step_problems(args.data, "--data", needs_steps=False)[: args.limit]
+    asked = Asked(args.data, problems, limit=args.limit, batch_size=args.batch_size)
     trained = args.run / MODEL
     _, of = read(trained)
     model = resolve_model_folder(args.model or of["model"])
-    dtype, device = _prepare(args)
-    adapters, ending, settings = load(trained, model, dtype, device)
-    tokenizer = load_tokenizer(model)
-    questions = [tokens.question for tokens in tokenize(problems, tokenizer)]
-    answers = answer_all(
-        adapters, ending, questions, tokenizer, settings, batch_size=args.batch_size
-    )
-    rows, judged = [], []
-    for problem, answer in bar(
-        zip(problems, answers, strict=True), "eval", unit="problem", total=len(problems)
-    ):
-        right, tokens = is_right(answer.text, problem.answer), answer.thoughts + answer.tokens
-        judged.append(Judged(right, answer.thoughts, tokens, answer.seconds))
-        row = {"question": problem.question, "gold": problem.answer, "right": right}
-        rows.append(json.dumps({**row, **vars(answer)}, ensure_ascii=False) + "\n")
-    output = args.output or args.run / "eval"
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "answers.jsonl", "".join(rows))
-    summary = {
-        **summarise([judged]).as_dict(),
-        "ratio": settings.ratio,
-        "cut_off": sum(json.loads(row)["cut_off"] for row in rows) / len(rows),
-        "batch_size": args.batch_size,
-    }
-    write_json(output / "summary.json", summary)
+    folder = EvaluationFolder(args.output or args.run / "evaluation" / asked.results)
+    found = evaluate_ccot(trained, model, asked, folder.root, *_prepare(args))
     print(
-        f"accuracy {summary['accuracy']:.3f} [{summary['accuracy_low']:.3f}, "
-        f"{summary['accuracy_high']:.3f}]  thoughts {summary['thoughts']:.1f}  tokens "
-        f"{summary['tokens']:.1f}  {summary['seconds_per_problem']:.4f} s a problem"
+        f"accuracy {found['accuracy']:.4f} [{found['accuracy_low']:.4f}, "
+        f"{found['accuracy_high']:.4f}], {found['thoughts']:.1f} thoughts, {found['tokens']:.1f} "
+        f"tokens and {found['seconds_per_problem']:.3g} s a problem"
     )
-    if summary["cut_off"]:
-        print(f"thoughts of {summary['cut_off']:.0%} ended at the cap of {settings.cap}")
-    print(f"answers  {output / 'answers.jsonl'}")
+    if found["thoughts_cut_off"]:
+        print(f"{found['thoughts_cut_off']} of {found['problems']} had {found['cap']} thoughts, "
+              "the most there are, without an end")  # fmt: skip
+    print(f"summary  {folder.summary_json}\nreport   {folder.report}")
     return 0

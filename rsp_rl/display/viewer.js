@@ -85,9 +85,11 @@ function thoughts({ law, positions, left_out: leftOut, at, kind, tokens }) {
   const most = tokens.reduce((best, parts, n) => (first(parts) < first(tokens[best]) ? n : best), 0);
   if (tokens.length) mixture.append(...told(at[most], kind[most], tokens[most]));
   const head = element("summary", "", `${count} positions of law ${law}`);
-  const key =
-    "Line: the token's weight, from 80% solid, from 60% dashed, else dotted; forced ones are marked. " +
-    "Point at one, or move to it by Tab, for its five heaviest tokens.";
+  const mixed = tokens.some((parts) => parts.some(([, weight]) => weight !== null));
+  const key = mixed
+    ? "Line: the token's weight, from 80% solid, from 60% dashed, else dotted; forced ones are marked. " +
+      "Point at one, or move to it by Tab, for its five heaviest tokens."
+    : "None of them is a mixture of tokens.";
   const made = element("details", "thinking", head, element("div", "quiet", key), row, mixture);
   made.open = positions > 0;
   return made;

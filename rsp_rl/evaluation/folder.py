@@ -33,6 +33,8 @@ class OptionalSample(TypedDict, total=False):
     thoughts: Thoughts
     seconds: float
     """Of its batch, by the number of problems in it; of `rsp-rl latent eval`."""
+    thoughts_cut_off: bool
+    """Whether thoughts ended at their cap and not by themselves; of `rsp-rl latent ccot eval`."""
 
 
 class Sample(OptionalSample):

@@ -32,8 +32,9 @@ from rsp_rl.evaluation.reading import read_metrics
 from rsp_rl.evaluation.samples import SampleFile, verdict_fields
 from rsp_rl.evaluation.thoughts import thought_count
 from rsp_rl.inference.prompts import stable_hash
-from rsp_rl.latent.folder import LATENT, Thinker, Thinking, load_thinker, read_thinking
+from rsp_rl.latent.folder import BEGIN, END, LATENT, Thinking, load_thinker, read_thinking
 from rsp_rl.latent.generation import Answer, answer
+from rsp_rl.latent.layout import Markers
 from rsp_rl.latent.methods import NOTHING, get_method
 from rsp_rl.latent.problem_tokens import tokenize
 from rsp_rl.latent.run_folder import TrainedThinker
@@ -44,8 +45,7 @@ from rsp_rl.models.weights import stored_dtype, values_digest, weights_digest
 LAW = "hidden"
 """Name of the law whose thoughts are hidden states (`rsp_rl.thoughts.laws.hidden`)."""
 
-HUGGINGFACE = "huggingface"
-ENGINES = (HUGGINGFACE,)
+HUGGINGFACE, VLLM = "huggingface", "vllm"
 
 #: Around the thoughts, and before the first token.
 _MARKERS = 2
@@ -61,6 +61,7 @@ class Asked:
         thoughts: How many before an answer, with a classifier the most; None for the model's own.
         limit: How many of the file's problems these are, None for all.
         batch_size: Problems at a time, which seconds a problem depend on.
+        engine: `huggingface`, the reference, or `vllm`, which keeps nothing until all is answered.
     """
 
     file: str
@@ -68,6 +69,7 @@ class Asked:
     thoughts: int | None = None
     limit: int | None = None
     batch_size: int = 64
+    engine: str = HUGGINGFACE
 
     @property
     def benchmark(self) -> str:
@@ -107,6 +109,11 @@ def evaluate_thinker(trained: TrainedThinker, asked: Asked, root: Path) -> dict[
     model = trained.model
     config = check_model(model, thinks=True)
     thinking, tokenizer = _thinking(trained, asked), load_tokenizer(model)
+    if asked.engine == VLLM:
+        from rsp_rl.latent.engine import check_engine_can
+
+        check_engine_can(thinking)
+    markers = Markers(*tokenizer.convert_tokens_to_ids([BEGIN, END, LATENT]))
     questions = [tokens.question for tokens in tokenize(asked.problems, tokenizer)]
     context = context_of(config)
     _check_context(questions, thinking, context, asked)
@@ -126,11 +133,15 @@ def evaluate_thinker(trained: TrainedThinker, asked: Asked, root: Path) -> dict[
         hashes = [_hash(question) for question in questions]
         with SampleFile(step.samples(name)) as file:
             keys = ((id_, 0) for id_ in ids)
-            left = file.missing(dict(zip(keys, hashes, strict=True)))
-            missing = [int(id_) for id_, _ in left]
-            for number, given, thinker in _answers(model, thinking, asked, questions, missing):
+            asked_for = file.missing(dict(zip(keys, hashes, strict=True)))
+            missing = [int(id_) for id_, _ in asked_for]
+            kept = len(questions) - len(missing)
+            say(f"{len(missing)} problems to answer, {kept} are there")
+            left = [questions[number] for number in missing]
+            answers = _answers(model, thinking, markers, asked, left)
+            for number, given in zip(missing, answers, strict=True):
                 gold = asked.problems[number].answer
-                file.append(_sample(number, hashes[number], gold, given, thinker))
+                file.append(_sample(number, hashes[number], gold, given, markers))
             samples = file.finish(ids)
         write_metrics(step, name, samples)
     summary = _summary(trained, thinking, asked, step, samples)
@@ -183,7 +194,7 @@ def _manifest(
     what = {
         "fingerprint": asked.fingerprint,
         "weights": weights_digest(trained.model),
-        "sampler": HUGGINGFACE,
+        "sampler": asked.engine,
         "thinks": asdict(thinking),
         "batch_size": asked.batch_size,
     }
@@ -202,7 +213,7 @@ def _manifest(
         "training": trained.settings,
         "values": values_digest(trained.model),
         "stored": {"dtype": stored_dtype(trained.model), "made_of": None},
-        "engine": {"kind": HUGGINGFACE, "dtype": "float32", "device": _device().type},
+        "engine": {"kind": asked.engine, "dtype": "float32", "device": _device().type},
         "context": context,
         "made_with": made_with(step, what),
     }
@@ -215,31 +226,33 @@ def _device() -> torch.device:
 def _answers(
     model: Path,
     thinking: Thinking,
+    markers: Markers,
     asked: Asked,
     questions: Sequence[Sequence[int]],
-    missing: Sequence[int],
-) -> Iterator[tuple[int, Answer, Thinker]]:
-    """Answers to what is missing, as their batches finish; the model is loaded if there is any."""
-    kept = len(questions) - len(missing)
-    say(f"{len(missing)} problems to answer, {kept} are there")
-    if not missing:
+) -> Iterator[Answer]:
+    """Answers as they come; the model is loaded if there is anything to ask."""
+    if not questions:
         return
-    thinker = load_thinker(model)
-    thinker.thinking = thinking
-    thinker.model.to(_device())
-    if thinker.classifier is not None:
-        thinker.classifier.to(_device())
-    given = answer(thinker, [questions[number] for number in missing], batch_size=asked.batch_size)
-    with bar(total=len(missing), unit="problem") as progress:
-        for number, one in zip(missing, given, strict=True):
-            yield number, one, thinker
-            progress.update()
+    if asked.engine == VLLM:
+        from rsp_rl.inference.requests import EngineOptions
+        from rsp_rl.latent.engine import answer_with_vllm
+
+        options = EngineOptions(dtype="float32", max_num_seqs=asked.batch_size)
+        given = answer_with_vllm(model, thinking, markers, questions, options)
+    else:
+        thinker = load_thinker(model)
+        thinker.thinking = thinking
+        thinker.model.to(_device())
+        if thinker.classifier is not None:
+            thinker.classifier.to(_device())
+        given = answer(thinker, questions, batch_size=asked.batch_size)
+    yield from bar(given, unit="problem", total=len(questions))
 
 
-def _sample(number: int, prompt_hash: str, gold: str, given: Answer, thinker: Thinker) -> Sample:
+def _sample(number: int, prompt_hash: str, gold: str, given: Answer, markers: Markers) -> Sample:
     own: OptionalSample = {"seconds": given.seconds}
     if given.thoughts:
-        latent = thinker.markers.latent
+        latent = markers.latent
         own |= {
             "law": LAW,
             "thoughts": {
@@ -284,6 +297,7 @@ def _summary(
         "unfinished": sum(sample["finish_reason"] == "length" for sample in samples),
         "without_answer": sum(not sample["extracted"] for sample in samples),
         "batch_size": asked.batch_size,
+        "engine": asked.engine,
         "device": _device().type,
         "data": asked.file,
         "model": str(trained.model),

@@ -75,7 +75,9 @@ class Engine:
         if thoughts:
             check_engine(self._engine.vllm_config)
         folder = Path(model)
-        self._bias = suppression(check_model(folder), load_tokenizer(folder)) or None
+        # Who asks has refused what it cannot ask.
+        config = check_model(folder, thinks=True)
+        self._bias = suppression(config, load_tokenizer(folder)) or None
 
     def exchange(self, requests: list[Request]) -> list[Completion]:
         """Take requests on, then generate until something is finished.

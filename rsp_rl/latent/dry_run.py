@@ -22,6 +22,7 @@ from rsp_rl.latent.layout import Row, check_lengths, collate, lay_out
 from rsp_rl.latent.methods import BY_TOKEN, NOTHING, get_method
 from rsp_rl.latent.problem_tokens import ProblemTokens, tokenize
 from rsp_rl.latent.settings import Settings
+from rsp_rl.latent.step_decoder import StepDecoder
 from rsp_rl.latent.thinking import hidden_states, token_losses
 
 GIB = 2**30
@@ -113,8 +114,8 @@ def plan_lines(
             f"steps, {stage.fillers} thoughts or pauses"
         )
     if get_method(settings.method).removal == BY_TOKEN:
-        longest = settings.icot_tokens_per_epoch * (settings.epochs - 1 - settings.first_epoch)
-        yield f"# taken away in the last epoch: {longest} tokens of the steps"
+        removed = settings.removed_tokens(settings.epochs - 1)
+        yield f"# taken away in the last epoch: {removed} tokens of the steps"
     total = (settings.epochs - settings.first_epoch) * each
     yield f"# steps: {each:,} an epoch, {total:,} in all"
 
@@ -192,17 +193,26 @@ def longest_rows(
 
 def memory(thinker: Thinker, settings: Settings, row: Row) -> Memory:
     """What a step of micro-batches of such sequences takes."""
-    weights = list(thinker.model.parameters())
-    count = sum(weight.numel() for weight in weights)
+    decoder = None
+    if settings.step_decoder:
+        end = thinker.tokenizer.eos_token_id
+        decoder = StepDecoder(thinker.model, settings.thoughts_per_step, end)
+    count = sum(weight.numel() for weight in _weights(thinker, decoder))
     # Muon keeps one moment of what it moves, AdamW two; two is the more.
     state = count * _BYTES * 4
     rows = min(settings.micro_batch_size, settings.batch_size)
-    return Memory(state, kept_bytes(thinker, row, settings.recompute), rows)
+    return Memory(state, kept_bytes(thinker, row, settings.recompute, decoder), rows)
 
 
-def kept_bytes(thinker: Thinker, row: Row, recompute: bool = False) -> int:
+def _weights(thinker: Thinker, decoder: StepDecoder | None) -> list[torch.nn.Parameter]:
+    return [*thinker.model.parameters(), *(() if decoder is None else decoder.parameters())]
+
+
+def kept_bytes(
+    thinker: Thinker, row: Row, recompute: bool = False, decoder: StepDecoder | None = None
+) -> int:
     """Bytes that are kept for the backward pass of one sequence, weights left out."""
-    own = {weight.untyped_storage().data_ptr() for weight in thinker.model.parameters()}
+    own = {weight.untyped_storage().data_ptr() for weight in _weights(thinker, decoder)}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -216,4 +226,7 @@ def kept_bytes(thinker: Thinker, row: Row, recompute: bool = False) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         states_BTd = hidden_states(thinker.model, batch, recompute=recompute)
         token_losses(thinker.model, states_BTd, batch).sum()
+        if decoder is not None:
+            decoder.train()
+            decoder.losses(states_BTd, batch, [row.stood_for]).sum()
     return sum(storage.nbytes() for storage in kept.values())

@@ -13,6 +13,9 @@ from rsp_rl.models.folder import LATENT_FILE, refuse_thinker, resolve_model_fold
 
 RUN_FILE, METRICS_FILE, MODEL = "run.json", "metrics.jsonl", "model"
 
+CCOT_FILE = "ccot.json"
+"""In `MODEL` of a training of CCOT, whose adapters no one loads as a model."""
+
 _WEIGHTS = "actor/huggingface"
 """Of a checkpoint, where its model lies."""
 
@@ -52,6 +55,11 @@ def find_thinker(path: str) -> TrainedThinker:
         said = read_json(file) if file.is_file() else {}
         return TrainedThinker(
             root / MODEL, root, said.get("settings", {}), _epochs_done(root / METRICS_FILE)
+        )
+    if (root / MODEL / CCOT_FILE).is_file():
+        raise ConfigError(
+            f"{root} is a run of `rsp-rl latent ccot train`: evaluate it with `rsp-rl latent ccot "
+            "eval`"
         )
     if _checkpoints(root):
         raise ConfigError(

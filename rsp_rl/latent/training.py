@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rsp_rl.basics.errors import ConfigError, RunBrokenError
@@ -178,7 +179,7 @@ class _Training:
         """One optimiser step; what is noted of it."""
         begun, settings, thinker = time.monotonic(), self.settings, self.thinker
         # Dropout of a step is the same in a run that was cut off before it.
-        torch.manual_seed(hash((settings.seed, epoch, number, self.rank)) % 2**63)
+        torch.manual_seed(_seed_of_step(settings.seed, epoch, number, self.rank))
         thinker.model.train()
         total = sum(len(row.token_ids) - row.first_label for row in rows)
         own = sorted(rows, key=lambda row: len(row.token_ids))[self.rank :: self.size]
@@ -319,17 +320,20 @@ def _check_context(
     thinker: Thinker,
     described: Mapping[str, Any],
 ) -> None:
-    """See `check_lengths`: at the first and the last epoch, between which lengths lie."""
+    """See `check_lengths`: at every stage that is trained."""
     if not tokens:
         raise ConfigError("there are no problems to train on; name a file with some")
     context = getattr(thinker.model.config, "max_position_embeddings", None)
-    for epoch in (settings.first_epoch, settings.epochs - 1):
+    stages = {settings.stage(epoch) for epoch in range(settings.first_epoch, settings.epochs)}
+    if settings.uniform_stages:
+        stages |= {*range(max(len(problem.steps) for problem in tokens) + 1)}
+    for stage in sorted(stages):
         rows = [
             lay_out(
                 problem,
                 get_method(settings.method),
                 thinker.markers,
-                stage=settings.stage(epoch),
+                stage=stage,
                 max_stage=settings.max_stage,
                 thoughts_per_step=settings.thoughts_per_step,
                 pad_thoughts=settings.pad_thoughts,
@@ -337,6 +341,10 @@ def _check_context(
             for problem in tokens
         ]
         check_lengths(rows, context, str(described.get("train", "training file")))
+
+
+def _seed_of_step(*place: int) -> int:
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _lies_before(figures: Mapping[str, Any], state: _State) -> bool:

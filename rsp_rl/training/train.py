@@ -44,6 +44,9 @@ def _preloaded_python(config: DictConfig) -> AbstractContextManager:
 
 def run_training(config: DictConfig) -> None:
     """Start verl with a prepared config and wait for the end."""
+    from rsp_rl.training.plugins import check_plugins
+
+    check_plugins(config.trainer.device)  # before Ray, and whatever of verl's asks for a platform
     from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config

@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from rsp_rl.console.screen import say
 from rsp_rl.data.arithmetic_steps import generate
 from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.display.tables import markdown_head, markdown_row
-from rsp_rl.evaluation.latent_answers import Judged, summarise
 from rsp_rl.evaluation.metrics import bootstrap_means, interval
 from rsp_rl.latent.ccot.adapters import Adapters
 from rsp_rl.latent.ccot.batches import collate
@@ -39,7 +38,7 @@ from rsp_rl.latent.ccot.thoughts import gold_states, read, think
 from rsp_rl.latent.folder import load_thinker
 from rsp_rl.latent.generation import answer as answer_in_words
 from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
-from rsp_rl.latent.run_state import METRICS_FILE, MODEL
+from rsp_rl.latent.run_folder import METRICS_FILE, MODEL
 from rsp_rl.latent.scratch import make_model
 from rsp_rl.latent.settings import Settings
 from rsp_rl.latent.training import train as train_in_words
@@ -61,6 +60,67 @@ LATENT = CcotSettings(
 
 #: Problems that are timed, one at a time.
 TIMED = 20
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer that was looked at.
+
+    Attributes:
+        right: Whether it is the problem's.
+        thoughts: How many came before it.
+        tokens: Thoughts and tokens, each of which takes a step.
+        seconds: Of its batch, by the number of problems in it.
+    """
+
+    right: bool
+    thoughts: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one or several runs on the same problems.
+
+    Attributes:
+        problems: How many.
+        accuracy: Share that is right; of several runs their mean.
+        accuracy_low: Lower end of its 95% bootstrap interval over problems.
+        accuracy_high: Upper end.
+        thoughts: Mean a problem.
+        tokens: Mean a problem, thoughts among them.
+        seconds_per_problem: Mean.
+    """
+
+    problems: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    thoughts: float
+    tokens: float
+    seconds_per_problem: float
+
+
+def summarise(runs: Sequence[Sequence[Judged]], *, seed: int = 0) -> Summary:
+    """The numbers of runs that answered the same problems.
+
+    Args:
+        runs: One at least, a seed of the training each, say; each in the order of the problems.
+        seed: Of the bootstrap.
+    """
+    right_P = np.array([[judged.right for judged in run] for run in runs], dtype=float).mean(axis=0)
+    low, high = interval(bootstrap_means(right_P[None], np.random.default_rng(seed))[:, 0])
+    every = [judged for run in runs for judged in run]
+    return Summary(
+        problems=len(right_P),
+        accuracy=float(right_P.mean()),
+        accuracy_low=low,
+        accuracy_high=high,
+        thoughts=float(np.mean([judged.thoughts for judged in every])),
+        tokens=float(np.mean([judged.tokens for judged in every])),
+        seconds_per_problem=float(np.mean([judged.seconds for judged in every])),
+    )
 
 
 def base_model(output: Path, problems: Sequence[StepProblem]) -> Path:
@@ -226,7 +286,7 @@ def _means(found: Sequence[dict[str, float]]) -> list[str]:
     return [f"{np.mean([one[name] for one in found]):.3f}" for name in found[0]]
 
 
-def _accuracy(summary: Any) -> str:
+def _accuracy(summary: Summary) -> str:
     return f"{summary.accuracy:.3f} [{summary.accuracy_low:.3f}, {summary.accuracy_high:.3f}]"
 
 

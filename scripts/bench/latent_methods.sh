@@ -1,45 +1,77 @@
 #!/usr/bin/env bash
-# Coconut, its baselines and its ablations, each from nothing on a made task, by seed: what
-# docs/latent.md tells of. Again to go on; then: rsp-rl latent table RUN/*_*
+# CoT, Coconut, its other baselines and its ablations on a made task, models from nothing, by seed:
+# what docs/latent.md tells of. Again to go on; then: rsp-rl latent table RUN/*_[0-9]
 #
 #   bash scripts/bench/latent_methods.sh RUN
-#   SEEDS="0 1 2" METHODS="coconut cot" TASK=arithmetic_steps bash scripts/bench/latent_methods.sh RUN
+#   SEEDS="0 1 2" METHODS="coconut no_cot" TASK=prosqa bash scripts/bench/latent_methods.sh RUN
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 run=${1:?a folder for the runs}
 seeds=${SEEDS:-0 1 2}
-methods=${METHODS:-cot no_cot icot pause coconut no_curriculum no_thought pause_as_thought}
+methods=${METHODS:-coconut no_cot pause_as_thought no_thought icot pause no_curriculum}
 task=${TASK:-arithmetic_steps}
 python=${PYTHON:-.venv/bin/python}
 
+#: Of all; then of those that go through stages; then of the rest. All begin with the same model from
+#: nothing, but for `remainders`: there what has stages begins with the CoT model of its seed, as the
+#: paper's do on GSM8K.
 case $task in
     arithmetic_steps)
         data=(--train-size 8192)
         model=(--architecture gpt2 --layers 2 --hidden-size 64 --heads 2 --context 128)
-        settings=(--max-stage 4 --epochs-per-stage 2 --epochs 24 --icot-tokens-per-epoch 2)
+        common=(--max-stage 4 --epochs-per-stage 2)
+        cot=(--epochs 10)
+        staged=(--epochs 24 --icot-tokens-per-epoch 2)
+        rest=(--epochs 24)
+        ;;
+    remainders)
+        data=()
+        model=(--architecture gpt2 --layers 2 --hidden-size 64 --heads 2 --context 128)
+        common=(--max-stage 4 --epochs-per-stage 4)
+        cot=(--epochs 10)
+        staged=(--first-epoch 4 --epochs 28 --icot-tokens-per-epoch 2)
+        rest=(--epochs 24)
         ;;
     prosqa)
-        data=(--level small --train-size 12000)
+        data=(--level small --train-size 30000)
         model=(--architecture qwen2 --layers 3 --hidden-size 64 --heads 2 --context 256)
-        settings=(--max-stage 2 --epochs-per-stage 6 --epochs 36 --icot-tokens-per-epoch 1)
+        common=(--max-stage 2 --epochs-per-stage 4)
+        cot=(--epochs 40)
+        staged=(--first-epoch 4 --epochs 40 --icot-tokens-per-epoch 1)
+        rest=(--epochs 40)
         ;;
     *)
-        echo "TASK=$task: choose arithmetic_steps or prosqa" >&2
+        echo "TASK=$task: choose arithmetic_steps, remainders or prosqa" >&2
         exit 2
         ;;
 esac
+
+train() { # METHOD SEED BASE SETTING...
+    local method=$1 seed=$2 base=$3
+    shift 3
+    $python -m rsp_rl.cli latent train --model "$base" --method "$method" --seed "$seed" \
+        --train "$run/data/train.jsonl" --validation "$run/data/validation.jsonl" \
+        --learning-rate 1e-3 --batch-size 64 --micro-batch-size 64 --reset-optimizer stage \
+        --validation-limit 200 --max-new-tokens 60 --threads "${THREADS:-1}" \
+        "${common[@]}" "$@" --output "$run/${method}_$seed"
+    $python -m rsp_rl.cli latent eval "$run/${method}_$seed" --data "$run/data/heldout.jsonl" \
+        --threads "${THREADS:-1}"
+}
 
 $python -m "rsp_rl.data.$task" --output "$run/data" "${data[@]}"
 for seed in $seeds; do
     base=$run/base_$seed
     [[ -d $base ]] || $python -m rsp_rl.cli latent model \
         --data "$run/data/train.jsonl" --output "$base" --seed "$seed" "${model[@]}"
+    train cot "$seed" "$base" "${cot[@]}"
+    begin=$base
+    [[ $task != remainders ]] || begin=$run/cot_$seed/model
     for method in $methods; do
-        $python -m rsp_rl.cli latent train --model "$base" --method "$method" --seed "$seed" \
-            --train "$run/data/train.jsonl" --validation "$run/data/validation.jsonl" \
-            --learning-rate 1e-3 --batch-size 64 --micro-batch-size 64 --reset-optimizer stage \
-            --validation-limit 200 --max-new-tokens 40 --threads "${THREADS:-1}" \
-            "${settings[@]}" --output "$run/${method}_$seed"
+        case $method in
+            coconut | no_thought | pause_as_thought | icot)
+                train "$method" "$seed" "$begin" "${staged[@]}" ;;
+            *) train "$method" "$seed" "$base" "${rest[@]}" ;;
+        esac
     done
 done

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from parity.actor import Sample
 from parity.laws import LAWS as TRAINED
 from parity.laws import LawCell, measure_laws, reference_gradient, sample_thoughts
-from parity.layouts import ActorLayout, RolloutLayout
+from parity.layouts import BLOCK, ActorLayout, RolloutLayout
 from parity.models import Policy
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
@@ -152,7 +152,7 @@ def wanted(reference: HuggingFaceEngine, asked: list[Request]) -> dict[int, Comp
 @pytest.fixture(scope="module")
 def engine(model: Path) -> Iterator[LocalEngine]:
     """As a command starts it, with small blocks."""
-    with arguments(block_size=16):
+    with arguments(block_size=BLOCK):
         made = LocalEngine(str(model), OPTIONS, soft_prompts=True, thoughts=True)
     yield made
     made.close()
@@ -168,8 +168,8 @@ def got(engine: LocalEngine, asked: list[Request]) -> dict[int, Completion]:
 def crowded(model: Path) -> Iterator[LocalEngine]:
     """Too little memory for a batch, and prompts that come in pieces."""
     with arguments(
-        block_size=16,
-        num_gpu_blocks_override=18,
+        block_size=BLOCK,
+        num_gpu_blocks_override=9,
         enable_chunked_prefill=True,
         max_num_batched_tokens=48,
         max_model_len=256,
@@ -431,7 +431,7 @@ def stock(model: Path) -> Any:
         dtype="float32",
         enforce_eager=True,
         max_num_seqs=16,
-        block_size=16,
+        block_size=BLOCK,
         enable_chunked_prefill=False,
         enable_prompt_embeds=True,
         enable_prefix_caching=True,
@@ -509,7 +509,7 @@ def test_thoughts_are_nobody_elses(
     # Of the second soft request the question's blocks are the first one's.
     raw(engine, [thought_of(request)])
     (again,) = raw(engine, [thought_of(request)])
-    assert again.num_cached_tokens == (len(request.token_ids) - 1) // 16 * 16
+    assert again.num_cached_tokens == (len(request.token_ids) - 1) // BLOCK * BLOCK
     assert clean.num_cached_tokens == 0
     if private:
         assert after.num_cached_tokens == 0

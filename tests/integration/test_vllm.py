@@ -11,7 +11,7 @@ import torch
 from rollout_prompts import GROUP, make_prompt
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from parity.layouts import CHUNK, ActorLayout, RolloutLayout
+from parity.layouts import BLOCK, CHUNK, ActorLayout, RolloutLayout
 from parity.measure import forgotten_gap, measure, reference_gradient
 from parity.models import Policy
 from parity.report import GAP_TOLERANCE, Cell
@@ -29,7 +29,6 @@ from tests.tolerances import FORWARD
 os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 ROLLOUT_LAYOUT = RolloutLayout(tensor_parallel=1, prefix_caching=True, chunked_prefill=True)
-BLOCK = ROLLOUT_LAYOUT.engine_arguments()["block_size"]
 #: Long enough for several prefix-cache blocks in front of a suffix soft prompt.
 QUESTION = "Compute " + "+".join(str(1 + i % 9) for i in range(40)) + "."
 

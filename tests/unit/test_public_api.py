@@ -248,7 +248,7 @@ def test_entry_points() -> None:
     assert project["scripts"] == {"rsp-rl": "rsp_rl.cli:main"}
     assert project["entry-points"] == {
         "verl.plugins": {"rsp_rl": "rsp_rl.training.verl_plugin"},
-        "vllm.general_plugins": {"rsp_rl": "rsp_rl.inference.server:register"},
+        "vllm.general_plugins": {"rsp_rl": "rsp_rl.inference.vllm_plugin:register"},
     }
 
 
@@ -311,7 +311,7 @@ def test_names_that_records_travel_under() -> None:
                 *("moi", "hidden"),
             ],
         ),
-        (LEVELS, ["paper", "balanced"]),
+        ([*LEVELS], ["paper", "balanced", "small"]),
         (COMPAT, ["same_temperature", "greedy_answer", "cold_abort"]),
         (KINDS, ["vllm", "huggingface"]),
         (
@@ -435,6 +435,15 @@ TRAINED = (
     "--batch-size --accumulation --learning-rate --seed"
 )
 
+LATENT_SETTINGS = (
+    "--method --thoughts-per-step --max-stage --epochs-per-stage --epochs --first-epoch "
+    "--learning-rate --warmup-steps --weight-decay --optimizer --batch-size --micro-batch-size "
+    "--reset-optimizer --uniform-stages --pad-thoughts --no-pad-thoughts --ends "
+    "--classifier-learning-rate --step-decoder --icot-tokens-per-epoch --icot-smoothing "
+    "--max-grad-norm --recompute --no-recompute --validation-limit --max-new-tokens --save-steps "
+    "--seed"
+)
+
 FLAGS = {
     "report": "RUN_DIR --card",
     "push": "FOLDER --repo --private --dry-run",
@@ -460,6 +469,7 @@ FLAGS = {
     "analyze modes": "FOLDERS --output",
     "analyze likelihoods": "MODELS --questions --limit --max-length --dtype --batch-tokens "
     "--output",
+    "analyze latent-tree": "PATH --data --problems --most --drawn --batch-size --output",
     "analyze dials": "FOLDERS --first-token --output",
     "analyze training": "RUNS --output",
     "reproduce": "OVERRIDES --section --only --model --output --protocol --data-dir --lengths "
@@ -469,7 +479,19 @@ FLAGS = {
     f"--top-p --repetition-penalty --benchmark --data-dir {TRAINED}",
     "train-comparator softcot": "--evaluation-length --max-grad-norm --assistant --solutions "
     f"{TRAINED}",
+    "latent model": "--data --output --architecture --layers --hidden-size --heads --context "
+    "--seed",
+    "latent train": "--model --train --validation --output --limit --threads --preset --dry-run "
+    f"--processes --memory-gb {LATENT_SETTINGS}",
+    "latent eval": "PATH --data --output --thoughts --batch-size --limit --engine --threads",
+    "latent table": "RUNS --task --output",
     "model": "NAME --output --source",
+    "latent ccot train": "--model --train --output --limit --dtype --threads --dry-run "
+    "--gpu-memory-gb --ratio --layer --selection --generator-rank --decoder-rank --lora-scale "
+    "--learning-rate --weight-decay --max-grad-norm --batch-size --epochs-per-layer "
+    "--decoder-epochs --joint-epochs --end-probability --longest-chain --max-new-tokens --seed",
+    "latent ccot eval": "RUN --data --output --model --limit --batch-size --dtype --threads "
+    "--engine",
     "recipe": "NAME --list --copy",
     "grade": "FILE --output-field --gold-field --benchmark-field --verdicts --processes --restart "
     "--show --quiet",

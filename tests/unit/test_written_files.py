@@ -22,6 +22,7 @@ from rsp_rl.analysis.mode_table import analyse as tabulate
 from rsp_rl.cli import main
 from rsp_rl.data import arithmetic_steps, prosqa
 from rsp_rl.data.arithmetic import write_dataset
+from rsp_rl.data.step_problems import write_step_problems
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.evaluation.compare import analyse
@@ -31,6 +32,9 @@ from rsp_rl.evaluation.protocol import load_protocol
 from rsp_rl.evaluation.runner import evaluate
 from rsp_rl.grading.reward import compute_score
 from rsp_rl.inference.requests import Completion, Request
+from rsp_rl.latent.folder import Thinking, load_thinker, save_thinker
+from rsp_rl.latent.scratch import make_model
+from rsp_rl.latent.settings import Settings
 from rsp_rl.runs.checkpoints import save_law
 from rsp_rl.runs.data_order import save_order
 from rsp_rl.runs.folder import RunFolder
@@ -122,6 +126,17 @@ MANIFEST_PARTS = {
 }
 MADE_WITH = {"versions", "commit", "hardware"}
 
+#: A line of `metrics.jsonl` of a training of CCOT, without its losses.
+CCOT_STEP = {"step", "phase", "layer", "epoch", "seconds"}
+
+#: Its `ccot.json`, and `summary.json` of its evaluation.
+CCOT_OF = {"model", "weights", "train", "problems", "dtype"}
+CCOT_MANIFEST = {"thinks", "batch_size", "training"}
+CCOT_SUMMARY = {
+    *("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "seconds_per_problem"),
+    *("thoughts", "thoughts_cut_off", "problems", "unfinished", "without_answer", "batch_size"),
+    *("data", "ratio", "cap"),
+}
 
 #: `train.jsonl` of a set with steps.
 STEP_PROBLEM = ["question", "steps", "answer"]
@@ -301,6 +316,31 @@ def test_thoughts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
+def test_files_of_a_training_of_ccot(model: Path, tmp_path: Path) -> None:
+    arithmetic_steps.main(["--output", str(tmp_path), "--train-size=2"])
+    run, data = tmp_path / "run", str(tmp_path / "train.jsonl")
+    ranks = ["--generator-rank", "1", "--decoder-rank", "1"]
+    asked = ["--model", str(model), "--train", data, "--output", str(run), *ranks]
+    assert main(["latent", "ccot", "train", *asked]) == 0
+    assert main(["latent", "ccot", "eval", str(run), "--data", data]) == 0
+    steps = rows(run / "metrics.jsonl")
+    generator, answers = {"state_error"}, {"answer_loss", "end_loss"}
+    assert [step.keys() - CCOT_STEP for step in steps] == [generator] * 2 + [answers] * 4
+    assert all(step.keys() >= CCOT_STEP for step in steps)
+    for file in (run / "run.json", run / "model" / "ccot.json"):
+        said = json.loads(file.read_text())
+        assert said.keys() == {"settings", "of"}
+        assert said["of"].keys() == CCOT_OF
+    assert {file.name for file in (run / "model").iterdir()} == {"ccot.json", "ccot.safetensors"}
+    evaluation = EvaluationFolder(run / "evaluation" / "train")
+    own = {"law", "thoughts", "thoughts_cut_off", "seconds"}
+    samples = rows(evaluation.step(0).samples("train"))
+    assert [sample.keys() for sample in samples] == [SAMPLE | own] * 2
+    assert json.loads(evaluation.summary_json.read_text()).keys() == CCOT_SUMMARY
+    manifest = json.loads(evaluation.step(0).manifest.read_text())
+    assert manifest.keys() == MANIFEST - {"preset", "law", "unlike_training"} | CCOT_MANIFEST
+
+
 def test_what_the_reward_gives_verl() -> None:
     numbers = {"score", "acc", "timeouts", "crashes", "unparsable", "no_answer", "boxed"}
     score = compute_score("arithmetic", r"\boxed{4}", "4")
@@ -384,6 +424,59 @@ def test_what_a_law_adds_to_an_evaluation(model: Path, tmp_path: Path) -> None:
     assert manifest.keys() == MANIFEST | {"thinking"}
     assert manifest["protocol"].keys() == MANIFEST_PARTS["protocol"] | {"law"}
     assert head(evaluation.summary_csv) == f"{SUMMARY_CSV},{SUMMARY_CSV_OF_LAW}"
+
+
+#: `summary.json` of an evaluation by `rsp-rl latent eval`, and what its other files have besides.
+LATENT_SUMMARY = {
+    *("method", "seed", "accuracy", "accuracy_low", "accuracy_high", "tokens", "thoughts"),
+    *("seconds_per_problem", "problems", "unfinished", "without_answer", "batch_size", "device"),
+    *("engine", "data", "model", "epochs", "epochs_done"),
+}
+LATENT_MANIFEST = {
+    *("protocol", "fingerprint", "weights", "sampler", "thinks", "batch_size", "model", "training"),
+    *("values", "stored", "engine", "context", "made_with"),
+}
+TREE_CSV = "k,measure,value,low,high"
+KINDS_CSV = "problem,k,kind,probability,share,distance,right,answer"
+
+
+def test_evaluation_of_a_model_that_thinks(tmp_path: Path) -> None:
+    """Files of the usual kind, and a summary."""
+    settings = Settings(max_stage=2, max_new_tokens=4)
+    problems = prosqa.generate("heldout", 3)
+    sizes = {"layers": 1, "hidden_size": 16, "heads": 2, "context": 512}
+    thinker = load_thinker(make_model(tmp_path / "base", problems, **sizes))
+    thinker.thinking = Thinking.of(settings)
+    save_thinker(tmp_path / "model", thinker)
+    write_step_problems(tmp_path / "heldout.jsonl", problems)
+    data = ["--data", str(tmp_path / "heldout.jsonl")]
+    root, command = tmp_path / "out", ["latent", "eval", str(tmp_path / "model"), *data]
+    assert main([*command, "--output", str(root)]) == 0
+    evaluation = EvaluationFolder(root)
+    step = evaluation.step(0)
+    assert {str(file.relative_to(root)) for file in root.rglob("[!.]*")} == {
+        *("step_0", "step_0/how.json"),
+        *("step_0/heldout.samples.jsonl", "step_0/heldout.metrics.json"),
+        *("heldout.problems.jsonl", "summary.csv", "summary.md", "report.html", "summary.json"),
+        *("headline.png", "benchmarks.png", "response_length.png"),
+    }
+    samples = rows(step.samples("heldout"))
+    assert [set(row) for row in samples] == [SAMPLE | SAMPLE_OF_LAW | {"seconds"}] * 3
+    assert [set(row["thoughts"]) for row in samples] == [THOUGHTS] * 3
+    asked = {"id", "question", "gold", "steps"}
+    assert [set(row) for row in rows(evaluation.problems("heldout"))] == [asked] * 3
+    metrics = json.loads(step.metrics("heldout").read_text())
+    assert metrics.keys() == METRICS | {"thoughts", "seconds_mean"}
+    assert json.loads(evaluation.summary_json.read_text()).keys() == LATENT_SUMMARY
+    assert json.loads(step.manifest.read_text()).keys() == LATENT_MANIFEST
+    tree = tmp_path / "tree"
+    command = ["analyze", "latent-tree", str(tmp_path / "model"), *data]
+    assert main([*command, "--output", str(tree)]) == 0
+    assert {file.name for file in tree.iterdir()} == {
+        *(f"latent_tree.{kind}" for kind in ("md", "csv", "kinds.csv", "png", "svg"))
+    }
+    assert head(tree / "latent_tree.csv") == TREE_CSV
+    assert head(tree / "latent_tree.kinds.csv") == KINDS_CSV
 
 
 CELLS_CSV = "benchmark,condition,measure,value,low,high,difference,difference_low,difference_high"

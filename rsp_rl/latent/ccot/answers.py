@@ -8,6 +8,7 @@ Shapes: B rows, A tokens of answers, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,19 @@ from rsp_rl.latent.ccot.stream import Stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Written:
+    """An answer.
+
+    Attributes:
+        token_ids: Opening included, the token that ends it left out.
+        ended: Whether that token came.
+    """
+
+    token_ids: tuple[int, ...]
+    ended: bool
 
 
 def opening_of(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -53,7 +67,7 @@ def answer_loss(adapters: Adapters, stream: Stream, answer: Rows) -> torch.Tenso
 @torch.no_grad()
 def write(
     adapters: Adapters, stream: Stream, rows: int, opening: int, end: int, max_new_tokens: int
-) -> list[list[int]]:
+) -> list[Written]:
     """Most likely answers.
 
     Args:
@@ -65,7 +79,7 @@ def write(
         max_new_tokens: The most tokens after the opening.
 
     Returns:
-        Token ids of each, opening included, end left out.
+        Of each, token ids and whether it ended.
     """
     answers: list[list[int]] = [[opening] for _ in range(rows)]
     token_B = torch.full((rows,), opening, device=adapters.device)
@@ -79,7 +93,10 @@ def write(
             answers[row].append(int(token_B[row]))
         if not writes_B.any():
             break
-    return answers
+    return [
+        Written(tuple(ids), not writes)
+        for ids, writes in zip(answers, writes_B.tolist(), strict=True)
+    ]
 
 
 def _logits(adapters: Adapters, states_Nd: torch.Tensor) -> torch.Tensor:

@@ -16,9 +16,10 @@ from rsp_rl.latent.ccot.batches import pad_left
 from rsp_rl.latent.ccot.ending import Ending
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.thoughts import read, think
+from rsp_rl.models.context import context_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Answer:
         thoughts: How many.
         cut_off: Whether they ended at the cap, and not by the classifier.
         tokens: Of the text.
+        ended: Whether the end-of-text token came, within the limit.
         seconds: Wall time of its batch over the batch's questions.
     """
 
@@ -37,6 +39,7 @@ class Answer:
     thoughts: int
     cut_off: bool
     tokens: int
+    ended: bool
     seconds: float
 
 
@@ -63,7 +66,7 @@ def answer_all(
         ConfigError: If the model's context holds less than a question, the most thoughts that it
             may have, and the longest answer.
     """
-    check_room(adapters, questions, settings)
+    check_room(adapters.model.config, questions, settings)
     for first in range(0, len(questions), batch_size):
         yield from _answer(
             adapters, ending, questions[first : first + batch_size], tokenizer, settings
@@ -71,12 +74,10 @@ def answer_all(
 
 
 def check_room(
-    adapters: Adapters, questions: Sequence[Sequence[int]], settings: CcotSettings
+    config: PretrainedConfig, questions: Sequence[Sequence[int]], settings: CcotSettings
 ) -> None:
     """See `answer_all`."""
-    from rsp_rl.models.context import context_of
-
-    context = context_of(adapters.model.config)
+    context = context_of(config)
     longest = max(map(len, questions), default=0)
     needed = longest + settings.cap + settings.max_new_tokens
     if context is not None and needed > context:
@@ -114,6 +115,9 @@ def _answer(
     )
     seconds = (time.perf_counter() - begun) / len(questions)
     return [
-        Answer(tokenizer.decode(ids), count, cut, len(ids), seconds)
-        for ids, count, cut in zip(written, counts, cut_off, strict=True)
+        Answer(
+            *(tokenizer.decode(one.token_ids), count, cut),
+            *(len(one.token_ids), one.ended, seconds),
+        )
+        for one, count, cut in zip(written, counts, cut_off, strict=True)
     ]

@@ -85,7 +85,7 @@ def train(
         adapters, ending = build(model, settings, dtype, device)
         context = context_of(adapters.model.config)
         check_problems(tokens, settings.ratio, opening_of(tokenizer), context, place)
-        check_room(adapters, [problem.question for problem in tokens], settings)
+        check_room(adapters.model.config, [problem.question for problem in tokens], settings)
         claim(run, asdict(settings), described)
         trainer = CcotTrainer(adapters, ending, tokens, settings)
         if (saved := newest(run)) is not None:

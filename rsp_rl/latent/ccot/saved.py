@@ -15,17 +15,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.basics.files import read_json, write_json
 from rsp_rl.latent.ccot.adapters import Adapters
 from rsp_rl.latent.ccot.ending import Ending
 from rsp_rl.latent.ccot.settings import CcotSettings
+from rsp_rl.latent.folder import read_thinking
+from rsp_rl.latent.run_folder import CCOT_FILE
 from rsp_rl.models.folder import check_model
 from rsp_rl.models.weights import weights_digest
 
-FILE, TENSORS_FILE = "ccot.json", "ccot.safetensors"
+TENSORS_FILE = "ccot.safetensors"
 
 _ENDING = "ending."
+
+WORDS = "cot"
+"""The method of `rsp-rl latent train` whose models write their steps."""
 
 
 def build(
@@ -40,11 +45,18 @@ def build(
         device: Where it runs.
 
     Raises:
-        ConfigError: If the folder holds no model that CCOT can train, or l is none of its layers.
+        ConfigError: If the folder holds no model that CCOT can train, or one that does not write
+            its steps, or l is none of its layers.
     """
     from transformers import AutoModelForCausalLM
 
-    check_model(model)
+    check_model(model, thinks=True)
+    thinking = read_thinking(model)
+    if thinking is not None and thinking.method != WORDS:
+        raise ConfigError(
+            f"{model} was trained with method {thinking.method} of `rsp-rl latent train`; CCOT "
+            f"learns from chains that a model writes; take one of method {WORDS}, or another model"
+        )
     network = AutoModelForCausalLM.from_pretrained(
         model, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
     ).to(device)
@@ -80,26 +92,46 @@ def save(
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(kept, folder / TENSORS_FILE)
     # Last: a folder with it is whole.
-    write_json(folder / FILE, {"settings": asdict(settings), "of": dict(of)})
+    write_json(folder / CCOT_FILE, {"settings": asdict(settings), "of": dict(of)})
 
 
 def read(folder: Path) -> tuple[CcotSettings, dict[str, Any]]:
     """Settings, and what model and data were.
 
     Raises:
-        RunFolderError: If there is no such folder, or its `ccot.json` is damaged.
+        RunFolderError: If one of the files is missing, or `ccot.json` is damaged.
     """
-    file = folder / FILE
-    if not file.is_file():
-        raise RunFolderError(
-            f"{file} is missing: {folder} holds nothing that CCOT has trained, or its training is "
-            "not finished; go on with it, or name the model folder of a finished run"
-        )
+    for file in (folder / TENSORS_FILE, folder / CCOT_FILE):
+        if not file.is_file():
+            raise RunFolderError(
+                f"{file} is missing: {folder} holds nothing that CCOT has trained, or its training "
+                "is not finished; go on with it, or name a finished run"
+            )
     said = read_json(file)
     try:
         return CcotSettings(**said["settings"]), {**said["of"], "weights": said["of"]["weights"]}
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); train it again") from error
+
+
+def check_base(folder: Path, model: Path) -> None:
+    """Make sure that a model is the one that something was trained for.
+
+    Args:
+        folder: That `save` wrote to.
+        model: Hugging Face folder.
+
+    Raises:
+        RunFolderError: If it has other weights; also see `read`.
+        ConfigError: If it is no model's folder.
+    """
+    _, of = read(folder)
+    check_model(model, thinks=True)
+    if weights_digest(model) != of["weights"]:
+        raise RunFolderError(
+            f"{folder} was trained for {of.get('model')}, and {model} has other weights; name the "
+            "model that it was trained for"
+        )
 
 
 def load(
@@ -117,13 +149,8 @@ def load(
         RunFolderError: If something is missing or damaged, or is another model's.
         ConfigError: See `build`.
     """
-    settings, of = read(folder)
-    check_model(model)
-    if weights_digest(model) != of["weights"]:
-        raise RunFolderError(
-            f"{folder} was trained for {of.get('model')}, and {model} has other weights; name the "
-            "model that it was trained for"
-        )
+    settings, _ = read(folder)
+    check_base(folder, model)
     adapters, ending = build(model, settings, dtype, device)
     file = folder / TENSORS_FILE
     try:

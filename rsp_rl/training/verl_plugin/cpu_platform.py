@@ -19,6 +19,8 @@ import torch
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
+from rsp_rl.basics.errors import ConfigError
+
 PLATFORM = "cpu"
 
 
@@ -180,12 +182,12 @@ def use_gloo_alone() -> None:
     its callers pass none. Patched before `verl.workers` imports the function by name.
 
     Raises:
-        RuntimeError: If that import is done already.
+        ConfigError: If that import is done already.
     """
     from verl.utils import distributed
 
     if "verl.workers.engine_workers" in sys.modules:
-        raise RuntimeError(
+        raise ConfigError(
             "rsp_rl's CPU platform was loaded after verl's workers; import verl first, with "
             "VERL_USE_EXTERNAL_PLUGINS unset or naming rsp_rl"
         )

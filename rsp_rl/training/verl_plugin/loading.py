@@ -1,17 +1,13 @@
 """Whatever a run's settings name by module and name, loaded before any engine is.
 
-verl loads it where it is first needed, minutes later and in processes that then count as dead; of a
-plug-in that cannot be imported it says so at DEBUG alone, and goes on without.
+verl loads it where it is first needed, minutes later and in processes that then count as dead.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,10 +16,10 @@ from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.import_utils import load_class_from_fqn, load_extern_object
 
-from rsp_rl.basics.errors import ConfigError, KnownError
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.loading import load
 from rsp_rl.grading.reward import compute_score
-
-_PLUGINS, _POLICY = "verl.plugins", "VERL_USE_EXTERNAL_PLUGINS"
+from rsp_rl.training.plugins import check_plugins
 
 #: Settings that name a file (or `pkg://` module), and of it a class or function.
 _OBJECTS = {
@@ -57,32 +53,31 @@ def check_loading(config: DictConfig) -> None:
     Raises:
         ConfigError: Naming the setting, what was looked for, and the error of its own import.
     """
-    for plugin in _plugins():
-        _load(f"the plug-in {plugin.name} ({plugin.value})", plugin.load)
+    check_plugins(config.trainer.device)
     modules = OmegaConf.select(config, _MODULES) or []
     for module in [modules] if isinstance(modules, str) else modules:
-        _load(f"{_MODULES}={module}", lambda module=module: import_module(module))
+        load(f"{_MODULES}={module}", lambda module=module: import_module(module))
     for path_key, name_key in _OBJECTS.items():
         path, name = (OmegaConf.select(config, key) for key in (path_key, name_key))
         if path:
             what = f"{name_key}={name} of {path_key}={path}"
-            found = _load(what, lambda path=path, name=name: load_extern_object(path, str(name)))
+            found = load(what, lambda path=path, name=name: load_extern_object(path, str(name)))
             if not callable(found):
                 raise ConfigError(f"{what} is a {type(found).__name__}, nothing to be called")
             if path_key == _REWARD and config.reward.reward_manager.name in _MANAGERS:
                 _check_call(what, found, config)
     if name := OmegaConf.select(config, _AGENT_LOOP_MANAGER):
-        _load(f"{_AGENT_LOOP_MANAGER}={name}", lambda: load_class_from_fqn(name))
+        load(f"{_AGENT_LOOP_MANAGER}={name}", lambda: load_class_from_fqn(name))
     manager = config.reward.reward_manager
-    _load(f"reward.reward_manager.name={manager.name}", lambda: resolve_reward_manager_cls(config))
+    load(f"reward.reward_manager.name={manager.name}", lambda: resolve_reward_manager_cls(config))
     for name, look_up in _REGISTERED.items():
         value = OmegaConf.select(config, name)
-        _load(f"{name}={value}", lambda look_up=look_up, value=value: look_up(str(value)))
+        load(f"{name}={value}", lambda look_up=look_up, value=value: look_up(str(value)))
     optim = config.actor_rollout_ref.actor.optim
     what = f"{_OPTIMIZER}={optim.optimizer} of optimizer_impl={optim.optimizer_impl}"
-    _load(what, lambda: getattr(import_module(optim.optimizer_impl), optim.optimizer))
+    load(what, lambda: getattr(import_module(optim.optimizer_impl), optim.optimizer))
     for part in _PARTS:  # a setting that verl does not know is an error of its worker's
-        _load(part, lambda part=part: omega_conf_to_dataclass(OmegaConf.select(config, part)))
+        load(part, lambda part=part: omega_conf_to_dataclass(OmegaConf.select(config, part)))
 
 
 def _check_call(what: str, function: Callable[..., Any], config: DictConfig) -> None:
@@ -101,29 +96,4 @@ def _check_call(what: str, function: Callable[..., Any], config: DictConfig) -> 
     except TypeError as error:
         raise ConfigError(
             f"{what} cannot be called with {', '.join((*_ARGUMENTS, *given))}: {error}"
-        ) from error
-
-
-def _plugins() -> Iterable[EntryPoint]:
-    """Those that verl loads."""
-    policy = os.environ.get(_POLICY, "auto").strip().lower()
-    found = () if policy == "none" else entry_points(group=_PLUGINS)
-    chosen = {name.strip() for name in policy.split(",")}
-    return [plugin for plugin in found if policy == "auto" or plugin.name in chosen]
-
-
-def _load(what: str, load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except KnownError:
-        raise
-    except Exception as error:  # a user's module may raise anything
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        *_, frame = traceback.extract_tb(cause.__traceback__) or [None]
-        where = f" ({frame.filename}, line {frame.lineno})" if frame else ""
-        said = " ".join(str(cause).split())
-        raise ConfigError(
-            f"{what} cannot be loaded: {type(cause).__name__}: {said}{where}"
         ) from error

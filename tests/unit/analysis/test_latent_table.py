@@ -48,6 +48,7 @@ def made(
         "without_answer": 0,
         "batch_size": 64,
         "device": "cpu",
+        "engine": "huggingface",
         "epochs": 4,
         "epochs_done": 4,
     }
@@ -126,6 +127,7 @@ def test_files_and_notes(tmp_path, capsys):
         made(tmp_path / "cot", 0.75, of("cot"), thoughts=0.0, unfinished=3),
         made(tmp_path / "c0", 0.90, of("coconut", learning_rate=2e-4), epochs_done=3),
         made(tmp_path / "p", 0.70, of("pause_as_thought"), batch_size=1),
+        made(tmp_path / "n", 0.70, of("no_thought")),
     ]
     output = tmp_path / "out"
     command = ["latent", "table", *map(str, runs), "--output", str(output)]
@@ -134,13 +136,13 @@ def test_files_and_notes(tmp_path, capsys):
     assert text in capsys.readouterr().out
     assert "| CoT | 1 | 75.00 [73.00, 77.00] | 14.0 | 0.0 | 0.25 | 77.5 ±1.9 | 49.4 |" in text
     assert "Seconds do not compare: batch sizes are 1, 64." in text
-    assert "same learning_rate: CoT 0.0001, Coconut 0.0002, - pause as thought 0.0001." in text
+    assert "same learning_rate: CoT 0.0001, Coconut 0.0002, - w/o thought 0.0001" in text
     assert f"{tmp_path / 'c0' / 'evaluation' / 'heldout'}: its training had done 3 of 4" in text
     assert "CoT: 3 answers cut off at the token limit, 0 without a line" in text
-    assert "Order here: Coconut, CoT, pause as thought." in text
-    assert "Order in the paper (prosqa): Coconut, pause as thought, CoT." in text
-    assert "Of 2 pairs that the paper tells apart, 1 are in its order here, 1 the other" in text
-    assert "other way round: pause as thought over CoT." in text
+    assert "Order here: Coconut, CoT, w/o thought = pause as thought." in text
+    assert "Order in the paper (prosqa): Coconut, pause as thought, w/o thought, CoT." in text
+    assert "Of 4 pairs that the paper tells apart, 2 are in its order here, 2 the other" in text
+    assert "other way round: w/o thought over CoT; pause as thought over CoT." in text
     assert (output / "latent_table.png").is_file()
     (cot, *_) = csv.DictReader((output / "latent_table.csv").open())
     assert (cot["paper_accuracy"], cot["paper_tokens"], cot["seeds"]) == ("0.775", "49.4", "0")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rsp_rl.cli import main
 from rsp_rl.data.arithmetic_steps import generate
 from rsp_rl.data.step_problems import write_step_problems
+from rsp_rl.evaluation.folder import Sample
+from rsp_rl.evaluation.samples import read_samples
 from rsp_rl.latent.scratch import make_model
 
 TRAIN = [
@@ -47,14 +50,48 @@ def test_train_and_eval(made: Path, run: Path, capsys: pytest.CaptureFixture[str
     data = str(made / "train.jsonl")
     assert main(["latent", "ccot", "eval", str(run), "--data", data, "--threads", "1"]) == 0
     assert "accuracy " in capsys.readouterr().out
-    summary = json.loads((run / "eval" / "summary.json").read_text())
-    rows = [json.loads(line) for line in (run / "eval" / "answers.jsonl").read_text().splitlines()]
-    assert summary["problems"] == len(rows) == 16
-    assert summary["accuracy"] == sum(row["right"] for row in rows) / 16
-    assert summary["thoughts"] == sum(row["thoughts"] for row in rows) / 16
-    assert rows[0].keys() == {
-        *("question", "gold", "right", "text", "thoughts", "cut_off", "tokens", "seconds"),
-    }
+    folder = run / "evaluation" / "train"
+    summary = json.loads((folder / "summary.json").read_text())
+    samples = read_samples(folder / "step_0" / "train.samples.jsonl")
+    assert summary["problems"] == len(samples) == 16
+    assert summary["accuracy"] == sum(sample["correct"] for sample in samples) / 16
+    thoughts = [len(sample["thoughts"]["at"]) for sample in samples]
+    assert summary["thoughts"] == sum(thoughts) / 16
+    assert min(thoughts) >= 1
+    for sample, count in zip(samples, thoughts, strict=True):
+        assert count < sample["tokens"] <= count + 5  # the opening and four more
+    assert "positions of law" in (folder / "report.html").read_text()
+
+
+def test_an_evaluation_goes_on_where_it_was_cut_off(
+    made: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, data = tmp_path / "out", str(made / "train.jsonl")
+    command = ["latent", "ccot", "eval", str(run), "--data", data, "--output", str(output)]
+    assert main(command) == 0
+    file = output / "step_0" / "train.samples.jsonl"
+    whole = [without_seconds(sample) for sample in read_samples(file)]
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:11]))
+    assert main(command) == 0
+    assert "5 problems to answer, 11 are there" in capsys.readouterr().err
+    assert [without_seconds(sample) for sample in read_samples(file)] == whole
+    assert main([*command, "--batch-size", "3"]) == 1
+    assert "holds samples of another batch size" in capsys.readouterr().err
+
+
+def without_seconds(sample: Sample) -> dict[str, Any]:
+    return {name: value for name, value in sample.items() if name != "seconds"}
+
+
+def test_another_models_folder(
+    made: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"layers": 2, "hidden_size": 16, "heads": 2, "context": 128, "seed": 1}
+    other = make_model(tmp_path / "other", generate("train", 16), architecture="llama", **sizes)
+    data = str(made / "train.jsonl")
+    asked = ["--data", data, "--model", str(other)]
+    assert main(["latent", "ccot", "eval", str(run), *asked]) == 1
+    assert "other has other weights; name the model" in capsys.readouterr().err
 
 
 def test_vllm_says_why_not(made: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +100,13 @@ def test_vllm_says_why_not(made: Path, run: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().err
     assert said.startswith("error: vLLM cannot answer with CCOT: a request there has one LoRA")
     assert len(said.splitlines()) == 1
+
+
+def test_the_other_evaluation_names_this_one(
+    made: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["latent", "eval", str(run), "--data", str(made / "train.jsonl")]) == 1
+    assert "evaluate it with `rsp-rl latent ccot eval`" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_finished(

@@ -135,6 +135,30 @@ def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(run, tmp_path, monke
     assert len(counted) == 3
 
 
+def test_answers_of_vllm(run, tmp_path, monkeypatch):
+    """It is given the model, its way to think and what is left, and its answers are kept."""
+    from rsp_rl.latent import engine
+
+    calls = []
+
+    def by_vllm(folder, thinking, markers, questions, options):
+        calls.append((folder, thinking.thoughts, len(questions)))
+        assert (options.kind, options.dtype, options.max_num_seqs) == ("vllm", "float32", 3)
+        thinker = load_thinker(folder)
+        assert markers == thinker.markers
+        yield from answer(thinker, questions, thoughts=thinking.thoughts)
+
+    monkeypatch.setattr(engine, "answer_with_vllm", by_vllm)
+    trained = find_thinker(str(run))
+    found = evaluate_thinker(trained, asked(engine="vllm", thoughts=1), tmp_path / "vllm")
+    evaluate_thinker(trained, asked(engine="vllm", thoughts=1), tmp_path / "vllm")
+    assert calls == [(run / "model", 1, 7)]
+    expected = evaluate_thinker(trained, asked(thoughts=1), tmp_path / "reference")
+    assert (found["tokens"], found["engine"]) == (expected["tokens"], "vllm")
+    with pytest.raises(RunFolderError, match="samples of another engine"):
+        evaluate_thinker(trained, asked(thoughts=1), tmp_path / "vllm")
+
+
 @pytest.mark.parametrize("method", ["cot", "pause"])
 def test_what_is_no_thought_is_not_counted(base, tmp_path, method):
     settings = replace(SETTINGS, method=method)
@@ -200,6 +224,13 @@ def test_verdicts(output, gold, correct, extracted):
 
 
 class TestRefused:
+    def test_a_classifier_by_vllm(self, base, tmp_path):
+        ends = {"ends": "classifier", "pad_thoughts": False}
+        trained = find_thinker(str(save(base, tmp_path / "model", replace(SETTINGS, **ends))))
+        with pytest.raises(ConfigError, match="by a classifier, which vLLM's worker has not"):
+            evaluate_thinker(trained, asked(engine="vllm"), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
     def test_thoughts_of_a_method_that_has_none(self, base, tmp_path):
         model = save(base, tmp_path / "cot", replace(SETTINGS, method="cot"))
         with pytest.raises(ConfigError, match="--thoughts 3: method cot answers without thoughts"):

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
+from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.latent import training
 from rsp_rl.latent.folder import load_thinker
 from rsp_rl.latent.run_state import METRICS_FILE, MODEL
@@ -167,6 +168,14 @@ def test_a_classifier_moves_no_weight_of_the_model(gpt2, step_problems, tmp_path
 def test_a_training_that_comes_apart_ends(gpt2, step_problems, tmp_path):
     with pytest.raises(RunBrokenError, match="learning_rate"):
         run(gpt2, step_problems, tmp_path, replace(SETTINGS, learning_rate=1e30))
+
+
+def test_the_longest_stage_may_be_one_in_the_middle(gpt2, step_problems, tmp_path):
+    """A step of 151 tokens, and 100 thoughts a step: only the stage that has both is too long."""
+    problems = [StepProblem(p.question, ("1", "0" * 150), p.answer) for p in step_problems]
+    settings = replace(SETTINGS, uniform_stages=0.0, thoughts_per_step=100)
+    with pytest.raises(ConfigError, match=r"with 100 thoughts .* the model's context 256"):
+        run(gpt2, problems, tmp_path, settings)
 
 
 def test_what_the_context_does_not_hold_is_said_before_a_step(gpt2, step_problems, tmp_path):

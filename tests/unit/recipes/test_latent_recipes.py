@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rsp_rl.commands import latent
-from rsp_rl.data import arithmetic_steps, prosqa
+from rsp_rl.data import arithmetic_steps
 from rsp_rl.data.made_steps import write_step_files
 from rsp_rl.latent.methods import METHODS
 from rsp_rl.latent.scratch import make_model
@@ -213,6 +213,7 @@ def test_an_unknown_method_is_one_line(tmp_path, shown, name):
     assert {"METHOD", "SEED", "RUN_DIR", "DRY_RUN"} <= {*setting_names(RECIPES / f"{name}.sh")}
 
 
+@pytest.mark.slow
 def test_prosqa_from_script_to_summary(tmp_path):
     """The whole way on the real interpreter, and again: nothing is done twice."""
     variables = {
@@ -225,25 +226,17 @@ def test_prosqa_from_script_to_summary(tmp_path):
         "EPOCHS": "2",
         "EPOCHS_PER_STAGE": "1",
         "MAX_STAGE": "1",
+        "MAX_NEW_TOKENS": "8",
         "THREADS": "1",
         "RUN_DIR": "mine",
         "VENV": str(REPOSITORY / ".venv"),
     }
-    arguments = ("--max-new-tokens", "8")
-    done = run("coconut_prosqa_cpu", *arguments, outside=tmp_path, **variables)
+    done = run("coconut_prosqa_cpu", outside=tmp_path, **variables)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "mine" / "summary.json").read_text())
     assert {"accuracy", "tokens", "seconds_per_problem"} <= found.keys()
     assert (found["problems"], found["thoughts"], found["method"]) == (6, 1, "coconut")
-    again = run("coconut_prosqa_cpu", *arguments, outside=tmp_path, **variables)
+    again = run("coconut_prosqa_cpu", outside=tmp_path, **variables)
     assert again.returncode == 0, again.stderr
     assert "0 problems to answer, 6 are there" in again.stderr
     assert json.loads((tmp_path / "mine" / "summary.json").read_text()) == found
-    dry = run("coconut_prosqa_cpu", *arguments, outside=tmp_path, **variables, DRY_RUN="1")
-    assert "# stage 1: epochs 2 to 2, 1 steps, 1 thoughts or pauses" in dry.stdout
-
-
-def test_the_default_set_is_the_papers_size():
-    text = (RECIPES / "coconut_prosqa_cpu.sh").read_text()
-    for split, size in prosqa.SIZES.items():
-        assert f"{split.upper()}_SIZE:-{size}}}" in text

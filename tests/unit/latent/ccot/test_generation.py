@@ -55,8 +55,10 @@ def answers(
 
 
 @torch.no_grad()
-def reference(adapters: Adapters, ending: Ending, question: tuple[int, ...]) -> tuple[int, str]:
-    """Thoughts and answer of one question, all columns anew each time."""
+def reference(
+    adapters: Adapters, ending: Ending, question: tuple[int, ...]
+) -> tuple[int, str, bool]:
+    """Thoughts, answer of one question, and whether it ended; all columns anew each time."""
     count = 0
     while True:
         count += 1
@@ -70,7 +72,7 @@ def reference(adapters: Adapters, ending: Ending, question: tuple[int, ...]) -> 
         if token == END:
             break
         ids.append(token)
-    return count, " ".join(map(str, ids))
+    return count, " ".join(map(str, ids)), token == END
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 6])
@@ -78,9 +80,9 @@ def test_as_computed_anew(adapters: Adapters, batch_size: int) -> None:
     """Rows of a batch have unequal questions and end their thoughts at unequal places."""
     ending = make_ending(adapters)
     wanted = [reference(adapters, ending, question) for question in QUESTIONS]
-    assert len({count for count, _ in wanted}) > 1
+    assert len({count for count, _, _ in wanted}) > 1
     found = answers(adapters, ending, batch_size=batch_size)
-    assert [(answer.thoughts, answer.text) for answer in found] == wanted
+    assert [(answer.thoughts, answer.text, answer.ended) for answer in found] == wanted
     assert all(answer.tokens == len(answer.text.split()) for answer in found)
     assert all(answer.seconds > 0 for answer in found)
 

@@ -24,9 +24,9 @@ from rsp_rl.latent.ccot.positions import evenly_spaced
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.thoughts import scaled_error
 from rsp_rl.latent.problem_tokens import ProblemTokens
-from tests.tolerances import rounding
+from tests.tolerances import FORWARD, rounding
 from tests.unit.latent.ccot import naive
-from tests.unit.latent.ccot.made import make_adapters, make_problems
+from tests.unit.latent.ccot.made import CONFIGS, make_adapters, make_problems
 
 RATIO, LAYER = 0.4, 2
 SETTINGS = CcotSettings(ratio=RATIO, layer=LAYER)
@@ -115,6 +115,16 @@ def test_the_answer(adapters: Adapters, phase: Phase) -> None:
     compare(phase, adapters, loss, naive_answer_loss(adapters))
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_answer_in_float32(kind: str) -> None:
+    adapters = make_adapters(kind, torch.float32)
+    adapters.train_only([])
+    batch, ending = collate(PROBLEMS, RATIO), Ending(adapters.width)
+    for phase in (Phase(DECODER, 1), Phase(JOINT, 1)):
+        loss = losses_of(phase, adapters, ending, batch, SETTINGS)["answer_loss"]
+        torch.testing.assert_close(loss, naive_answer_loss(adapters), rtol=0, atol=FORWARD)
+
+
 def layers_with_gradients(phase: Phase, adapters: Adapters) -> set[tuple[str, int]]:
     """By adapter and layer from 1."""
     begin(phase, adapters).backward()
@@ -168,6 +178,20 @@ def test_without_thoughts_psi_answers_the_question(adapters: Adapters) -> None:
         wanted.append(nn.functional.cross_entropy(logits, targets, reduction="none"))
     reference = torch.cat(wanted).mean()
     torch.testing.assert_close(losses["answer_loss"], reference, rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("phase", [Phase(GENERATOR, 1, 2), Phase(JOINT, 1)], ids=str)
+def test_a_bf16_model_has_float32_losses_and_gradients(phase: Phase) -> None:
+    adapters = make_adapters(dtype=torch.bfloat16)
+    ending = Ending(adapters.width)
+    adapters.train_only(trained_in(phase, adapters, ending, SETTINGS)[0])
+    losses = losses_of(phase, adapters, ending, collate(PROBLEMS, RATIO), SETTINGS)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    sum(losses.values()).backward()
+    learnt = adapters.parameters("phi", [2] if phase.layer else [3])
+    for parameter in learnt:
+        assert parameter.grad.dtype == torch.float32
+        assert torch.isfinite(parameter.grad).all()
 
 
 def test_the_error_by_hand() -> None:

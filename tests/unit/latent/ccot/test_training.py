@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from safetensors.torch import load_file
 from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
 from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.latent.ccot.run import train
-from rsp_rl.latent.ccot.saved import FILE, TENSORS_FILE, load, read
+from rsp_rl.latent.ccot.saved import TENSORS_FILE, load, read
 from rsp_rl.latent.ccot.settings import CcotSettings
 from rsp_rl.latent.ccot.training import CcotTrainer
-from rsp_rl.latent.run_folder import METRICS_FILE, MODEL
+from rsp_rl.latent.run_folder import CCOT_FILE, METRICS_FILE, MODEL
 from rsp_rl.latent.scratch import make_model
+from rsp_rl.models.folder import LATENT_FILE
 from rsp_rl.models.weights import weights_digest
 
 SETTINGS = CcotSettings(
@@ -194,13 +196,30 @@ def test_damaged_or_anothers(
         load(whole / MODEL, other, torch.float32, "cpu")
     half = tmp_path / "half"
     half.mkdir()
-    (half / FILE).write_text((whole / MODEL / FILE).read_text())
+    (half / CCOT_FILE).write_text((whole / MODEL / CCOT_FILE).read_text())
     (half / TENSORS_FILE).write_bytes((whole / MODEL / TENSORS_FILE).read_bytes()[:1000])
     with pytest.raises(RunFolderError, match=r"ccot\.safetensors is missing or damaged"):
         load(half, model, torch.float32, "cpu")
-    (half / FILE).write_text('{"settings": {"ratio": 7}, "of": {"weights": "w"}}')
+    (half / TENSORS_FILE).write_bytes(b"")
+    (half / CCOT_FILE).write_text('{"settings": {"ratio": 7}, "of": {"weights": "w"}}')
     with pytest.raises(RunFolderError, match=r"ccot\.json is damaged .*ratio is 7"):
         read(half)
+
+
+def test_a_model_of_latent_training_must_write_its_steps(
+    model: Path, step_problems: list[StepProblem], tmp_path: Path
+) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    file = tmp_path / "model" / LATENT_FILE
+    thinking = {"thoughts": 0, "thoughts_per_step": 1, "ends": "fixed", "max_new_tokens": 8}
+    short = replace(SETTINGS, ratio=0, decoder_epochs=1, joint_epochs=0)
+    for method in ("coconut", "cot"):
+        file.write_text(json.dumps({"thinking": {"method": method, **thinking}}))
+        if method == "coconut":
+            with pytest.raises(ConfigError, match=r"method coconut .* take one of method cot, or"):
+                run(tmp_path / "model", step_problems, tmp_path / method, short)
+        else:
+            run(tmp_path / "model", step_problems, tmp_path / method, short)
 
 
 def test_a_training_that_comes_apart_ends(

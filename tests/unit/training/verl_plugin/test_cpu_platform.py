@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+from rsp_rl.basics.errors import ConfigError
+
 PROBE = """
 import json, sys
 import verl
@@ -83,7 +85,8 @@ def test_other_runs_are_left_alone(chosen, not_chosen):
 def test_the_entry_point_is_light(chosen, not_chosen):
     """`import verl` runs it in every process of every user of verl."""
     plugin = "rsp_rl.training.verl_plugin"
-    light = {"rsp_rl", "rsp_rl.training", plugin, f"{plugin}.cpu_platform"}
+    light = {"rsp_rl", "rsp_rl.basics", "rsp_rl.basics.errors", "rsp_rl.training"}
+    light |= {plugin, f"{plugin}.cpu_platform"}
     for seen in (chosen, not_chosen):
         assert set(seen["modules"]) == light
 
@@ -183,5 +186,5 @@ def test_a_late_patch_is_refused(monkeypatch):
     monkeypatch.setitem(
         sys.modules, "verl.workers.engine_workers", ModuleType("verl.workers.engine_workers")
     )
-    with pytest.raises(RuntimeError, match="import verl first"):
+    with pytest.raises(ConfigError, match="import verl first"):
         use_gloo_alone()

@@ -11,8 +11,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.training import plugins
 from rsp_rl.training.configs import compose_config
-from rsp_rl.training.verl_plugin import loading
 from rsp_rl.training.verl_plugin.loading import check_loading
 
 REWARD = "reward.custom_reward_function"
@@ -119,21 +119,12 @@ def test_what_is_no_function_is_refused(file: Path) -> None:
         check_loading(config(changes))
 
 
-@pytest.mark.parametrize(
-    ("policy", "refused"), [(None, True), ("none", False), ("rsp_rl", False), ("rsp_rl,bad", True)]
-)
 def test_a_plug_in_that_fails_ends_the_run_with_its_own_error(
-    policy: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """verl logs it at DEBUG and goes on without; its variable says which count."""
-    good = EntryPoint("rsp_rl", "rsp_rl.training.verl_plugin", "verl.plugins")
+    """On the node of the trainer, whose plug-ins may be others."""
     bad = EntryPoint("bad", "no_such_plugin", "verl.plugins")
-    monkeypatch.setattr(loading, "entry_points", lambda group: [good, bad])
-    monkeypatch.delenv("VERL_USE_EXTERNAL_PLUGINS", raising=False)
-    if policy is not None:
-        monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", policy)
-    if refused:
-        with pytest.raises(ConfigError, match=r"plug-in bad .*No module named 'no_such_plugin'"):
-            check_loading(config())
-    else:
+    installed = plugins.entry_points
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [*installed(group=group), bad])
+    with pytest.raises(ConfigError, match=r"plug-in bad .*No module named 'no_such_plugin'"):
         check_loading(config())

@@ -1,0 +1,157 @@
+"""The canary's report says what broke, and its requirements leave the pins out."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import canary_report
+from canary_report import MOVING, Part, of_junit, of_training, report, requirements
+from rsp_rl.runs.metrics import GAP_MEAN
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
+<testcase classname="tests.unit.a" name="passes" time="1.5"/>
+<testcase classname="tests.unit.a" name="skips" time="0"><skipped message="no"/></testcase>
+<testcase classname="tests.unit.a" name="fails[x]" time="2">
+<failure message="AssertionError: 1 != 2&#10;more">E   AssertionError: 1 != 2</failure></testcase>
+<testcase classname="tests.unit.b" name="cannot" time="0.5">
+<error message="failed on setup with &quot;...&quot;">def made():
+&gt;   start()
+E   ValueError: No common block size | for 16
+E   more</error></testcase>
+</testsuite></testsuites>"""
+
+#: A Python that writes what each of its calls would leave behind.
+STUB = """#!/usr/bin/env bash
+echo "$@" >> "$(dirname "$0")/asked.txt"
+case $2 in
+  pytest) exit 2 ;;
+  report) echo "the report"; exit 1 ;;
+esac
+"""
+
+
+def results(folder: Path, status: int, gaps: list[float]) -> Path:
+    (folder / "run").mkdir(parents=True)
+    (folder / "training.txt").write_text(f"{status}\n")
+    (folder / "training.log").write_text("stage\nerror: no such option\ncanary: bye\n")
+    rows = [{"step": 0, "data": {"val-core/arithmetic/acc/mean@1": 0.4}}]
+    rows += [{"step": n, "data": {GAP_MEAN: gap}} for n, gap in enumerate(gaps, 1)]
+    metrics = folder / "run" / "metrics.jsonl"
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_tests_are_counted_and_errors_told_by_their_first_line(tmp_path: Path) -> None:
+    file = tmp_path / "unit.xml"
+    file.write_text(JUNIT)
+    assert of_junit("unit tests", file) == Part(
+        "unit tests",
+        passed=1,
+        failed={
+            "tests.unit.a::fails[x]": "AssertionError: 1 != 2",
+            "tests.unit.b::cannot": "ValueError: No common block size | for 16",
+        },
+        seconds=4.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "gaps", "part"),
+    [
+        (0, [2e-7, 3e-7], Part("training, 2 steps (gap 3.0e-07)", 2, {}, None)),
+        (
+            1,
+            [2e-7],
+            Part(
+                "training, 2 steps (gap 2.0e-07)",
+                1,
+                {"training, exit status 1": "error: no such option"},
+                None,
+            ),
+        ),
+        (  # it ended well, and did nothing
+            0,
+            [],
+            Part(
+                "training, 2 steps",
+                0,
+                {"training, exit status 0": "error: no such option"},
+                None,
+            ),
+        ),
+    ],
+)
+def test_training_counts_if_both_steps_are_there(
+    tmp_path: Path, status: int, gaps: list[float], part: Part
+) -> None:
+    assert of_training(results(tmp_path, status, gaps)) == part
+
+
+def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary_report, "version", lambda name: f"{len(name)}.0")
+    parts = [
+        Part("unit tests", 3, {}, 12.4),
+        Part("tests on vLLM", 0, {"tests.b::one": "ValueError: 16 | 32"}, 1.0),
+    ]
+    lines = report(parts, datetime.date(2030, 1, 2)).splitlines()
+    assert lines[0] == "## 2030-01-02"
+    assert "| verl | 4.0 | ==0.9.1 |" in lines
+    assert {line.split(" | ")[0][2:] for line in lines[4 : 4 + len(MOVING)]} == set(MOVING)
+    assert "| unit tests | 3 | 0 | 12 |" in lines
+    assert "| tests on vLLM | 0 | 1 | 1 |" in lines
+    assert lines[-1] == r"| `tests.b::one` | ValueError: 16 \| 32 |"
+
+
+def test_requirements_have_no_pin_of_what_moves() -> None:
+    """verl's own bound on transformers would hold it back."""
+    names = {Requirement(line).name.lower() for line in requirements()}
+    assert names.isdisjoint({*MOVING, "torch", "rsp-rl"})
+    assert {"hydra-core", "pytest", "accelerate", "transferqueue"} <= names
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STUB)
+    python.chmod(0o755)
+    return tmp_path / "venv"
+
+
+def canary(environment: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    output = environment.parent / "out"
+    return subprocess.run(
+        ["bash", "scripts/canary.sh", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "VENV": str(environment), "OUTPUT": str(output), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_part_that_fails_leaves_the_others_and_the_report(environment: Path) -> None:
+    done = canary(environment, "-k", "some", PARTS="unit vllm")
+    assert done.returncode == 1, done.stderr
+    asked = (environment / "bin" / "asked.txt").read_text().splitlines()
+    first, second, last = asked
+    assert first.endswith("-m not slow tests/unit -k some")
+    assert second.endswith("tests/integration/test_vllm.py -k some")
+    assert last.startswith("scripts/canary_report.py report ")
+    assert (environment.parent / "out" / "report.md").read_text() == "the report\n"
+
+
+def test_an_unknown_part_is_refused(environment: Path) -> None:
+    done = canary(environment, PARTS="unit trainig")
+    assert done.returncode == 1
+    assert "'trainig' is none of unit, vllm, training" in done.stderr
+    assert not (environment / "bin" / "asked.txt").exists()
