@@ -82,10 +82,9 @@ import json
 for name in runs:
     for step in (0, 5):
         file = folder / name / "evaluation" / "tiny" / f"step_{step}" / "arithmetic.metrics.json"
-        found = json.loads(file.read_text())["accuracy"]
-        print(
-            f"{name:5} step {step}: {found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
-        )
+        found = json.loads(file.read_text())
+        accuracy, low, high = (found[f"accuracy{end}"] for end in ("", "_low", "_high"))
+        print(f"{name:5} step {step}: {accuracy:.3f} [{low:.3f}, {high:.3f}]")
 
 # %% [markdown]
 # The brackets are 95% bootstrap intervals over problems: how much the number would move with other
