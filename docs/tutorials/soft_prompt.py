@@ -36,9 +36,9 @@ print(f"{len(table)} tokens of {table.shape[1]} numbers: mean {mean:.4f}, deviat
 # %% [markdown]
 # ## The record
 #
-# Nobody stores a soft prompt or sends it anywhere. A rollout has a *record* of it: seed, place, L
-# and the law. vLLM draws from the record when it generates, the actor draws again from the same
-# record when it trains, and both get the same numbers, bit for bit.
+# A training run stores no soft prompt. A rollout has a *record* of it: seed, place, L and the law.
+# vLLM draws from the record when it generates, the actor draws again from the same record when it
+# trains, and both get the same numbers, bit for bit.
 
 # %%
 from dataclasses import replace

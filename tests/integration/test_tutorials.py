@@ -46,7 +46,7 @@ PRINTED = {
     "evaluate": [
         rf"rsp +step 0: {NUMBER} {INTERVAL}",
         rf"plain +step 5: {NUMBER} {INTERVAL}",
-        r"rsp - plain at the common step, arithmetic: [+-]0\.\d{3} \[.*, .*\] (contains|does not).*",
+        rf"rsp - plain at the common step, arithmetic: [+]?{NUMBER} \[.*\] (contains|does not) ",
     ],
     "own_law": [
         r"numbers that it draws: \[-0.5, 0.5\]",
