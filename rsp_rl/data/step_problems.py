@@ -9,6 +9,7 @@ what ends it early.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -110,6 +111,14 @@ def write_step_problems(
         raise ConfigError(f"there are no problems to write to {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, "".join(lines))
+
+
+def problems_digest(problems: Iterable[StepProblem]) -> str:
+    """16 hexadecimal digits of what problems say, in their order."""
+    content = hashlib.blake2b(digest_size=8)
+    for problem in problems:
+        content.update(json.dumps(asdict(problem)).encode() + b"\n")
+    return content.hexdigest()
 
 
 def _row_problem(row: Mapping[str, Any], needs_steps: bool) -> str | None:

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from rsp_rl.latent.folder import Thinker
 from rsp_rl.latent.layout import Row, collate, prefix
-from rsp_rl.latent.methods import THOUGHTS
+from rsp_rl.latent.methods import NOTHING, THOUGHTS
 from rsp_rl.latent.settings import CLASSIFIER
 from rsp_rl.latent.thinking import decoder_states
 
@@ -82,6 +82,8 @@ def _answer_batch(
     begun = time.monotonic()
     model, method, markers = thinker.model, thinker.method, thinker.markers
     thinks = method.filler == THOUGHTS and thoughts > 0
+    if method.filler == NOTHING:
+        thoughts = 0
     rows = []
     for question in questions:
         tokens, first = prefix(question, method, 0 if thinks else thoughts, markers)

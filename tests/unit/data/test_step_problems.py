@@ -18,6 +18,7 @@ from rsp_rl.data.step_problems import (
     FIELDS,
     StepProblem,
     load_step_problems,
+    problems_digest,
     step_problem,
     write_step_problems,
 )
@@ -137,3 +138,11 @@ def test_a_csv_files_steps_are_json_in_their_cell(tmp_path: Path) -> None:
         file.write_text(f"question,steps,answer\nq,{cell},4\n")
         with pytest.raises(ConfigError, match=f"row 0: .*{said}"):
             load_step_problems(str(file))
+
+
+def test_a_digest_is_of_all_that_problems_say_and_of_their_order() -> None:
+    first, second = StepProblem("a?", ("b",), "c"), StepProblem("d?", ("e", "f"), "g")
+    others = ([second, first], [first], [first, StepProblem("d?", ("ef",), "g")])
+    digest = problems_digest([first, second])
+    assert digest == problems_digest([first, second])
+    assert len({digest, *map(problems_digest, others)}) == 4

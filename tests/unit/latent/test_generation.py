@@ -89,3 +89,11 @@ def test_an_answer_that_ends_says_so_and_leaves_the_end_out(gpt2, step_problems,
     )
     [ended] = answer(thinker, [question], max_new_tokens=3)
     assert (ended.text, ended.ended, ended.tokens) == ("", True, 0)
+
+
+def test_what_has_no_filler_gets_none_whatever_is_asked(gpt2, step_problems):
+    thinker = thinker_of(gpt2, Settings(method="cot"))
+    questions = [t.question for t in tokenize(step_problems[:3], thinker.tokenizer)]
+    asked = list(answer(thinker, questions, thoughts=5, max_new_tokens=LIMIT))
+    plain = list(answer(thinker, questions, max_new_tokens=LIMIT))
+    assert [a.text for a in asked] == [a.text for a in plain]
