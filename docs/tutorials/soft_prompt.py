@@ -94,7 +94,7 @@ print("likeliest first token of the answer:", repr(tokenizer.decode([int(answers
 # ## The picture
 #
 # On the left the table and the soft prompt, in the two directions in which the table varies most;
-# in the middle the lengths of both; below the prompt, H where it stands.
+# on the right the lengths of both; below the prompt, H where it stands.
 
 # %%
 import matplotlib.pyplot as plt
