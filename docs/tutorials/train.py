@@ -37,7 +37,7 @@ python("rsp_rl.data.arithmetic", "--output", folder / "data")
 #
 # In a shell this is `rsp-rl train --config-name tiny_cpu ...`. `tiny_cpu` is a config of verl's
 # with a group `rsp:` on top; all that follows are overrides of it. 8 prompts a step, 8 rollouts
-# each, each with a soft prompt of 8 vectors. Start-up takes most of the minute.
+# each, each with a soft prompt of 8 vectors. Most of the time is start-up.
 
 # %%
 run = folder / "rsp"

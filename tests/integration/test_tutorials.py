@@ -52,7 +52,7 @@ PRINTED = {
         r"numbers that it draws: \[-0.5, 0.5\]",
         "again: True",
         r"signs: \d different answers of 8",
-        *(rf"step {step}: gap \de-0[78], ok" for step in range(1, 6)),
+        *(rf"step {step}: gap \de-0[78], ok" for step in (1, 2)),
         "law of step 1's rollouts: {'signs'}",
     ],
 }
