@@ -70,8 +70,8 @@ class RspOptions:
         scale: Dial that multiplies sigma_E; 1 is the paper's.
         mode: `independent`, a fresh draw for every rollout; `shared`, one draw for a whole group
             (the paper's control).
-        law: What is drawn, a key of `rsp_rl.draws.laws.LAWS`: `gaussian` (the paper's) or an
-            ablation.
+        law: What is drawn, a key of `rsp_rl.draws.laws.LAWS`: `gaussian` (the paper's), an
+            ablation, or one that a package brings (entry point group `rsp_rl.laws`).
         length_schedule: Course of L over the training steps, from `length` on; rounded.
         scale_schedule: Course of the scale, from `scale` on.
         probability: That a training rollout gets a soft prompt, in (0, 1]; the others are plain.
@@ -113,11 +113,10 @@ class RspOptions:
             )
         if self.position not in POSITIONS:
             raise ConfigError(f"rsp.position={self.position!r} is unknown; use one of {POSITIONS}")
-        for name, known in (("mode", MODES), ("law", tuple(LAWS)), ("mixing", MIXINGS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"rsp.{name}={getattr(self, name)!r} is unknown; use one of {known}"
-                )
+        for name, known in (("mode", MODES), ("law", LAWS), ("mixing", MIXINGS)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in known:
+                raise ConfigError(f"rsp.{name}={value!r} is unknown; use one of {tuple(known)}")
         if not (_is_finite(self.scale) and self.scale >= 0):
             raise ConfigError(f"rsp.scale={self.scale!r} must be a finite number of at least 0")
         if not (_is_finite(self.probability) and 0 < self.probability <= 1):

@@ -6,74 +6,27 @@
 - `vocab`: the rows are real embeddings, rows of the pretrained table itself;
 - `fixed`: all rollouts of a run get the same draw.
 
-A law is a pure function of the rollout's record; its position in `LAWS` is its code there. What all
-have in common: a counter-based generator keyed by the rollout's seed, read row by row, so that the
-first rows of a longer soft prompt are the rows of a shorter one, on every machine.
+A law's position in `LAWS` is its code in a record. What all have in common: a counter-based
+generator keyed by the rollout's seed, read row by row, so that the first rows of a longer soft
+prompt are the rows of a shorter one, on every machine. Laws of other packages come in by an entry
+point (`rsp_rl.draws.own_laws`).
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rsp_rl.basics.errors import EmbeddingTableError
 from rsp_rl.draws.embedding_table import pretrained_table
+from rsp_rl.draws.law import Draw, Law
+from rsp_rl.draws.own_laws import Laws
 
 if TYPE_CHECKING:
     import torch
-
-
-class Draw(Protocol):
-    """What a law needs to know of one rollout; `SoftPromptRecord` is one.
-
-    Attributes:
-        seed: Rollout seed, an unsigned 64-bit integer.
-        length: L.
-        mean: mu_E.
-        std: sigma_E times the scale dial.
-        table: Digest of the pretrained table, for a law that draws from it.
-    """
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def mean(self) -> float: ...
-    @property
-    def std(self) -> float: ...
-    @property
-    def table(self) -> int: ...
-
-
-class Law(ABC):
-    """One distribution of soft prompts.
-
-    Attributes:
-        name: What `rsp.law` calls it.
-        one_draw: Whether all rollouts of a run share one seed.
-        from_table: Whether rows come from the pretrained table, whose digest is then in the record.
-    """
-
-    name: ClassVar[str]
-    one_draw: ClassVar[bool] = False
-    from_table: ClassVar[bool] = False
-
-    @abstractmethod
-    def draw(self, record: Draw, hidden_size: int) -> torch.Tensor:
-        """The rows of one rollout.
-
-        Args:
-            record: The rollout's; `seed`, `length`, `mean`, `std` and `table` count here.
-            hidden_size: d, at least 1.
-
-        Returns:
-            float32 [L, d] on the CPU.
-        """
 
 
 class Gaussian(Law):
@@ -136,7 +89,7 @@ class Sphere(Gaussian):
 
 
 #: By name, in the order of their codes in encoded records: append, never reorder.
-LAWS: dict[str, Law] = {law.name: law for law in (Gaussian(), Vocabulary(), Fixed(), Sphere())}
+LAWS = Laws((Gaussian(), Vocabulary(), Fixed(), Sphere()))
 
 
 def draw_soft_prompt(

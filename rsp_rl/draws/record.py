@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsp_rl.draws.laws import LAWS
+from rsp_rl.draws.own_laws import checked
 
 if TYPE_CHECKING:  # torch is imported where a tensor is made: settings need a record's names alone
     import torch
@@ -84,7 +85,7 @@ class SoftPromptRecord:
         values[[0, 8]] = np.array([self.seed, self.table], dtype=np.uint64).view(np.int64)
         values[1:3] = self.start, self.length
         values[3:5] = np.array([self.mean, self.std], dtype=np.float64).view(np.int64)
-        values[5:8] = DTYPES.index(self.dtype), self.placeholder_id, list(LAWS).index(self.law)
+        values[5:8] = DTYPES.index(self.dtype), self.placeholder_id, LAWS.code(self.law)
         return torch.from_numpy(values)
 
     @classmethod
@@ -107,11 +108,14 @@ class SoftPromptRecord:
         values = encoded.detach().cpu().numpy()
         seed, table = values[[0, 8]].view(np.uint64)
         mean, std = values[3:5].view(np.float64)
-        dtype, placeholder, law = (int(value) for value in values[5:8])
+        dtype, placeholder, code = (int(value) for value in values[5:8])
         if not 0 <= dtype < len(DTYPES):
             raise ValueError(f"soft prompt record names dtype code {dtype}; it is corrupted")
-        if not 0 <= law < len(LAWS):
-            raise ValueError(f"soft prompt record names law code {law}; it is corrupted")
+        if (law := LAWS.of_code(code)) is None:
+            raise ValueError(
+                f"soft prompt record names law code {code}; it is corrupted, or the package that "
+                "brings the law is not installed where this process runs"
+            )
         return cls(
             seed=int(seed),
             start=int(values[1]),
@@ -120,7 +124,7 @@ class SoftPromptRecord:
             std=float(std),
             dtype=DTYPES[dtype],
             placeholder_id=placeholder,
-            law=list(LAWS)[law],
+            law=law,
             table=int(table),
         )
 
@@ -133,8 +137,9 @@ class SoftPromptRecord:
 
         Raises:
             EmbeddingTableError: If the law draws from the pretrained table and that is not there.
+            ConfigError: If the law's rows are none.
         """
         import torch
 
-        rows = LAWS[self.law].draw(self, hidden_size)
+        rows = checked(LAWS[self.law], self, hidden_size)
         return rows.to(getattr(torch, self.dtype))

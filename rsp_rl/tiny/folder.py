@@ -1,5 +1,7 @@
 """Makes the tiny model as a complete Hugging Face folder, whole or not at all."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -30,6 +30,11 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "Draws": {
         "rsp_rl.draws.laws:draw_soft_prompt": (),
         "rsp_rl.draws.record:SoftPromptRecord": ("to_tensor", "from_tensor", "draw"),
+        "rsp_rl.draws.law:Law": ("draw",),
+    },
+    "Placement": {
+        "rsp_rl.placement.chat:place_in_chat": (),
+        "rsp_rl.placement.prompt:PlacedPrompt": (),
     },
     "Options": {
         "rsp_rl.dials.options:RspOptions": ("from_config",),
@@ -40,6 +45,7 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "rsp_rl.data.step_problems:StepProblem": (),
         "rsp_rl.data.step_problems:load_step_problems": (),
     },
+    "A model to try with": {"rsp_rl.tiny:make_tiny_model": ()},
     "Agent loops": {"rsp_rl.training.verl_plugin.agent_loop:SoftPromptMixin": ("run",)},
 }
 

@@ -1,4 +1,4 @@
-"""A hook of MkDocs: pages that lie outside of docs/, and links as GitHub shows them.
+"""A hook of MkDocs: pages that lie outside of docs/, tutorials, and links as GitHub shows them.
 
 Documents are written for both: they lie where they belong in the repository and link to each other
 by relative paths. The site needs them in one folder; what it has no page for is a link to the
@@ -10,9 +10,14 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs import notebooks
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-#: Documents that lie beside what they describe, and their pages.
+#: Documents that lie beside what they describe, or are no Markdown, and their pages.
 PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -29,6 +34,7 @@ PAGES = {
     "recipes/README.md": "recipes.md",
     "scripts/bench/README.md": "cost_scripts.md",
     "scripts/gpu/README.md": "gpu_kit.md",
+    **{f"docs/tutorials/{name}.py": f"tutorials/{name}.md" for name in notebooks.NAMES},
 }
 
 #: Documents that say to a reader of the repository what a page says to one of the site.
@@ -55,6 +61,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
     """The document as the site's Markdown has it."""
+    if (document := Path(_document(page.file.src_uri))).suffix == ".py":
+        markdown = notebooks.page(document.stem, markdown, config.repo_url)
     return for_site(markdown, page.file.src_uri, config.repo_url)
 
 

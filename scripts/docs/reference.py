@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that are made from the code.
+"""Write the pages of docs/ that are made from the code, and the tutorials' notebooks.
 
     python scripts/docs/reference.py
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs import api, commands, options
+from docs import api, commands, notebooks, options
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -23,6 +24,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "options.md": options.page,
     "commands.md": commands.page,
     "api.md": api.page,
+    **{f"tutorials/{name}.ipynb": partial(notebooks.notebook, name) for name in notebooks.NAMES},
 }
 
 

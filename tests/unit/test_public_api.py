@@ -30,14 +30,16 @@ from rsp_rl.data.templates import TEMPLATES
 from rsp_rl.dials.mixing import MIXINGS
 from rsp_rl.dials.options import MODES, GuardOptions, RspOptions
 from rsp_rl.dials.schedule import SHAPES, Schedule
+from rsp_rl.draws.law import Law
 from rsp_rl.draws.laws import LAWS
+from rsp_rl.draws.own_laws import GROUP
 from rsp_rl.draws.record import DTYPES, EXTRA_ARG, RECORD_FIELD, RECORD_SIZE, SoftPromptRecord
 from rsp_rl.grading import Verdict
 from rsp_rl.inference import server
 from rsp_rl.inference.requests import KINDS, Completion, EngineOptions
 from rsp_rl.injection.thinking_engine import MEMORY
 from rsp_rl.injection.vllm_prompt import WORKER
-from rsp_rl.placement.prompt import POSITIONS
+from rsp_rl.placement.prompt import POSITIONS, PlacedPrompt
 from rsp_rl.thoughts.names import LAWS as INPUT_LAWS
 from rsp_rl.thoughts.settings import COMPAT
 from rsp_rl.thoughts.settings import EXTRA_ARG as THINKING_ARG
@@ -80,6 +82,16 @@ SIGNATURES = {
         "(encoded: torch.Tensor) -> SoftPromptRecord"
     ),
     "rsp_rl.draws.record:SoftPromptRecord.draw": "(self, hidden_size: int) -> torch.Tensor",
+    "rsp_rl.draws.law:Law.draw": "(self, record: Draw, hidden_size: int) -> torch.Tensor",
+    "rsp_rl.placement.chat:place_in_chat": (
+        "(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], length: int, "
+        "position: Position = 'suffix', **template_kwargs: Any) -> PlacedPrompt"
+    ),
+    "rsp_rl.tiny:make_tiny_model": (
+        "(output: Path | str, *, seed: int = 0, steps: int = 600, hidden_size: int = 128, "
+        "num_layers: int = 2, num_heads: int = 4, tie_word_embeddings: bool = False, threads: int "
+        "| None = None) -> Path"
+    ),
     "rsp_rl.dials.options:RspOptions.from_config": "(config: Mapping[str, Any]) -> RspOptions",
     "rsp_rl.training.verl_plugin.agent_loop:SoftPromptMixin.run": (
         "(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput"
@@ -116,6 +128,7 @@ FIELDS = {
         "table_digest": None,
         "guard": GuardOptions(0.1, 5),
     },
+    PlacedPrompt: dict.fromkeys(("token_ids", "start"), REQUIRED),
     GuardOptions: {"max_mean_gap": 0.1, "steps": 5},
     Schedule: {"shape": "constant", "end": None, "steps": None},
     Verdict: {
@@ -217,6 +230,17 @@ def test_errors_by_which_callers_tell_causes_apart() -> None:
         "PolicyMismatchError": RuntimeError,
         "RunBrokenError": RuntimeError,
     }
+
+
+def test_attributes_of_a_law() -> None:
+    """What a law of another package sets and implements, and the group that names it."""
+    assert {name: getattr(Law, name) for name in ("one_draw", "from_table")} == {
+        "one_draw": False,
+        "from_table": False,
+    }
+    assert Law.__abstractmethods__ == {"draw"}
+    assert Law.__annotations__.keys() == {"name", "one_draw", "from_table"}
+    assert GROUP == "rsp_rl.laws"
 
 
 def test_entry_points() -> None:
