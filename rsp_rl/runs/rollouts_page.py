@@ -160,9 +160,9 @@ def _notes(facts: RunFacts, entries: list[dict[str, Any]]) -> list[str]:
     unsaid = [entry for entry in entries if entry["right"] + entry["wrong"] < entry["rollouts"]]
     if any(entry["tokens"] is None for entry in entries):
         notes.append(
-            "Steps without tokens have no N.rollouts.jsonl of these samples, which earlier versions "
-            "did not write, nor did a run that was stopped just then: neither tokens, verdict and "
-            "gap nor the soft prompt's place of a rollout is on record."
+            "Steps without tokens have no N.rollouts.jsonl of these samples, which earlier "
+            "versions did not write, nor did a run that was stopped just then: neither tokens, "
+            "verdict and gap nor the soft prompt's place of a rollout is on record."
         )
     if by_reward := _total(entries, "by_reward"):
         notes.append(
