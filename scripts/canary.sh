@@ -35,6 +35,7 @@ OUTPUT=$(realpath "$OUTPUT")
 install() {
   say "making $VENV (a few minutes, once)"
   "$PYTHON" -m venv "$VENV"
+  touch "$half" # until all is there
   local pip=("$VENV/bin/python" -m pip --disable-pip-version-check install -qq)
   "${pip[@]}" --upgrade pip wheel "setuptools>=77,<80" packaging
   # verl's and our own bounds would hold the others back: their requirements without those.
@@ -54,14 +55,16 @@ install() {
   "${pip[@]}" --no-deps "$alias"
   rm -r "$alias"
   "${pip[@]}" --no-deps -e .
+  rm "$half"
 }
 
 # Part by part; what fails is in the report, and the next one runs all the same.
 tests() { # tests PART PYTEST_ARGUMENT...
-  local part=$1
+  local part=$1 status=0
   shift
   say "$part: pytest $*"
-  "$VENV/bin/python" -m pytest -q -p no:cacheprovider --junitxml="$OUTPUT/$part.xml" "$@" || true
+  "$VENV/bin/python" -m pytest -q -p no:cacheprovider --junitxml="$OUTPUT/$part.xml" "$@" || status=$?
+  echo "$status" > "$OUTPUT/$part.txt"
 }
 
 # A copy of the recipe: in the checkout it would have scripts/setup.sh put the pins back.
@@ -74,9 +77,10 @@ training() {
       bash "$OUTPUT/recipe/dapo_rsp_tiny_cpu.sh"
 }
 
-[[ -x $VENV/bin/python ]] || install
+half=$VENV/.half_made
+[[ -x $VENV/bin/python && ! -f $half ]] || install
 export PYTHONPATH=$PWD:$PWD/scripts${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-rm -f "$OUTPUT"/{unit,vllm}.xml "$OUTPUT/training.txt"
+rm -f "$OUTPUT"/{unit,vllm}.xml "$OUTPUT"/{unit,vllm,training}.txt
 for part in $PARTS; do
   case $part in
     unit) tests unit -m "not slow" $UNIT "$@" ;;

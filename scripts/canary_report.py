@@ -6,6 +6,7 @@ canary_report.py report FOLDER      a Markdown table of FOLDER's results
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import sys
@@ -60,8 +61,21 @@ class Part:
     seconds: float | None
 
 
+def of_tests(name: str, folder: Path, part: str) -> Part:
+    """A part that pytest ran, by its exit status and its `--junitxml`.
+
+    A process that died, and one that could not import a conftest, write no such file.
+    """
+    status, file = int((folder / f"{part}.txt").read_text()), folder / f"{part}.xml"
+    found = of_junit(name, file) if file.is_file() else Part(name, 0, {}, None)
+    if status in (0, 1) or found.failed:
+        return found
+    said = "no test ran" if status == 5 else "it ended before its tests had"
+    return dataclasses.replace(found, failed={f"pytest, exit status {status}": said})
+
+
 def of_junit(name: str, file: Path) -> Part:
-    """A part that pytest ran, from its `--junitxml`."""
+    """Tests of pytest's `--junitxml`."""
     passed, failed, seconds = 0, {}, 0.0
     for case in ElementTree.parse(file).iter("testcase"):
         seconds += float(case.get("time", 0))
@@ -142,12 +156,12 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(arguments[1])
     names = {"unit": "unit tests", "vllm": "tests on vLLM"}
-    files = {name: folder / f"{part}.xml" for part, name in names.items()}
-    parts = [of_junit(name, file) for name, file in files.items() if file.is_file()]
+    ran = [part for part in names if (folder / f"{part}.txt").is_file()]
+    parts = [of_tests(names[part], folder, part) for part in ran]
     if (folder / "training.txt").is_file():
         parts.append(of_training(folder))
     print(report(parts, datetime.date.today()), end="")
-    return int(any(part.failed for part in parts))
+    return int(not parts or any(part.failed for part in parts))
 
 
 if __name__ == "__main__":

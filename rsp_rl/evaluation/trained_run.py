@@ -78,16 +78,8 @@ class TrainedRun:
                 "name it with --base-model, or leave step 0 out with --steps"
             )
         path = str(self.config.actor_rollout_ref.model.path)
-        folder = self._path(path)
+        folder = RunFolder(self.root).named_path(path)
         return resolve_model_folder(str(folder) if folder.is_dir() else path)
-
-    def _path(self, named: str) -> Path:
-        """What the config names: a relative path was meant where training was started."""
-        path = Path(named).expanduser()
-        launched = self.root / "config" / "hydra.yaml"
-        if path.is_absolute() or not launched.is_file():
-            return path
-        return Path(OmegaConf.load(launched).hydra.runtime.cwd) / path
 
     def _data_files(self) -> list[Path]:
         """The run's data, validation's first; in front of what is named, what verl read of it."""
@@ -95,7 +87,8 @@ class TrainedRun:
         for name in ("val", "train"):
             named = OmegaConf.select(self.config, f"data.{name}_files")
             names = [named] if isinstance(named, str) else list(named or [])
-            found += [RunFolder(self.root).data / f"{name}.parquet", *map(self._path, names)]
+            folder = RunFolder(self.root)
+            found += [folder.data / f"{name}.parquet", *map(folder.named_path, names)]
         return found
 
     def law(self) -> tuple[float, float] | None:

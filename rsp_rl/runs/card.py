@@ -112,7 +112,7 @@ def _card(
 ) -> str:
     name = folder.root.resolve().name.encode(errors="replace").decode()
     run = TrainedModel(folder, config, checkpoint, model)
-    origin = origin_of(str(run.setting("actor_rollout_ref.model.path") or ""))
+    origin = _origin(run)
     parts = [
         front_matter(_head(name, origin, run, evaluated)),
         MARK,
@@ -147,6 +147,14 @@ def _card(
         *_use(run),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _origin(run: TrainedModel) -> Origin:
+    path = run.setting("actor_rollout_ref.model.path")
+    if not path:
+        return Origin(UNKNOWN)
+    folder = run.folder.named_path(str(path))
+    return origin_of(str(folder) if folder.is_dir() else str(path))
 
 
 def _head(name: str, origin: Origin, run: TrainedModel, evaluated: Evaluated) -> dict[str, Any]:

@@ -268,6 +268,10 @@ def merge_checkpoint(checkpoint: Path) -> Path:
         if target.is_dir():
             by = "verl's merger, rounded, without an adapter" if made is None else "other shards"
             say(f"{target} was made by {by}: it is made again")
+            card = target / "README.md"
+            if card.is_file():  # somebody's own, it may be, of other weights
+                kept = card.replace(checkpoint / "README.earlier.md")
+                say(f"the README.md that was in it is {kept} now")
             shutil.rmtree(target)
         os.replace(partial, target)
     return target

@@ -160,6 +160,16 @@ class RunFolder:
             raise RunFolderError(f"{file} is damaged ({error}); restore it") from error
         return config
 
+    def named_path(self, named: str) -> Path:
+        """What the config names: a relative path was meant where training was started."""
+        path = Path(named).expanduser()
+        launched = self.root / "config" / "hydra.yaml"
+        if path.is_absolute() or not launched.is_file():
+            return path
+        from omegaconf import OmegaConf
+
+        return Path(OmegaConf.load(launched).hydra.runtime.cwd) / path
+
     @property
     def _starts(self) -> Path:
         return self.root / "starts.jsonl"

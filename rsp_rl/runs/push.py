@@ -121,6 +121,8 @@ def check_upload(folder: Path) -> Upload:
         if path.is_dir():
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             left_out[f"{path.name}/"] = size, "a folder"
+        elif not path.exists():
+            left_out[path.name] = 0, "a link to what is not there"
         elif any(fnmatch.fnmatchcase(path.name, pattern) for pattern in _MODEL):
             files[path.name] = path.stat().st_size
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,11 @@ def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, A
     if not trained:
         raise RunFolderError("the metrics hold no training step; did training start?")
     accuracy = validation_accuracy(steps)
+    after = [accuracy[step] for step in sorted(accuracy) if step > 0]
     return {
         "steps": max(trained),
         "accuracy_before": accuracy.get(0),
-        "accuracy_after": accuracy[max(accuracy)] if accuracy else None,
+        "accuracy_after": after[-1] if after else None,
         "logprob_gap_mean": max(data[GAP_MEAN] for data in trained.values()),
         "logprob_gap_max": max(data[GAP_MAX] for data in trained.values()),
         "seconds_per_step": statistics.median(data[STEP_SECONDS] for data in trained.values()),
@@ -84,8 +86,10 @@ def plot(steps: Steps, file: Path) -> None:
 
     reward = axes[0, 0]
     reward.plot(*series[REWARD], color="tab:blue")
-    most = max([1.0, *series[REWARD][1]])  # a recipe may pay 100 for a right answer
-    reward.set(title="Training reward", ylabel="mean reward", ylim=(0, 1.03 * most))
+    # A recipe may pay 100 for a right answer, and -1 for a wrong one.
+    rewards = [0.0, 1.0, *filter(math.isfinite, series[REWARD][1])]
+    least, most = min(rewards), max(rewards)
+    reward.set(title="Training reward", ylabel="mean reward", ylim=(1.03 * least, 1.03 * most))
 
     held_out = axes[0, 1]
     held_out.plot(list(accuracy), list(accuracy.values()), "o-", color="tab:green")

@@ -13,7 +13,6 @@ const ORDERS = {
   long: (a, b) => b.longest - a.longest,
 };
 
-let steps = [];
 let texts = null; // by group, what is searched
 let reading = null; // of them, once somebody searches
 let verdict = "all"; // of the answers that are shown
@@ -32,8 +31,7 @@ function kindOf(group) {
   return group.right === group.rollouts ? "right" : group.right ? "part" : "wrong";
 }
 
-function matches() {
-  const step = byId("step").value;
+function matches(step = byId("step").value) {
   const kind = KINDS[byId("show").value];
   const [shortest, longest] = ["shortest", "longest"].map((id) => byId(id).value);
   const words = searched();
@@ -155,17 +153,15 @@ function tellStep(step) {
 // The next step, or the one before, that has groups which the filters leave; its first group.
 function moveByStep(difference) {
   const select = byId("step");
-  const now = viewer.chosen?.step.step ?? -1;
-  const numbers = steps.filter((step) => step.list.length).map((step) => step.step);
+  const now = Number(select.value || (viewer.chosen?.step.step ?? -1));
+  const numbers = viewer.entries.filter(matches("")).map((group) => group.step.step);
   const next = difference > 0 ? numbers.find((n) => n > now) : numbers.findLast((n) => n < now);
   if (next === undefined) return;
   if (select.value) {
     select.value = String(next);
     viewer.filter();
   }
-  const first = viewer.listed.find((group) => group.step.step === next);
-  if (first) viewer.visit(first);
-  else if (select.value) tellStep(steps.find((step) => step.step === next));
+  viewer.visit(viewer.listed.find((group) => group.step.step === next));
 }
 
 // What is searched of every group; read from the page once something is searched.
@@ -201,7 +197,7 @@ const viewer = new Viewer({
 async function start() {
   const index = await viewer.index();
   if (!index) return;
-  steps = index.steps;
+  const { steps } = index;
   const groups = [];
   const inTokens = steps.every((step) => step.list.every((group) => group.tokens_max !== null));
   byId("unit").textContent = inTokens ? "tokens" : "characters";
@@ -220,7 +216,7 @@ async function start() {
     a: () => only("all"),
   });
   // A step in the table is a link to its first group.
-  window.addEventListener("hashchange", () => {
+  const follow = () => {
     const of = (group) => [address(group), `#step-${group.step.step}`];
     const linked = groups.find((group) => of(group).includes(location.hash));
     if (!linked) return;
@@ -228,8 +224,10 @@ async function start() {
     viewer.filter();
     viewer.choose(linked);
     byId("rollouts").scrollIntoView();
-  });
+  };
+  window.addEventListener("hashchange", follow);
   await viewer.start(groups, "rollouts", ["step", "show", "shortest", "longest", "order"]);
+  follow(); // the viewer knows addresses of groups alone
 }
 
 start();

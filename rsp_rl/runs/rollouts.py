@@ -18,6 +18,18 @@ from rsp_rl.basics.errors import RunFolderError
 
 _STEP = re.compile(r"(\d+)\.jsonl")
 
+#: What is taken of a row of the files beside verl's, and what it may be.
+_BESIDE = {
+    "rollouts": {
+        "tokens": int,
+        "gap_mean": int | float | None,
+        "gap_max": int | float | None,
+        "reward_info": dict,
+        "before": int | None,
+    },
+    "soft_prompts": {"start": int, "length": int},
+}
+
 #: Groups that verl fills a batch up with, which are no rollouts (its `padding_utils`).
 _PADDING = re.compile(r"pad[0-9a-f]{32}")
 
@@ -82,10 +94,15 @@ class Rollout:
         Returns:
             None if neither says.
         """
-        told = self.reward_info.get("acc")
-        if isinstance(told, int | float) and told in (0, 1):
-            return bool(told)
+        if self.told is not None:
+            return self.told
         return None if best is None else self.reward >= best
+
+    @property
+    def told(self) -> bool | None:
+        """What the reward itself said of the answer, None if nothing."""
+        told = self.reward_info.get("acc")
+        return bool(told) if isinstance(told, int | float) and told in (0, 1) else None
 
 
 @dataclass(frozen=True)
@@ -175,13 +192,16 @@ def read_step(step: int, file: Path) -> StepRollouts:
             )
         else:
             rollouts[made.uid] = made
-    for kind, names in (
-        ("rollouts", ("tokens", "gap_mean", "gap_max", "reward_info", "before")),
-        ("soft_prompts", ("start", "length")),
-    ):
-        for _, row in _rows(_beside(file, kind), ("uid", *names)):
-            if known := rollouts.get(row["uid"]):
-                for name in names:
+    for kind, names in _BESIDE.items():
+        beside = _beside(file, kind)
+        for number, (_, row) in enumerate(_rows(beside, ("uid", *names)), start=1):
+            if known := rollouts.get(str(row["uid"])):
+                for name, kinds in names.items():
+                    if not isinstance(row[name], kinds):
+                        raise RunFolderError(
+                            f"{beside}, line {number} has a {name!r} that cannot be "
+                            f"({row[name]!r:.60}); remove the line"
+                        )
                     setattr(known, name, row[name])
     return StepRollouts(step, file, list(rollouts.values()), padding, read.cut_short)
 
@@ -243,7 +263,10 @@ class _Lines:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    row = json.loads(line.decode("utf-8", "surrogatepass"))
+    try:
+        row = json.loads(line.decode("utf-8", "surrogatepass"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(row, dict):
         raise ValueError("no JSON object")
     return row

@@ -9,7 +9,6 @@ right. Among equals their uids decide, which are random.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,6 +114,7 @@ def shown_step(step: StepRollouts, facts: RunFacts, output_bytes: int) -> ShownS
         **_numbers(every, best),
         "groups": len(groups),
         **_kinds(groups.values(), best),
+        "by_reward": 0 if best is None else sum(rollout.told is None for rollout in every),
         "shown": sum(group["shown"] for group in listed),
         "shown_groups": len(listed),
         "padding": step.padding,
@@ -147,7 +147,8 @@ def _numbers(rollouts: Sequence[Rollout], best: float | None) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float]) -> Number:
-    return _number(statistics.fmean(values)) if values else None
+    # A sum knows what infinite rewards of both signs are, `fmean` does not.
+    return _number(sum(values) / len(values)) if values else None
 
 
 def _number(value: float | None) -> Number:

@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rsp_rl.basics.files import write_whole
 from rsp_rl.console.screen import bar
@@ -84,7 +85,10 @@ def _limit(folder: RunFolder) -> int | None:
     config = folder.read_config()
     if config is None or folder.law.is_file():
         return None
-    limit = OmegaConf.select(config, "data.max_response_length")
+    try:
+        limit = OmegaConf.select(config, "data.max_response_length")
+    except OmegaConfBaseException:  # it hangs on a variable that is not set here
+        return None
     return limit if isinstance(limit, int) else None
 
 
@@ -156,14 +160,15 @@ def _notes(facts: RunFacts, entries: list[dict[str, Any]]) -> list[str]:
     unsaid = [entry for entry in entries if entry["right"] + entry["wrong"] < entry["rollouts"]]
     if any(entry["tokens"] is None for entry in entries):
         notes.append(
-            "Steps without tokens have no N.rollouts.jsonl, which earlier versions did not write: "
-            "neither tokens, verdict and gap nor the soft prompt's place of a rollout is on record."
-            + (
-                f" A rollout of theirs counts as right if its reward is the run's largest, "
-                f"{facts.best_reward:g}."
-                if facts.best_reward is not None
-                else ""
-            )
+            "Steps without tokens have no N.rollouts.jsonl of these samples, which earlier "
+            "versions did not write, nor did a run that was stopped just then: neither tokens, "
+            "verdict and gap nor the soft prompt's place of a rollout is on record."
+        )
+    if by_reward := _total(entries, "by_reward"):
+        notes.append(
+            f"Of {_counted(by_reward, 'rollout')} the reward told no verdict (`acc` of 0 or 1): "
+            "such a one counts as right if its reward is the run's largest, "
+            f"{facts.best_reward:g}, and as wrong if not, however near."
         )
     if unsaid:
         notes.append(

@@ -101,7 +101,7 @@ def trained_with(run: TrainedModel) -> list[tuple[str, str]]:
         ("soft prompts", _soft_prompts(run.rsp)),
         ("thoughts", _thoughts(run.law)),
         ("template", _template(run)),
-        ("data", _data(run.setting("data.train_files"))),
+        ("data", _data(run)),
         ("steps", str(run.step) + ("" if last is None else f" of {last}")),
         ("prompts a step", known("data.train_batch_size")),
         ("rollouts a prompt", known(f"{_ROLLOUT}.n")),
@@ -151,10 +151,11 @@ def _template(run: TrainedModel) -> str:
     return "the base model's chat template"
 
 
-def _data(files: Any) -> str:
+def _data(run: TrainedModel) -> str:
     """Names of the training files, with their rows as they are now."""
+    files = run.setting("data.train_files")
     names = [files] if isinstance(files, str) else list(files or [])
-    return "; ".join(_file(Path(str(name)).expanduser()) for name in names) or UNKNOWN
+    return "; ".join(_file(run.folder.named_path(str(name))) for name in names) or UNKNOWN
 
 
 def _file(file: Path) -> str:

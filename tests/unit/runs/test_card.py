@@ -164,6 +164,39 @@ def test_a_base_models_name_and_licence_if_they_are_on_record(
     assert "The base model's card names `mit`" in text
 
 
+def test_relative_paths_are_where_the_training_was_started(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever lies under the same name where the card is written."""
+    started, elsewhere = tmp_path / "started", tmp_path / "elsewhere"
+    for folder, licence, rows in ((started, "mit", 2), (elsewhere, "other", 7)):
+        (folder / "models" / "base").mkdir(parents=True)
+        (folder / "models" / "base" / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+        (folder / "data").mkdir()
+        (folder / "data" / "train.jsonl").write_text("{}\n" * rows)
+    file = run.root / "config" / "config.yaml"
+    config = OmegaConf.load(file)
+    OmegaConf.update(config, "actor_rollout_ref.model.path", "models/base")
+    OmegaConf.update(config, "data.train_files", "data/train.jsonl")
+    OmegaConf.save(config, file)
+    launched = {"hydra": {"runtime": {"cwd": str(started)}}}
+    OmegaConf.save(OmegaConf.create(launched), file.with_name("hydra.yaml"))
+    monkeypatch.chdir(elsewhere)
+    text = card(run)
+    assert head(run)["license"] == "mit"
+    assert row(text, "data") == "data/train.jsonl, 2 rows"
+    assert str(tmp_path) not in text
+
+
+def test_a_config_that_names_no_model(run: RunFolder) -> None:
+    """It is not the folder that one happens to be in."""
+    file = run.root / "config" / "config.yaml"
+    config = OmegaConf.load(file)
+    OmegaConf.update(config, "actor_rollout_ref.model.path", None)
+    OmegaConf.save(config, file)
+    assert "Base model: not on record." in card(run)
+
+
 def test_a_run_with_a_law_and_without_soft_prompts(run: RunFolder) -> None:
     write_json(run.settings, read_json(run.settings) | {"length": 0})
     write_json(run.law, {"name": "multiplex", "k": 3, "end": ["</think>"]})

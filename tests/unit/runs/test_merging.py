@@ -338,8 +338,11 @@ def test_a_folder_of_verls_merger_is_made_again(tmp_path: Path) -> None:
     other = with_adapter(qwen())  # saved anew: it is not the old one's model
     torch.save(other.state_dict(), tmp_path / "actor" / "model_world_size_1_rank_0.pt")
     before = note(tmp_path / "merged")["shards"]
+    (tmp_path / "merged" / "README.md").write_text("my own card")
     merge_checkpoint(tmp_path)
     assert note(tmp_path / "merged")["shards"] != before
+    assert not (tmp_path / "merged" / "README.md").exists()
+    assert (tmp_path / "README.earlier.md").read_text() == "my own card"
 
 
 def test_verls_own_folder_of_an_adapter_is_no_model(tmp_path: Path) -> None:

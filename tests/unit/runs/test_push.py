@@ -78,6 +78,11 @@ def test_a_models_files_go_and_all_else_stays(model: Path) -> None:
     assert f"  {len(upload.files)} files, " in text
 
 
+def test_a_link_that_leads_nowhere_stays(model: Path) -> None:
+    (model / "tokenizer.extra").symlink_to(model / "gone")
+    assert check_upload(model).left_out["tokenizer.extra"] == (0, "a link to what is not there")
+
+
 def test_what_the_hub_is_asked(model: Path) -> None:
     hub = Hub()
     upload = check_upload(model)

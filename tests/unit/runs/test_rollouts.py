@@ -86,6 +86,7 @@ def test_a_last_line_that_was_cut_short_is_left_out_and_said(folder: RunFolder) 
     [
         ("{", "line 2 is no sample"),
         ("[]", "line 2 is no sample (no JSON object)"),
+        ("[" * 100_000, "line 2 is no sample (nested too deeply)"),
         ('{"uid": "b_0_0"}', "line 2 is no sample (it has no 'input')"),
         (
             '{"uid": "b_0_0", "input": "", "output": null, "score": 1}',
@@ -112,6 +113,33 @@ def test_a_damaged_file_beside_is_named(folder: RunFolder) -> None:
     file = write_step(folder, 1, samples=[sample("a_0_0")], rollouts=[{"uid": "a_0_0"}])
     with pytest.raises(RunFolderError, match=r"1\.rollouts\.jsonl, line 1 .* no 'tokens'"):
         read_step(1, file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("rollouts", {"tokens": "4"}),
+        ("rollouts", {"gap_max": "nan"}),
+        ("rollouts", {"reward_info": None}),
+        ("soft_prompts", {"length": None}),
+    ],
+)
+def test_a_row_beside_that_cannot_be_is_named(folder: RunFolder, kind: str, wrong: dict) -> None:
+    good = {"rollouts": told(uid(1)), "soft_prompts": {"uid": uid(1), "start": 3, "length": 8}}
+    file = write_step(
+        folder, 1, samples=[sample(uid(1))], **{kind: [good[kind], good[kind] | wrong]}
+    )
+    (name,) = wrong
+    with pytest.raises(RunFolderError, match=rf"1\.{kind}\.jsonl, line 2 has a '{name}'"):
+        read_step(1, file)
+
+
+def test_a_uid_is_text_whatever_it_is(folder: RunFolder) -> None:
+    row = told(uid(1)) | {"uid": [1]}
+    (rollout,) = read_step(
+        1, write_step(folder, 1, samples=[sample(uid(1))], rollouts=[row])
+    ).rollouts
+    assert rollout.tokens is None
 
 
 def test_half_characters_and_unicodes_line_breaks_are_read(folder: RunFolder) -> None:

@@ -142,12 +142,53 @@ def test_a_run_of_an_earlier_version_says_what_is_not_on_record(folder: RunFolde
     assert [one["right"] for one in group["rollouts"]] == [True, False]
     assert [one["tokens"] for one in group["rollouts"]] == [None, None]
     assert [(p["length"], p["start"], p["placed"]) for p in group["prompts"]] == [(8, 3, False)]
-    assert "counts as right if its reward is the run's largest, 10." in page.text
+    assert "Of 2 rollouts the reward told no verdict" in page.text
+    assert "counts as right if its reward is the run's largest, 10," in page.text
     page = page_of(folder, {})
     (step,) = steps_of(page)
     assert (step["right"], step["wrong"], step["logged"]) == (0, 0, False)
     assert "there are rollouts that are neither right nor wrong" in page.text
     assert "No metrics were logged of step 1" in page.text
+
+
+def test_verdicts_by_a_reward_of_degrees_are_said(folder: RunFolder) -> None:
+    """A run of today, whose reward function gives a mere number."""
+    names = [uid(1, 0), uid(1, 1), uid(1, 2)]
+    rewards = (1.0, 0.99, 0.0)
+    samples = [sample(name, reward=reward) for name, reward in zip(names, rewards, strict=True)]
+    rows = [told(name, right=None) for name in names[1:]] + [told(names[0], right=True)]
+    write_step(folder, 1, samples=samples, rollouts=rows)
+    page = page_of(folder)
+    (step,) = steps_of(page)
+    assert (step["right"], step["wrong"], step["by_reward"]) == (1, 2, 2)
+    assert "Of 2 rollouts the reward told no verdict (`acc` of 0 or 1)" in page.text
+    write_groups(folder, 1, ["+-"])
+    assert "told no verdict" not in page_of(folder).text
+
+
+def test_rewards_that_are_infinite_have_a_mean_in_words(folder: RunFolder) -> None:
+    names = [uid(1, 0), uid(1, 1)]
+    rewards = [float("inf"), float("-inf")]
+    write_step(
+        folder,
+        1,
+        samples=[sample(name, reward=reward) for name, reward in zip(names, rewards, strict=True)],
+    )
+    (step,) = steps_of(page_of(folder))
+    assert step["reward"] == "nan"
+
+
+def test_a_limit_that_hangs_on_a_variable_is_not_known(folder: RunFolder) -> None:
+    """The run had it; whoever writes the page need not."""
+    write_groups(folder, 1, ["+"])
+    config = folder.root / "config" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("data: {max_response_length: '${oc.env:RSP_RL_NO_SUCH_VARIABLE}'}\n")
+    (group,) = groups_of(page_of(folder))
+    assert group["rollouts"][0]["marks"] == []
+    config.write_text("data: {max_response_length: 4}\n")
+    (group,) = groups_of(page_of(folder))
+    assert group["rollouts"][0]["marks"] == ["at the limit of tokens"]
 
 
 def test_thoughts_are_shown_as_their_heaviest_tokens(folder: RunFolder) -> None:
@@ -317,6 +358,37 @@ def test_numbers_are_shortened_and_not_changed() -> None:
     code = f"{function} console.log(JSON.stringify({json.dumps(list(shown))}.map(short)))"
     done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == list(shown.values())
+
+
+MOVES = """
+const boxes = { step: { value: "" }, show: { value: "wrong" }, shortest: {}, longest: {} };
+const byId = (id) => boxes[id];
+const searched = () => [];
+const of = (step, number, right) =>
+  ({ step: { step }, number, right, wrong: 2 - right, rollouts: 2 });
+const entries = [of(1, 0, 0), of(2, 0, 2), of(4, 0, 1), of(4, 1, 0), of(5, 0, 2)];
+const viewer = {
+  entries, chosen: entries[0], filter: () => (viewer.listed = entries.filter(matches())),
+  visit: (entry) => (viewer.chosen = entry),
+};
+viewer.filter();
+const went = [1, 1, -1, -1].map((way) => (moveByStep(way), viewer.chosen.step.step));
+boxes.step.value = "3"; // chosen in the list of steps, the entry is another one's yet
+viewer.filter();
+moveByStep(1);
+console.log(JSON.stringify([...went, viewer.chosen.number, boxes.step.value]));
+"""
+
+
+@pytest.mark.skipif(which("node") is None, reason="node is not installed: the script is not tried")
+def test_keys_go_to_the_next_step_that_the_filters_leave() -> None:
+    script = asset("rsp_rl.runs", "rollouts.js")
+    kinds = script[script.index("const KINDS") : script.index("const ORDERS")]
+    matches = script[script.index("function matches(") : script.index("function row(")]
+    move = script[script.index("function moveByStep(") : script.index("// What is searched of")]
+    code = kinds + matches + move + MOVES
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [4, 4, 1, 1, 1, "4"]
 
 
 @pytest.mark.skipif(which("node") is None, reason="node is not installed: the script is not tried")

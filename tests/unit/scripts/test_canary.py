@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import canary_report
-from canary_report import MOVING, Part, of_junit, of_training, report, requirements
+from canary_report import MOVING, Part, main, of_junit, of_tests, of_training, report, requirements
 from rsp_rl.runs.metrics import GAP_MEAN
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -28,6 +28,8 @@ JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
 E   ValueError: No common block size | for 16
 E   more</error></testcase>
 </testsuite></testsuites>"""
+
+_DIED = "it ended before its tests had"
 
 #: A Python that writes what each of its calls would leave behind.
 STUB = """#!/usr/bin/env bash
@@ -96,6 +98,31 @@ def test_training_counts_if_both_steps_are_there(
     assert of_training(results(tmp_path, status, gaps)) == part
 
 
+@pytest.mark.parametrize(("status", "said"), [(139, _DIED), (4, _DIED), (5, "no test ran")])
+def test_a_pytest_that_dies_or_tries_nothing_has_failed(
+    tmp_path: Path, status: int, said: str
+) -> None:
+    """It leaves no file, or one without tests."""
+    (tmp_path / "vllm.txt").write_text(f"{status}\n")
+    if status == 5:
+        (tmp_path / "vllm.xml").write_text("<testsuites><testsuite/></testsuites>")
+    part = of_tests("tests on vLLM", tmp_path, "vllm")
+    wanted = {f"pytest, exit status {status}": said}
+    assert (part.passed, part.failed) == (0, wanted)
+    assert main(["report", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_what_failed_is_told_by_its_own_errors(tmp_path: Path, status: int) -> None:
+    (tmp_path / "unit.txt").write_text(f"{status}\n")
+    (tmp_path / "unit.xml").write_text(JUNIT)
+    assert of_tests("t", tmp_path, "unit") == of_junit("t", tmp_path / "unit.xml")
+
+
+def test_a_report_of_nothing_is_no_success(tmp_path: Path) -> None:
+    assert main(["report", str(tmp_path)]) == 1
+
+
 def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canary_report, "version", lambda name: f"{len(name)}.0")
     parts = [
@@ -148,6 +175,18 @@ def test_a_part_that_fails_leaves_the_others_and_the_report(environment: Path) -
     assert second.endswith("tests/integration/test_vllm.py -k some")
     assert last.startswith("scripts/canary_report.py report ")
     assert (environment.parent / "out" / "report.md").read_text() == "the report\n"
+    statuses = [
+        (environment.parent / "out" / f"{part}.txt").read_text() for part in ("unit", "vllm")
+    ]
+    assert statuses == ["2\n", "2\n"]
+
+
+def test_an_environment_that_is_half_made_is_made_again(environment: Path) -> None:
+    (environment / ".half_made").touch()
+    done = canary(environment, PARTS="unit", PYTHON="false")
+    assert done.returncode == 1
+    assert f"canary: making {environment}" in done.stdout
+    assert not (environment / "bin" / "asked.txt").exists()
 
 
 def test_an_unknown_part_is_refused(environment: Path) -> None:

@@ -1,0 +1,55 @@
+"""A run's summary and picture: numbers of what was there, and none of what was not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from rsp_rl.runs.metrics import GAP_MAX, GAP_MEAN, REWARD, STEP_SECONDS
+from rsp_rl.runs.report import plot, summarize
+
+HELD_OUT = "val-core/arithmetic/acc/mean@1"
+TRAINED = {GAP_MEAN: 1e-6, GAP_MAX: 1e-5, STEP_SECONDS: 2.0, REWARD: 0.5}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "before", "after"),
+    [
+        ({}, None, None),
+        ({0: 0.4}, 0.4, None),  # which the trained model was not asked for
+        ({2: 0.5}, None, 0.5),
+        ({0: 0.4, 1: 0.6, 2: 0.5}, 0.4, 0.5),
+    ],
+)
+def test_accuracy_after_training_is_a_trained_models(
+    accuracies: dict[int, float], before: float | None, after: float | None
+) -> None:
+    steps: dict[int, dict[str, float]] = {0: {}, 1: dict(TRAINED), 2: dict(TRAINED)}
+    for step, accuracy in accuracies.items():
+        steps[step][HELD_OUT] = accuracy
+    summary = summarize(steps, 8, 1.0)
+    assert (summary["accuracy_before"], summary["accuracy_after"]) == (before, after)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "least", "most"),
+    [
+        ([0.2, 0.9], 0.0, 1.03),
+        ([50.0, 100.0], 0.0, 103.0),
+        ([-1.0, 0.5], -1.03, 1.03),
+        ([0.5, math.inf], 0.0, 1.03),
+        ([math.nan, -math.inf], 0.0, 1.03),
+    ],
+)
+def test_the_picture_shows_every_finite_reward(
+    rewards: list[float], least: float, most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {step: TRAINED | {REWARD: reward} for step, reward in enumerate(rewards, start=1)}
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    plot(steps, tmp_path / "training.png")
+    assert plt.gcf().axes[0].get_ylim() == pytest.approx((least, most))
+    monkeypatch.undo()
+    plt.close("all")
