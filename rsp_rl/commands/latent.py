@@ -184,6 +184,7 @@ def train(args: argparse.Namespace) -> int:
         "model": args.model,
         "weights": weights_digest(model),
         "train": [*args.train],
+        "validation": [*args.validation],
         "problems": len(problems),
     }
     folder = run(model, problems, validation, settings, args.output, described)

@@ -9,6 +9,7 @@ what ends it early.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -84,6 +85,14 @@ def step_problem(row: Mapping[str, Any], place: str, needs_steps: bool = True) -
     if problem := _row_problem(row, needs_steps):
         raise ConfigError(f"{place}: {problem}")
     return StepProblem(row["question"], tuple(row["steps"]), row["answer"])
+
+
+def problems_digest(problems: Iterable[StepProblem]) -> str:
+    """Of all that problems say, in their order, whatever their files are called."""
+    digest = hashlib.blake2b(digest_size=16)
+    for problem in problems:
+        digest.update(json.dumps(asdict(problem)).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def write_step_problems(
