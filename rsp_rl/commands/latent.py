@@ -166,7 +166,7 @@ def train(args: argparse.Namespace) -> int:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from rsp_rl.data.step_problems import load_step_problems, problems_digest
+    from rsp_rl.data.step_problems import load_step_problems
     from rsp_rl.latent.training import train as run
     from rsp_rl.models.folder import resolve_model_folder
     from rsp_rl.models.weights import weights_digest
@@ -184,9 +184,8 @@ def train(args: argparse.Namespace) -> int:
         "model": args.model,
         "weights": weights_digest(model),
         "train": [*args.train],
+        "validation": [*args.validation],
         "problems": len(problems),
-        "problems_digest": problems_digest(problems),
-        "validation_digest": problems_digest(validation[: settings.validation_limit]),
     }
     folder = run(model, problems, validation, settings, args.output, described)
     say(f"model  {folder}")

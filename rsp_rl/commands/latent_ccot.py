@@ -109,7 +109,7 @@ def _settings(args: argparse.Namespace) -> CcotSettings:
 
 def train(args: argparse.Namespace) -> int:
     """Train the adapters on a file's chains."""
-    from rsp_rl.data.step_problems import load_step_problems, problems_digest
+    from rsp_rl.data.step_problems import load_step_problems
 
     settings = _settings(args)
     problems = load_step_problems(args.train, "--train")[: args.limit]
@@ -126,7 +126,6 @@ def train(args: argparse.Namespace) -> int:
         "weights": weights_digest(model),
         "train": [*args.train],
         "problems": len(problems),
-        "problems_digest": problems_digest(problems),
         "dtype": args.dtype,
     }
     folder = run(model, problems, settings, args.output, described, dtype=dtype, device=device)

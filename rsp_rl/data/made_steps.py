@@ -17,6 +17,9 @@ SPLITS = ("train", "validation", "heldout")
 #: Of a split, so many problems by a seed.
 Generate = Callable[[str, int, int], Sequence[StepProblem]]
 
+#: Draws in a row that give nothing new, after which there is taken to be nothing new.
+_IN_VAIN = 10_000
+
 
 def draw_distinct(
     draw: Callable[[random.Random], StepProblem], split: str, size: int, seed: int
@@ -27,13 +30,13 @@ def draw_distinct(
     random numbers: that two splits share a question is as unlikely as that one repeats itself.
 
     Args:
-        draw: Makes one, of more than could ever be drawn.
+        draw: Makes one.
         split: One of ``SPLITS``.
         size: How many, at least 1.
         seed: Any integer; another gives other problems.
 
     Raises:
-        ConfigError: The split is unknown, or the size not positive.
+        ConfigError: The split is unknown, or the size not positive, or more than there are.
     """
     if split not in SPLITS:
         raise ConfigError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
@@ -41,9 +44,16 @@ def draw_distinct(
         raise ConfigError(f"size of split {split!r} is {size}: ask for at least 1 problem")
     rng = random.Random(f"{split}:{seed}")
     problems: dict[str, StepProblem] = {}
+    in_vain = 0
     while len(problems) < size:
         problem = draw(rng)
+        in_vain = in_vain + 1 if problem.question in problems else 0
         problems.setdefault(problem.question, problem)
+        if in_vain == _IN_VAIN:
+            raise ConfigError(
+                f"size of split {split!r} is {size}: there are no more than {len(problems)} or so "
+                "different problems; ask for fewer"
+            )
     return list(problems.values())
 
 

@@ -87,6 +87,14 @@ def step_problem(row: Mapping[str, Any], place: str, needs_steps: bool = True) -
     return StepProblem(row["question"], tuple(row["steps"]), row["answer"])
 
 
+def problems_digest(problems: Iterable[StepProblem]) -> str:
+    """Of all that problems say, in their order, whatever their files are called."""
+    digest = hashlib.blake2b(digest_size=16)
+    for problem in problems:
+        digest.update(json.dumps(asdict(problem)).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def write_step_problems(
     file: Path, problems: Iterable[StepProblem], *, needs_steps: bool = True
 ) -> None:
@@ -111,14 +119,6 @@ def write_step_problems(
         raise ConfigError(f"there are no problems to write to {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, "".join(lines))
-
-
-def problems_digest(problems: Iterable[StepProblem]) -> str:
-    """16 hexadecimal digits of what problems say, in their order."""
-    content = hashlib.blake2b(digest_size=8)
-    for problem in problems:
-        content.update(json.dumps(asdict(problem)).encode() + b"\n")
-    return content.hexdigest()
 
 
 def _row_problem(row: Mapping[str, Any], needs_steps: bool) -> str | None:

@@ -33,7 +33,7 @@ from rsp_rl.evaluation.samples import SampleFile, verdict_fields
 from rsp_rl.evaluation.thoughts import thought_count
 from rsp_rl.inference.prompts import stable_hash
 from rsp_rl.latent.folder import BEGIN, END, LATENT, Thinking, load_thinker, read_thinking
-from rsp_rl.latent.generation import Answer, answer
+from rsp_rl.latent.generation import Answer, answer, check_room
 from rsp_rl.latent.layout import Markers
 from rsp_rl.latent.methods import NOTHING, get_method
 from rsp_rl.latent.problem_tokens import tokenize
@@ -46,9 +46,6 @@ LAW = "hidden"
 """Name of the law whose thoughts are hidden states (`rsp_rl.thoughts.laws.hidden`)."""
 
 HUGGINGFACE, VLLM = "huggingface", "vllm"
-
-#: Around the thoughts, and before the first token.
-_MARKERS = 2
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def evaluate_thinker(trained: TrainedThinker, asked: Asked, root: Path) -> dict[
     markers = Markers(*tokenizer.convert_tokens_to_ids([BEGIN, END, LATENT]))
     questions = [tokens.question for tokens in tokenize(asked.problems, tokenizer)]
     context = context_of(config)
-    _check_context(questions, thinking, context, asked)
+    check_room(questions, thinking, context, asked.file)
     folder, step = EvaluationFolder(root), EvaluationFolder(root).step(0)
     name = asked.benchmark
     ids = [str(number) for number in range(len(asked.problems))]
@@ -162,21 +159,6 @@ def _thinking(trained: TrainedThinker, asked: Asked) -> Thinking:
             "pauses; leave it out"
         )
     return Thinking(**{**asdict(thinking), "thoughts": asked.thoughts})
-
-
-def _check_context(
-    questions: Sequence[Sequence[int]], thinking: Thinking, context: int | None, asked: Asked
-) -> None:
-    longest = max(range(len(questions)), key=lambda number: len(questions[number]))
-    question = len(questions[longest])
-    needed = question + _MARKERS + thinking.thoughts + thinking.max_new_tokens
-    if context is not None and needed > context:
-        raise ConfigError(
-            f"{asked.file}, problem {longest}: {question} tokens of question, {_MARKERS} markers, "
-            f"{thinking.thoughts} thoughts and {thinking.max_new_tokens} tokens of answer "
-            f"(max_new_tokens of the training) are {needed}, the model's context is {context}; "
-            "take fewer thoughts, leave the problem out, or train with fewer max_new_tokens"
-        )
 
 
 def _hash(question: Sequence[int]) -> str:

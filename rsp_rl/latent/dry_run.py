@@ -24,6 +24,7 @@ from rsp_rl.latent.problem_tokens import ProblemTokens, tokenize
 from rsp_rl.latent.settings import Settings
 from rsp_rl.latent.step_decoder import StepDecoder
 from rsp_rl.latent.thinking import hidden_states, token_losses
+from rsp_rl.models.context import context_of
 
 GIB = 2**30
 
@@ -142,7 +143,7 @@ def model_lines(
     """
     thinker = load_thinker(model)
     rows = longest_rows(thinker, settings, tokenize(problems, thinker.tokenizer), place)
-    context = getattr(thinker.model.config, "max_position_embeddings", None)
+    context = context_of(thinker.model.config)
     for stage, row in rows.items():
         yield f"# longest sequence at stage {stage}: {len(row.token_ids)} tokens of {context}"
     worst = max(
@@ -168,7 +169,7 @@ def longest_rows(
     Raises:
         ConfigError: If one does not fit the context.
     """
-    context = getattr(thinker.model.config, "max_position_embeddings", None)
+    context = context_of(thinker.model.config)
     numbers = [stage.number for stage in stages(settings)]
     if settings.uniform_stages:  # any of them may be drawn at any time
         numbers = [*range(settings.max_stage + 2)]

@@ -196,14 +196,27 @@ def _add_markers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     known = tokenizer.get_vocab()
     missing = [text for text in texts if text not in known]
     if missing:
-        source = tokenizer.encode(_SOURCE, add_special_tokens=False)
-        if not source:
-            raise ConfigError(f"the tokenizer makes no token of {_SOURCE!r}; take another model")
         tokenizer.add_tokens(missing, special_tokens=True)
         if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        ids = tokenizer.convert_tokens_to_ids(missing)
-        with torch.no_grad():
-            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-                layer.weight[ids] = layer.weight[source[0]].clone()
+        _begin(model, tokenizer, missing)
     return Markers(*tokenizer.convert_tokens_to_ids(texts))
+
+
+def begin_markers(thinker: Thinker) -> None:
+    """Have the added tokens begin as those of a model that lacked them.
+
+    For a model whose training has never read them, as CoT's: its output layer has only unlearnt
+    them since.
+    """
+    _begin(thinker.model, thinker.tokenizer, [BEGIN, END, LATENT])
+
+
+def _begin(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> None:
+    source = tokenizer.encode(_SOURCE, add_special_tokens=False)
+    if not source:
+        raise ConfigError(f"the tokenizer makes no token of {_SOURCE!r}; take another model")
+    ids = tokenizer.convert_tokens_to_ids(texts)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[ids] = layer.weight[source[0]].clone()

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache
 
-from rsp_rl.latent.folder import Thinker
+from rsp_rl.basics.errors import ConfigError
+from rsp_rl.latent.folder import Thinker, Thinking
 from rsp_rl.latent.layout import Row, collate, prefix
-from rsp_rl.latent.methods import NOTHING, THOUGHTS
+from rsp_rl.latent.methods import NOTHING, THOUGHTS, get_method
 from rsp_rl.latent.settings import CLASSIFIER
 from rsp_rl.latent.thinking import decoder_states
 
@@ -41,6 +42,32 @@ class Answer:
     def tokens(self) -> int:
         """Sequential steps that the answer took: thoughts and tokens, as the paper counts them."""
         return self.thoughts + self.written
+
+
+def check_room(
+    questions: Sequence[Sequence[int]], thinking: Thinking, context: int | None, place: str
+) -> None:
+    """Make sure that a model's context holds questions, thoughts and the longest answer.
+
+    Args:
+        questions: Their tokens, one at least.
+        thinking: How the model answers.
+        context: Positions of the model, or None where it has no limit.
+        place: What the error calls the problems: their file.
+
+    Raises:
+        ConfigError: Naming the longest.
+    """
+    longest = max(range(len(questions)), key=lambda number: len(questions[number]))
+    question, markers = len(questions[longest]), 2 * get_method(thinking.method).markers
+    needed = question + markers + thinking.thoughts + thinking.max_new_tokens
+    if context is not None and needed > context:
+        raise ConfigError(
+            f"{place}, problem {longest}: {question} tokens of question, {markers} markers, "
+            f"{thinking.thoughts} thoughts and {thinking.max_new_tokens} tokens of answer "
+            f"(max_new_tokens of the training) are {needed}, the model's context is {context}; "
+            "take fewer thoughts, leave the problem out, or train with fewer max_new_tokens"
+        )
 
 
 def answer(

@@ -17,15 +17,17 @@ from typing import Any
 from rsp_rl.basics.errors import RunFolderError
 from rsp_rl.basics.files import read_json, write_json, write_whole
 from rsp_rl.latent.run_folder import METRICS_FILE, MODEL, RUN_FILE
-from rsp_rl.runs.checkpoints import TRACKER, check_whole, latest_checkpoint
-from rsp_rl.runs.saving import prune, staged
+from rsp_rl.runs.checkpoints import TRACKER, damage, latest_checkpoint
+from rsp_rl.runs.saving import staged
 
-#: The part of a checkpoint that `rsp_rl.runs.saving` keeps and prunes.
+#: The part of a checkpoint where other commands look for a model.
 _PART = "actor"
+
+_FRESH, _OLD = ".model.new", ".model.old"
 
 
 def claim(run: Path, settings: Mapping[str, Any], described: Mapping[str, Any]) -> None:
-    """Note what a run is, or make sure that it is this one.
+    """Note what a run is, or make sure that it is this one; its model is there again if it was.
 
     Args:
         run: Its folder.
@@ -35,6 +37,8 @@ def claim(run: Path, settings: Mapping[str, Any], described: Mapping[str, Any]) 
     Raises:
         RunFolderError: If it is another one, naming the first difference.
     """
+    if (run / _OLD).exists() and not (run / MODEL).exists():
+        os.replace(run / _OLD, run / MODEL)  # cut off between the two moves of `finished_model`
     wanted = json.loads(json.dumps({"settings": dict(settings), "of": dict(described)}))
     file = run / RUN_FILE
     if not file.is_file():
@@ -74,7 +78,11 @@ def newest(run: Path) -> Path | None:
     if not (checkpoints / TRACKER).is_file():
         return None
     folder = latest_checkpoint(checkpoints)
-    check_whole(folder, 1)
+    if problem := damage(folder):
+        raise RunFolderError(
+            f"{problem}: the checkpoint is not whole, and no other is kept; restore the file, or "
+            "train anew in another --output"
+        )
     return folder / _PART
 
 
@@ -82,17 +90,41 @@ def newest(run: Path) -> Path | None:
 def checkpoint(run: Path, step: int) -> Iterator[Path]:
     """A folder to fill, which is the newest checkpoint, in place of the one before, at the end."""
     checkpoints = run / "checkpoints"
+    _sweep(checkpoints)  # of a save that was cut off before it was named
     with staged(checkpoints, step) as staging:
         part = staging / f"global_step_{step}" / _PART
         part.mkdir(parents=True)
         yield part
-    prune(checkpoints, 1)
+    _sweep(checkpoints)
+
+
+def _sweep(checkpoints: Path) -> None:
+    """Remove all checkpoints but the one that is named the newest."""
+    tracker = checkpoints / TRACKER
+    named = latest_checkpoint(checkpoints) if tracker.is_file() else None
+    for folder in checkpoints.glob("global_step_*"):
+        if folder != named:
+            shutil.rmtree(folder)
+
+
+def finished(run: Path) -> Path:
+    """The model of a run whose training is done.
+
+    Raises:
+        RunFolderError: If it is gone.
+    """
+    if not (run / MODEL).is_dir():
+        raise RunFolderError(
+            f"{run / MODEL} is missing: its training is done, and its model is gone; restore it, "
+            "or train anew in another --output"
+        )
+    return run / MODEL
 
 
 @contextmanager
 def finished_model(run: Path) -> Iterator[Path]:
     """A folder to fill, which is the run's model, in place of an earlier one, at the end."""
-    fresh, old = run / ".model.new", run / ".model.old"
+    fresh, old = run / _FRESH, run / _OLD
     for left in (fresh, old):  # of a run that was cut off
         shutil.rmtree(left, ignore_errors=True)
     fresh.mkdir()

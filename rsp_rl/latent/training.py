@@ -7,6 +7,7 @@ the model of the best epoch among those at the method's last stage, by the valid
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -20,18 +21,19 @@ import torch
 from rsp_rl.basics.errors import ConfigError, RunBrokenError
 from rsp_rl.basics.files import locked
 from rsp_rl.console.screen import bar, say
-from rsp_rl.data.step_problems import StepProblem
+from rsp_rl.data.step_problems import StepProblem, problems_digest
 from rsp_rl.latent.epochs import batches, epoch_rows
 from rsp_rl.latent.folder import (
     Thinker,
     Thinking,
+    begin_markers,
     load_thinker,
     new_classifier,
     save_thinker,
 )
-from rsp_rl.latent.generation import answer
+from rsp_rl.latent.generation import answer, check_room
 from rsp_rl.latent.layout import Batch, Row, check_lengths, collate, lay_out
-from rsp_rl.latent.methods import get_method
+from rsp_rl.latent.methods import NOTHING, get_method
 from rsp_rl.latent.optimizers import Optimizers, begins_anew
 from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
 from rsp_rl.latent.processes import Place, add_up, processes
@@ -39,6 +41,7 @@ from rsp_rl.latent.run_folder import MODEL
 from rsp_rl.latent.run_state import (
     checkpoint,
     claim,
+    finished,
     finished_model,
     forget,
     newest,
@@ -47,6 +50,7 @@ from rsp_rl.latent.run_state import (
 from rsp_rl.latent.settings import CLASSIFIER, Settings
 from rsp_rl.latent.step_decoder import StepDecoder, tokens_of
 from rsp_rl.latent.thinking import hidden_states, token_losses
+from rsp_rl.models.context import context_of
 
 _WEIGHTS, _STATE = "huggingface", "training.pt"
 
@@ -88,7 +92,8 @@ def train(
         validation: Of the validation file.
         settings: Of the training.
         run: The run's folder.
-        described: What model and data are, digests among it; a run goes on with the same alone.
+        described: What model and data are; a run goes on with the same alone, and with the same
+            problems.
 
     Returns:
         The folder of the finished model.
@@ -96,8 +101,14 @@ def train(
     Raises:
         ConfigError: If the model cannot think, or a problem does not fit, or nothing is to be
             trained on.
-        RunFolderError: If the folder is another run's, or in use.
+        RunFolderError: If the folder is another run's, or in use, or lacks what it should have.
     """
+    validation = validation[: settings.validation_limit]
+    described = {
+        **described,
+        "problems_digest": problems_digest(problems),
+        "validation_digest": problems_digest(validation),
+    }
     with processes() as place, locked(run) if place.rank == 0 else nullcontext():
         if place.rank == 0:
             claim(run, asdict(settings), described)
@@ -105,22 +116,27 @@ def train(
         saved = newest(run)
         state = _State(settings.first_epoch) if saved is None else _saved_state(saved)
         if state.epoch >= settings.epochs:
-            return run / MODEL
+            return finished(run)
         thinker = load_thinker(model if saved is None else saved / _WEIGHTS)
+        if saved is None and thinker.thinking is not None and thinker.method.filler == NOTHING:
+            begin_markers(thinker)
         thinker.thinking = Thinking.of(settings)
         thinker.model.to(place.device)
         if settings.ends == CLASSIFIER:
             if thinker.classifier is None:
                 thinker.classifier = new_classifier(thinker.model)
             thinker.classifier.to(place.device)
+        else:  # of a model that the training begins with
+            thinker.classifier = None
         tokens = tokenize(problems, thinker.tokenizer)
         _check_context(tokens, settings, thinker, described)
+        _check_answers(validation, thinker, str(described.get("validation", "validation file")))
         if place.rank == 0:
             forget(run, lambda figures: _lies_before(figures, state))
         training = _Training(thinker, settings, run, place, state)
         if saved is not None:
             training.load(saved)
-        training.run_all(tokens, validation[: settings.validation_limit])
+        training.run_all(tokens, validation)
         return run / MODEL
 
 
@@ -140,9 +156,10 @@ class _Training:
         self.decoder: StepDecoder | None = None
         if settings.step_decoder:
             each, end = settings.thoughts_per_step, thinker.tokenizer.eos_token_id
-            self.decoder = StepDecoder(thinker.model, each, end)
+            # It drops out as the model does.
+            self.decoder = StepDecoder(thinker.model, each, end).train()
         self.optimizers = self.new_optimizers()
-        self.longest = 0
+        self.longest = self.steps_of_epoch = 0
 
     def new_optimizers(self) -> Optimizers:
         """Of all weights that are trained."""
@@ -152,6 +169,7 @@ class _Training:
         """All epochs that are left."""
         settings, state = self.settings, self.state
         self.longest = max(sum(map(len, problem.steps)) for problem in problems)
+        self.steps_of_epoch = math.ceil(len(problems) / settings.batch_size)
         while state.epoch < settings.epochs:
             epoch, begun = state.epoch, time.monotonic()
             if state.step == 0 and begins_anew(settings, epoch):
@@ -184,6 +202,7 @@ class _Training:
         total = sum(len(row.token_ids) - row.first_label for row in rows)
         own = sorted(rows, key=lambda row: len(row.token_ids))[self.rank :: self.size]
         stood_for = tokens_of([row.stood_for for row in rows])
+        thoughts = sum(row.thoughts for row in rows)
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         for start in range(0, len(own), settings.micro_batch_size):
             micro = own[start : start + settings.micro_batch_size]
@@ -202,27 +221,34 @@ class _Training:
                 sums[3] += told.detach()
             if thinker.classifier is not None and part.passes:
                 ends = _end_loss(thinker.classifier, states_BTd.detach(), part)
-                loss = loss + ends / sum(row.thoughts for row in rows)
+                loss = loss + ends / thoughts
             loss.backward()
+        # What has no loss in any process has no gradient in any: not even its decay moves it.
         weights = [*thinker.model.parameters()]
-        for beside in (thinker.classifier, self.decoder):
-            weights += [] if beside is None else beside.parameters()
+        if self.decoder is not None and stood_for:
+            weights += self.decoder.parameters()
+        ends_by = [] if thinker.classifier is None or not thoughts else [thinker.classifier]
+        apart = [weight for classifier in ends_by for weight in classifier.parameters()]
         if self.size > 1:
-            for weight in weights:
+            for weight in (*weights, *apart):
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
-            add_up([*(weight.grad for weight in weights), sums])
+            add_up([*(weight.grad for weight in (*weights, *apart)), sums])
         bound = settings.max_grad_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(weights, bound)
+        torch.nn.utils.clip_grad_norm_(apart, bound)  # by itself: it moves none of the model's
         if not torch.isfinite(norm):
             raise RunBrokenError(
                 f"the gradient of epoch {epoch}, step {number} is {float(norm)}: the training has "
                 f"come apart; the last checkpoint of {self.run} is whole. Take a lower "
                 "learning_rate, or set max_grad_norm"
             )
-        ramp = min(1.0, (number + 1) / (settings.warmup_steps + 1))
-        self.optimizers.step(ramp if begins_anew(settings, epoch) else 1.0)
-        for weight in weights:
+        begins = epoch
+        while not begins_anew(settings, begins):
+            begins -= 1
+        done = (epoch - begins) * self.steps_of_epoch + number
+        self.optimizers.step(min(1.0, (done + 1) / (settings.warmup_steps + 1)))
+        for weight in (*weights, *apart):
             weight.grad = None
         figures = {
             "loss": float(sums[0]),
@@ -323,7 +349,7 @@ def _check_context(
     """See `check_lengths`: at every stage that is trained."""
     if not tokens:
         raise ConfigError("there are no problems to train on; name a file with some")
-    context = getattr(thinker.model.config, "max_position_embeddings", None)
+    context = context_of(thinker.model.config)
     stages = {settings.stage(epoch) for epoch in range(settings.first_epoch, settings.epochs)}
     if settings.uniform_stages:
         stages |= {*range(max(len(problem.steps) for problem in tokens) + 1)}
@@ -341,6 +367,13 @@ def _check_context(
             for problem in tokens
         ]
         check_lengths(rows, context, str(described.get("train", "training file")))
+
+
+def _check_answers(validation: Sequence[StepProblem], thinker: Thinker, place: str) -> None:
+    """See `check_room`: what is found after the first epoch otherwise."""
+    assert thinker.thinking is not None
+    questions = [tokens.question for tokens in tokenize(validation, thinker.tokenizer)]
+    check_room(questions, thinker.thinking, context_of(thinker.model.config), place)
 
 
 def _seed_of_step(*place: int) -> int:

@@ -17,7 +17,7 @@ import torch
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.basics.files import locked
 from rsp_rl.console.screen import bar, say
-from rsp_rl.data.step_problems import StepProblem
+from rsp_rl.data.step_problems import StepProblem, problems_digest
 from rsp_rl.latent.ccot.answers import opening_of
 from rsp_rl.latent.ccot.batches import check_problems
 from rsp_rl.latent.ccot.generation import check_room
@@ -62,7 +62,7 @@ def train(
         settings: Of the training.
         run: The run's folder.
         described: What model and data are: `model`, `weights` (its digest), `train` (the files'
-            names) among it; a run goes on with the same alone.
+            names) among it; a run goes on with the same alone, and with the same problems.
         dtype: Of the model's weights; adapters are float32 at least.
         device: Where it runs.
         save_steps: Steps between two checkpoints.
@@ -86,6 +86,7 @@ def train(
         context = context_of(adapters.model.config)
         check_problems(tokens, settings.ratio, opening_of(tokenizer), context, place)
         check_room(adapters.model.config, [problem.question for problem in tokens], settings)
+        described = {**described, "problems_digest": problems_digest(problems)}
         claim(run, asdict(settings), described)
         trainer = CcotTrainer(adapters, ending, tokens, settings)
         if (saved := newest(run)) is not None:

@@ -54,7 +54,7 @@ class CcotTrainer:
             `phase`, `layer`, `epoch` within the phase, and the losses before the step.
 
         Raises:
-            RunBrokenError: If a loss is no number.
+            RunBrokenError: If a loss is no number, or a gradient.
         """
         phase, epoch, number = self._place(self.steps_done)
         if epoch == number == 0:
@@ -74,7 +74,12 @@ class CcotTrainer:
         self._optimizer.zero_grad()
         sum(losses.values()).backward()
         for group in self._optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], settings.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(group["params"], settings.max_grad_norm)
+            if not torch.isfinite(norm):
+                raise RunBrokenError(
+                    f"CCOT, {phase}, step {self.steps_done + 1}: the gradient is {float(norm)}; "
+                    "set a lower learning_rate, or float32"
+                )
         self._optimizer.step()
         self.steps_done += 1
         return {"phase": phase.name, "layer": phase.layer, "epoch": epoch, **found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.data import arithmetic_steps, made_names, prontoqa, prosqa
-from rsp_rl.data.made_steps import SPLITS, write_step_files
-from rsp_rl.data.step_problems import load_step_problems
+from rsp_rl.data.made_steps import SPLITS, draw_distinct, write_step_files
+from rsp_rl.data.step_problems import StepProblem, load_step_problems
 from tests.properties import examples
 from tests.unit.other_process import printed
 
@@ -90,6 +91,15 @@ def test_bad_input_is_one_clear_error(
         assert exit_info.value.code == 2
         assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_more_problems_than_there_are_is_an_error_and_no_endless_search() -> None:
+    def draw(rng: random.Random) -> StepProblem:
+        return StepProblem(f"Which is {rng.randrange(3)}?", ("s",), "a")
+
+    assert len(draw_distinct(draw, "heldout", 3, 0)) == 3
+    with pytest.raises(ConfigError, match=r"size of split 'heldout' is 4: .* no more than 3"):
+        draw_distinct(draw, "heldout", 4, 0)
 
 
 def test_a_bad_size_leaves_no_file(tmp_path: Path) -> None:

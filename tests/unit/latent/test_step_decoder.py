@@ -64,6 +64,19 @@ def test_it_trains_and_leaves_a_model_like_any_other(gpt2, step_problems, tmp_pa
     assert not torch.equal(found["transformer.wte.weight"], plain["transformer.wte.weight"])
 
 
+def test_it_drops_out_as_the_model_does(gpt2, step_problems, tmp_path, monkeypatch):
+    losses, modes = StepDecoder.losses, set()
+
+    def noted(self, *args):
+        modes.add(self.model.training)
+        return losses(self, *args)
+
+    monkeypatch.setattr(StepDecoder, "losses", noted)
+    settings = replace(SETTINGS, step_decoder=1.0, epochs=2)
+    train(gpt2, step_problems, step_problems[:8], settings, tmp_path, {})
+    assert modes == {True}
+
+
 def test_what_has_no_thoughts_is_refused():
     with pytest.raises(ConfigError, match="step_decoder reads thoughts, and method cot"):
         Settings(method="cot", step_decoder=1.0)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import shutil
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
+from rsp_rl.data import arithmetic_steps
 from rsp_rl.data.step_problems import StepProblem
 from rsp_rl.latent import training
-from rsp_rl.latent.folder import load_thinker
-from rsp_rl.latent.run_state import METRICS_FILE, MODEL
+from rsp_rl.latent.epochs import epoch_rows
+from rsp_rl.latent.folder import CLASSIFIER_FILE, load_thinker
+from rsp_rl.latent.problem_tokens import tokenize
+from rsp_rl.latent.processes import Place
+from rsp_rl.latent.run_state import METRICS_FILE, MODEL, claim, finished_model
 from rsp_rl.latent.settings import CLASSIFIER, Settings
 from rsp_rl.latent.training import train
 
@@ -90,6 +96,14 @@ def test_a_folder_of_other_settings_or_data_is_refused(whole, gpt2, step_problem
         run(gpt2, step_problems, whole, described={"train": "other.jsonl"})
 
 
+def test_other_problems_in_a_file_of_the_same_name_are_refused(whole, gpt2, step_problems):
+    other = arithmetic_steps.generate("train", 64, 1)
+    with pytest.raises(RunFolderError, match=r"problems_digest='\w+', not"):
+        train(gpt2, other, step_problems[:8], SETTINGS, whole, {"train": "t.jsonl"})
+    with pytest.raises(RunFolderError, match=r"validation_digest='\w+', not"):
+        train(gpt2, step_problems, other[:8], SETTINGS, whole, {"train": "t.jsonl"})
+
+
 def test_micro_batches_and_recomputing_change_rounding_alone(whole, gpt2, step_problems, tmp_path):
     short = replace(SETTINGS, epochs=1, first_epoch=0)
     for name, settings in {
@@ -153,9 +167,10 @@ def test_a_classifier_learns_when_thoughts_end(gpt2, step_problems, tmp_path):
     assert thinker.classifier.weight.abs().sum().item() > 0
 
 
-def test_a_classifier_moves_no_weight_of_the_model(gpt2, step_problems, tmp_path):
-    """It reads hidden states and nothing flows back."""
-    base = replace(SETTINGS, ends=CLASSIFIER, pad_thoughts=False, epochs=2)
+@pytest.mark.parametrize("bound", [None, 0.05])
+def test_a_classifier_moves_no_weight_of_the_model(bound, gpt2, step_problems, tmp_path):
+    """It reads hidden states and nothing flows back, not by the length of its gradient either."""
+    base = replace(SETTINGS, ends=CLASSIFIER, pad_thoughts=False, epochs=2, max_grad_norm=bound)
     run(gpt2, step_problems, tmp_path / "slow", base)
     run(gpt2, step_problems, tmp_path / "fast", replace(base, classifier_learning_rate=1.0))
     slow, fast = (
@@ -163,6 +178,62 @@ def test_a_classifier_moves_no_weight_of_the_model(gpt2, step_problems, tmp_path
         for name in ("slow", "fast")
     )
     assert all(torch.equal(slow[name], fast[name]) for name in slow)
+
+
+def test_a_model_that_began_with_a_classifier_is_rid_of_it(gpt2, step_problems, tmp_path):
+    ends = replace(SETTINGS, ends=CLASSIFIER, pad_thoughts=False, epochs=3, uniform_stages=0.0)
+    run(gpt2, step_problems, tmp_path / "first", ends)
+    run(tmp_path / "first" / MODEL, step_problems, tmp_path / "second", replace(SETTINGS, epochs=3))
+    assert (tmp_path / "first" / MODEL / CLASSIFIER_FILE).is_file()
+    assert not (tmp_path / "second" / MODEL / CLASSIFIER_FILE).exists()
+
+
+def test_markers_begin_anew_where_the_first_training_had_none(
+    gpt2, step_problems, tmp_path, monkeypatch
+):
+    """A CoT model never reads them, and its output layer unlearns them."""
+    problems = [
+        StepProblem(p.question, tuple(f"<<{step}>>" for step in p.steps), p.answer)
+        for p in step_problems
+    ]
+    short = replace(SETTINGS, epochs=1, uniform_stages=0.0, learning_rate=1e-2)
+    run(gpt2, problems, tmp_path / "cot", replace(short, method="cot"))
+    begun = []
+
+    def dies(self, *_):
+        begun.append(self.thinker)
+        raise Killed
+
+    monkeypatch.setattr(training._Training, "step", dies)
+    with pytest.raises(Killed):
+        run(tmp_path / "cot" / MODEL, problems, tmp_path / "coconut", short)
+    thinker = begun[0]
+    table = thinker.model.get_input_embeddings().weight
+    source = thinker.tokenizer.encode("<<", add_special_tokens=False)[0]
+    for marker in asdict(thinker.markers).values():
+        assert torch.equal(table[marker], table[source])
+
+
+def test_a_warm_up_may_be_longer_than_an_epoch(gpt2, step_problems, tmp_path, monkeypatch):
+    shares = []
+    monkeypatch.setattr(training.Optimizers, "step", lambda _, share: shares.append(share))
+    settings = replace(SETTINGS, reset_optimizer="stage", epochs_per_stage=2, warmup_steps=5)
+    run(gpt2, step_problems, tmp_path, settings)
+    ramp = [(n + 1) / 6 for n in range(6)] + [1.0, 1.0]
+    assert shares == pytest.approx(ramp * 2)  # two stages of two epochs of four steps
+
+
+def test_of_several_processes_none_moves_what_has_no_loss(gpt2, step_problems, tmp_path):
+    """At stage 0 the decoder of SIM-CoT reads nothing; weight decay would still shrink it."""
+    settings = replace(SETTINGS, step_decoder=1.0, weight_decay=0.5, uniform_stages=0.0)
+    thinker = load_thinker(gpt2)
+    place = Place(0, 2, torch.device("cpu"))
+    one = training._Training(thinker, settings, tmp_path, place, training._State(0))
+    before = {name: value.clone() for name, value in one.decoder.state_dict().items()}
+    tokens = tokenize(step_problems[:16], thinker.tokenizer)
+    one.step(epoch_rows(tokens, settings, thinker.markers, 0), 0, 0)
+    after = one.decoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_training_that_comes_apart_ends(gpt2, step_problems, tmp_path):
@@ -181,3 +252,44 @@ def test_the_longest_stage_may_be_one_in_the_middle(gpt2, step_problems, tmp_pat
 def test_what_the_context_does_not_hold_is_said_before_a_step(gpt2, step_problems, tmp_path):
     with pytest.raises(ConfigError, match=r"t\.jsonl, problem \d+: .* the model's context 256"):
         run(gpt2, step_problems, tmp_path, replace(SETTINGS, thoughts_per_step=300))
+
+
+def test_an_answer_that_the_context_does_not_hold_is_said_before_a_step(
+    gpt2, step_problems, tmp_path
+):
+    with pytest.raises(ConfigError, match=r"validation file, problem \d+: .* 250 tokens of answer"):
+        run(gpt2, step_problems, tmp_path, replace(SETTINGS, max_new_tokens=250))
+    assert not (tmp_path / METRICS_FILE).exists()
+
+
+def test_a_model_is_there_though_a_kill_came_between_two_moves(tmp_path, monkeypatch):
+    with finished_model(tmp_path) as folder:
+        (folder / "text").write_text("old")
+    move = os.replace
+
+    def dies(source, target):
+        if target == tmp_path / MODEL:
+            raise Killed
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", dies)
+    with pytest.raises(Killed), finished_model(tmp_path) as folder:
+        (folder / "text").write_text("new")
+    monkeypatch.undo()
+    claim(tmp_path, {}, {})
+    assert (tmp_path / MODEL / "text").read_text() == "old"
+
+
+def test_a_finished_run_without_its_model_says_so(gpt2, step_problems, tmp_path):
+    run(gpt2, step_problems, tmp_path, replace(SETTINGS, epochs=1))
+    shutil.rmtree(tmp_path / MODEL)
+    with pytest.raises(RunFolderError, match="its training is done, and its model is gone"):
+        run(gpt2, step_problems, tmp_path, replace(SETTINGS, epochs=1))
+
+
+def test_a_damaged_checkpoint_names_a_way_out_of_this_command(gpt2, step_problems, tmp_path):
+    run(gpt2, step_problems, tmp_path, replace(SETTINGS, epochs=1))
+    [file] = (tmp_path / "checkpoints").glob("*/actor/training.pt")
+    file.write_bytes(b"half")
+    with pytest.raises(RunFolderError, match=r"training\.pt has 4 bytes of \d+.*another --output"):
+        run(gpt2, step_problems, tmp_path, replace(SETTINGS, epochs=1))

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from rsp_rl.basics.errors import ConfigError, RunBrokenError, RunFolderError
 from rsp_rl.data.step_problems import StepProblem
+from rsp_rl.latent.ccot import training as ccot_training
+from rsp_rl.latent.ccot.adapters import Adapters
 from rsp_rl.latent.ccot.run import train
 from rsp_rl.latent.ccot.saved import TENSORS_FILE, load, read
 from rsp_rl.latent.ccot.settings import CcotSettings
@@ -146,6 +148,31 @@ def test_another_runs_folder_is_refused(
         run(model, step_problems, whole, replace(SETTINGS, ratio=0.2))
     with pytest.raises(RunFolderError, match=r"train='t\.jsonl', not 'other\.jsonl'"):
         run(model, step_problems, whole, train="other.jsonl")
+
+
+def test_other_problems_in_a_file_of_the_same_name_are_refused(
+    whole: Path, model: Path, step_problems: list[StepProblem]
+) -> None:
+    with pytest.raises(RunFolderError, match=r"problems_digest='\w+', not"):
+        run(model, step_problems[::-1], whole)
+
+
+def test_one_checkpoint_is_left(whole: Path) -> None:
+    left = [*(whole / "checkpoints").glob("global_step_*")]
+    assert [folder.name for folder in left] == [f"global_step_{STEPS}"]
+
+
+def test_a_gradient_that_is_no_number_ends_it(
+    model: Path, step_problems: list[StepProblem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is finite, and the weights would not be any more."""
+
+    def root_of_nothing(phase: object, adapters: Adapters, *_: object) -> dict[str, torch.Tensor]:
+        return {"state_error": (0 * adapters.parameters("phi", [1])[0].sum()).sqrt()}
+
+    monkeypatch.setattr(ccot_training, "losses_of", root_of_nothing)
+    with pytest.raises(RunBrokenError, match=r"layer 1, step 1: the gradient is nan"):
+        run(model, step_problems, tmp_path)
 
 
 def test_what_cannot_be_trained_claims_no_folder(
