@@ -17,7 +17,7 @@ from rsp_rl.runs.card import write_card
 from rsp_rl.runs.checkpoints import latest_checkpoint, merge_checkpoint, step_of
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.merging import made_of
-from rsp_rl.runs.report import count_parameters, plot, summarize, table
+from rsp_rl.runs.report import count_parameters, held_out_how, plot, summarize, table
 from rsp_rl.runs.rollouts_page import write_rollouts_page
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if (law := folder.read_law()) is not None:
         summary |= {"law": law["name"]}
     write_json(folder.summary, summary)
-    plot(steps, folder.plot)
+    plot(steps, folder.plot, held_out_how(folder))
     print(table(steps, summary))
     print(f"\nsummary     {folder.summary}\nplot        {folder.plot}")
     page = write_rollouts_page(folder, steps, _token_text(folder))

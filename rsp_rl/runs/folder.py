@@ -160,6 +160,21 @@ class RunFolder:
             raise RunFolderError(f"{file} is damaged ({error}); restore it") from error
         return config
 
+    def known_setting(self, name: str) -> Any:
+        """A setting of the config; None if it is not there, or hangs on what is not here now.
+
+        Raises:
+            RunFolderError: If the config is damaged.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        config = self.read_config()
+        try:
+            return None if config is None else OmegaConf.select(config, name)
+        except OmegaConfBaseException:  # a variable of the machine that it ran on
+            return None
+
     def named_path(self, named: str) -> Path:
         """What the config names: a relative path was meant where training was started."""
         path = Path(named).expanduser()

@@ -14,6 +14,7 @@ matplotlib.use("Agg")  # no display on a cluster
 import matplotlib.pyplot as plt
 
 from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import (
     GAP_MAX,
     GAP_MEAN,
@@ -78,8 +79,25 @@ def _cell(value: float | None, form: str) -> str:
     return " " * (width - 1) + "-" if value is None else format(value, form)
 
 
-def plot(steps: Steps, file: Path) -> None:
-    """Reward, held-out accuracy, response length and log-prob gap by step, as a PNG."""
+def held_out_how(folder: RunFolder) -> str:
+    """How a run asked its held-out problems, as far as that is on record."""
+    settings, law = folder.read_settings(), folder.read_law() or {}
+    ways = "actor_rollout_ref.rollout.val_kwargs"
+    temperature, top_k = (folder.known_setting(f"{ways}.{n}") for n in ("temperature", "top_k"))
+    greedy = temperature == 0 or top_k == 1
+    parts = [] if temperature is None else ["greedy" if greedy else "sampled"]
+    parts.append(f"with{'' if settings['length'] and settings.get('validation') else 'out'} RSP")
+    return ", ".join([*parts, *([f"law {law['name']}"] if law.get("validation") else [])])
+
+
+def plot(steps: Steps, file: Path, asked: str) -> None:
+    """Reward, held-out accuracy, response length and log-prob gap by step, as a PNG.
+
+    Args:
+        steps: Logged metrics.
+        file: The picture.
+        asked: How held-out problems were, of `held_out_how`.
+    """
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharex=True, layout="constrained")
     series = {name: _series(steps, name) for name in _PANEL_METRICS}
     accuracy = validation_accuracy(steps)
@@ -99,7 +117,7 @@ def plot(steps: Steps, file: Path) -> None:
         held_out.annotate(
             f"{value:.3f}", (step, value), (0, offset), textcoords="offset points", ha="center"
         )
-    held_out.set(title="Held-out accuracy, greedy, without RSP", ylabel="accuracy", ylim=(0, 1.03))
+    held_out.set(title=f"Held-out accuracy, {asked}", ylabel="accuracy", ylim=(0, 1.03))
     held_out.margins(x=0.06)
 
     length = axes[1, 0]

@@ -11,9 +11,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from rsp_rl.basics.files import write_whole
 from rsp_rl.console.screen import bar
 from rsp_rl.display.pages import asset
@@ -82,13 +79,7 @@ def write_rollouts_page(
 
 def _limit(folder: RunFolder) -> int | None:
     """Most tokens of a response; None with a law, whose forced tokens nobody sampled."""
-    config = folder.read_config()
-    if config is None or folder.law.is_file():
-        return None
-    try:
-        limit = OmegaConf.select(config, "data.max_response_length")
-    except OmegaConfBaseException:  # it hangs on a variable that is not set here
-        return None
+    limit = None if folder.law.is_file() else folder.known_setting("data.max_response_length")
     return limit if isinstance(limit, int) else None
 
 

@@ -31,7 +31,7 @@ from rsp_rl.evaluation.trained_run import TrainedRun
 from rsp_rl.runs import checkpoints
 from rsp_rl.runs.card import Evaluated, write_card
 from rsp_rl.runs.folder import RunFolder
-from rsp_rl.runs.report import plot, summarize, table
+from rsp_rl.runs.report import held_out_how, plot, summarize, table
 from rsp_rl.runs.rollouts import read_step
 from rsp_rl.runs.rollouts_page import write_rollouts_page
 
@@ -74,7 +74,8 @@ def test_the_report_reads_it(run: Path) -> None:
         k: v for k, v in stored.items() if k not in cut
     }
     assert "30     1.000" in table(steps, summary)
-    plot(steps, folder.plot)
+    plot(steps, folder.plot, held_out_how(folder))
+    assert held_out_how(folder) == "greedy, without RSP"
 
 
 def test_its_rollouts_have_a_page(run: Path) -> None:
