@@ -18,7 +18,7 @@ class ProblemTokens:
     """Token ids of a problem.
 
     Attributes:
-        question: With its line break.
+        question: With its line break; before it the begin-of-text token, where there is one.
         steps: Each with its line break.
         answer: After the mark, and the end-of-text token.
     """
@@ -74,10 +74,11 @@ def tokenize(
     for problem in problems:
         pieces += [question_text(problem), *(step + "\n" for step in problem.steps)]
         pieces.append(f"{MARK} {problem.answer}")
+    begin = _beginning(tokenizer)
     encoded = iter(tokenizer(pieces, add_special_tokens=False).input_ids if pieces else [])
     tokens = []
     for number, problem in enumerate(problems):
-        question = tuple(next(encoded))
+        question = (*begin, *next(encoded))
         steps = tuple(tuple(next(encoded)) for _ in problem.steps)
         answer = (*next(encoded), tokenizer.eos_token_id)
         found = ProblemTokens(question, steps, answer)
@@ -92,3 +93,9 @@ def tokenize(
             )
         tokens.append(found)
     return tokens
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The begin-of-text token, of tokenizers that put one before a text."""
+    bos = tokenizer.bos_token_id
+    return (bos,) if bos is not None and tokenizer("1").input_ids[:1] == [bos] else ()

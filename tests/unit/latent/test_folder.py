@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.latent.folder import (
@@ -125,3 +126,17 @@ def test_a_tokenizer_knows_its_words_and_any_other_text(step_problems):
         build_model(tokenizer, architecture="bert")
     with pytest.raises(ConfigError, match="hidden_size 30"):
         build_model(tokenizer, hidden_size=30, heads=4)
+
+
+def test_a_question_begins_as_the_tokenizer_begins_a_text(step_problems):
+    tokenizer = build_tokenizer(step_problems)
+    [plain] = tokenize(step_problems[:1], tokenizer)
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    [unused] = tokenize(step_problems[:1], tokenizer)
+    assert unused.question == plain.question  # it has one, and puts it nowhere
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    [begun] = tokenize(step_problems[:1], tokenizer)
+    assert begun.question == (tokenizer.bos_token_id, *plain.question)
+    assert (begun.steps, begun.answer) == (plain.steps, plain.answer)
