@@ -98,6 +98,8 @@ def test_samples_are_the_models_greedy_answers(run, tmp_path):
     assert (summary["thoughts"], summary["problems"], summary["batch_size"]) == (4, 7, 3)
     assert summary["unfinished"] == sum(not one.ended for one in expected)
     assert summary["without_answer"] == sum(not sample["extracted"] for sample in found)
+    how = json.loads(EvaluationFolder(tmp_path / "out").step(0).manifest.read_text())
+    assert how["trained_on"] == json.loads((run / "run.json").read_text())["of"]["problems_digest"]
     assert (summary["method"], summary["seed"]) == ("coconut", 0)
     assert (summary["epochs"], summary["epochs_done"]) == (50, 50)
 
