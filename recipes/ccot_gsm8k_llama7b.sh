@@ -31,9 +31,15 @@ if [[ $DRY_RUN == 1 ]]; then
 else
   set_up gpu
 fi
+missing=
 if [[ ! -f $DATA_DIR/train.jsonl ]]; then
+  missing=train.jsonl
+elif [[ -n $TEST && ! -f $DATA_DIR/heldout.jsonl ]]; then
+  missing=heldout.jsonl  # training's rows are then without the questions of TEST: both are made
+fi
+if [[ -n $missing ]]; then
   if [[ -z $GSM8K ]]; then
-    echo "error: $DATA_DIR has no train.jsonl; set GSM8K to GSM8K's training file" >&2
+    echo "error: $DATA_DIR has no $missing; set GSM8K to GSM8K's training file" >&2
     exit 1
   fi
   "$python" -m rsp_rl.data.gsm8k_steps --sentences --output "$DATA_DIR" --train "$GSM8K" \

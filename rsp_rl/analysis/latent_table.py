@@ -54,12 +54,14 @@ class Evaluated:
         summary: `summary.json`.
         settings: The training's; empty where the model was a folder without its run.
         fingerprint: Of what was asked.
+        trained_on: Digest of the training's problems; None where it is not known.
     """
 
     root: Path
     summary: dict[str, Any]
     settings: dict[str, Any]
     fingerprint: str
+    trained_on: str | None = None
 
     @property
     def method(self) -> str:
@@ -161,14 +163,18 @@ def open_evaluation(path: Path) -> Evaluated:
         raise RunFolderError(
             f"{folder.summary_json}: method {summary['method']!r} is none of {', '.join(METHODS)}"
         )
-    return Evaluated(folder.root, summary, manifest.get("training", {}), manifest["fingerprint"])
+    return Evaluated(
+        *(folder.root, summary, manifest.get("training", {}), manifest["fingerprint"]),
+        manifest.get("trained_on"),
+    )
 
 
 def tabulate(evaluated: Sequence[Evaluated]) -> list[Line]:
     """Rows in the paper's order.
 
     Raises:
-        ConfigError: If two of one method have the same seed, or differ in another setting.
+        ConfigError: If two of one method have the same seed, or differ in another setting or in
+            the problems that they were trained on.
         RunFolderError: If two were not asked the same.
     """
     first = evaluated[0]
@@ -202,6 +208,11 @@ def _check_seeds(a: Evaluated, b: Evaluated) -> None:
             f"{a.root} and {b.root} are both of method {a.method} and differ in more than their "
             f"seed: {name} is {a.settings.get(name)!r} and {b.settings.get(name)!r}; give one of "
             "them in a table of its own"
+        )
+    if a.trained_on and b.trained_on and a.trained_on != b.trained_on:
+        raise ConfigError(
+            f"{a.root} and {b.root} are both of method {a.method} and were trained on other "
+            "problems (trained_on in their step_0/how.json); give one of them in a table of its own"
         )
     if not differ:
         raise ConfigError(
@@ -267,6 +278,8 @@ def _notes(lines: Sequence[Line]) -> Iterator[str]:
     for name, what in (("batch_size", "batch sizes"), ("device", "devices"), ("engine", "engines")):
         if len(values := {str(one.summary[name]) for one in evaluated}) > 1:
             yield f"Seconds do not compare: {what} are {', '.join(sorted(values))}."
+    if len({one.trained_on for one in evaluated if one.trained_on}) > 1:
+        yield "Not all were trained on the same problems."
     for name, by_method in _unlike(lines).items():
         values = ", ".join(f"{METHODS[m].row} {value}" for m, value in by_method.items())
         yield f"Not all were trained with the same {name}: {values}."

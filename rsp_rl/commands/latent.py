@@ -206,7 +206,12 @@ def _dry_run(
     # Last: without a way to the hub, all that needs no model has been said.
     model = resolve_model_folder(args.model)
     place = ", ".join(args.train)
-    for line in model_lines(model, settings, problems, place=place, memory_gb=args.memory_gb):
+    for line in model_lines(
+        *(model, settings, problems),
+        place=place,
+        memory_gb=args.memory_gb,
+        processes=args.processes,
+    ):
         print(line)
     return 0
 

@@ -23,7 +23,8 @@ from rsp_rl.data.step_problems import StepProblem
 
 MODULUS = 7
 STEPS = (3, 4)
-"""How many operations a problem has; each count is equally likely."""
+"""How many operations a problem has, drawn alike often. There are few chains of three, and none
+comes twice: of the training file of `SIZES` they are 44 of 100."""
 
 SIZES = {"train": 8_192, "validation": 200, "heldout": 500}
 

@@ -193,6 +193,7 @@ def _manifest(
         **what,
         "model": str(trained.model),
         "training": trained.settings,
+        "trained_on": trained.trained_on,
         "values": values_digest(trained.model),
         "stored": {"dtype": stored_dtype(trained.model), "made_of": None},
         "engine": {"kind": asked.engine, "dtype": "float32", "device": _device().type},

@@ -128,6 +128,7 @@ def model_lines(
     *,
     place: str,
     memory_gb: int | None,
+    processes: int = 1,
 ) -> Iterator[str]:
     """Lengths and memory, by the model.
 
@@ -137,6 +138,7 @@ def model_lines(
         problems: To train on.
         place: What an error calls them.
         memory_gb: Of the device, if it is to be held against one.
+        processes: That share a step's problems.
 
     Raises:
         ConfigError: If the model cannot think, or a problem does not fit its context.
@@ -147,7 +149,8 @@ def model_lines(
     for stage, row in rows.items():
         yield f"# longest sequence at stage {stage}: {len(row.token_ids)} tokens of {context}"
     worst = max(
-        (memory(thinker, settings, row) for row in rows.values()), key=lambda found: found.total
+        (memory(thinker, settings, row, processes) for row in rows.values()),
+        key=lambda found: found.total,
     )
     micro = worst.rows * worst.row / GIB
     yield (
@@ -192,8 +195,8 @@ def longest_rows(
     return found
 
 
-def memory(thinker: Thinker, settings: Settings, row: Row) -> Memory:
-    """What a step of micro-batches of such sequences takes."""
+def memory(thinker: Thinker, settings: Settings, row: Row, processes: int = 1) -> Memory:
+    """What a step of micro-batches of such sequences takes of one of the processes."""
     decoder = None
     if settings.step_decoder:
         end = thinker.tokenizer.eos_token_id
@@ -201,7 +204,7 @@ def memory(thinker: Thinker, settings: Settings, row: Row) -> Memory:
     count = sum(weight.numel() for weight in _weights(thinker, decoder))
     # Muon keeps one moment of what it moves, AdamW two; two is the more.
     state = count * _BYTES * 4
-    rows = min(settings.micro_batch_size, settings.batch_size)
+    rows = min(settings.micro_batch_size, math.ceil(settings.batch_size / processes))
     return Memory(state, kept_bytes(thinker, row, settings.recompute, decoder), rows)
 
 

@@ -29,12 +29,14 @@ class TrainedThinker:
         run: The run's folder, or None for a model's folder alone.
         settings: The training's (`rsp_rl.latent.settings.Settings`), empty without a run.
         epochs_done: Epochs that the run has finished, skipped ones included; None without a run.
+        trained_on: Digest of the problems that it is trained on; None where that is not known.
     """
 
     model: Path
     run: Path | None
     settings: dict[str, Any]
     epochs_done: int | None = None
+    trained_on: str | None = None
 
     @property
     def epochs(self) -> int | None:
@@ -54,7 +56,8 @@ def find_thinker(path: str) -> TrainedThinker:
         file = root / RUN_FILE
         said = read_json(file) if file.is_file() else {}
         return TrainedThinker(
-            root / MODEL, root, said.get("settings", {}), _epochs_done(root / METRICS_FILE)
+            *(root / MODEL, root, said.get("settings", {}), _epochs_done(root / METRICS_FILE)),
+            said.get("of", {}).get("problems_digest"),
         )
     if (root / MODEL / CCOT_FILE).is_file():
         raise ConfigError(

@@ -101,8 +101,9 @@ def check_thinks(model: PreTrainedModel) -> None:
     """Make sure that a hidden state can be an input, and that the cache does what it should.
 
     Raises:
-        ConfigError: If the model's hidden states are of another width than its embeddings, or a
-            sequence in two passes over a cache is another than in one.
+        ConfigError: If the model's hidden states are of another width than its embeddings, or its
+            logits are more than its output layer's, or a sequence in two passes over a cache is
+            another than in one.
     """
     name = type(model).__name__
     table = model.get_input_embeddings().weight
@@ -125,6 +126,8 @@ def check_thinks(model: PreTrainedModel) -> None:
             cache = DynamicCache(config=model.config)
             parts = [decoder_states(model, inputs[:, :2], batch, 0, 2, cache)]
             parts.append(decoder_states(model, inputs[:, 2:], batch, 2, 4, cache))
+            logits = model(inputs_embeds=inputs, use_cache=False).logits
+            own = model.get_output_embeddings()(whole)
     except (TypeError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{name} does not take embeddings, positions and a key-value cache as GPT-2, Llama and "
@@ -132,6 +135,12 @@ def check_thinks(model: PreTrainedModel) -> None:
         ) from error
     finally:
         model.train(training)
+    gap = float((own - logits).abs().max() / logits.abs().max())
+    if not gap < 1e-2:  # as below
+        raise ConfigError(
+            f"{name} scales or caps its logits (relative difference {gap:.2g}), and here they are "
+            "its output layer's alone; take a model as GPT-2, Llama and Qwen2 are"
+        )
     gap = float((torch.cat(parts, dim=1) - whole).abs().max() / whole.abs().max())
     if not gap < 1e-2:  # bf16's rounding; a wrong cache is off by its size
         raise ConfigError(

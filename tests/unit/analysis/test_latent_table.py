@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from rsp_rl.analysis.latent_table import Order, open_evaluation, paper_order, tabulate
+from rsp_rl.analysis.latent_table import (
+    Order,
+    open_evaluation,
+    paper_order,
+    tabulate,
+    to_markdown,
+)
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
 from rsp_rl.latent.methods import METHODS
@@ -27,6 +33,7 @@ def made(
     *,
     fingerprint: str = "f00d",
     where: str = "evaluation/heldout",
+    trained_on: str | None = None,
     **summary: object,
 ) -> Path:
     """A run's folder with an evaluation; its interval is 0.02 to both sides."""
@@ -34,6 +41,7 @@ def made(
     (folder / "step_0").mkdir(parents=True)
     own = {} if settings is None else asdict(settings)
     manifest = {"protocol": {"headline": ["heldout"]}, "fingerprint": fingerprint, "training": own}
+    manifest |= {"trained_on": trained_on}
     (folder / "step_0" / "how.json").write_text(json.dumps(manifest))
     found = {
         "method": own.get("method", "coconut"),
@@ -153,6 +161,14 @@ def test_files_and_notes(tmp_path, capsys):
 
 
 class TestRefused:
+    def test_seeds_of_other_problems(self, tmp_path):
+        first = made(tmp_path / "a", 0.8, of("coconut"), trained_on="d1")
+        runs = [first, made(tmp_path / "b", 0.9, of("coconut", 1), trained_on="d2")]
+        with pytest.raises(ConfigError, match="were trained on other problems"):
+            rows_of(runs)
+        lines = rows_of([first, made(tmp_path / "c", 0.9, of("cot"), trained_on="d2")])
+        assert "- Not all were trained on the same problems." in to_markdown(lines, "prosqa")
+
     def test_runs_of_a_method_that_are_no_seeds(self, tmp_path):
         runs = [
             made(tmp_path / "a", 0.5, of("cot")),

@@ -52,7 +52,8 @@ def base(tmp_path_factory) -> Path:
 def run(base, tmp_path) -> Path:
     """A finished run's folder."""
     save(base, tmp_path / "run" / "model", SETTINGS)
-    (tmp_path / "run" / "run.json").write_text(json.dumps({"settings": asdict(SETTINGS)}))
+    said = {"settings": asdict(SETTINGS), "of": {"problems_digest": "d1"}}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(said))
     (tmp_path / "run" / "metrics.jsonl").write_text(
         '{"epoch": 49, "step": 1}\n{"epoch": 49, "validation_accuracy": 0.5, "of": 2}\n{"epo'
     )
@@ -98,6 +99,8 @@ def test_samples_are_the_models_greedy_answers(run, tmp_path):
     assert (summary["thoughts"], summary["problems"], summary["batch_size"]) == (4, 7, 3)
     assert summary["unfinished"] == sum(not one.ended for one in expected)
     assert summary["without_answer"] == sum(not sample["extracted"] for sample in found)
+    how = json.loads(EvaluationFolder(tmp_path / "out").step(0).manifest.read_text())
+    assert how["trained_on"] == "d1"
     assert (summary["method"], summary["seed"]) == ("coconut", 0)
     assert (summary["epochs"], summary["epochs_done"]) == (50, 50)
 

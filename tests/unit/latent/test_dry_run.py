@@ -101,6 +101,8 @@ def test_memory_of_a_process(gpt2):
     assert found.state == 16 * count
     assert found.rows == 8
     assert found.total == found.state + 8 * kept_bytes(thinker, row)
+    shared = memory(thinker, Settings(batch_size=8, micro_batch_size=32), row, processes=3)
+    assert shared.rows == 3
 
 
 def test_a_step_decoder_is_a_second_model(gpt2):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import ElectraConfig, ElectraForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    ElectraConfig,
+    ElectraForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+)
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.latent.epochs import epoch_rows
@@ -110,6 +117,13 @@ class TestModelsThatCannot:
         with pytest.raises(ConfigError, match="of width 32 and embeddings of width 16"):
             check_thinks(model)
 
+    def test_logits_that_are_more_than_the_output_layers(self):
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+        config = GraniteConfig(vocab_size=50, logits_scaling=8.0, **sizes, **heads)
+        with pytest.raises(ConfigError, match="GraniteForCausalLM scales or caps its logits"):
+            check_thinks(GraniteForCausalLM(config))
+
     def test_a_cache_that_changes_what_is_computed(self, monkeypatch):
         model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2))
         check_thinks(model)
@@ -117,7 +131,7 @@ class TestModelsThatCannot:
         monkeypatch.setattr(
             model.base_model,
             "forward",
-            lambda past_key_values=None, **kw: forward(
+            lambda *_, past_key_values=None, **kw: forward(
                 **(kw | {"attention_mask": None, "use_cache": False})
             ),
         )

@@ -66,6 +66,22 @@ def test_a_dry_run(tmp_path: Path) -> None:
         assert line in done.stdout
 
 
+def test_a_test_file_that_is_named_later_is_made_too(tmp_path: Path) -> None:
+    """The dry run of the recipe's head has none; what it made must not hide the next one's."""
+    other = {**ROW, "question": "How many more?"}
+    for name, rows in {"gsm8k": [ROW, other], "test": [other]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {"GSM8K": str(tmp_path / "gsm8k.jsonl"), "DATA_DIR": str(tmp_path / "data")}
+    test = {"TEST": str(tmp_path / "test.jsonl")}
+    assert _run(NAME, **own).returncode == 0
+    done = _run(NAME, DATA_DIR=own["DATA_DIR"], **test)
+    assert f"{own['DATA_DIR']} has no heldout.jsonl; set GSM8K to GSM8K's train" in done.stderr
+    assert _run(NAME, **own, **test).returncode == 0
+    [asked] = load_step_problems(str(tmp_path / "data" / "heldout.jsonl"))
+    [kept] = load_step_problems(str(tmp_path / "data" / "train.jsonl"))
+    assert (asked.question, kept.question) == (other["question"], ROW["question"])
+
+
 def test_without_data(tmp_path: Path) -> None:
     done = _run(NAME, DATA_DIR=str(tmp_path))
     assert done.returncode == 1
