@@ -24,6 +24,7 @@ from rsp_rl.training.thought_options import ThoughtOptions
 GROUPS = ("objective", "machine", "law", "correction", "rollout", "precision", "memory", "prompt")
 
 _KEY = re.compile(r"^( *)([\w.]+):(?: +(.*))?$")
+_BLOCK = re.compile(r"[>|][+-]?")
 
 
 def page() -> str:
@@ -150,7 +151,11 @@ def _of_file(file: Path) -> str:
 def _settings(text: str) -> tuple[str, list[tuple[str, str, str]]]:
     """A config file's comment, and its settings: name, value, comment."""
     rows, path, said, about = [], [], [], ""
+    block: int | None = None  # how deep the setting stands that a text of several lines is of
     for line in text.splitlines():
+        if block is not None and (not line.strip() or len(line) - len(line.lstrip()) > block):
+            continue
+        block = None
         if line.lstrip().startswith("#"):
             words = line.lstrip("# ")
             if not words.startswith("@package"):
@@ -161,6 +166,8 @@ def _settings(text: str) -> tuple[str, list[tuple[str, str, str]]]:
         if match := _KEY.match(line):
             indent, name, value = len(match[1]), match[2], match[3]
             path = [(i, n) for i, n in path if i < indent] + [(indent, name)]
+            if value is not None and _BLOCK.fullmatch(value):
+                block, value = indent, "(a text)"
             if value is not None and path[0][1] not in ("defaults", "hydra"):
                 rows.append((".".join(n for _, n in path), value, " ".join(said)))
                 said = []

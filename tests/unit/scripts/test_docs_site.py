@@ -15,6 +15,7 @@ from docs.commands import described
 from docs.docstrings import parse, table
 from docs.hook import INSTEAD, PAGES, for_site, on_page_content
 from docs.links import check
+from docs.options import _of_file
 from docs.reference import DOCS
 from docs.reference import PAGES as MADE
 from rsp_rl.dials.options import RspOptions
@@ -34,6 +35,18 @@ def test_every_option_is_on_its_page() -> None:
     assert len(names) > 10
     assert [name for name in names if f"`rsp.{name}" not in page] == []
     assert "|  |  |" not in re.sub(r"^\| `.*", "", page, flags=re.MULTILINE)
+
+
+def test_a_text_of_several_lines_is_no_setting(tmp_path: Path) -> None:
+    file = tmp_path / "group" / "some.yaml"
+    file.parent.mkdir()
+    file.write_text("# About it.\na:\n  # A text.\n  b: >-\n    User: x\n\n    c: 1\n  d: 2\n")
+    page = _of_file(file)
+    assert page.startswith("About it.\n")
+    assert [line.split("|")[1:4] for line in page.splitlines()[4:]] == [
+        [" `group.a.b` ", " `(a text)` ", " A text. "],
+        [" `group.a.d` ", " `2` ", "  "],
+    ]
 
 
 def test_every_document_has_a_place_in_the_site() -> None:
