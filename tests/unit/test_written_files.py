@@ -433,7 +433,17 @@ LATENT_SUMMARY = {
     *("engine", "data", "model", "epochs", "epochs_done"),
 }
 LATENT_MANIFEST = {
-    *("protocol", "fingerprint", "weights", "sampler", "thinks", "batch_size", "model", "training"),
+    *(
+        "protocol",
+        "fingerprint",
+        "weights",
+        "sampler",
+        "thinks",
+        "batch_size",
+        "model",
+        "training",
+        "trained_on",
+    ),
     *("values", "stored", "engine", "context", "made_with"),
 }
 TREE_CSV = "k,measure,value,low,high"
