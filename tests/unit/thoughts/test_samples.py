@@ -71,7 +71,7 @@ def test_they_know_where_they_stand_and_what_made_them(law: InputLaw) -> None:
     else:
         assert right.max() < 1e-5
         assert wrong.mean() > 0.1
-    if law.dense:
+    if law.emits_likeliest:
         assert not thoughts.flips(logits_NV).any()
         assert thoughts.flips(-logits_NV).all()
     whole = law.log_prob(thoughts.rows, logits_NV, embedding)
