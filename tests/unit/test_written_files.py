@@ -130,7 +130,7 @@ MADE_WITH = {"versions", "commit", "hardware"}
 CCOT_STEP = {"step", "phase", "layer", "epoch", "seconds"}
 
 #: Its `ccot.json`, and `summary.json` of its evaluation.
-CCOT_OF = {"model", "weights", "train", "problems", "dtype"}
+CCOT_OF = {"model", "weights", "train", "problems", "problems_digest", "dtype"}
 CCOT_MANIFEST = {"thinks", "batch_size", "training"}
 CCOT_SUMMARY = {
     *("method", "accuracy", "accuracy_low", "accuracy_high", "tokens", "seconds_per_problem"),
