@@ -61,7 +61,7 @@ train() { # METHOD SEED BASE SETTING...
 
 $python -m "rsp_rl.data.$task" --output "$run/data" "${data[@]}"
 for seed in $seeds; do
-    base=$run/base_$seed
+    base=$run/base/$seed
     [[ -d $base ]] || $python -m rsp_rl.cli latent model \
         --data "$run/data/train.jsonl" --output "$base" --seed "$seed" "${model[@]}"
     train cot "$seed" "$base" "${cot[@]}"
