@@ -9,7 +9,7 @@
 #   bash scripts/canary.sh
 #   VLLM=0.32.0 TRANSFORMERS=5.19.0 bash scripts/canary.sh          versions; the newest by default
 #   PARTS=unit UNIT=tests/unit/injection bash scripts/canary.sh     less of it
-#   VENV=/tmp/v32 bash scripts/canary.sh -k log_probs               more arguments go to pytest
+#   VENV=runs/canary/v32 bash scripts/canary.sh -k log_probs        more arguments go to pytest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

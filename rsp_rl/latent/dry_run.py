@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from rsp_rl.data.step_problems import StepProblem
+from rsp_rl.latent.epochs import longest_rows
 from rsp_rl.latent.folder import Thinker, load_thinker
-from rsp_rl.latent.layout import Row, check_lengths, collate, lay_out
+from rsp_rl.latent.layout import Row, collate
 from rsp_rl.latent.methods import BY_TOKEN, NOTHING, get_method
-from rsp_rl.latent.problem_tokens import ProblemTokens, tokenize
+from rsp_rl.latent.problem_tokens import tokenize
 from rsp_rl.latent.settings import Settings
 from rsp_rl.latent.step_decoder import StepDecoder
 from rsp_rl.latent.thinking import hidden_states, token_losses
@@ -144,8 +145,9 @@ def model_lines(
         ConfigError: If the model cannot think, or a problem does not fit its context.
     """
     thinker = load_thinker(model)
-    rows = longest_rows(thinker, settings, tokenize(problems, thinker.tokenizer), place)
     context = context_of(thinker.model.config)
+    tokens = tokenize(problems, thinker.tokenizer)
+    rows = longest_rows(tokens, settings, thinker.markers, context, place)
     for stage, row in rows.items():
         yield f"# longest sequence at stage {stage}: {len(row.token_ids)} tokens of {context}"
     worst = max(
@@ -162,37 +164,6 @@ def model_lines(
     if memory_gb is not None:
         fits = ": fits" if worst.total <= memory_gb * GIB else ": DOES NOT FIT"
     yield f"# memory, total: {worst.total / GIB:.2f}{held}{fits}"
-
-
-def longest_rows(
-    thinker: Thinker, settings: Settings, problems: Sequence[ProblemTokens], place: str
-) -> dict[int, Row]:
-    """The longest sequence of each stage.
-
-    Raises:
-        ConfigError: If one does not fit the context.
-    """
-    context = context_of(thinker.model.config)
-    numbers = [stage.number for stage in stages(settings)]
-    if settings.uniform_stages:  # any of them may be drawn at any time
-        numbers = [*range(settings.max_stage + 2)]
-    found = {}
-    for stage in numbers:
-        rows = [
-            lay_out(
-                tokens,
-                get_method(settings.method),
-                thinker.markers,
-                stage=stage,
-                max_stage=settings.max_stage,
-                thoughts_per_step=settings.thoughts_per_step,
-                pad_thoughts=settings.pad_thoughts,
-            )
-            for tokens in problems
-        ]
-        check_lengths(rows, context, place)
-        found[stage] = max(rows, key=lambda row: len(row.token_ids))
-    return found
 
 
 def memory(thinker: Thinker, settings: Settings, row: Row, processes: int = 1) -> Memory:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rsp_rl.basics.errors import ConfigError, RunBrokenError
+from rsp_rl.basics.errors import RunBrokenError
 from rsp_rl.basics.files import locked
 from rsp_rl.console.screen import bar, say
 from rsp_rl.data.step_problems import StepProblem, problems_digest
-from rsp_rl.latent.epochs import batches, epoch_rows
+from rsp_rl.latent.epochs import batches, epoch_rows, longest_rows
 from rsp_rl.latent.folder import (
     Thinker,
     Thinking,
@@ -32,8 +32,8 @@ from rsp_rl.latent.folder import (
     save_thinker,
 )
 from rsp_rl.latent.generation import answer, check_room
-from rsp_rl.latent.layout import Batch, Row, check_lengths, collate, lay_out
-from rsp_rl.latent.methods import NOTHING, get_method
+from rsp_rl.latent.layout import Batch, Row, collate
+from rsp_rl.latent.methods import NOTHING
 from rsp_rl.latent.optimizers import Optimizers, begins_anew
 from rsp_rl.latent.problem_tokens import ProblemTokens, is_right, tokenize
 from rsp_rl.latent.processes import Place, add_up, processes
@@ -129,7 +129,9 @@ def train(
         else:  # of a model that the training begins with
             thinker.classifier = None
         tokens = tokenize(problems, thinker.tokenizer)
-        _check_context(tokens, settings, thinker, described)
+        context = context_of(thinker.model.config)
+        place_of = str(described.get("train", "training file"))
+        longest_rows(tokens, settings, thinker.markers, context, place_of)  # or an error
         _check_answers(validation, thinker, str(described.get("validation", "validation file")))
         if place.rank == 0:
             forget(run, lambda figures: _lies_before(figures, state))
@@ -338,35 +340,6 @@ def _end_loss(classifier: torch.nn.Linear, states_BTd: torch.Tensor, part: Batch
         last_BT[thoughts_BT].float(),
         reduction="sum",
     )
-
-
-def _check_context(
-    tokens: Sequence[ProblemTokens],
-    settings: Settings,
-    thinker: Thinker,
-    described: Mapping[str, Any],
-) -> None:
-    """See `check_lengths`: at every stage that is trained."""
-    if not tokens:
-        raise ConfigError("there are no problems to train on; name a file with some")
-    context = context_of(thinker.model.config)
-    stages = {settings.stage(epoch) for epoch in range(settings.first_epoch, settings.epochs)}
-    if settings.uniform_stages:
-        stages |= {*range(max(len(problem.steps) for problem in tokens) + 1)}
-    for stage in sorted(stages):
-        rows = [
-            lay_out(
-                problem,
-                get_method(settings.method),
-                thinker.markers,
-                stage=stage,
-                max_stage=settings.max_stage,
-                thoughts_per_step=settings.thoughts_per_step,
-                pad_thoughts=settings.pad_thoughts,
-            )
-            for problem in tokens
-        ]
-        check_lengths(rows, context, str(described.get("train", "training file")))
 
 
 def _check_answers(validation: Sequence[StepProblem], thinker: Thinker, place: str) -> None:

@@ -10,7 +10,8 @@ import torch
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import main
 from rsp_rl.data.step_problems import write_step_problems
-from rsp_rl.latent.dry_run import Stage, kept_bytes, longest_rows, memory, plan_lines, stages
+from rsp_rl.latent.dry_run import Stage, kept_bytes, memory, plan_lines, stages
+from rsp_rl.latent.epochs import longest_rows
 from rsp_rl.latent.folder import load_thinker
 from rsp_rl.latent.layout import Row
 from rsp_rl.latent.problem_tokens import ProblemTokens, tokenize
@@ -120,13 +121,14 @@ def test_longest_sequences(gpt2):
     long = ProblemTokens((1, 2), ((3,),) * 4, (5,))
     short = ProblemTokens((1,), ((3,),), (5,))
     settings = Settings(epochs=2, epochs_per_stage=1, max_stage=2)
-    found = longest_rows(thinker, settings, [short, long], "f.jsonl")
+    found = longest_rows([short, long], settings, thinker.markers, 256, "f.jsonl")
     assert {stage: len(row.token_ids) for stage, row in found.items()} == {0: 9, 1: 9}
     mixed = replace(settings, uniform_stages=0.5)
-    found = longest_rows(thinker, mixed, [short, long], "f.jsonl")
+    found = longest_rows([short, long], mixed, thinker.markers, 256, "f.jsonl")
     assert {stage: len(row.token_ids) for stage, row in found.items()} == {0: 9, 1: 9, 2: 9, 3: 7}
+    far = replace(long, question=(1,) * 252)
     with pytest.raises(ConfigError, match=r"f\.jsonl, problem 1: its sequence has 259 tokens"):
-        longest_rows(thinker, settings, [short, replace(long, question=(1,) * 252)], "f.jsonl")
+        longest_rows([short, far], settings, thinker.markers, 256, "f.jsonl")
 
 
 @pytest.fixture
@@ -163,7 +165,7 @@ def test_tokens_are_those_of_the_model(gpt2, step_problems):
     """The lengths that are said are of the very sequences that are trained on."""
     thinker = load_thinker(gpt2)
     tokens = tokenize(step_problems, thinker.tokenizer)
-    found = longest_rows(thinker, Settings(epochs=1), tokens, "f")
+    found = longest_rows(tokens, Settings(epochs=1), thinker.markers, 256, "f")
     assert len(found[0].token_ids) == max(
         len(one.question) + 2 + len(one.solution) for one in tokens
     )

@@ -84,6 +84,32 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     assert metrics(tmp_path) == metrics(whole)
 
 
+def test_muon_moves_the_blocks_and_goes_on_after_a_kill(gpt2, step_problems, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, optimizer="muon", epochs=2)
+    run(gpt2, step_problems, tmp_path / "whole", settings)
+    losses = [line["loss"] for line in metrics(tmp_path / "whole") if "loss" in line]
+    assert losses[3] < losses[0]
+    step, done = training._Training.step, 0
+
+    def dies(self, *args):
+        nonlocal done
+        if done == 3:
+            raise Killed
+        done += 1
+        return step(self, *args)
+
+    monkeypatch.setattr(training._Training, "step", dies)
+    with pytest.raises(Killed):
+        run(gpt2, step_problems, tmp_path / "cut", settings)
+    monkeypatch.undo()
+    run(gpt2, step_problems, tmp_path / "cut", settings)
+    whole, cut = (
+        weights(next((tmp_path / name).glob("checkpoints/*/actor/huggingface")))
+        for name in ("whole", "cut")
+    )
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
 def test_a_finished_run_trains_no_more(whole, gpt2, step_problems, monkeypatch):
     monkeypatch.setattr(training._Training, "step", lambda *_: pytest.fail("it trains"))
     assert run(gpt2, step_problems, whole) == whole / MODEL
