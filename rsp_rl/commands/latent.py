@@ -223,7 +223,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
     from rsp_rl.data.step_problems import load_step_problems
     from rsp_rl.evaluation.folder import EvaluationFolder
-    from rsp_rl.evaluation.thinkers import Asked, evaluate_thinker
+    from rsp_rl.evaluation.step_answers import Asked
+    from rsp_rl.evaluation.thinkers import evaluate_thinker
     from rsp_rl.latent.run_folder import find_thinker
 
     disable_progress_bar()

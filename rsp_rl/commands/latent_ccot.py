@@ -201,7 +201,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from rsp_rl.data.step_problems import load_step_problems
     from rsp_rl.evaluation.ccot import evaluate_ccot
     from rsp_rl.evaluation.folder import EvaluationFolder
-    from rsp_rl.evaluation.thinkers import Asked
+    from rsp_rl.evaluation.step_answers import Asked
     from rsp_rl.latent.ccot.saved import read
     from rsp_rl.latent.run_folder import MODEL
     from rsp_rl.models.folder import resolve_model_folder

@@ -134,7 +134,7 @@ class EvaluationFolder:
 
     @property
     def summary_json(self) -> Path:
-        """Of `rsp-rl latent eval`: its numbers in one (`rsp_rl.evaluation.thinkers`)."""
+        """Of `rsp-rl latent eval`: its numbers in one (`rsp_rl.evaluation.step_answers`)."""
         return self.root / "summary.json"
 
     @property

@@ -16,8 +16,9 @@ from rsp_rl.evaluation import thinkers
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.marked import MARKED, grade_marked
 from rsp_rl.evaluation.rescore import rescore
+from rsp_rl.evaluation.step_answers import Asked
 from rsp_rl.evaluation.summary import read_summary
-from rsp_rl.evaluation.thinkers import Asked, evaluate_thinker
+from rsp_rl.evaluation.thinkers import evaluate_thinker
 from rsp_rl.evaluation.viewer_data import OUTPUT_BYTES, viewer_data
 from rsp_rl.latent.folder import Thinking, load_thinker, new_classifier, save_thinker
 from rsp_rl.latent.generation import answer
