@@ -31,8 +31,8 @@ _VOCABULARY = 4096
 """At most; a made task runs out of merges far earlier."""
 
 _BLOCKS_SCALE = 0.1
-"""Of what the blocks add to the embeddings, beside Hugging Face's own initialisation: drowned in what
-random blocks add, the embeddings of such narrow models are hard to look anything up by."""
+"""Of what the blocks add to the embeddings, beside Hugging Face's own initialisation: drowned in
+what random blocks add, embeddings of such narrow models are hard to look anything up by."""
 
 _INTO_STREAM = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
 """Of the architectures' matrices those whose product is added to the residual stream."""
