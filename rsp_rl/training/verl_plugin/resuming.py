@@ -77,8 +77,14 @@ class _EachRequest(LLMServerClient):
     """Beneath verl's client, which asks it once an attempt."""
 
     async def generate(
-        self, request_id: str, *, sampling_params: dict[str, Any], attempts: Attempts, **kwargs: Any
+        self,
+        request_id: str,
+        *,
+        sampling_params: dict[str, Any],
+        attempts: Attempts | None = None,
+        **kwargs: Any,
     ) -> TokenOutput:
+        attempts = attempts or Attempts()
         params = attempts.parameters(sampling_params)
         output = await super().generate(request_id, sampling_params=params, **kwargs)
         attempts.heard(output)
