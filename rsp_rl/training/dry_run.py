@@ -269,6 +269,13 @@ def soft_prompt_lines(
     if not options.enabled:
         yield "off"
         return
+    if options.adds:
+        largest = options.scale_schedule.largest(options.scale)
+        yield (
+            f"law: {options.law}, alpha at most {largest:g}, on the question's own tokens, "
+            f"{options.share:.0%} of the rollouts; nothing is inserted"
+        )
+        return
     costs = soft_prompt_costs(options, step, shape.hidden_size, extra)
     yield f"law: {options.law}, L at most {options.max_length}, {options.share:.0%} of the rollouts"
     yield f"draws: {costs.draws_per_step} a step, {costs.draws_per_step * step.steps:,} a run"

@@ -13,6 +13,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions, rollout_dtype
 from rsp_rl.models.shape import ModelShape
 from rsp_rl.placement.chat import check_chat_template
+from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def check_tokenizer(
             "the tokenizer has no chat template, which training prompts need; use a model that has "
             "one, or set actor_rollout_ref.model.custom_chat_template"
         )
-    position = options.position if options.enabled else None
+    # What is inserted needs an end of the turn; noise needs the message, which each row tries.
+    position = options.position if options.enabled and not options.adds else None
     check_chat_template(tokenizer, position, **(template_kwargs or {}))
 
 
@@ -432,6 +434,10 @@ def check_rsp_support(config: DictConfig) -> None:
         f"actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop}: soft prompts know "
         f"{sorted(loops)}; name another in rollout.agent.agent_loop_config_path": (
             agent_loop not in loops
+        ),
+        f"rsp.law={config.rsp.law} needs vLLM's V1 model runner, and rollouts would get V2, for "
+        f"which there is no adapter; set {TO_V1}": (
+            RspOptions.from_config(config.rsp).adds and serves_with_v2(config)
         ),
     }
     for message, applies in refused.items():

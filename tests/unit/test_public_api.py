@@ -280,9 +280,11 @@ def test_encoding_of_a_record() -> None:
         151643,
         3,
         -(2**63),
+        0,
     ]
     assert SoftPromptRecord.from_tensor(encoded) == record
-    assert len(encoded) == RECORD_SIZE == 9
+    assert SoftPromptRecord.from_tensor(encoded[:9]) == record  # as 0.1 encoded it
+    assert len(encoded) == RECORD_SIZE == 10
 
 
 def test_names_that_records_travel_under() -> None:
@@ -297,7 +299,7 @@ def test_names_that_records_travel_under() -> None:
 @pytest.mark.parametrize(
     ("known", "names"),
     [
-        (LAWS, ["gaussian", "vocab", "fixed", "sphere"]),
+        (LAWS, ["gaussian", "vocab", "fixed", "sphere", "question_noise"]),
         (DTYPES, ["float32", "bfloat16", "float16"]),
         (POSITIONS, ["prefix", "infix", "suffix"]),
         (MODES, ["independent", "shared"]),

@@ -262,7 +262,12 @@ GROUP = [{**PLACE, "rollout": rollout} for rollout in range(8)]
 
 def test_the_laws_name_and_table_are_in_the_record() -> None:
     for law in LAWS:
-        options = dataclasses.replace(SET, law=law, table_digest="00000000000000ff")
+        options = dataclasses.replace(
+            SET,
+            law=law,
+            table_digest="00000000000000ff",
+            length=0 if LAWS[law].added else SET.length,
+        )
         record = options.record(**PLACE)
         assert (record.law, record.table) == (law, 255 if law == "vocab" else 0)
     with pytest.raises(ConfigError, match=r"rsp\.table_digest is not set.*rsp-rl train"):

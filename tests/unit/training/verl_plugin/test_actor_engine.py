@@ -67,7 +67,7 @@ def test_verls_padding_samples_have_no_soft_prompt():
     from verl.trainer.ppo.padding_utils import construct_minimal_padding_template
     from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-    from rsp_rl.training.verl_plugin.actor_engine import check_placeholders, decode_records
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens, decode_records
 
     batch = training_batch(make_samples())
     fields = ["prompts", "responses", "input_ids", "position_ids", "loss_mask", RECORD_FIELD]
@@ -79,7 +79,7 @@ def test_verls_padding_samples_have_no_soft_prompt():
     mixed = list_of_dict_to_tensordict([reals[0], padding, reals[3]])
     records = decode_records(mixed)
     assert [record.length for record in records] == [4, 0, 4]
-    check_placeholders(records, mixed["input_ids"])
+    check_tokens(records, mixed["input_ids"])
 
 
 @pytest.mark.parametrize(
@@ -93,21 +93,21 @@ def test_verls_padding_samples_have_no_soft_prompt():
     ],
 )
 def test_a_record_that_is_not_its_samples_is_an_error(record, tokens):
-    from rsp_rl.training.verl_plugin.actor_engine import check_placeholders
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens
 
     good = make_record(start=0, length=1)
     ids = torch.nested.as_nested_tensor(
         [torch.tensor([PLACEHOLDER, 5]), torch.tensor(tokens)], layout=torch.jagged
     )
     with pytest.raises(ValueError, match=r"sample 1 .*are not soft prompt placeholders"):
-        check_placeholders([good, record], ids)
+        check_tokens([good, record], ids)
 
 
 def test_more_placeholders_than_the_record_has_are_ordinary_tokens():
-    from rsp_rl.training.verl_plugin.actor_engine import check_placeholders
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens
 
     ids = torch.nested.as_nested_tensor([torch.full((9,), PLACEHOLDER)], layout=torch.jagged)
-    check_placeholders([make_record()], ids)
+    check_tokens([make_record()], ids)
 
 
 # ---- registration -------------------------------------------------------------------------------
