@@ -133,9 +133,7 @@ def test_a_sphere_without_radius_is_zero() -> None:
     assert not record("sphere", mean=0.0, std=0.0).draw(8).any()
 
 
-@given(
-    seed=SEEDS, length=st.integers(1, 40), width=st.integers(1, 200), alpha=st.floats(0.01, 100)
-)
+@given(seed=SEEDS, length=st.integers(1, 40), width=st.integers(1, 200), alpha=st.floats(0.01, 100))
 @examples(60)
 def test_noise_is_nowhere_larger_than_neftunes(
     seed: int, length: int, width: int, alpha: float

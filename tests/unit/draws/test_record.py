@@ -68,9 +68,7 @@ def test_record_draws_rounded_to_the_rollout_dtype(dtype: str) -> None:
 )
 @examples(150)
 def test_record_round_trip(law: str, added_to: int, **values: object) -> None:
-    record = SoftPromptRecord(
-        law=law, added_to=added_to if LAWS[law].added else 0, **values
-    )
+    record = SoftPromptRecord(law=law, added_to=added_to if LAWS[law].added else 0, **values)
     encoded = record.to_tensor()
     assert encoded.dtype == torch.int64
     assert encoded.shape == (RECORD_SIZE,)
