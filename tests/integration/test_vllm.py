@@ -147,7 +147,7 @@ def test_log_probs_equal_hugging_face(engine, task: Task, position: str) -> None
 
 
 def test_noise_on_the_question(engine, task: Task) -> None:
-    """Two draws, the first once more, and plain requests before and after: chunks, cached blocks."""
+    """Two draws, the first once more, plain requests before and after: chunks, cached blocks."""
     from vllm import SamplingParams, TokensPrompt
 
     engine.reset_prefix_cache()
@@ -165,13 +165,13 @@ def test_noise_on_the_question(engine, task: Task) -> None:
 
     before = plain()
     results = [generate(engine, token_ids, record) for record in (first, second, first)]
-    for (response, log_probs, cached), record in zip(results, (first, second, first), strict=True):
+    for (response, log_probs, _), record in zip(results, (first, second, first), strict=True):
         expected = hugging_face_log_probs(task.model, token_ids, response, record)
         torch.testing.assert_close(log_probs, expected, rtol=0, atol=FORWARD)
         forgotten = hugging_face_log_probs(task.model, token_ids, response, None)
         assert (log_probs - forgotten).abs().max() > 1e-2
     # Nobody reads the keys and values of another draw, whatever the ids; the same draw does.
-    assert [cached for _, _, cached in results[:2]] <= [first.start // BLOCK * BLOCK] * 2
+    assert all(cached <= first.start // BLOCK * BLOCK for _, _, cached in results[:2])
     assert results[2][2] == (len(token_ids) - 1) // BLOCK * BLOCK
     assert plain() == before
 

@@ -179,7 +179,7 @@ def test_noise_of_an_alpha_of_0_leaves_embeddings_as_they_are() -> None:
 
 
 def test_sums_are_told_from_rows_that_replace() -> None:
-    rows, records = batch("bfloat16")
+    _, records = batch("bfloat16")
     codes = [DTYPES.index(r.dtype) if r.added_to else -1 for r in records for _ in range(r.length)]
     assert sums_of(records).tolist() == codes
     assert sums_of([record for record in records if not record.added_to]) is None

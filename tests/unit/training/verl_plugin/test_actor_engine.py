@@ -15,7 +15,7 @@ import torch
 from parity.actor import Sample, make_engine, plain_torch_log_probs, training_batch
 from parity.models import make_random_model
 from parity.ranks import run_on_ranks
-from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord, tokens_digest
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY
 from tests.tolerances import FORWARD, rounding
 
@@ -49,6 +49,19 @@ def make_samples() -> list[Sample]:
         record = make_record(seed=number, start=start, length=length)
         zeros = np.zeros(response_length)
         samples.append(Sample(prompt.tolist(), response, zeros, 1.0, record))
+    return samples
+
+
+def make_noisy_samples() -> list[Sample]:
+    """The same rollouts with noise on so many tokens in place of a soft prompt at them."""
+    generator = np.random.default_rng(6)
+    samples = []
+    for sample in make_samples():
+        prompt = generator.integers(5, 60, len(sample.prompt)).tolist()
+        start, length = sample.record.start, sample.record.length
+        added_to = tokens_digest(prompt[start : start + length])
+        noise = {"law": "question_noise", "mean": 0.0, "std": 10.0, "added_to": added_to}
+        samples.append(replace(sample, prompt=prompt, record=replace(sample.record, **noise)))
     return samples
 
 
@@ -101,6 +114,19 @@ def test_a_record_that_is_not_its_samples_is_an_error(record, tokens):
     )
     with pytest.raises(ValueError, match=r"sample 1 .*are not soft prompt placeholders"):
         check_tokens([good, record], ids)
+
+
+def test_a_record_of_noise_that_is_not_its_samples_is_an_error():
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens
+
+    samples = make_noisy_samples()
+    ids = [torch.tensor([*sample.prompt, *sample.response]) for sample in samples]
+    records = [sample.record for sample in samples]
+    check_tokens(records, torch.nested.as_nested_tensor(ids, layout=torch.jagged))
+    for wrong in (ids[1][1:], ids[1][:2], torch.cat([ids[1][:1] + 1, ids[1][1:]])):
+        tokens = torch.nested.as_nested_tensor([ids[0], wrong, *ids[2:]], layout=torch.jagged)
+        with pytest.raises(ValueError, match=r"sample 1 .*are not those that noise was added to"):
+            check_tokens(records, tokens)
 
 
 def test_more_placeholders_than_the_record_has_are_ordinary_tokens():
@@ -171,10 +197,11 @@ def log_probs_by_engine(engine, samples: list[Sample], packed: bool = True) -> l
     ]
 
 
-def engine_cases(rank: int, model, overrides: list[str]) -> dict[str, list[np.ndarray] | str]:
+def engine_cases(
+    rank: int, model, overrides: list[str], samples: list[Sample]
+) -> dict[str, list[np.ndarray] | str]:
     """One engine, one batch after the other: none may leave anything to the next."""
     engine, _ = make_engine(model, *overrides)
-    samples = make_samples()
     results = {
         "packed": log_probs_by_engine(engine, samples),
         "padded": log_probs_by_engine(engine, samples, packed=False),
@@ -194,6 +221,7 @@ def engine_cases(rank: int, model, overrides: list[str]) -> dict[str, list[np.nd
 BF16 = rounding(12, dtype=torch.bfloat16)
 
 
+@pytest.mark.parametrize("made", [make_samples, make_noisy_samples], ids=["drawn", "noise"])
 @pytest.mark.parametrize(
     ("overrides", "tolerance"),
     [
@@ -210,15 +238,17 @@ BF16 = rounding(12, dtype=torch.bfloat16)
     ],
     ids=["full", "lora", "bf16"],
 )
-def test_the_engine_conditions_on_each_samples_own_soft_prompt(tiny_model, overrides, tolerance):
+def test_the_engine_conditions_on_each_samples_own_soft_prompt(
+    tiny_model, overrides, tolerance, made
+):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64)
-    samples = make_samples()
+    samples = made()
     with torch.no_grad():
         wanted = plain_torch_log_probs(model, samples)
         plain = plain_torch_log_probs(model, samples, soft_prompts=False)
-    (results,) = run_on_ranks(engine_cases, 1, tiny_model, overrides)
+    (results,) = run_on_ranks(engine_cases, 1, tiny_model, overrides, samples)
     assert "sample 1 of a micro-batch" in results.pop("error")
     assert max((a - b).abs().max() for a, b in zip(wanted, plain, strict=True)) > 5 * tolerance
     for name, rows in results.items():
