@@ -308,7 +308,8 @@ def _use(run: TrainedModel) -> list[str]:
         "```",
     ]
     if run.has_soft_prompts:
-        lines += ["", "Soft prompts were for training; the model is asked without them."]
+        what, them = ("Soft prompts were", "them") if run.rsp.get("length") else ("Noise was", "it")
+        lines += ["", f"{what} for training; the model is asked without {them}."]
     return lines
 
 

@@ -33,6 +33,7 @@ from rsp_rl.training.estimate import (
 from rsp_rl.training.fitted_sizes import fit_context
 from rsp_rl.training.model_runner import check_held_prompts
 from rsp_rl.training.preflight import (
+    check_adds,
     check_batches,
     check_guard_support,
     check_lengths,
@@ -129,6 +130,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     check_servers(config)
     if options.enabled:
         check_rsp_support(config)
+        check_adds(config, options)
     check_law(config)
     check_batches(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)

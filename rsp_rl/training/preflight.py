@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions, rollout_dtype
+from rsp_rl.injection.model_runner import WORKER
 from rsp_rl.models.shape import ModelShape
 from rsp_rl.placement.chat import check_chat_template
 from rsp_rl.training.model_runner import TO_V1, serves_with_v2
@@ -435,11 +436,28 @@ def check_rsp_support(config: DictConfig) -> None:
         f"{sorted(loops)}; name another in rollout.agent.agent_loop_config_path": (
             agent_loop not in loops
         ),
-        f"rsp.law={config.rsp.law} needs vLLM's V1 model runner, and rollouts would get V2, for "
-        f"which there is no adapter; set {TO_V1}": (
-            RspOptions.from_config(config.rsp).adds and serves_with_v2(config)
-        ),
     }
     for message, applies in refused.items():
         if applies:
             raise ConfigError(message)
+
+
+def check_adds(config: DictConfig, options: RspOptions) -> None:
+    """Refuse rollouts whose engine cannot add rows to embeddings, where the law's are added.
+
+    Raises:
+        ConfigError: If vLLM's V2 model runner would serve them, or another worker than ours.
+    """
+    if not (options.enabled and options.adds):
+        return
+    if serves_with_v2(config):
+        raise ConfigError(
+            f"rsp.law={options.law} needs vLLM's V1 model runner, and rollouts would get V2, for "
+            f"which there is no adapter; set {TO_V1}"
+        )
+    worker = config.actor_rollout_ref.rollout.engine_kwargs.vllm.get("worker_cls")
+    if worker not in (None, WORKER):
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_cls={worker}: rsp.law="
+            f"{options.law} needs {WORKER}, which is the default; leave it out"
+        )

@@ -108,6 +108,7 @@ FIELDS = {
         ),
         "law": "gaussian",
         "table": 0,
+        "added_to": 0,
     },
     RspOptions: {
         "length": 20,
@@ -128,7 +129,7 @@ FIELDS = {
         "table_digest": None,
         "guard": GuardOptions(0.1, 5),
     },
-    PlacedPrompt: dict.fromkeys(("token_ids", "start"), REQUIRED),
+    PlacedPrompt: {**dict.fromkeys(("token_ids", "start"), REQUIRED), "length": 0},
     GuardOptions: {"max_mean_gap": 0.1, "steps": 5},
     Schedule: {"shape": "constant", "end": None, "steps": None},
     Verdict: {
@@ -234,12 +235,13 @@ def test_errors_by_which_callers_tell_causes_apart() -> None:
 
 def test_attributes_of_a_law() -> None:
     """What a law of another package sets and implements, and the group that names it."""
-    assert {name: getattr(Law, name) for name in ("one_draw", "from_table")} == {
+    assert {name: getattr(Law, name) for name in ("one_draw", "from_table", "added")} == {
         "one_draw": False,
         "from_table": False,
+        "added": False,
     }
     assert Law.__abstractmethods__ == {"draw"}
-    assert Law.__annotations__.keys() == {"name", "one_draw", "from_table"}
+    assert Law.__annotations__.keys() == {"name", "one_draw", "from_table", "added"}
     assert GROUP == "rsp_rl.laws"
 
 

@@ -456,7 +456,8 @@ class SoftPromptTrainer(PPOTrainerSync):
             inserted = [row for row in rows if row["length"] and not row["added_to"]]
             places = {row["uid"]: (row["start"], row["length"]) for row in inserted}
             prompts = partial(_field_of, batch.partition_id, "prompts")
-            before = characters_before(places, prompts, self.tokenizer)
+            if places:
+                before = characters_before(places, prompts, self.tokenizer)
         if self._facts:  # log-probs were compared
             told = self._facts.items()
             rows = [{"uid": uid, **facts, "before": before.get(uid)} for uid, facts in told]
