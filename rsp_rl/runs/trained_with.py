@@ -73,12 +73,12 @@ class TrainedModel:
     @property
     def has_soft_prompts(self) -> bool:
         """Whether its rollouts had any."""
-        return _adds(self.rsp) or bool(self.rsp.get("length"))
+        return adds_noise(self.rsp) or bool(self.rsp.get("length"))
 
     @property
     def rollouts_had(self) -> str:
         """What its rollouts had, if they had any."""
-        if _adds(self.rsp):
+        if adds_noise(self.rsp):
             return "noise on the questions of its rollouts"
         return "random soft prompts in its rollouts"
 
@@ -99,6 +99,12 @@ class TrainedModel:
             raise RunFolderError(
                 f"{self.folder.root}/config/config.yaml: {name} cannot be read ({error}); mend it"
             ) from error
+
+
+def adds_noise(rsp: Mapping[str, Any]) -> bool:
+    """Whether settings, as stored, are of a law whose rows are added to the question, and on."""
+    law = LAWS.get(str(rsp.get("law")))  # of a package that is gone it is not known
+    return law is not None and law.added and RspOptions.from_config(rsp).enabled
 
 
 def trained_with(run: TrainedModel) -> list[tuple[str, str]]:
@@ -138,14 +144,8 @@ def _settings(run: TrainedModel, names: tuple[tuple[str, str], ...]) -> str:
     return ", ".join(f"{what} {_said(run.setting(name))}" for what, name in names)
 
 
-def _adds(rsp: Mapping[str, Any]) -> bool:
-    """Whether settings are of a law that adds to the question, and it is on."""
-    law = LAWS.get(str(rsp.get("law")))  # of a package that is gone it is not known
-    return law is not None and law.added and RspOptions.from_config(rsp).enabled
-
-
 def _soft_prompts(rsp: Mapping[str, Any]) -> str:
-    if _adds(rsp):
+    if adds_noise(rsp):
         parts = [f"{name} {_said(rsp.get(name))}" for name in ("law", "mode", "scale")]
     elif not rsp.get("length"):
         return "none"
