@@ -6,6 +6,7 @@ run's processes print besides is in the files of `RUN_DIR/logs` (`rsp_rl.console
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -127,8 +128,10 @@ class TrainingView:
 
     def _on_step(self, step: int, reward: float, tokens: float, gap: float, seconds: float) -> None:
         left = (self._total - step) * statistics.median([*self._seconds, seconds])
+        # Of a step whose tokens are all of older policies there is none.
+        shown = "-" if math.isnan(gap) else f"{gap:.1e}"
         numbers = (
-            f"reward {reward:.3f}  tokens {tokens:.1f}  gap {gap:.1e}  {duration(seconds)} a step"
+            f"reward {reward:.3f}  tokens {tokens:.1f}  gap {shown}  {duration(seconds)} a step"
         )
         if step < self._total:
             numbers += f"  {duration(left)} left"

@@ -24,7 +24,8 @@ The names are ours.
 The wrong kind is any leaf of node 1's, as the paper has it, and that gives some answers away: of
 the two kinds the one that is farther from all people is right 78 times of 100, without a search.
 The level `balanced` takes node 1's farthest leaf, from a graph where it too is as many steps away
-as an answer may be; then that is right 58 times. `small` is balanced as well.
+as an answer may be; then that is right 58 times. `small` is balanced as
+well, and `bare` is `small` with two words a sentence.
 
 ``python -m rsp_rl.data.prosqa --output DIR`` writes the three files, and says their statistics.
 """
@@ -68,24 +69,35 @@ class Level:
         min_steps: Of an answer.
         max_steps: Of an answer.
         balanced: Whether the wrong kind is node 1's farthest leaf and not any.
+        bare: Whether a sentence is its two names alone: `Rosa tasvet.`, and asked is `Rosa tasvet
+            kovnik?`.
     """
 
     nodes: int = NODES
     min_steps: int = MIN_STEPS
     max_steps: int = MAX_STEPS
     balanced: bool = False
+    bare: bool = False
 
 
 LEVELS = {
     "paper": Level(),
     "balanced": Level(balanced=True),
     "small": Level(nodes=8, min_steps=2, max_steps=3, balanced=True),
+    "bare": Level(nodes=8, min_steps=2, max_steps=3, balanced=True, bare=True),
 }
-"""By name. `small` is for models from nothing on a laptop: a quarter of the tokens."""
+"""By name. The last two are for models from nothing on a laptop: `small` has a quarter of the
+tokens, `bare` a ninth."""
 
 _MEAN_PARENTS = 1.5
 _ONE_SIDED = 0.35
 _DEPTH_WEIGHT = 1.5
+
+#: Of a sentence and of what is asked; by whether they are bare.
+_WORDINGS = {
+    False: (r"(?:Every )?(\w+) is an? (\w+)\.", r"Is (\w+) an? (\w+) or (\w+)\?"),
+    True: (r"(\w+) (\w+)\.", r"(\w+) (\w+) (\w+)\?"),
+}
 
 #: A number while a graph grows, a name once it is worded.
 Node = TypeVar("Node", int, str)
@@ -102,11 +114,13 @@ class Graph:
         edges: Who or what is of which kind, in the order of the sentences.
         person: Who is asked about.
         choices: The two kinds, in their order.
+        bare: Whether sentences are names alone, see `Level`.
     """
 
     edges: tuple[tuple[str, str], ...]
     person: str
     choices: tuple[str, str]
+    bare: bool = False
 
     @property
     def children(self) -> dict[str, list[str]]:
@@ -133,12 +147,13 @@ def read_graph(question: str) -> Graph:
         ValueError: It is worded otherwise.
     """
     *sentences, asked = re.split(r"(?<=[.])\s+", question.strip())
-    edges = [re.fullmatch(r"(?:Every )?(\w+) is an? (\w+)\.", sentence) for sentence in sentences]
-    last = re.fullmatch(r"Is (\w+) an? (\w+) or (\w+)\?", asked)
-    if last is None or None in edges:
-        raise ValueError(f"no question of ProsQA: {question!r:.200}")
-    person, *choices = last.groups()
-    return Graph(tuple(edge.groups() for edge in edges), person, tuple(choices))
+    for bare, (of_edge, of_all) in _WORDINGS.items():
+        edges = [re.fullmatch(of_edge, sentence) for sentence in sentences]
+        last = re.fullmatch(of_all, asked)
+        if last is not None and None not in edges:
+            person, *choices = last.groups()
+            return Graph(tuple(edge.groups() for edge in edges), person, tuple(choices), bare)
+    raise ValueError(f"no question of ProsQA: {question!r:.200}")
 
 
 def distances(
@@ -216,7 +231,7 @@ def _problem(rng: random.Random, level: Level) -> StepProblem:
             continue
         path = _shortest_path(rng, edges, far, answer)
         other = max(wrong, key=off.__getitem__) if level.balanced else rng.choice(wrong)
-        return _worded(rng, edges, people, path, other, level.nodes)
+        return _worded(rng, edges, people, path, other, level)
 
 
 def _grow(rng: random.Random, nodes: int) -> tuple[list[tuple[int, int]], list[int]]:
@@ -271,23 +286,29 @@ def _worded(
     people: set[int],
     path: Sequence[int],
     wrong: int,
-    nodes: int,
+    level: Level,
 ) -> StepProblem:
+    nodes = level.nodes
     kinds, persons = iter(rng.sample(KINDS, nodes)), iter(rng.sample(PEOPLE, MAX_PEOPLE))
     names = [next(persons) if node in people else next(kinds) for node in range(nodes)]
-    sentence = partial(_sentence, names, people)
+    sentence = partial(_sentence, names, people, level.bare)
     sentences = [sentence(*edge) for edge in edges]
     rng.shuffle(sentences)
     choices = [names[path[-1]], names[wrong]]
     rng.shuffle(choices)
+    asked = f"Is {names[0]} a {choices[0]} or {choices[1]}?"
+    if level.bare:
+        asked = f"{names[0]} {choices[0]} {choices[1]}?"
     return StepProblem(
-        " ".join([*sentences, f"Is {names[0]} a {choices[0]} or {choices[1]}?"]),
+        " ".join([*sentences, asked]),
         tuple(sentence(*edge) for edge in pairwise(path)),
         sentence(0, path[-1]),
     )
 
 
-def _sentence(names: Sequence[str], people: set[int], of: int, kind: int) -> str:
+def _sentence(names: Sequence[str], people: set[int], bare: bool, of: int, kind: int) -> str:
+    if bare:
+        return f"{names[of]} {names[kind]}."
     every = "" if of in people else "Every "
     return f"{every}{names[of]} is a {names[kind]}."
 

@@ -2,7 +2,7 @@
 
 Full blocks of vLLM's prefix cache are known by their tokens' ids. The keys and values of a thought
 are not those of the token that was emitted for it: whoever has the same ids next, or comes back
-after a preemption, would read another's thoughts. So the last row of a thinking request's prompt
+after a preemption, would read another's thoughts. So the last row of a thinking request's question
 has a number of its own, which all later blocks inherit; the question's blocks stay shared among
 requests with a law.
 """
@@ -33,7 +33,9 @@ def extra_args(thinking: Thinking, key: int) -> dict[str, Any]:
     return {EXTRA_ARG: {**thinking.to_dict(), "key": key}}
 
 
-def private_prompt(token_ids: list[int], record: SoftPromptRecord | None, key: int) -> EmbedsPrompt:
+def private_prompt(
+    token_ids: list[int], record: SoftPromptRecord | None, key: int, made: int = 0
+) -> EmbedsPrompt:
     """A prompt of tokens, maybe with a soft prompt, whose blocks nobody else's output finds.
 
     A column for the number, beside those of the soft prompt's record if there is one: a record may
@@ -43,21 +45,23 @@ def private_prompt(token_ids: list[int], record: SoftPromptRecord | None, key: i
         token_ids: Prompt tokens, placeholders included, [T].
         record: The rollout's soft prompt, if any.
         key: See `new_key`.
+        made: Tokens of them that are the output's, of a request that goes on: thoughts maybe.
 
     Raises:
         ValueError: As `record_prompt`.
     """
     length = len(token_ids)
+    last = length - made - 1
     own = torch.tensor([[key]])
     if record is None or not record.length:
         return EmbedsPrompt(
-            prompt_embeds=among_zeros(own, length - 1, length),
+            prompt_embeds=among_zeros(own, last, length),
             prompt_token_ids=token_ids,
             prompt_is_token_ids=[True] * length,
         )
     prompt = record_prompt(token_ids, record)
     rows = torch.zeros(length - record.start, RECORD_SIZE + 1, dtype=torch.int64)
     rows[: record.length, :RECORD_SIZE] = record.to_tensor()
-    rows[-1, -1] = key
+    rows[last - record.start, -1] = key
     prompt["prompt_embeds"] = among_zeros(rows, record.start, length)
     return prompt

@@ -42,7 +42,7 @@ from rsp_rl.thoughts.phases import Phase
 from rsp_rl.thoughts.record import ThoughtRecord
 from rsp_rl.thoughts.replay import replay_scores
 from rsp_rl.thoughts.rows import Rows
-from rsp_rl.thoughts.settings import EXTRA_ARG, Thinking
+from rsp_rl.thoughts.settings import EXTRA_ARG, SO_FAR, Thinking
 from rsp_rl.thoughts.stepping import Thinker, heard, step
 from rsp_rl.thoughts.table import Entry, ThoughtTable
 
@@ -67,7 +67,12 @@ class ThinkingRunner(GPUModelRunner):
             self.thoughts.finish(request)
         for new in scheduler_output.scheduled_new_reqs:
             if asks(new):
-                self.thoughts.begin(new.req_id, self._entry(new))
+                before = self._before(new)
+                entry = self._entry(new, len(before) if before is not None else 0)
+                self.thoughts.begin(new.req_id, entry)
+                if before is not None:
+                    entry.thinker.phase.took_before(before.emitted_N.tolist())
+                    self.thoughts.add_before(entry, before)
         return super()._update_states(scheduler_output)
 
     def _preprocess(self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any) -> Any:
@@ -113,7 +118,12 @@ class ThinkingRunner(GPUModelRunner):
 
     # What is asked of a request.
 
-    def _entry(self, new: NewRequestData) -> Entry:
+    def _before(self, new: NewRequestData) -> Rows | None:
+        """What an output that goes on has already, if it is one."""
+        encoded = new.sampling_params.extra_args[EXTRA_ARG].get(SO_FAR)
+        return None if encoded is None else ThoughtRecord.from_bytes(encoded).rows.to(self.device)
+
+    def _entry(self, new: NewRequestData, made: int) -> Entry:
         params = new.sampling_params
         content = params.extra_args[EXTRA_ARG]
         thinking = Thinking.from_dict(content)
@@ -129,7 +139,7 @@ class ThinkingRunner(GPUModelRunner):
         return Entry(
             key=content["key"],
             thinker=Thinker(thinking.law, Phase(thinking.phases, stops, decode), thinking.seed),
-            start=len(prompt),
+            start=len(prompt) - made,
             masked=self._masked(params),
             stop_ids=stops,
         )

@@ -30,6 +30,13 @@ END_OF_TEXT = "<|endoftext|>"
 _VOCABULARY = 4096
 """At most; a made task runs out of merges far earlier."""
 
+_BLOCKS_SCALE = 0.1
+"""Of what the blocks add to the embeddings, beside Hugging Face's own initialisation: drowned in
+what random blocks add, embeddings of such narrow models are hard to look anything up by."""
+
+_INTO_STREAM = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
+"""Of the architectures' matrices those whose product is added to the residual stream."""
+
 
 def build_tokenizer(problems: Sequence[StepProblem]) -> PreTrainedTokenizerBase:
     """A tokenizer of the words of problems, the same for the same problems."""
@@ -100,7 +107,12 @@ def build_model(
         kind = LlamaForCausalLM if llama else Qwen2ForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind(config)
+        model = kind(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(_INTO_STREAM):
+                weight *= _BLOCKS_SCALE
+    return model
 
 
 def make_model(folder: Path, problems: Sequence[StepProblem], **sizes: object) -> Path:

@@ -18,7 +18,7 @@ from rsp_rl.display.tables import markdown_head, markdown_row
 from rsp_rl.models.front_matter import front_matter
 from rsp_rl.models.origin import Origin, origin_of
 from rsp_rl.runs.folder import RunFolder
-from rsp_rl.runs.metrics import GAP_MAX, GAP_MEAN, held_out_accuracy
+from rsp_rl.runs.metrics import GAP_MAX, GAP_MEAN, held_out_accuracy, largest
 from rsp_rl.runs.trained_with import UNKNOWN, TrainedModel, trained_with
 
 CARD = "README.md"
@@ -244,14 +244,14 @@ def _held_out(folder: RunFolder, step: int) -> list[str]:
 
 
 def _gap(folder: RunFolder, step: int) -> str:
-    steps = {n: data for n, data in folder.read_metrics().items() if n <= step and GAP_MEAN in data}
+    logged = folder.read_metrics().items()
+    steps = {n: data for n, data in logged if n <= step and data.get(GAP_MEAN) is not None}
     if not steps:
         return f"The gap |log p of the rollout - log p of the actor|: {UNKNOWN}."
-    mean = max(data[GAP_MEAN] for data in steps.values())
-    largest = max(data.get(GAP_MAX, 0.0) for data in steps.values())
+    mean, most = (largest(steps.values(), name) or 0.0 for name in (GAP_MEAN, GAP_MAX))
     told = (
         "The gap |log p of the rollout - log p of the actor| over response tokens was at most "
-        f"{mean:.3g} nats in a step's mean and {largest:.3g} nats for one token, over "
+        f"{mean:.3g} nats in a step's mean and {most:.3g} nats for one token, over "
         f"{len(steps)} steps."
     )
     for step, data in steps.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 #: Names that verl and the guard log them under.
 REWARD = "critic/score/mean"
@@ -14,6 +14,16 @@ GAP_MAX = "rsp/logprob_gap_max"
 STEP_SECONDS = "timing_s/step"
 
 _HELD_OUT = re.compile(r"val-core/(.+)/acc/mean@\d+")
+
+
+def largest(steps: Iterable[Mapping[str, float | None]], name: str) -> float | None:
+    """Of the steps that have such a number; a gap is none where all tokens are of older policies.
+
+    Args:
+        steps: Logged metrics.
+        name: Of the number.
+    """
+    return max((data[name] for data in steps if data.get(name) is not None), default=None)
 
 
 def held_out_accuracy(data: Mapping[str, float]) -> float | None:

@@ -22,6 +22,7 @@ from rsp_rl.runs.metrics import (
     REWARD,
     STEP_SECONDS,
     held_out_accuracy,
+    largest,
 )
 from rsp_rl.runs.trained_with import adds_noise
 
@@ -49,8 +50,8 @@ def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, A
         "steps": max(trained),
         "accuracy_before": accuracy.get(0),
         "accuracy_after": after[-1] if after else None,
-        "logprob_gap_mean": max(data[GAP_MEAN] for data in trained.values()),
-        "logprob_gap_max": max(data[GAP_MAX] for data in trained.values()),
+        "logprob_gap_mean": largest(trained.values(), GAP_MEAN),
+        "logprob_gap_max": largest(trained.values(), GAP_MAX),
         "seconds_per_step": statistics.median(data[STEP_SECONDS] for data in trained.values()),
         "wall_seconds": wall_seconds,
         "rsp_length": rsp_length,
@@ -147,7 +148,7 @@ _PANEL_METRICS = (
 
 
 def _series(steps: Steps, name: str) -> tuple[list[int], list[float]]:
-    points = [(step, data[name]) for step, data in steps.items() if name in data]
+    points = [(step, data[name]) for step, data in steps.items() if data.get(name) is not None]
     return [step for step, _ in points], [value for _, value in points]
 
 

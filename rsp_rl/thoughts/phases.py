@@ -154,6 +154,25 @@ class Phase:
             self._emitted.clear()  # what came before is no thought's text
         return self._over and self._phases.cold_abort and self._is_cold(entropy)
 
+    def took_before(self, emitted: Sequence[int]) -> None:
+        """The positions before the next one were made elsewhere, by the same phases.
+
+        Args:
+            emitted: Their tokens, from the output's first on.
+
+        Raises:
+            ConfigError: If entropies decide, which no token tells.
+        """
+        if self._phases.cold_entropy:
+            raise ConfigError("law.cold_entropy: how many steps in a row were cold, no record says")
+        for token in emitted:
+            if self._forced:
+                self.took_forced()
+            elif self._thinking:
+                self.took_thought(token, None)
+            else:
+                self.took_sample(token, None)
+
     def _end(self, forced: Sequence[int]) -> None:
         self._thinking, self._over, self._cold = False, True, 0
         self._forced.extend(forced)

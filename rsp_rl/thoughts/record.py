@@ -50,6 +50,11 @@ class ThoughtRecord:
         return len(self.rows)
 
     @property
+    def emitted(self) -> list[int]:
+        """The output's tokens."""
+        return self.rows.emitted_N.tolist()
+
+    @property
     def chosen(self) -> torch.Tensor:
         """Positions that a draw of law or sampler made, bool [T]."""
         chosen = torch.tensor([kind for kind in Kind if kind.is_chosen], dtype=torch.uint8)
@@ -61,7 +66,7 @@ class ThoughtRecord:
         Raises:
             ValueError: Naming the first position that differs.
         """
-        emitted = self.rows.emitted_N.tolist()
+        emitted = self.emitted
         if emitted != list(token_ids):
             pairs = zip(emitted, token_ids, strict=False)
             at = next(

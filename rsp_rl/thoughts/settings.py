@@ -30,6 +30,10 @@ COMPAT = ("same_temperature", "greedy_answer", "cold_abort")
 #: Key of a request's thinking in `SamplingParams.extra_args`.
 EXTRA_ARG = "rsp_rl_thoughts"
 
+#: Key in that of the record of an output that goes on, `ThoughtRecord.to_bytes`: its tokens stand
+#: behind the prompt's.
+SO_FAR = "so_far"
+
 
 @dataclass(frozen=True)
 class ThoughtSettings:

@@ -185,6 +185,16 @@ class ThoughtTable:
             entry.overlaid.append(_NONE if kind in _TOKEN_KINDS else place)
         pool.write(self._index(places), made.rows)
 
+    def add_before(self, entry: Entry, rows: Rows) -> None:
+        """The first positions of a request, from the record of what it goes on from.
+
+        Raises:
+            GenerationError: As `add`.
+        """
+        members = list(range(len(rows)))
+        made = Made(members, rows, rows.emitted_N.tolist(), rows.kind_N.tolist())
+        self.add([entry] * len(rows), made)
+
     def read(self, entry: Entry, places: Sequence[int]) -> Rows:
         """Rows of requests of one law.
 

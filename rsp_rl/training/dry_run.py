@@ -18,6 +18,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.models.shape import ModelShape, model_shape
 from rsp_rl.placement.prompt import INFIX_DESCRIPTION
+from rsp_rl.training.asynchronous import check_asynchronous
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.cpus import cpus_needed
 from rsp_rl.training.estimate import (
@@ -127,6 +128,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     check_ranges(config)
     options = RspOptions.from_config(config.rsp)
     check_guard_support(config)
+    check_asynchronous(config)
     check_servers(config)
     if options.enabled:
         check_rsp_support(config)

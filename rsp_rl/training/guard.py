@@ -57,6 +57,8 @@ class StepSamples:
         thoughts: See `StepThoughts`; None for a run without a law.
         forgotten: float [B, T], the actor's log-probs if it had no soft prompts; NaN where they are
             not known. None if it was not asked.
+        ages: int [B, T], updates between a token's policy and the actor's; None if all tokens are
+            of the actor's own.
     """
 
     rollout_log_probs: torch.Tensor
@@ -68,6 +70,13 @@ class StepSamples:
     renormalized: bool = False
     thoughts: StepThoughts | None = None
     forgotten: torch.Tensor | None = None
+    ages: torch.Tensor | None = None
+
+    @property
+    def comparable(self) -> torch.Tensor:
+        """Tokens whose log-probs rollout and actor must agree on, bool [B, T]: of one policy."""
+        mask = self.response_mask.bool()
+        return mask if self.ages is None else mask & (self.ages == 0)
 
 
 #: Log-prob from which an actor is sure of a token: what is left is of the size of float32's
@@ -93,10 +102,11 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
         `rsp/law/forgotten_gap_mean`, `rsp/law/nearer`: by how many standard errors the former is
         the smaller (of few numbers, the normal number as unlikely as their Student's t), and
         `rsp/law/moved`: the share of which they are not the same number. The same without `law/` of
-        forgotten soft prompts, over tokens that the actor is not sure of.
+        forgotten soft prompts, over tokens that the actor is not sure of. Where tokens may be of
+        older policies, `_age_metrics`; gaps are of the actor's own alone, NaN if there is none.
 
     Raises:
-        PolicyMismatchError: If there is nothing to compare.
+        PolicyMismatchError: If there is nothing to compare, and no older policy is the reason.
     """
     mask = samples.response_mask.bool()
     if not mask.any():
@@ -104,17 +114,21 @@ def step_metrics(samples: StepSamples) -> dict[str, float]:
             "no response token in any sample of this step: the rollout engine returned nothing, or "
             "the response mask is lost; look at the run's samples and at vLLM's log"
         )
-    thoughts, every = samples.thoughts, mask
+    thoughts, every, comparable = samples.thoughts, mask, samples.comparable
     rollout_log_probs, log_mass, gap, mask = _gaps(samples)
     has_soft_prompt = samples.soft_prompt_lengths > 0
+    nothing = 0.0 if comparable.any() else math.nan
     metrics = {
-        "rsp/logprob_gap_mean": _worst(gap[mask].mean()) if mask.any() else 0.0,
-        "rsp/logprob_gap_max": _worst(gap[mask].max()) if mask.any() else 0.0,
+        "rsp/logprob_gap_mean": _worst(gap[mask].mean()) if mask.any() else nothing,
+        "rsp/logprob_gap_max": _worst(gap[mask].max()) if mask.any() else nothing,
         "rsp/rollouts": float(has_soft_prompt.sum()),
     }
+    if samples.ages is not None:
+        metrics |= _age_metrics(gap, samples.ages, every, thoughts)
     if thoughts is not None:
-        metrics |= _law_metrics(gap, thoughts, every)
-        metrics |= _forgotten_metrics(rollout_log_probs, gap, thoughts, every)
+        metrics["rsp/law/thoughts_mean"] = (thoughts.mask & every).sum(dim=1).float().mean().item()
+        metrics |= _law_metrics(gap, thoughts, comparable)
+        metrics |= _forgotten_metrics(rollout_log_probs, gap, thoughts, comparable)
     if samples.forgotten is not None:
         own = mask & (samples.soft_prompt_lengths > 0)[:, None] & ~samples.forgotten.isnan()
         if thoughts is not None:
@@ -161,7 +175,7 @@ def _gaps(
     samples: StepSamples,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
     """Log-probs of the rollout and of what it kept, gaps, and where these are nats, [B, T] each."""
-    mask = samples.response_mask.bool()
+    mask = samples.comparable
     rollout_log_probs, log_mass, thoughts = (
         samples.rollout_log_probs,
         samples.log_mass,
@@ -182,15 +196,40 @@ def _gaps(
     return rollout_log_probs, log_mass, gap, mask
 
 
+def _age_metrics(
+    gap: torch.Tensor, ages: torch.Tensor, mask: torch.Tensor, thoughts: StepThoughts | None
+) -> dict[str, float]:
+    """Of tokens that an older policy than the actor's may have made.
+
+    Returns:
+        `rsp/age_mean` and `rsp/age_max` in updates, over response tokens; `rsp/stale_tokens`, the
+        share that is of an older policy, and `rsp/stale_gap_mean` in nats over these, but for
+        thoughts: how far that policy is from the actor's; `rsp/mixed_rollouts`, the share of
+        rollouts with tokens of several policies.
+    """
+    own_N, stale = ages[mask], mask & (ages > 0)
+    least_B = ages.masked_fill(~mask, torch.iinfo(ages.dtype).max).amin(dim=1)
+    mixed_B = mask.any(dim=1) & (ages.masked_fill(~mask, -1).amax(dim=1) > least_B)
+    metrics = {
+        "rsp/age_mean": own_N.double().mean().item(),
+        "rsp/age_max": float(own_N.max()),
+        "rsp/stale_tokens": stale.sum().item() / len(own_N),
+        "rsp/mixed_rollouts": mixed_B.double().mean().item(),
+    }
+    tokens = stale if thoughts is None else stale & ~thoughts.mask
+    if tokens.any():
+        metrics["rsp/stale_gap_mean"] = _worst(gap[tokens].mean())
+    return metrics
+
+
 def _law_metrics(gap: torch.Tensor, thoughts: StepThoughts, mask: torch.Tensor) -> dict[str, float]:
     own = thoughts.mask & mask
-    metrics = {"rsp/law/thoughts_mean": own.sum(dim=1).float().mean().item()}
     if not own.any():
-        return metrics
+        return {}
     if thoughts.flips is None:
-        return metrics | {"rsp/law/gap_mean": _worst(gap[own].mean())}
+        return {"rsp/law/gap_mean": _worst(gap[own].mean())}
     assert thoughts.gaps is not None
-    return metrics | {
+    return {
         "rsp/law/relative_error_mean": _worst(thoughts.gaps[own].mean()),
         "rsp/law/flips": _worst(thoughts.flips[own].mean()),
     }
@@ -245,6 +284,11 @@ def _worst(gap: torch.Tensor) -> float:
     return float("inf") if gap.isnan() else gap.item()
 
 
+def has_own_tokens(metrics: dict[str, float]) -> bool:
+    """Whether a step of `step_metrics` has tokens of the policy that it updates."""
+    return metrics.get("rsp/stale_tokens", 0.0) < 1
+
+
 def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_start: int) -> None:
     """Stop a run whose rollout and actor are different policies.
 
@@ -257,6 +301,12 @@ def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_star
         PolicyMismatchError: If the mean gap exceeds the bound in the first steps; later, when
             weights are worth keeping, it is logged as a warning.
     """
+    if not has_own_tokens(metrics):
+        logger.warning(
+            "all tokens of this step are of older policies than the actor's, and nothing says "
+            "whether rollout and actor agree: the next step with newer ones is guarded instead"
+        )
+        return
     # Of either kind: a few rollouts with a forgotten soft prompt must not hide among many without.
     gaps = {kind: metrics.get(f"rsp/{kind}/logprob_gap_mean", 0.0) for kind in ("on", "off")}
     of_thoughts = metrics.get("rsp/law/gap_mean", 0.0)

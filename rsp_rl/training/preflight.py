@@ -14,6 +14,7 @@ from rsp_rl.dials.options import RspOptions, rollout_dtype
 from rsp_rl.injection.model_runner import WORKER
 from rsp_rl.models.shape import ModelShape
 from rsp_rl.placement.chat import check_chat_template
+from rsp_rl.training.asynchronous import TRAINER_MODES
 from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.truncation import Truncation
 
@@ -360,11 +361,15 @@ def check_trainer(config: DictConfig) -> None:
     """
     for name, value in (
         ("trainer.use_v1", True),
-        ("trainer.v1.trainer_mode", "rsp_sync"),
         ("actor_rollout_ref.hybrid_engine", True),
     ):
         if (found := OmegaConf.select(config, name)) != value:
             raise ConfigError(f"{name}={found} chooses another trainer; leave it {value}")
+    if (mode := config.trainer.v1.trainer_mode) not in TRAINER_MODES:
+        raise ConfigError(
+            f"trainer.v1.trainer_mode={mode} chooses another trainer; take one of "
+            f"{', '.join(TRAINER_MODES)}"
+        )
     dtype = config.actor_rollout_ref.rollout.dtype
     if dtype not in VLLM_DTYPES:
         raise ConfigError(

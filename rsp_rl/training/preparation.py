@@ -34,6 +34,7 @@ from rsp_rl.runs.checkpoints import (
 from rsp_rl.runs.data_order import check_order, data_order, file_digests
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
+from rsp_rl.training.asynchronous import check_asynchronous
 from rsp_rl.training.cpu_sizes import fit_kv_cache, fit_prompt_length, fit_threads
 from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.disk import tell_room
@@ -104,6 +105,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_console(config)
     check_trainer(config)
     check_guard_support(config)
+    check_asynchronous(config)
     check_servers(config)
     if options.enabled:
         check_rsp_support(config)

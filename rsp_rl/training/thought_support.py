@@ -13,6 +13,7 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.embedding_stats import embedding_stats
 from rsp_rl.injection.model_runner import installed
 from rsp_rl.thoughts.law import FilteredLaw
+from rsp_rl.training.asynchronous import ASYNCHRONOUS
 from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.thought_options import ThoughtOptions
 
@@ -42,6 +43,7 @@ def check_law_support(config: DictConfig, options: ThoughtOptions) -> None:
 def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     model, law = config.actor_rollout_ref.model, options.law
+    asynchronous = config.trainer.v1.trainer_mode == ASYNCHRONOUS
     vllm = rollout.engine_kwargs.vllm
     does = "mixes" if law.mixes_all else "searches"
     split = actor.get("ulysses_sequence_parallel_size", 1)
@@ -99,6 +101,10 @@ def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
         ),
         f"law.compat={sorted(compat)} is about how answers are sampled, which actor_rollout_ref."
         "rollout says in training; leave it out": bool(compat),
+        "trainer.v1.trainer_mode=rsp_async and law.cold_entropy: of a rollout that goes on no "
+        "record says how many steps in a row were cold; leave one of them out": bool(
+            asynchronous and options.settings and options.settings.cold_entropy
+        ),
         f"law.temperature={getattr(law, 'temperature', None)} and actor_rollout_ref.rollout."
         f"temperature={rollout.temperature}: the token with which a law ends the thoughts is "
         "trained on as any token; set them to the same": isinstance(law, FilteredLaw)
@@ -108,6 +114,7 @@ def _engines(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
 
 def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool]:
     actor, law = config.actor_rollout_ref.actor, options.law
+    asynchronous = config.trainer.v1.trainer_mode == ASYNCHRONOUS
     correction = config.algorithm.get("rollout_correction") or {}
     weighs = correction.get("rollout_is") or correction.get("rollout_rs")
     loss = (actor.get("policy_loss") or {}).get("loss_mode", "vanilla")
@@ -140,6 +147,8 @@ def _objective(config: DictConfig, options: ThoughtOptions) -> Mapping[str, bool
         f"actor_rollout_ref.actor.ppo_epochs=1 (it is {actor.ppo_epochs}), and ppo_mini_batch_size "
         f"to data.train_batch_size (they are {share})": law.scores_noise
         and (actor.ppo_epochs != 1 or actor.ppo_mini_batch_size != config.data.train_batch_size),
+        f"law={law.name} is trained without a ratio, and trainer.v1.trainer_mode=rsp_async trains "
+        "on what older policies sampled; set it to rsp_sync": law.scores_noise and asynchronous,
         "law.clip_per_draw=true with a KL penalty, which is of whole positions; leave one of them "
         "out": bool(options.clip_per_draw and kl),
         f"law.clip_per_draw={options.clip_per_draw} and actor_rollout_ref.actor.policy_loss."

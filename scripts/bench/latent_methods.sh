@@ -14,8 +14,8 @@ task=${TASK:-arithmetic_steps}
 python=${PYTHON:-.venv/bin/python}
 
 #: Of all; then of those that go through stages; then of the rest. All begin with the same model from
-#: nothing, but for `remainders`: there what has stages begins with the CoT model of its seed, as the
-#: paper's do on GSM8K.
+#: nothing, but for `remainders` and `prosqa`: there what has stages begins with the CoT model of its
+#: seed, as the paper's do on GSM8K, and the rest has as many epochs as both together.
 case $task in
     arithmetic_steps)
         data=(--train-size 8192)
@@ -34,12 +34,12 @@ case $task in
         rest=(--epochs 24)
         ;;
     prosqa)
-        data=(--level small --train-size 30000)
-        model=(--architecture qwen2 --layers 3 --hidden-size 64 --heads 2 --context 256)
-        common=(--max-stage 2 --epochs-per-stage 4)
-        cot=(--epochs 40)
-        staged=(--first-epoch 4 --epochs 40 --icot-tokens-per-epoch 1)
-        rest=(--epochs 40)
+        data=(--level bare --train-size 40000)
+        model=(--architecture qwen2 --layers 3 --hidden-size 64 --heads 2 --context 128)
+        common=(--max-stage 3 --epochs-per-stage 1)
+        cot=(--epochs 5)
+        staged=(--first-epoch 1 --epochs 5 --icot-tokens-per-epoch 4)
+        rest=(--epochs 9)
         ;;
     *)
         echo "TASK=$task: choose arithmetic_steps, remainders or prosqa" >&2
@@ -52,7 +52,7 @@ train() { # METHOD SEED BASE SETTING...
     shift 3
     $python -m rsp_rl.cli latent train --model "$base" --method "$method" --seed "$seed" \
         --train "$run/data/train.jsonl" --validation "$run/data/validation.jsonl" \
-        --learning-rate 1e-3 --batch-size 64 --micro-batch-size 64 --reset-optimizer stage \
+        --learning-rate 1e-3 --warmup-steps 50 --batch-size 64 --micro-batch-size 64 --reset-optimizer stage \
         --validation-limit 200 --max-new-tokens 60 --threads "${THREADS:-1}" \
         "${common[@]}" "$@" --output "$run/${method}_$seed"
     $python -m rsp_rl.cli latent eval "$run/${method}_$seed" --data "$run/data/heldout.jsonl" \
@@ -66,7 +66,7 @@ for seed in $seeds; do
         --data "$run/data/train.jsonl" --output "$base" --seed "$seed" "${model[@]}"
     train cot "$seed" "$base" "${cot[@]}"
     begin=$base
-    [[ $task != remainders ]] || begin=$run/cot_$seed/model
+    [[ $task == arithmetic_steps ]] || begin=$run/cot_$seed/model
     for method in $methods; do
         case $method in
             coconut | no_thought | pause_as_thought | icot)

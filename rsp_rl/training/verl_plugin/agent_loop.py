@@ -35,6 +35,7 @@ from rsp_rl.thoughts.phases import Phases
 from rsp_rl.thoughts.record import KIND_FIELD, THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.settings import EXTRA_ARG as THOUGHT_ARG
 from rsp_rl.training.thought_options import ThoughtOptions, thinking_of_rollout
+from rsp_rl.training.verl_plugin.resuming import VERSION_FIELD, ResumingClient, Turns
 from rsp_rl.training.verl_plugin.rewards import RewardCheckingWorker
 
 #: Fields that the manager adds to a prompt: where its group of rollouts stands in the run.
@@ -146,7 +147,7 @@ class SoftPromptAgentLoopOutput(AgentLoopOutput):
 
     rsp_records: dict[str, Any]
     """By field: encoded `SoftPromptRecord`, int64 [RECORD_SIZE]; encoded `ThoughtRecord`, uint8
-    [bytes], and its kinds, uint8 [T]."""
+    [bytes], and its kinds, uint8 [T]; policies of tokens, int64 [T]."""
 
     def as_dict(self) -> dict[str, Any]:
         """See `AgentLoopOutput.as_dict`; tensor fields travel to log-prob and update."""
@@ -174,20 +175,26 @@ class SoftPromptMixin(AgentLoopBase):
                 is to have a soft prompt, `PLACE_FIELDS`.
 
         Raises:
-            ConfigError: If the loop returns several outputs for a rollout with a soft prompt.
+            ConfigError: If the loop returns several outputs for a rollout with a soft prompt, or
+                for one that may be interrupted.
             ValueError: If thoughts came back that are another output's, or none.
         """
         self._place_in_run = kwargs if PLACE_FIELDS[0] in kwargs else None
         self._sampling_params = dict(sampling_params)
+        turns = None
+        if isinstance(self.server_manager, ResumingClient):
+            self.server_manager = turns = Turns(self.server_manager)
         output = await super().run(self._sampling_params, **kwargs)
-        if self._place_in_run is None:
+        if self._place_in_run is None and turns is None:
             return output
         if isinstance(output, list):
             raise ConfigError(
-                f"{type(self).__name__} returns several outputs a rollout; soft prompts support "
-                "agent loops with one"
+                f"{type(self).__name__} returns several outputs a rollout; soft prompts and "
+                "trainer.v1.trainer_mode=rsp_async support agent loops with one"
             )
         records = {}
+        if turns is not None:
+            records[VERSION_FIELD] = turns.of_response(output.response_mask)
         if self._record is not None:
             records[RECORD_FIELD] = self._record.to_tensor()
         if self._thinks:

@@ -11,9 +11,15 @@ from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from rsp_rl.console import events
 from rsp_rl.training.plugins import check_plugins
-from rsp_rl.training.verl_plugin import actor_engine, agent_loop, cpu_engine, trainer
+from rsp_rl.training.verl_plugin import (
+    actor_engine,
+    agent_loop,
+    async_trainer,
+    cpu_engine,
+    trainer,
+)
 
-__all__ = ["actor_engine", "agent_loop", "cpu_engine", "trainer"]
+__all__ = ["actor_engine", "agent_loop", "async_trainer", "cpu_engine", "trainer"]
 
 # Each process has verl's plug-ins loaded, or not, by itself; on another node maybe by another
 # installation.

@@ -24,7 +24,7 @@ from rsp_rl.injection.thinking_prompt import new_key, private_prompt
 from rsp_rl.injection.vllm_prompt import WORKER, PromptMaker, prompt_maker
 from rsp_rl.thoughts.record import THOUGHT_FIELD, ThoughtRecord
 from rsp_rl.thoughts.settings import EXTRA_ARG as THOUGHT_ARG
-from rsp_rl.thoughts.settings import Thinking
+from rsp_rl.thoughts.settings import SO_FAR, Thinking
 from rsp_rl.training.verl_plugin.weight_sync import JOB_VARIABLE, cluster_job
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ class SoftPromptVLLMServer(vLLMHttpServer):
     ) -> TokenOutput:
         """See `vLLMHttpServer.generate`; a thinking request's record comes back with its output.
 
-        In `extra_fields`, as `ThoughtRecord.to_bytes` encodes it.
+        In `extra_fields`, as `ThoughtRecord.to_bytes` encodes it; of an output that goes on, from
+        its first token.
 
         Raises:
             GenerationError: If the engine has no record of it.
@@ -66,6 +67,8 @@ class SoftPromptVLLMServer(vLLMHttpServer):
             return await super().generate(prompt_ids, sampling_params, *args, **kwargs)
         key = new_key()
         thinking = {**extra_args[THOUGHT_ARG], "key": key}
+        encoded = thinking.get(SO_FAR)
+        before = [] if encoded is None else ThoughtRecord.from_bytes(encoded).emitted
         sampling_params = {**sampling_params, "extra_args": {**extra_args, THOUGHT_ARG: thinking}}
         try:
             output = await super().generate(prompt_ids, sampling_params, *args, **kwargs)
@@ -74,11 +77,14 @@ class SoftPromptVLLMServer(vLLMHttpServer):
             raise
         # verl's own `collective_rpc` drops what comes back.
         by_worker = await self.engine.collective_rpc("take_thoughts", args=([key],))
+        if not output.token_ids:  # interrupted before it began: it goes on from where it did
+            return output
         found = [encoded for (encoded,) in by_worker if encoded is not None]
         if not found:
             raise GenerationError("vLLM's worker has no record of a rollout's thoughts")
-        record = ThoughtRecord.from_bytes(found[0]).cut(len(output.token_ids))
-        record.check(output.token_ids)
+        tokens = [*before, *output.token_ids]
+        record = ThoughtRecord.from_bytes(found[0]).cut(len(tokens))
+        record.check(tokens)
         output.extra_fields[THOUGHT_FIELD] = record.to_bytes()
         return output
 
@@ -154,7 +160,9 @@ def with_thoughts(generate: Any, config: VllmConfig) -> Any:
             encoded = extra_args.pop(EXTRA_ARG, None)
             sampling_params.extra_args = extra_args
             record = None if encoded is None else SoftPromptRecord(**encoded)
-            prompt = private_prompt(prompt["prompt_token_ids"], record, content["key"])
+            encoded = content.get(SO_FAR)
+            made = 0 if encoded is None else len(ThoughtRecord.from_bytes(encoded))
+            prompt = private_prompt(prompt["prompt_token_ids"], record, content["key"], made)
         return generate(prompt=prompt, sampling_params=sampling_params, **kwargs)
 
     return generate_with_thoughts

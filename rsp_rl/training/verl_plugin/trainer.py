@@ -1,4 +1,4 @@
-"""verl's synchronous trainer with the guard, and with the RSP settings in every checkpoint."""
+"""verl's trainers with the guard, and with the RSP settings in every checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import transfer_queue as tq
@@ -18,7 +18,7 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
-from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested
 
@@ -43,6 +43,7 @@ from rsp_rl.training.guard import (
     check_not_forgotten,
     check_soft_prompts,
     check_thoughts,
+    has_own_tokens,
     step_metrics,
 )
 from rsp_rl.training.thought_options import ThoughtOptions
@@ -55,6 +56,7 @@ from rsp_rl.training.verl_plugin.forgetting import (
     SOFT_PROMPTS,
     THOUGHTS,
 )
+from rsp_rl.training.verl_plugin.resuming import VERSION_FIELD
 from rsp_rl.training.verl_plugin.rewards import FAULT, check_rewards
 from rsp_rl.training.verl_plugin.rollout_dump import characters_before, rollout_facts
 from rsp_rl.training.verl_plugin.thought_dump import MOST_POSITIONS, thought_rows
@@ -75,15 +77,21 @@ from rsp_rl.training.verl_plugin.watchdog import Progress
 
 logger = logging.getLogger(__name__)
 
-TRAINER_MODE = "rsp_sync"
+#: Of `trainer.v1`: what both trainers are told.
+SETTINGS = "rsp_sync"
 
 #: verl's metrics that take log-probs for tokens'.
 _OF_TOKENS = ("rollout_corr/", "training/rollout_probs_diff", "training/rollout_actor_probs")
 
 
-@register_trainer(TRAINER_MODE)
-class SoftPromptTrainer(PPOTrainerSync):
-    """`PPOTrainerSync` that checks each step's rollout against the actor."""
+class CheckingTrainer(PPOTrainer):
+    """Before one of verl's trainers: checks each step's rollout against the actor."""
+
+    #: What verl calls the trainer that it stands before.
+    verls_mode: ClassVar[str]
+
+    #: Whether a step's tokens may be of several policies, which their samples name.
+    knows_versions: ClassVar[bool] = False
 
     def __init__(self, config: DictConfig) -> None:
         self._options = RspOptions.from_config(config.rsp)
@@ -95,11 +103,11 @@ class SoftPromptTrainer(PPOTrainerSync):
         filter_groups = config.algorithm.filter_groups
         most_batches = filter_groups.max_num_gen_batches
         with open_dict(config):
-            # verl asks for "sync" in several places; this trainer is that one.
-            config.trainer.v1.trainer_mode = "sync"
+            # verl asks for its own names in several places; this trainer is that one.
+            config.trainer.v1.trainer_mode = self.verls_mode
             filter_groups.max_num_gen_batches = 0  # verl warns that it ignores it; here it counts
         super().__init__(config)
-        self.replay_buffer.poll_interval = config.trainer.v1[TRAINER_MODE].poll_interval_s
+        self.replay_buffer.poll_interval = config.trainer.v1[SETTINGS].poll_interval_s
         if filter_groups.enable:
             give_up_in_time(
                 self.replay_buffer,
@@ -112,7 +120,7 @@ class SoftPromptTrainer(PPOTrainerSync):
         super()._init_dataloader()
         self._end_with_the_data()
         RunFolder(Path(self.config.run_dir)).note_last_step(self.total_training_steps)
-        settings = self.config.trainer.v1[TRAINER_MODE]
+        settings = self.config.trainer.v1[SETTINGS]
         order = OmegaConf.to_container(settings.data_order)
         self._order = {**order, ROWS: len(self.train_dataset)}
         checkpoint = checkpoint_to_resume(self.config)
@@ -268,8 +276,9 @@ class SoftPromptTrainer(PPOTrainerSync):
                 step,
                 lost,
             )
-        self._steps_since_start += 1
         guarded = step_metrics(samples)
+        if has_own_tokens(guarded):
+            self._steps_since_start += 1
         if self.config.trainer.get("rollout_data_dir"):  # while it is all at hand
             self._facts = rollout_facts(_real_keys(batch), samples, rewards)
         metrics.update(guarded)
@@ -298,6 +307,9 @@ class SoftPromptTrainer(PPOTrainerSync):
         compared = {what: FORGOTTEN_FIELDS[what] for what in self._compared}
         fields += compared.values()
         dense_fields = list(fields)
+        if self.knows_versions:
+            fields.append(VERSION_FIELD)
+            dense_fields.append(VERSION_FIELD)
         if self._options.enabled:
             fields.append(RECORD_FIELD)
         data = tq.kv_batch_get(
@@ -342,6 +354,7 @@ class SoftPromptTrainer(PPOTrainerSync):
             == "processed_logprobs",
             thoughts=self._step_thoughts(dense) if self._law.enabled else None,
             forgotten=dense.get(FORGOTTEN_FIELDS[SOFT_PROMPTS]),
+            ages=self.version - dense[VERSION_FIELD] if self.knows_versions else None,
         )
         return samples, rewards, records
 
@@ -391,6 +404,11 @@ class SoftPromptTrainer(PPOTrainerSync):
             flips=dense.get(FLIP_FIELD),
             forgotten=dense.get(FORGOTTEN_FIELDS[THOUGHTS]),
         )
+
+    @property
+    def version(self) -> int:
+        """Of the policy that this step updates: updates before it."""
+        return self.global_steps - 1
 
     def _rollouts_lost(self, batch: KVBatchMeta) -> int:
         """Rollouts that a step should have and has not; verl fills its batch up with padding."""
@@ -538,6 +556,13 @@ class SoftPromptTrainer(PPOTrainerSync):
         on_saved.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(checkpoints / name)
         )
+
+
+@register_trainer("rsp_sync")
+class SoftPromptTrainer(CheckingTrainer, PPOTrainerSync):
+    """verl's synchronous trainer: all rollouts of a step are of the policy that is updated."""
+
+    verls_mode = "sync"
 
 
 class _Anew:
