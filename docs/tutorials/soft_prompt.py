@@ -61,7 +61,7 @@ record = SoftPromptRecord(
 drawn = record.draw(table.shape[1])  # [L, d]
 again = SoftPromptRecord.from_tensor(record.to_tensor()).draw(table.shape[1])
 other = replace(record, seed=2).draw(table.shape[1])
-print("the record on its way, nine numbers:", record.to_tensor().tolist())
+print("the record on its way, ten numbers:", record.to_tensor().tolist())
 print("drawn again from it, equal to the bit:", torch.equal(drawn, again))
 print("equal with another seed:", torch.equal(drawn, other))
 

@@ -117,6 +117,11 @@ def analyse(folders: Sequence[str], output: Path, *, options: ModelOptions | Non
     (condition,) = open_conditions(folders, position_name)
     if not condition.protocol.rsp.enabled:
         raise ConfigError(f"{condition.root} has no soft prompts whose attention could be measured")
+    if condition.protocol.rsp.adds:
+        raise ConfigError(
+            f"{condition.root} has rsp.law={condition.protocol.rsp.law}, whose rows are added to "
+            "the question and take no attention of their own; name one with soft prompts"
+        )
     benchmarks = options.chosen([condition])
     # Before transformers refuses the attention of a model that has none of the kind.
     check_rotary(check_model(resolve_model_folder(options.model or condition.manifest["model"])))

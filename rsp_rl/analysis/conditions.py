@@ -69,9 +69,11 @@ class Condition:
 
 
 def position_name(protocol: Protocol) -> str:
-    """A condition by where its soft prompts stand, or by the comparator that made them."""
+    """A condition by where its soft prompts stand, or by what made them if they stand nowhere."""
     if protocol.comparator is not None:
         return protocol.comparator.method
+    if protocol.rsp.enabled and protocol.rsp.adds:
+        return protocol.rsp.law
     return protocol.rsp.position if protocol.rsp.enabled else BASELINE
 
 
@@ -81,6 +83,8 @@ def draw_name(protocol: Protocol) -> str:
     draws = f"{protocol.rsp.mode} RSP" if protocol.rsp.enabled else BASELINE
     if protocol.comparator is not None:
         draws = protocol.comparator.method
+    elif protocol.rsp.enabled and protocol.rsp.adds:
+        draws = f"{protocol.rsp.mode} {protocol.rsp.law}"
     return f"{draws}, {'greedy' if greedy else 'sampled'}"
 
 

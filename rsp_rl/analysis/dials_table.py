@@ -129,6 +129,8 @@ def dial_name(protocol: Protocol, template: bool = False) -> str:
     """
     rsp = protocol.rsp
     words = [f"L = {rsp.length}"] if rsp.enabled else [BASELINE]
+    if rsp.enabled and rsp.adds:
+        words = []  # of no L
     if rsp.enabled:
         words += [
             f"{name} {value:g}" if name == "scale" else str(value)

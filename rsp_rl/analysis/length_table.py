@@ -85,6 +85,8 @@ def length_choices(conditions: Sequence[Condition]) -> Choices:
         length = condition.protocol.rsp.length
         if not condition.protocol.rsp.enabled:
             raise ConfigError(f"{condition.root} has no soft prompts, hence no L to choose")
+        if condition.protocol.rsp.adds:
+            raise ConfigError(f"{condition.root} has {condition.name}, which has no L to choose")
         for benchmark in condition.benchmarks:
             other = by_benchmark.setdefault(benchmark, {}).setdefault(length, condition)
             if other is not condition:

@@ -34,7 +34,7 @@ def question_positions(
     """Positions of the question's tokens in a prompt.
 
     The prompt is read as the placement made it: the tokens before the soft prompt and those after
-    it are two texts.
+    it are two texts; where noise is added to the question, the prompt is one.
 
     Args:
         tokenizer: The prompt's.
@@ -46,7 +46,9 @@ def question_positions(
             tokenizer makes of it.
     """
     record = request.record
-    cut = (record.start, record.start + record.length) if record else (len(request.token_ids),) * 2
+    cut = (len(request.token_ids),) * 2
+    if record and not record.added_to:
+        cut = (record.start, record.start + record.length)
     for first, ids in ((0, request.token_ids[: cut[0]]), (cut[1], request.token_ids[cut[1] :])):
         text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         begin = text.find(question.strip())

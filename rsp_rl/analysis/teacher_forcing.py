@@ -28,7 +28,7 @@ from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.questions import Question, questions
 from rsp_rl.inference.model_law import name_table
 from rsp_rl.inference.requests import Request, has_gpu
-from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, sums_of
 from rsp_rl.models.folder import check_model, load_tokenizer, resolve_model_folder
 from rsp_rl.models.weights import weights_digest
 from rsp_rl.thoughts.laws.token import Token
@@ -261,7 +261,8 @@ class ForcedModel:
     def _soft_prompt(self, request: Request) -> AbstractContextManager[None]:
         records = [request.record] if request.record else []
         positions_K = flat_positions(records, [0] * len(records))
-        return self._injector.inject(positions_K, draw_rows(records, self._hidden_size))
+        rows_KD = draw_rows(records, self._hidden_size)
+        return self._injector.inject(positions_K, rows_KD, sums_of(records))
 
 
 def text_before_forced(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -59,14 +59,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     rsp.add_argument(
         "--rsp.length", dest="rsp_lengths", type=_lengths, metavar="L",
         help="0 for none; several, such as 10,15,20, to choose among on half of the problems and "
-        "report on the other half (default: 20, with --law 0)",
+        "report on the other half (default: 20; 0 with --law, or if --rsp.law inserts nothing)",
     )  # fmt: skip
     rsp.add_argument("--rsp.position", dest="rsp_position", choices=POSITIONS, default="suffix")
     rsp.add_argument(
         "--rsp.mode", dest="rsp_mode", choices=MODES, default="independent",
         help="a draw for every sample, or one for all samples of a problem",
     )  # fmt: skip
-    rsp.add_argument("--rsp.scale", dest="rsp_scale", type=float, default=1.0, help="of sigma_E")
+    rsp.add_argument(
+        "--rsp.scale", dest="rsp_scale", type=float, default=1.0,
+        help="of sigma_E; alpha of question_noise",
+    )  # fmt: skip
     rsp.add_argument(
         "--rsp.law", dest="rsp_law", choices=LAWS, default="gaussian", help="what is drawn"
     )
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
     engine = engine_options(args)
     if args.rsp_lengths is None:
-        args.rsp_lengths = [20] if args.law is None else [0]
+        args.rsp_lengths = [20] if args.law is None and not LAWS[args.rsp_law].added else [0]
     # All of them first: a bad setting must not show after the first length's hours.
     protocols = {length: _protocol(args, length) for length in args.rsp_lengths}
     model = resolve_model_folder(args.model)
@@ -109,10 +112,12 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for length, protocol in protocols.items():
         label = f"{args.law}-" if args.law else ""
-        label += f"{args.kind}-{args.rsp_position}{length}-{protocol.fingerprint()[:6]}"
+        what = args.rsp_law if protocol.rsp.adds else f"{args.rsp_position}{length}"
+        label += f"{args.kind}-{what}-{protocol.fingerprint()[:6]}"
         folder = folders[length] = EvaluationFolder(root / label)
         outcome = evaluate(model, protocol, folder.step(0), engine=engine, data_dir=args.data_dir)
-        print(f"L = {length}: {outcome_line(outcome)}", file=sys.stderr)
+        said = what if protocol.rsp.adds else f"L = {length}"
+        print(f"{said}: {outcome_line(outcome)}", file=sys.stderr)
         write_outputs(folder)
         print(f"samples  {folder.step(0).root}\nreport   {folder.report}")
         for benchmark, why in outcome.failed.items():

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.placement.chat import answer_end, place_in_chat
+from rsp_rl.placement.chat import answer_end, place_in_chat, question_in_chat
 from rsp_rl.placement.dates import date_argument
 from rsp_rl.placement.prompt import INSTRUCTION, PlacedPrompt, Position, added_tokens, encode
-from rsp_rl.placement.text import place_in_turn
+from rsp_rl.placement.text import place_in_turn, question_in_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,6 +42,18 @@ class Template(ABC):
 
         Raises:
             PlacementError: If the tokenizer does not suit the template.
+        """
+
+    @abstractmethod
+    def find_question(self, tokenizer: PreTrainedTokenizerBase, question: str) -> PlacedPrompt:
+        """Tokens of a question's plain prompt, with the place of those of the user's turn.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            question: The problem's question; what the template adds to the turn counts as well.
+
+        Raises:
+            PlacementError: If they cannot be told from what is around them.
         """
 
     @abstractmethod
@@ -83,6 +95,10 @@ class TextTemplate(Template):
         pieces = (self.opening, question, self.instruction, self.closing)
         return place_in_turn(tokenizer, *pieces, length, position)
 
+    def find_question(self, tokenizer: PreTrainedTokenizerBase, question: str) -> PlacedPrompt:
+        """See `Template.find_question`."""
+        return question_in_turn(tokenizer, self.opening, question, self.instruction, self.closing)
+
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """See `Template.end_of_turn`: all of a literal template's turns are closed alike."""
         closing = self.closing.lstrip()
@@ -112,11 +128,19 @@ class ChatTemplate(Template):
         position: Position = "suffix",
     ) -> PlacedPrompt:
         """See `Template.place`."""
-        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
-        messages.append({"role": "user", "content": question + self.instruction})
+        messages = self._messages(question)
         # A plain prompt needs no end-of-turn token, and a prefix asks for none.
         position = position if length else "prefix"
         return place_in_chat(tokenizer, messages, length, position, **self.arguments(tokenizer))
+
+    def find_question(self, tokenizer: PreTrainedTokenizerBase, question: str) -> PlacedPrompt:
+        """See `Template.find_question`."""
+        arguments = self.arguments(tokenizer)
+        return question_in_chat(tokenizer, self._messages(question), **arguments)
+
+    def _messages(self, question: str) -> list[dict[str, str]]:
+        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*messages, {"role": "user", "content": question + self.instruction}]
 
     def end_of_turn(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """See `Template.end_of_turn`."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.mixing import MIXINGS, Mixing, in_half, is_chosen
 from rsp_rl.dials.schedule import SHAPES, Schedule
 from rsp_rl.draws.laws import LAWS
-from rsp_rl.draws.record import DTYPES, SoftPromptRecord
+from rsp_rl.draws.record import DTYPES, SoftPromptRecord, tokens_digest
 from rsp_rl.draws.seeds import rollout_seed
-from rsp_rl.placement.prompt import POSITIONS, Position
+from rsp_rl.placement.chat import place_in_chat, question_in_chat
+from rsp_rl.placement.prompt import POSITIONS, PlacedPrompt, Position
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Mode = Literal["independent", "shared"]
 MODES = ("independent", "shared")
@@ -65,9 +69,11 @@ class RspOptions:
     """Every RSP option (config group `rsp`).
 
     Attributes:
-        length: L, soft prompt vectors a rollout; 0 turns RSP off (plain DAPO).
+        length: L, soft prompt vectors a rollout; 0 turns RSP off (plain DAPO), and is the length of
+            a law that inserts nothing (`question_noise`).
         position: `suffix` (default), `prefix` or `infix` (see `rsp_rl.placement`).
-        scale: Dial that multiplies sigma_E; 1 is the paper's.
+        scale: Dial that multiplies sigma_E; 1 is the paper's. Of `question_noise` it is NEFTune's
+            alpha, and 0 turns that off.
         mode: `independent`, a fresh draw for every rollout; `shared`, one draw for a whole group
             (the paper's control).
         law: What is drawn, a key of `rsp_rl.draws.laws.LAWS`: `gaussian` (the paper's), an
@@ -136,6 +142,8 @@ class RspOptions:
                 f"rsp.law={self.law} takes rows of the pretrained table as they are; leave "
                 "rsp.scale=1 and rsp.scale_schedule at its default"
             )
+        if LAWS[self.law].added:
+            self._check_adds()
         if not _is_whole(self.seed):
             raise ConfigError(f"rsp.seed={self.seed!r} must be a whole number")
         for name in ("seeded_sampling", "validation"):
@@ -153,6 +161,17 @@ class RspOptions:
         for name in ("table", "table_digest"):
             if not isinstance(getattr(self, name), str | None):
                 raise ConfigError(f"rsp.{name}={getattr(self, name)!r} must be text or null")
+
+    def _check_adds(self) -> None:
+        given = {"length": 0, "position": "suffix", "length_schedule": Schedule()}
+        for name, wanted in given.items():
+            if (value := getattr(self, name)) != wanted:
+                raise ConfigError(
+                    f"rsp.{name}={value} and rsp.law={self.law}: it inserts nothing, its rows are "
+                    "added to the embeddings of the question's own tokens; set rsp.length=0, leave "
+                    "rsp.position=suffix and rsp.length_schedule at its default, and say with "
+                    "rsp.scale how large they are"
+                )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> RspOptions:
@@ -177,7 +196,14 @@ class RspOptions:
     @property
     def enabled(self) -> bool:
         """Whether training rollouts get a soft prompt, at some step."""
+        if self.adds:
+            return self.scale_schedule.largest(self.scale) > 0
         return self.max_length > 0
+
+    @property
+    def adds(self) -> bool:
+        """Whether the law's rows are added to the question's embeddings, and nothing inserted."""
+        return LAWS[self.law].added
 
     @property
     def share(self) -> float:
@@ -188,7 +214,7 @@ class RspOptions:
 
     @property
     def max_length(self) -> int:
-        """The largest L that a rollout may get."""
+        """The largest L that a rollout may get; 0 of a law that inserts nothing."""
         return int(self.length_schedule.largest(self.length))
 
     def rollout_length(
@@ -199,16 +225,59 @@ class RspOptions:
         rollout: int,
         group_start: int,
         validation: bool = False,
+        question: Sequence[int] = (),
     ) -> int:
         """L of one rollout, 0 for one that gets no soft prompt; arguments as for `record`."""
+        if self.adds and not self._scale(step, validation=validation):
+            return 0
         if validation:
-            return self.length
+            return len(question) if self.adds else self.length
         if self.mixing == "half" and not in_half(rollout - group_start):
             return 0
         own_seed = rollout_seed(self.seed, step, prompt_index, rollout)
         if not is_chosen(own_seed, self.probability):
             return 0
-        return round(self.length_schedule.value(self.length, step))
+        return len(question) if self.adds else round(self.length_schedule.value(self.length, step))
+
+    def place(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        messages: list[dict[str, Any]],
+        length: int,
+        **template_kwargs: Any,
+    ) -> PlacedPrompt:
+        """A chat's tokens, L placeholders in them; or the question found, where rows are added.
+
+        Args:
+            tokenizer: Tokenizer with a chat template.
+            messages: The chat.
+            length: L; without a meaning where rows are added.
+            **template_kwargs: The chat template's.
+
+        Raises:
+            PlacementError: See `place_in_chat` and `question_in_chat`.
+        """
+        if self.adds:
+            return question_in_chat(tokenizer, messages, **template_kwargs)
+        return place_in_chat(tokenizer, messages, length, self.position, **template_kwargs)
+
+    def moments(self, scale: float) -> tuple[float, float]:
+        """Mean and standard deviation that a record holds, at a value of the scale dial.
+
+        Raises:
+            ConfigError: If what `rsp-rl train` fills in is not set.
+        """
+        if self.adds:
+            return 0.0, scale
+        if self.mean is None or self.std is None:
+            raise ConfigError(
+                "rsp.mean and rsp.std are not set; start training through `rsp-rl train`, "
+                "which reads them from the pretrained embedding table"
+            )
+        return self.mean, self.std * scale
+
+    def _scale(self, step: int, *, validation: bool) -> float:
+        return self.scale if validation else self.scale_schedule.value(self.scale, step)
 
     def sampling_seed(
         self, *, step: int, prompt_index: int, rollout: int, validation: bool = False
@@ -232,6 +301,7 @@ class RspOptions:
         dtype: str,
         placeholder_id: int,
         validation: bool = False,
+        question: Sequence[int] = (),
     ) -> SoftPromptRecord:
         """The record of one rollout.
 
@@ -245,17 +315,14 @@ class RspOptions:
             dtype: Rollout dtype, as verl or vLLM write it.
             placeholder_id: Token id at the soft prompt positions.
             validation: Whether this is a validation rollout.
+            question: Tokens from `start` on that rows are added to, for a law that adds them.
 
         Raises:
             ConfigError: If what `rsp-rl train` fills in is not set, or the dtype is unknown.
             ValueError: If the rollout's place or the soft prompt's is out of range.
         """
-        if self.mean is None or self.std is None:
-            raise ConfigError(
-                "rsp.mean and rsp.std are not set; start training through `rsp-rl train`, "
-                "which reads them from the pretrained embedding table"
-            )
         law = LAWS[self.law]
+        mean, std = self.moments(self._scale(step, validation=validation))
         if law.from_table and self.table_digest is None:
             raise ConfigError(
                 f"rsp.law={self.law} but rsp.table_digest is not set; start training through "
@@ -267,7 +334,6 @@ class RspOptions:
         )
         if law.one_draw:
             seed = rollout_seed(self.seed, 0, 0, 0)  # no rollout's own: steps count from 1
-        scale = self.scale if validation else self.scale_schedule.value(self.scale, step)
         return SoftPromptRecord(
             seed=seed,
             start=start,
@@ -277,13 +343,15 @@ class RspOptions:
                 rollout=rollout,
                 group_start=group_start,
                 validation=validation,
+                question=question,
             ),
-            mean=self.mean,
-            std=self.std * scale,
+            mean=mean,
+            std=std,
             dtype=rollout_dtype(dtype),
             placeholder_id=placeholder_id,
             law=self.law,
             table=int(self.table_digest, 16) if law.from_table else 0,
+            added_to=tokens_digest(question) if law.added else 0,
         )
 
 

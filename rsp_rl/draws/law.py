@@ -14,9 +14,9 @@ class Draw(Protocol):
 
     Attributes:
         seed: Rollout seed, an unsigned 64-bit integer.
-        length: L.
-        mean: mu_E.
-        std: sigma_E times the scale dial.
+        length: L; of a law whose rows are added, tokens of the question.
+        mean: mu_E; of such a law 0.
+        std: sigma_E times the scale dial; of such a law the dial alone.
         table: Digest of the pretrained table, for a law that draws from it.
     """
 
@@ -43,11 +43,14 @@ class Law(ABC):
         name: What `rsp.law` calls it.
         one_draw: Whether all rollouts of a run share one seed.
         from_table: Whether rows come from the pretrained table, whose digest is then in the record.
+        added: Whether rows are added to the embeddings of the question's tokens, where others stand
+            at positions of their own.
     """
 
     name: ClassVar[str]
     one_draw: ClassVar[bool] = False
     from_table: ClassVar[bool] = False
+    added: ClassVar[bool] = False
 
     @abstractmethod
     def draw(self, record: Draw, hidden_size: int) -> torch.Tensor:

@@ -4,7 +4,8 @@
 
 - `sphere`: the rows' norms do not fluctuate;
 - `vocab`: the rows are real embeddings, rows of the pretrained table itself;
-- `fixed`: all rollouts of a run get the same draw.
+- `fixed`: all rollouts of a run get the same draw;
+- `question_noise`: nothing is inserted, rows are added to the embeddings of the question's tokens.
 
 A law's position in `LAWS` is its code in a record. What all have in common: a counter-based
 generator keyed by the rollout's seed, read row by row, so that the first rows of a longer soft
@@ -88,8 +89,28 @@ class Sphere(Gaussian):
         return (rows_LD * (norm / norms_L1)).float()
 
 
+class QuestionNoise(Law):
+    """Uniform noise for the embeddings of the question's L tokens (NEFTune, arXiv 2310.05914).
+
+    Entries are i.i.d. uniform on [-1, 1), times alpha / sqrt(L d); alpha is the record's `std`. L
+    is the question's, where the paper has the length of the whole text.
+    """
+
+    name = "question_noise"
+    added = True
+
+    def draw(self, record: Draw, hidden_size: int) -> torch.Tensor:
+        """The noise alone: mu_E and sigma_E have no part in it."""
+        generator = np.random.Generator(np.random.Philox(key=record.seed))
+        rows_LD = generator.random((record.length, hidden_size))
+        rows_LD *= 2
+        rows_LD -= 1
+        rows_LD *= record.std / math.sqrt(max(record.length, 1) * hidden_size)
+        return _tensor(rows_LD.astype(np.float32))
+
+
 #: By name, in the order of their codes in encoded records: append, never reorder.
-LAWS = Laws((Gaussian(), Vocabulary(), Fixed(), Sphere()))
+LAWS = Laws((Gaussian(), Vocabulary(), Fixed(), Sphere(), QuestionNoise()))
 
 
 def draw_soft_prompt(

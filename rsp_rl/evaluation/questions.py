@@ -84,7 +84,10 @@ def questions(
     for problem in problems:
         where = f"the prompt of {plan.benchmark}, problem {problem.id}"
         try:
-            placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
+            if rsp.adds:
+                placed = template.find_question(tokenizer, problem.question)
+            else:
+                placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)
         except PlacementError as error:
             raise PlacementError(f"{where}: {error}") from error
         check_room(placed, rsp.length, context, where)

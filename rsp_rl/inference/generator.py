@@ -101,10 +101,11 @@ class Generator(AbstractContextManager):
         Args:
             question: Goes into the template as it is.
             samples: Answers wanted.
-            length: L, soft prompt vectors of an answer; 0 for none.
+            length: L, soft prompt vectors of an answer; 0 for none, and with a draw that inserts
+                none.
             position: Where they go, see `rsp_rl.placement`.
             mode: `independent`, a draw for every sample; `shared`, one for all.
-            scale: Multiplies sigma_E.
+            scale: Multiplies sigma_E; of `question_noise` it is NEFTune's alpha.
             draw: What is drawn, a key of `rsp_rl.draws.laws.LAWS`.
             temperature: 0 is greedy.
             top_p: Nucleus; 1 for all.
@@ -137,7 +138,10 @@ class Generator(AbstractContextManager):
         if length and LAWS[draw].from_table:
             rsp = replace(rsp, table_digest=self._table_digest)
         thinking = self._thinking(law, law_settings)
-        placed = self._template.place(self._tokenizer, question, length, position)
+        if rsp.adds:
+            placed = self._template.find_question(self._tokenizer, question)
+        else:
+            placed = self._template.place(self._tokenizer, question, length, position)
         check_tokens(self._tokenizer, placed.token_ids, self._vocabulary, "the prompt")
         check_room(placed, length, self._context, "the prompt")
         check_thoughts(

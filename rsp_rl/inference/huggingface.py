@@ -31,7 +31,7 @@ from transformers import (
 from rsp_rl.inference.requests import Completion, EngineOptions, Request, has_gpu
 from rsp_rl.inference.soft_prompts import Comparator, DrawnSoftPrompts, HostModel, SoftPrompts
 from rsp_rl.inference.thinking_loop import Output, ThinkingLoop
-from rsp_rl.injection.hook import SoftPromptInjector, flat_positions
+from rsp_rl.injection.hook import SoftPromptInjector, flat_positions, sums_of
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.models.stop_tokens import known_stop_tokens
 from rsp_rl.models.vocabulary import unknown_tokens
@@ -136,7 +136,7 @@ class HuggingFaceEngine:
         starts = [row * width + width - lengths[row] for row, _ in placed]
         rows = [self.soft_prompts.rows(request) for _, request in placed]
         rows_KD = torch.cat(rows) if rows else torch.empty(0, self.host.hidden_size)
-        with self._injector.inject(flat_positions(records, starts), rows_KD):
+        with self._injector.inject(flat_positions(records, starts), rows_KD, sums_of(records)):
             return self.host.network.get_input_embeddings()(ids_BT), mask_BT
 
     def _completion(self, request: Request, output: Output) -> Completion:

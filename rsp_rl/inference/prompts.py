@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.laws import LAWS
-from rsp_rl.draws.record import SoftPromptRecord
+from rsp_rl.draws.record import SoftPromptRecord, tokens_digest
 from rsp_rl.inference.requests import Request
 from rsp_rl.placement.prompt import PlacedPrompt, placeholder_id
 
@@ -69,7 +69,7 @@ def sample_requests(
     """Requests for the samples of one prompt, numbered from 0.
 
     Args:
-        placed: The prompt, L placeholders in it.
+        placed: The prompt, L placeholders in it, or its question found.
         tokenizer: The model's.
         rsp: Soft prompts; mu_E, sigma_E and what else the law needs set if there are any.
         sampling: How tokens are chosen.
@@ -80,16 +80,18 @@ def sample_requests(
     for number, seed in enumerate(seeds):
         record = None
         if rsp.enabled:
+            mean, std = rsp.moments(rsp.scale)
             record = SoftPromptRecord(
                 seed=seed.draw,
                 start=placed.start,
-                length=rsp.length,
-                mean=rsp.mean,
-                std=rsp.std * rsp.scale,
+                length=placed.length if rsp.adds else rsp.length,
+                mean=mean,
+                std=std,
                 dtype=dtype,
                 placeholder_id=placeholder_id(tokenizer),
                 law=rsp.law,
                 table=int(rsp.table_digest, 16) if LAWS[rsp.law].from_table else 0,
+                added_to=tokens_digest(placed.span) if rsp.adds else 0,
             )
         arguments = {
             "temperature": sampling.temperature,

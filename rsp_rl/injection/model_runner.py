@@ -12,6 +12,9 @@ from pathlib import Path
 
 from rsp_rl.basics.errors import ConfigError
 
+#: What `--worker-cls` names for an engine whose requests are records (`vllm_prompt` here).
+WORKER = "rsp_rl.injection.vllm_worker.SoftPromptWorker"
+
 #: What decides, in vLLM's processes: 0 or 1; vLLM chooses if it is not set.
 VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 

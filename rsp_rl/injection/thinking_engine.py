@@ -13,8 +13,7 @@ from vllm.config import VllmConfig
 from vllm.sampling_params import SamplingParams
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.injection.model_runner import VARIABLE, installed
-from rsp_rl.injection.vllm_prompt import WORKER
+from rsp_rl.injection.model_runner import VARIABLE, WORKER, installed
 from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.settings import Thinking
 from rsp_rl.thoughts.table import MOST_GIB, position_bytes
@@ -94,6 +93,21 @@ def engine_fault(config: VllmConfig) -> str | None:
             "into the model"
         )
     return interface_fault()
+
+
+def check_adds(config: VllmConfig) -> None:
+    """Make sure that an engine can add rows to the embeddings of a prompt's tokens.
+
+    Raises:
+        ConfigError: Naming what it cannot do so with.
+    """
+    if getattr(config, "use_v2_model_runner", False):
+        raise ConfigError(
+            "noise on the question needs vLLM's V1 model runner, and this engine has V2, for which "
+            f"there is no adapter; set {VARIABLE}=0"
+        )
+    if fault := interface_fault():
+        raise ConfigError(fault)
 
 
 def most_bytes(config: VllmConfig) -> int:

@@ -9,6 +9,9 @@ scheduled position that has a thought, so that what is computed again after a pr
 pieces, is what it was. Before vLLM samples, laws make the next tokens of those requests that are
 thinking; what the sampler makes of them does not count, and where it would count for nobody it is
 not asked. Requests without a law are as vLLM alone would have them.
+
+To the embeddings of a prompt whose soft prompt is added to its tokens, rows are added in the same
+place (`rsp_rl.injection.added_rows`).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.injection.added_rows import AddedRows, Scheduled
 from rsp_rl.injection.thinking_engine import most_bytes
 from rsp_rl.thoughts.embedding import TableEmbedding
 from rsp_rl.thoughts.host import sent
@@ -52,11 +56,13 @@ class ThinkingRunner(GPUModelRunner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.thoughts = ThoughtTable(self.device, most_bytes(self.vllm_config))
+        self.added_rows = AddedRows()
         self._hidden_ND: torch.Tensor | None = None
         self._masks: dict[frozenset[int], torch.Tensor] = {}
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable | None:
         """Requests come and go."""
+        self.added_rows.update(scheduler_output.finished_req_ids)
         for request in scheduler_output.finished_req_ids:
             self.thoughts.finish(request)
         for new in scheduler_output.scheduled_new_reqs:
@@ -72,6 +78,9 @@ class ThinkingRunner(GPUModelRunner):
     def _preprocess(self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any) -> Any:
         """The step's inputs, then thoughts over those of the tokens that were emitted for them."""
         made = super()._preprocess(scheduler_output, *args, **kwargs)
+        if self.added_rows:
+            scheduled = self._scheduled(scheduler_output.num_scheduled_tokens)
+            self.added_rows.add(self.inputs_embeds.gpu, scheduled)
         if self.thoughts.requests:
             self._overlay(scheduler_output.num_scheduled_tokens)
         return made
@@ -288,18 +297,13 @@ class ThinkingRunner(GPUModelRunner):
 
     def _overlay(self, scheduled: dict[str, int]) -> None:
         """Thoughts of the step's positions, into vLLM's buffer of inputs."""
-        count = self.input_batch.num_reqs
-        computed = self.input_batch.num_computed_tokens_cpu[:count].tolist()
-        starts = self.query_start_loc.np[:count].tolist()
         places: dict[InputLaw, list[tuple[Entry, int, int]]] = {}
-        for row, request in enumerate(self.input_batch.req_ids):
+        for request, first, end, offset in self._scheduled(scheduled):
             entry = self.thoughts.requests.get(request)
             if entry is None:
                 continue
-            first = computed[row]
-            found = entry.places(first, first + scheduled[request])
+            found = entry.places(first, end)
             if found:
-                offset = starts[row] - first
                 own = places.setdefault(entry.law, [])
                 own += [(entry, offset + position, place) for position, place in found]
         buffer_TD = self.inputs_embeds.gpu
@@ -307,6 +311,15 @@ class ThinkingRunner(GPUModelRunner):
             rows = self.thoughts.read(members[0][0], [place for _, _, place in members])
             made_ND = law.embed(rows, self._embedding).to(buffer_TD.dtype)
             buffer_TD.index_copy_(0, self._index([at for _, at, _ in members]), made_ND)
+
+    def _scheduled(self, scheduled: dict[str, int]) -> Iterator[Scheduled]:
+        """Positions of the step by request, and where they are in vLLM's buffer of inputs."""
+        count = self.input_batch.num_reqs
+        computed = self.input_batch.num_computed_tokens_cpu[:count].tolist()
+        starts = self.query_start_loc.np[:count].tolist()
+        for row, request in enumerate(self.input_batch.req_ids):
+            first = computed[row]
+            yield Scheduled(request, first, first + scheduled[request], starts[row] - first)
 
     def _needs_hidden(self, state: Any) -> bool:
         return state is not None and any(

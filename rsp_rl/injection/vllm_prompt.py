@@ -6,9 +6,13 @@ rollouts share the question's blocks and never those of the soft prompt.
 
 vLLM wants a row for every token, though L of them count: 29 MB a request for 2,048 tokens of a 7B
 model, made, sent, hashed and held until the request ends. `record_prompt` puts the rollout's record
-into the rows' place, 72 bytes a token, which vLLM carries and hashes in the same way; workers that
+into the rows' place, 80 bytes a token, which vLLM carries and hashes in the same way; workers that
 know records (`rsp_rl.injection.vllm_worker`) draw H themselves. `mixed_prompt` works with any
 worker and is the reference.
+
+Rows that are added to tokens' embeddings (`SoftPromptRecord.added_to`) can be sent as records
+alone. All positions are then tokens, which vLLM embeds; what is sent beside them keeps the draw's
+blocks of the prefix cache private, and tells the worker what to add.
 """
 
 from __future__ import annotations
@@ -21,23 +25,34 @@ import numpy as np
 import torch
 from vllm.inputs import EmbedsPrompt
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.record import RECORD_SIZE, SoftPromptRecord
+from rsp_rl.injection.model_runner import WORKER
+from rsp_rl.injection.thinking_engine import check_adds
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-
-#: What `--worker-cls` names for an engine whose requests are `record_prompt`s.
-WORKER = "rsp_rl.injection.vllm_worker.SoftPromptWorker"
 
 #: From a prompt's tokens, placeholders included, and its record to what vLLM takes.
 PromptMaker = Callable[[list[int], SoftPromptRecord], EmbedsPrompt]
 
 
 def prompt_maker(config: VllmConfig) -> PromptMaker:
-    """How an engine's soft prompts are sent: as records if its workers draw them, or as rows."""
+    """How an engine's soft prompts are sent: as records if its workers draw them, or as rows.
+
+    What it returns raises `ConfigError` where the engine cannot add rows and a record says so.
+    """
     if config.parallel_config.worker_cls == WORKER:
-        return record_prompt
+        return partial(_checked_record_prompt, config)
     return partial(mixed_prompt, hidden_size=config.model_config.get_hidden_size())
+
+
+def _checked_record_prompt(
+    config: VllmConfig, token_ids: list[int], record: SoftPromptRecord
+) -> EmbedsPrompt:
+    if record.added_to:
+        check_adds(config)
+    return record_prompt(token_ids, record)
 
 
 def mixed_prompt(token_ids: list[int], record: SoftPromptRecord, hidden_size: int) -> EmbedsPrompt:
@@ -49,9 +64,15 @@ def mixed_prompt(token_ids: list[int], record: SoftPromptRecord, hidden_size: in
         hidden_size: d.
 
     Raises:
+        ConfigError: If rows are to be added to embeddings, which only `WORKER` knows of.
         ValueError: If the tokens at the record's positions are not placeholders: the prompt was
             cut or changed after the soft prompt was placed.
     """
+    if record.added_to:
+        raise ConfigError(
+            f"rsp.law={record.law} adds to the embeddings of tokens, which vLLM's own worker does "
+            f"not; start the engine with --worker-cls {WORKER}"
+        )
     return _prompt(token_ids, record, record.draw(hidden_size))
 
 
@@ -74,13 +95,17 @@ def record_prompt(token_ids: list[int], record: SoftPromptRecord) -> EmbedsPromp
 def _prompt(token_ids: list[int], record: SoftPromptRecord, rows: torch.Tensor) -> EmbedsPrompt:
     """A prompt with these rows, [L, w], at the record's positions."""
     span = slice(record.start, record.start + record.length)
-    if token_ids[span] != [record.placeholder_id] * record.length:
+    if not record.stands_at(token_ids[span]):
+        wanted = (
+            "those that noise is made for" if record.added_to else "the soft prompt's placeholders"
+        )
         raise ValueError(
             f"tokens {record.start} to {record.start + record.length} of a prompt of "
-            f"{len(token_ids)} are not the soft prompt's placeholders; was the prompt truncated?"
+            f"{len(token_ids)} are not {wanted}; was the prompt truncated?"
         )
     is_token = [True] * len(token_ids)
-    is_token[span] = [False] * record.length
+    if not record.added_to:
+        is_token[span] = [False] * record.length
     return EmbedsPrompt(
         prompt_embeds=among_zeros(rows, record.start, len(token_ids)),
         prompt_token_ids=token_ids,

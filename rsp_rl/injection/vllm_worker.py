@@ -19,7 +19,7 @@ from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.record import RECORD_SIZE, SoftPromptRecord
-from rsp_rl.injection.thinking_engine import engine_fault, interface_fault
+from rsp_rl.injection.thinking_engine import check_adds, engine_fault, interface_fault
 from rsp_rl.injection.thinking_runner import ThinkingRunner, asks
 from rsp_rl.injection.vllm_prompt import among_zeros
 
@@ -65,6 +65,8 @@ class SoftPromptWorker(PlatformWorker):
                 raise ConfigError(fault)
             if has_key_alone(request):
                 request.prompt_embeds = request.prompt_is_token_ids = None
+            if has_added_rows(request):
+                self._add_rows(request)
         new = [request for request in scheduler_output.scheduled_new_reqs if has_record(request)]
         if new:
             hidden_size = self.model_config.get_hidden_size()
@@ -72,6 +74,18 @@ class SoftPromptWorker(PlatformWorker):
             for request, prompt in zip(new, prompts, strict=True):
                 request.prompt_embeds = prompt
         return super().execute_model(scheduler_output)
+
+    def _add_rows(self, request: NewRequestData) -> None:
+        """Tell the runner what to add to a request's embeddings; vLLM gets its tokens.
+
+        Raises:
+            ConfigError: If the runner is none that adds.
+        """
+        check_adds(self.vllm_config)
+        record = added_record(request)
+        rows_LD = record.draw(self.model_config.get_hidden_size())
+        self.model_runner.added_rows.arrive(request.req_id, record.start, rows_LD)
+        request.prompt_embeds = request.prompt_is_token_ids = None
 
     def take_thoughts(self, keys: list[int]) -> list[bytes | None]:
         """Records of finished outputs, which are then forgotten; for `collective_rpc`.
@@ -111,6 +125,15 @@ def has_key_alone(request: NewRequestData) -> bool:
 
     Its rows have told blocks apart and are of no more use.
     """
+    return _has_tokens_alone(request) and request.prompt_embeds.shape[1] < RECORD_SIZE
+
+
+def has_added_rows(request: NewRequestData) -> bool:
+    """Whether a request came as a `record_prompt` of rows that are added to its tokens."""
+    return _has_tokens_alone(request) and request.prompt_embeds.shape[1] >= RECORD_SIZE
+
+
+def _has_tokens_alone(request: NewRequestData) -> bool:
     return has_numbers(request) and False not in (request.prompt_is_token_ids or ())
 
 
@@ -120,8 +143,8 @@ def has_numbers(request: NewRequestData) -> bool:
 
 
 def has_record(request: NewRequestData) -> bool:
-    """Whether a request came as a `record_prompt`, maybe with a thinking request's key."""
-    return has_numbers(request) and not has_key_alone(request)
+    """Whether a request came as a `record_prompt` with placeholders, maybe with a key beside."""
+    return has_numbers(request) and not _has_tokens_alone(request)
 
 
 def drawn_prompt(request: NewRequestData, hidden_size: int) -> torch.Tensor:
@@ -141,3 +164,23 @@ def drawn_prompt(request: NewRequestData, hidden_size: int) -> torch.Tensor:
             f"says {record.start} to {record.start + record.length}"
         )
     return among_zeros(record.draw(hidden_size), start, len(request.prompt_embeds))
+
+
+def added_record(request: NewRequestData) -> SoftPromptRecord:
+    """The record of a request whose rows are added.
+
+    Raises:
+        ValueError: If the record is not at its own positions, or the tokens there are others.
+    """
+    assert request.prompt_embeds is not None
+    records = request.prompt_embeds[:, :RECORD_SIZE]
+    start = int(records.any(dim=1).nonzero()[0, 0])  # before it are zeros, and no record is
+    record = SoftPromptRecord.from_tensor(records[start])
+    end = record.start + record.length
+    span = (request.prompt_token_ids or [])[record.start : end]
+    if record.start != start or not record.added_to or not record.stands_at(span):
+        raise ValueError(
+            f"request {request.req_id} has a record at token {start}, which says that rows are "
+            f"added at {record.start} to {end}, to other tokens or none"
+        )
+    return record

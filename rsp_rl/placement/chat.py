@@ -23,6 +23,7 @@ from rsp_rl.placement.prompt import (
     check_request,
     cut,
     encode,
+    message_tokens,
     split_instruction,
 )
 
@@ -99,6 +100,46 @@ def place_in_chat(
         raise PlacementError(_CANNOT_BE_TOLD)
     end += turn_end(tokenizer, messages[: turn + 1], after, template_kwargs)
     return around(tokenizer, *cut(tokenizer, text, end), length)
+
+
+def question_in_chat(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], **template_kwargs: Any
+) -> PlacedPrompt:
+    """Tokenise a chat prompt as it is and find the last user message's tokens in it.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+        messages: Chat messages with `role` and text `content`.
+        **template_kwargs: See `place_in_chat`.
+
+    Returns:
+        The plain prompt; the message's tokens, from its first character that is no blank to its
+        last, are its `span`.
+
+    Raises:
+        PlacementError: If there is no chat template, or it refuses the messages; no user turn,
+            non-text or empty content, or tokens that cannot be told from what is around them.
+    """
+    turn = _last_user_turn(messages)
+    content = messages[turn]["content"]
+    marker = _unused_marker(messages)
+    marked = {**messages[turn], "content": marker + content + marker}
+    rendered = _render(
+        tokenizer, [*messages[:turn], marked, *messages[turn + 1 :]], template_kwargs
+    )
+    if marker not in rendered:
+        raise PlacementError(_NOT_RENDERED)
+    text = _render(tokenizer, messages, template_kwargs)
+    before, *_, after = rendered.split(marker)
+    end, message = len(text) - len(after), content.strip()
+    begin = len(before) + len(text[len(before) : end]) - len(text[len(before) : end].lstrip())
+    if (
+        rendered.count(marker) != 2
+        or not (text.startswith(before) and text.endswith(after))
+        or text[len(before) : end].strip() != message
+    ):
+        raise PlacementError(_MESSAGE_CANNOT_BE_TOLD)
+    return message_tokens(tokenizer, text, begin, begin + len(message))
 
 
 def turn_end(
@@ -180,6 +221,13 @@ _NOT_RENDERED = (
 _CANNOT_BE_TOLD = (
     "the chat template renders what follows the user's message differently when the message "
     "changes; the end of the user's turn cannot be told; use rsp.position=prefix"
+)
+
+
+_MESSAGE_CANNOT_BE_TOLD = (
+    "the chat template changes the user's message, or renders what is around it differently when "
+    "the message changes: its tokens cannot be told from the template's own; use another template, "
+    "or a law of rsp.law that inserts soft prompts"
 )
 
 

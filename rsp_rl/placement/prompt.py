@@ -32,11 +32,18 @@ class PlacedPrompt:
 
     Attributes:
         token_ids: Prompt tokens, placeholders included, [T].
-        start: Index of the first placeholder.
+        start: Index of the first placeholder; or of the user's message where that is looked for.
+        length: L; or tokens of the user's message.
     """
 
     token_ids: list[int]
     start: int
+    length: int = 0
+
+    @property
+    def span(self) -> list[int]:
+        """Tokens from `start` on, as many as `length` says."""
+        return self.token_ids[self.start : self.start + self.length]
 
 
 def placeholder_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -134,6 +141,43 @@ def cut(tokenizer: PreTrainedTokenizerBase, text: str, at: int) -> tuple[list[in
     )
 
 
+def message_tokens(
+    tokenizer: PreTrainedTokenizerBase, text: str, begin: int, end: int
+) -> PlacedPrompt:
+    """Where the tokens of a message are among those of a prompt's text, which stay as they are.
+
+    Args:
+        tokenizer: Any tokenizer.
+        text: The prompt.
+        begin: Place of the message's first character, blanks around the message left out.
+        end: Place behind its last one.
+
+    Returns:
+        The prompt with the tokens that have a character of the message in them.
+
+    Raises:
+        PlacementError: If there is no message, or a token holds text of it and of what is around.
+    """
+    if begin >= end:
+        raise PlacementError("the user's message is empty: it has no tokens that noise is added to")
+    if tokenizer.is_fast:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, places = encoded["input_ids"], encoded["offset_mapping"]
+        own = [n for n, (first, last) in enumerate(places) if first < end and last > begin]
+        fused = not own or text[places[own[0]][0] : begin].strip()
+        if not fused and not text[end : places[own[-1]][1]].strip():
+            return PlacedPrompt(ids, own[0], own[-1] + 1 - own[0])
+    else:  # knows no places of tokens
+        pieces = [encode(tokenizer, part) for part in (text[:begin], text[begin:end], text[end:])]
+        ids = encode(tokenizer, text)
+        if [token for piece in pieces for token in piece] == ids:
+            return PlacedPrompt(ids, len(pieces[0]), len(pieces[1]))
+    raise PlacementError(
+        f"the tokenizer fuses the user's message {text[begin:end]!r:.60} with what is around it: "
+        "its tokens cannot be told from others; begin or end the message in a line break"
+    )
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a piece of text, without those that the tokenizer adds by itself."""
     return tokenizer.encode(text, add_special_tokens=False) if text else []
@@ -148,4 +192,4 @@ def around(
         PlacementError: See `placeholder_id`.
     """
     soft_prompt = [placeholder_id(tokenizer)] * length if length else []
-    return PlacedPrompt(before + soft_prompt + after, len(before))
+    return PlacedPrompt(before + soft_prompt + after, len(before), length)

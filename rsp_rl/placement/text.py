@@ -14,6 +14,7 @@ from rsp_rl.placement.prompt import (
     check_request,
     cut,
     encode,
+    message_tokens,
     split_instruction,
 )
 
@@ -98,6 +99,32 @@ def place_in_turn(
         return PlacedPrompt(ids, len(ids) - len(encode(tokenizer, closing)))
     before, after = cut(tokenizer, text, turn_end)
     return around(tokenizer, bos + before, after, length)
+
+
+def question_in_turn(
+    tokenizer: PreTrainedTokenizerBase, opening: str, question: str, instruction: str, closing: str
+) -> PlacedPrompt:
+    """Tokenise a literal template's prompt as it is and find the tokens of the user's turn in it.
+
+    Args:
+        tokenizer: Any tokenizer.
+        opening: See `place_in_turn`, as all others.
+        question: It.
+        instruction: Part of the turn, as in chats.
+        closing: No part of it.
+
+    Returns:
+        The plain prompt; the tokens of question and instruction, blanks around them left out, are
+        its `span`.
+
+    Raises:
+        PlacementError: See `message_tokens`.
+    """
+    text, turn = opening + question + instruction + closing, question + instruction
+    bos = beginning(tokenizer, text)
+    begin = len(opening) + len(turn) - len(turn.lstrip())
+    found = message_tokens(tokenizer, text, begin, begin + len(turn.strip()))
+    return PlacedPrompt(bos + found.token_ids, len(bos) + found.start, found.length)
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

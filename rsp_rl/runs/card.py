@@ -166,6 +166,7 @@ def _head(name: str, origin: Origin, run: TrainedModel, evaluated: Evaluated) ->
         head["license"] = origin.licence
     tags = ["rsp-rl", "verl", "reinforcement-learning"]
     tags += ["random-soft-prompts"] if run.rsp.get("length") else []
+    tags += [str(run.rsp["law"])] if run.has_soft_prompts and not run.rsp.get("length") else []
     tags += [f"law-{run.law['name']}"] if run.law else []
     head["tags"] = tags
     results = [
@@ -188,8 +189,8 @@ def _head(name: str, origin: Origin, run: TrainedModel, evaluated: Evaluated) ->
 
 def _sentence(run: TrainedModel) -> str:
     what = []
-    if run.rsp.get("length"):
-        what.append("random soft prompts in its rollouts")
+    if run.has_soft_prompts:
+        what.append(run.rollouts_had)
     if run.law is not None:
         what.append(f"thoughts of the law {run.law['name']}")
     how = f", with {' and '.join(what)}" if what else ", without soft prompts"
@@ -306,8 +307,9 @@ def _use(run: TrainedModel) -> list[str]:
         'tokenizer = AutoTokenizer.from_pretrained("THIS_REPOSITORY")',
         "```",
     ]
-    if run.rsp.get("length"):
-        lines += ["", "Soft prompts were for training; the model is asked without them."]
+    if run.has_soft_prompts:
+        what, them = ("Soft prompts were", "them") if run.rsp.get("length") else ("Noise was", "it")
+        lines += ["", f"{what} for training; the model is asked without {them}."]
     return lines
 
 

@@ -24,6 +24,7 @@ from rsp_rl.runs.metrics import (
     held_out_accuracy,
     largest,
 )
+from rsp_rl.runs.trained_with import adds_noise
 
 Steps = dict[int, dict[str, float]]
 
@@ -87,7 +88,9 @@ def held_out_how(folder: RunFolder) -> str:
     temperature, top_k = (folder.known_setting(f"{ways}.{n}") for n in ("temperature", "top_k"))
     greedy = temperature == 0 or top_k == 1
     parts = [] if temperature is None else ["greedy" if greedy else "sampled"]
-    parts.append(f"with{'' if settings['length'] and settings.get('validation') else 'out'} RSP")
+    noise = adds_noise(settings)
+    asked = (settings["length"] or noise) and settings.get("validation")
+    parts.append(f"with{'' if asked else 'out'} {'noise on the question' if noise else 'RSP'}")
     return ", ".join([*parts, *([f"law {law['name']}"] if law.get("validation") else [])])
 
 

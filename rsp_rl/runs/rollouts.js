@@ -92,13 +92,15 @@ function facts(group) {
 }
 
 // A prompt with its soft prompt where it stands in the text.
-function prompt({ before, after, length, start, placed, of, all }) {
+function prompt({ before, after, length, start, placed, added, of, all }) {
   const text = element("div", "question-text text", ...ends(before));
   if (placed) text.append(element("span", "soft-prompt", `soft prompt, L = ${length}`), ...ends(after));
   const told = [];
   if (!all) told.push(`Rollouts ${of.join(", ")}:`);
-  if (length === 0) told.push("no soft prompt, L = 0.");
-  if (length && !placed) {
+  if (length === 0) told.push(added ? "no noise on the question." : "no soft prompt, L = 0.");
+  if (length && added) {
+    told.push(`Noise is added to the embeddings of the question, tokens ${start} to ${start + length - 1}.`);
+  } else if (length && !placed) {
     told.push(
       `A soft prompt, L = ${length}, begins at token ${start}; its place in this text is not on record.`,
     );

@@ -50,6 +50,7 @@ class Rollout:
         before: Characters of its prompt before the soft prompt.
         start: Place of the soft prompt among the prompt's tokens.
         length: L, 0 without a soft prompt.
+        added: Whether it is no soft prompt but noise, on so many tokens of the question.
     """
 
     uid: str
@@ -63,6 +64,7 @@ class Rollout:
     before: int | None = None
     start: int | None = None
     length: int | None = None
+    added: bool = False
 
     @property
     def group(self) -> str:
@@ -203,6 +205,7 @@ def read_step(step: int, file: Path) -> StepRollouts:
                             f"({row[name]!r:.60}); remove the line"
                         )
                     setattr(known, name, row[name])
+                known.added |= bool(row.get("added_to"))  # runs of before have none
     return StepRollouts(step, file, list(rollouts.values()), padding, read.cut_short)
 
 

@@ -223,7 +223,7 @@ def _group(step: StepRollouts, chosen: Sequence[Rollout], facts: RunFacts) -> di
     prompts: dict[tuple[Any, ...], list[str]] = {}
     for rollout in chosen:
         text = str(texts[rollout.uid]["input"])
-        place = (text, rollout.length, rollout.start, rollout.before)
+        place = (text, rollout.length, rollout.start, rollout.before, rollout.added)
         prompts.setdefault(place, []).append(_name(rollout))
     return {
         "gold": both_ends(str(texts[chosen[0].uid].get("gts"))),
@@ -238,7 +238,9 @@ def _group(step: StepRollouts, chosen: Sequence[Rollout], facts: RunFacts) -> di
     }
 
 
-def _prompt(text: str, length: int | None, start: int | None, before: int | None) -> dict[str, Any]:
+def _prompt(
+    text: str, length: int | None, start: int | None, before: int | None, added: bool
+) -> dict[str, Any]:
     """A prompt on either side of its soft prompt; in one piece where none is, or is placed."""
     placed = bool(length) and before is not None
     cut = before if placed else len(text)
@@ -248,6 +250,7 @@ def _prompt(text: str, length: int | None, start: int | None, before: int | None
         "length": length,
         "start": start,
         "placed": placed,
+        "added": added,
     }
 
 

@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rsp_rl.basics.errors import RunFolderError
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.runs.checkpoints import saved_law, step_of
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.merging import made_of
@@ -68,6 +70,18 @@ class TrainedModel:
         """Settings of its soft prompts."""
         return saved_law(self.checkpoint) or self.folder.read_settings()
 
+    @property
+    def has_soft_prompts(self) -> bool:
+        """Whether its rollouts had any."""
+        return adds_noise(self.rsp) or bool(self.rsp.get("length"))
+
+    @property
+    def rollouts_had(self) -> str:
+        """What its rollouts had, if they had any."""
+        if adds_noise(self.rsp):
+            return "noise on the questions of its rollouts"
+        return "random soft prompts in its rollouts"
+
     @cached_property
     def law(self) -> dict[str, Any] | None:
         """What its rollouts thought with."""
@@ -85,6 +99,12 @@ class TrainedModel:
             raise RunFolderError(
                 f"{self.folder.root}/config/config.yaml: {name} cannot be read ({error}); mend it"
             ) from error
+
+
+def adds_noise(rsp: Mapping[str, Any]) -> bool:
+    """Whether settings, as stored, are of a law whose rows are added to the question, and on."""
+    law = LAWS.get(str(rsp.get("law")))  # of a package that is gone it is not known
+    return law is not None and law.added and RspOptions.from_config(rsp).enabled
 
 
 def trained_with(run: TrainedModel) -> list[tuple[str, str]]:
@@ -125,10 +145,13 @@ def _settings(run: TrainedModel, names: tuple[tuple[str, str], ...]) -> str:
 
 
 def _soft_prompts(rsp: Mapping[str, Any]) -> str:
-    if not rsp.get("length"):
+    if adds_noise(rsp):
+        parts = [f"{name} {_said(rsp.get(name))}" for name in ("law", "mode", "scale")]
+    elif not rsp.get("length"):
         return "none"
-    parts = [f"L = {rsp['length']}"]
-    parts += [f"{name} {_said(rsp.get(name))}" for name in ("law", "position", "mode", "scale")]
+    else:
+        parts = [f"L = {rsp['length']}"]
+        parts += [f"{name} {_said(rsp.get(name))}" for name in ("law", "position", "mode", "scale")]
     for name in ("probability", "mixing"):
         if rsp.get(name) not in (None, 1.0, "none"):
             parts.append(f"{name} {rsp[name]}")

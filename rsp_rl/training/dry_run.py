@@ -34,6 +34,7 @@ from rsp_rl.training.estimate import (
 from rsp_rl.training.fitted_sizes import fit_context
 from rsp_rl.training.model_runner import check_held_prompts
 from rsp_rl.training.preflight import (
+    check_adds,
     check_batches,
     check_guard_support,
     check_lengths,
@@ -131,6 +132,7 @@ def report(config: DictConfig, gpu_bytes: int) -> Iterator[str]:
     check_servers(config)
     if options.enabled:
         check_rsp_support(config)
+        check_adds(config, options)
     check_law(config)
     check_batches(config)
     check_mixing(options, config.actor_rollout_ref.rollout.n)
@@ -270,6 +272,13 @@ def soft_prompt_lines(
 ) -> Iterator[str]:
     if not options.enabled:
         yield "off"
+        return
+    if options.adds:
+        largest = options.scale_schedule.largest(options.scale)
+        yield (
+            f"law: {options.law}, alpha at most {largest:g}, on the question's own tokens, "
+            f"{options.share:.0%} of the rollouts; nothing is inserted"
+        )
         return
     costs = soft_prompt_costs(options, step, shape.hidden_size, extra)
     yield f"law: {options.law}, L at most {options.max_length}, {options.share:.0%} of the rollouts"

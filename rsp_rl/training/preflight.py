@@ -11,9 +11,11 @@ from yaml import YAMLError
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.dials.options import RspOptions, rollout_dtype
+from rsp_rl.injection.model_runner import WORKER
 from rsp_rl.models.shape import ModelShape
 from rsp_rl.placement.chat import check_chat_template
 from rsp_rl.training.asynchronous import TRAINER_MODES
+from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def check_tokenizer(
             "the tokenizer has no chat template, which training prompts need; use a model that has "
             "one, or set actor_rollout_ref.model.custom_chat_template"
         )
-    position = options.position if options.enabled else None
+    # What is inserted needs an end of the turn; noise needs the message, which each row tries.
+    position = options.position if options.enabled and not options.adds else None
     check_chat_template(tokenizer, position, **(template_kwargs or {}))
 
 
@@ -442,3 +445,24 @@ def check_rsp_support(config: DictConfig) -> None:
     for message, applies in refused.items():
         if applies:
             raise ConfigError(message)
+
+
+def check_adds(config: DictConfig, options: RspOptions) -> None:
+    """Refuse rollouts whose engine cannot add rows to embeddings, where the law's are added.
+
+    Raises:
+        ConfigError: If vLLM's V2 model runner would serve them, or another worker than ours.
+    """
+    if not (options.enabled and options.adds):
+        return
+    if serves_with_v2(config):
+        raise ConfigError(
+            f"rsp.law={options.law} needs vLLM's V1 model runner, and rollouts would get V2, for "
+            f"which there is no adapter; set {TO_V1}"
+        )
+    worker = config.actor_rollout_ref.rollout.engine_kwargs.vllm.get("worker_cls")
+    if worker not in (None, WORKER):
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_cls={worker}: rsp.law="
+            f"{options.law} needs {WORKER}, which is the default; leave it out"
+        )

@@ -45,6 +45,7 @@ from rsp_rl.training.model_sources import check_sources
 from rsp_rl.training.paths import make_absolute
 from rsp_rl.training.preflight import (
     agent_loops,
+    check_adds,
     check_batches,
     check_console,
     check_guard_support,
@@ -108,6 +109,7 @@ def prepare(config: DictConfig) -> RunFolder:
     check_servers(config)
     if options.enabled:
         check_rsp_support(config)
+        check_adds(config, options)
     check_law_of_thoughts(config)
     check_batches(config)
     check_adapter(config)

@@ -21,7 +21,6 @@ from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.models.kept_text import Characters
 from rsp_rl.models.vocabulary import check_tokens
-from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.training.rows_left import check_left
 from rsp_rl.training.tools import Tools
 from rsp_rl.training.train_data import CheckedFiles
@@ -301,10 +300,8 @@ class _Prompts:
             self.lack_beginning = True
         if rsp is not None:
             try:
-                placed = place_in_chat(
-                    *(self.tokenizer, messages, rsp.max_length, rsp.position),
-                    tools=tools,
-                    **self.arguments,
+                placed = rsp.place(
+                    self.tokenizer, messages, rsp.max_length, tools=tools, **self.arguments
                 )
             except PlacementError as error:
                 raise PlacementError(f"{where}: {error}") from error

@@ -129,7 +129,7 @@ def measure_requests(hidden_size: int, length: int, args: argparse.Namespace) ->
 
 
 def floor_bytes(tokens_size: int, length: int) -> int:
-    """What a prompt with a record may take: its tokens, 72 bytes for each, a mask and a header."""
+    """What a prompt with a record may take: its tokens, 80 bytes for each, a mask and a header."""
     return tokens_size + (8 * RECORD_SIZE + 1) * length + 64
 
 

@@ -90,6 +90,8 @@ def plain_torch_log_probs(
         if soft_prompts and sample.record is not None:
             start, length = sample.record.start, sample.record.length
             drawn = sample.record.draw(embeds.shape[-1]).to(embeds)
+            if sample.record.added_to:
+                drawn = drawn + embeds[start : start + length]
             embeds = torch.cat([embeds[:start], drawn, embeds[start + length :]])
         logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
         first = len(sample.prompt)

@@ -19,8 +19,7 @@ from parity.rollouts import sample_rollouts
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_stats import embedding_stats
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
-from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions
-from rsp_rl.placement.chat import place_in_chat
+from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, sums_of
 from rsp_rl.placement.prompt import placeholder_id
 from tests.integration.harness import REPOSITORY, Task
 from tests.tolerances import FORWARD
@@ -43,13 +42,14 @@ def engine(task: Task):
 
 
 def soft_prompt(model: Path, rollout: int, position: str = "suffix", length: int = 20):
-    """Tokens and record of one rollout of `QUESTION`."""
+    """Tokens and record of one rollout of `QUESTION`; position `question` is noise on it."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     stats = embedding_stats(model)
-    options = RspOptions(length=length, position=position, mean=stats.mean, std=stats.std)
-    placed = place_in_chat(
-        tokenizer, [{"role": "user", "content": QUESTION}], length, options.position
-    )
+    where = {"length": length, "position": position}
+    if position == "question":
+        where = {"length": 0, "law": "question_noise", "scale": 10}
+    options = RspOptions(**where, mean=stats.mean, std=stats.std)
+    placed = options.place(tokenizer, [{"role": "user", "content": QUESTION}], options.length)
     record = options.record(
         step=1,
         prompt_index=0,
@@ -58,6 +58,7 @@ def soft_prompt(model: Path, rollout: int, position: str = "suffix", length: int
         start=placed.start,
         dtype="float32",
         placeholder_id=placeholder_id(tokenizer),
+        question=placed.span if options.adds else (),
     )
     return placed.token_ids, record
 
@@ -145,6 +146,36 @@ def test_log_probs_equal_hugging_face(engine, task: Task, position: str) -> None
     torch.testing.assert_close(log_probs, expected, rtol=0, atol=FORWARD)
 
 
+def test_noise_on_the_question(engine, task: Task) -> None:
+    """Two draws, the first once more, plain requests before and after: chunks, cached blocks."""
+    from vllm import SamplingParams, TokensPrompt
+
+    engine.reset_prefix_cache()
+    token_ids, first = soft_prompt(task.model, 7, "question")
+    _, second = soft_prompt(task.model, 8, "question")
+    assert first.length > CHUNK
+    parameters = SamplingParams(temperature=0, max_tokens=12, logprobs=0, ignore_eos=True)
+
+    def plain():
+        prompt = TokensPrompt(prompt_token_ids=token_ids)
+        output = engine.generate([prompt], parameters, use_tqdm=False)[0].outputs[0]
+        return list(output.token_ids), [
+            at[token].logprob for token, at in zip(output.token_ids, output.logprobs, strict=True)
+        ]
+
+    before = plain()
+    results = [generate(engine, token_ids, record) for record in (first, second, first)]
+    for (response, log_probs, _), record in zip(results, (first, second, first), strict=True):
+        expected = hugging_face_log_probs(task.model, token_ids, response, record)
+        torch.testing.assert_close(log_probs, expected, rtol=0, atol=FORWARD)
+        forgotten = hugging_face_log_probs(task.model, token_ids, response, None)
+        assert (log_probs - forgotten).abs().max() > 1e-2
+    # Nobody reads the keys and values of another draw, whatever the ids; the same draw does.
+    assert all(cached <= first.start // BLOCK * BLOCK for _, _, cached in results[:2])
+    assert results[2][2] == (len(token_ids) - 1) // BLOCK * BLOCK
+    assert plain() == before
+
+
 def hugging_face_log_probs(
     folder: Path, prompt: list[int], response: list[int], record: SoftPromptRecord | None
 ) -> torch.Tensor:
@@ -154,7 +185,7 @@ def hugging_face_log_probs(
     records = [record] if record else []
     positions = flat_positions(records, [0] * len(records))
     rows = draw_rows(records, model.config.hidden_size)
-    with torch.no_grad(), injector.inject(positions, rows):
+    with torch.no_grad(), injector.inject(positions, rows, sums_of(records)):
         logits = model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
     return logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
 

@@ -108,6 +108,7 @@ FIELDS = {
         ),
         "law": "gaussian",
         "table": 0,
+        "added_to": 0,
     },
     RspOptions: {
         "length": 20,
@@ -128,7 +129,7 @@ FIELDS = {
         "table_digest": None,
         "guard": GuardOptions(0.1, 5),
     },
-    PlacedPrompt: dict.fromkeys(("token_ids", "start"), REQUIRED),
+    PlacedPrompt: {**dict.fromkeys(("token_ids", "start"), REQUIRED), "length": 0},
     GuardOptions: {"max_mean_gap": 0.1, "steps": 5},
     Schedule: {"shape": "constant", "end": None, "steps": None},
     Verdict: {
@@ -234,12 +235,13 @@ def test_errors_by_which_callers_tell_causes_apart() -> None:
 
 def test_attributes_of_a_law() -> None:
     """What a law of another package sets and implements, and the group that names it."""
-    assert {name: getattr(Law, name) for name in ("one_draw", "from_table")} == {
+    assert {name: getattr(Law, name) for name in ("one_draw", "from_table", "added")} == {
         "one_draw": False,
         "from_table": False,
+        "added": False,
     }
     assert Law.__abstractmethods__ == {"draw"}
-    assert Law.__annotations__.keys() == {"name", "one_draw", "from_table"}
+    assert Law.__annotations__.keys() == {"name", "one_draw", "from_table", "added"}
     assert GROUP == "rsp_rl.laws"
 
 
@@ -280,9 +282,11 @@ def test_encoding_of_a_record() -> None:
         151643,
         3,
         -(2**63),
+        0,
     ]
     assert SoftPromptRecord.from_tensor(encoded) == record
-    assert len(encoded) == RECORD_SIZE == 9
+    assert SoftPromptRecord.from_tensor(encoded[:9]) == record  # as 0.1 encoded it
+    assert len(encoded) == RECORD_SIZE == 10
 
 
 def test_names_that_records_travel_under() -> None:
@@ -297,7 +301,7 @@ def test_names_that_records_travel_under() -> None:
 @pytest.mark.parametrize(
     ("known", "names"),
     [
-        (LAWS, ["gaussian", "vocab", "fixed", "sphere"]),
+        (LAWS, ["gaussian", "vocab", "fixed", "sphere", "question_noise"]),
         (DTYPES, ["float32", "bfloat16", "float16"]),
         (POSITIONS, ["prefix", "infix", "suffix"]),
         (MODES, ["independent", "shared"]),

@@ -55,6 +55,7 @@ VERDICT = {"extracted", "extraction_step", "correct", "stage", "timed_out", "cra
 
 RECORD = {
     *("seed", "start", "length", "mean", "std", "dtype", "placeholder_id", "law", "table"),
+    "added_to",
 }
 
 #: `samples/train/STEP.soft_prompts.jsonl` of a run.
@@ -213,12 +214,16 @@ def test_settings_of_a_run_and_of_a_checkpoint(
     assert json.loads((tmp_path / "rsp.json").read_text()).keys() == LAW
 
 
-def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row a rollout, by prompt and rollout; verl's padding is none."""
+@pytest.mark.parametrize("added_to", [0, 5], ids=["soft prompts", "noise on the question"])
+def test_soft_prompts_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added_to: int
+) -> None:
+    """A row a rollout, by prompt and rollout; verl's padding is none. Noise stands nowhere."""
     from rsp_rl.training.verl_plugin import trainer
     from rsp_rl.training.verl_plugin.rollout_dump import rollout_facts
 
-    records = [SoftPromptRecord(seed, 3, 8, 0.0, 0.5, "float32", 1) for seed in (7, 9)]
+    law = {"law": "question_noise" if added_to else "gaussian", "added_to": added_to}
+    records = [SoftPromptRecord(seed, 3, 8, 0.0, 0.5, "float32", 1, **law) for seed in (7, 9)]
     columns = {
         RECORD_FIELD: torch.stack([record.to_tensor() for record in records]),
         "rsp_prompt_index": [5, 2],
@@ -251,7 +256,7 @@ def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     made._facts = rollout_facts(keys[:2], samples, [{"acc": torch.tensor(1.0)}, {"pred": "4"}])
     batch = SimpleNamespace(keys=keys, tags=[{}, {}, {"is_padding": True}], partition_id="train")
     made._log_rollout_data(batch, {}, str(tmp_path))
-    assert asked == [keys[:2], ["b_1_0", "a_0_0"]]
+    assert asked == [keys[:2], ["b_1_0", "a_0_0"]][: 1 if added_to else 2]
     told = rows(tmp_path / "4.rollouts.jsonl")
     assert [row.keys() for row in told] == [ROLLOUT] * 2
     assert [row["uid"] for row in told] == keys[:2]
@@ -260,7 +265,7 @@ def test_soft_prompts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (2, 0.5, 0.75),
     ]
     assert [row["reward_info"] for row in told] == [{"acc": 1.0}, {"pred": "4"}]
-    assert [row["before"] for row in told] == [3, 3]
+    assert [row["before"] for row in told] == [None if added_to else 3] * 2
     written = rows(tmp_path / "4.soft_prompts.jsonl")
     assert [row.keys() for row in written] == [SOFT_PROMPT] * 2
     assert [(row["uid"], row["prompt_index"], row["rollout"]) for row in written] == [

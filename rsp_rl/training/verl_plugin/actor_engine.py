@@ -16,7 +16,13 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
 from rsp_rl.injection.draw_ahead import DrawAhead
-from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions, rank_slice
+from rsp_rl.injection.hook import (
+    SoftPromptInjector,
+    draw_rows,
+    flat_positions,
+    rank_slice,
+    sums_of,
+)
 from rsp_rl.injection.thought_hook import ThoughtInjector
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY, Truncation, log_mass
 from rsp_rl.training.verl_plugin.forgetting import (
@@ -128,10 +134,11 @@ class SoftPromptFSDPEngine(FSDPEngineWithLMHead):
                 starts = [row * width for row in range(len(records))]
             positions = flat_positions(records, starts)
             rows = draw_rows(records, self._hidden_size, self._ahead.draw)
+            sums = sums_of(records)
             if self.use_ulysses_sp:
                 rank = torch.distributed.get_rank(self.ulysses_parallel_group)
-                positions, rows = rank_slice(positions, rows, rank, width)
-            self._injection.enter_context(self._injector.inject(positions, rows))
+                positions, rows, sums = rank_slice(positions, rows, rank, width, sums)
+            self._injection.enter_context(self._injector.inject(positions, rows, sums))
         if self._thoughts is not None:
             if self.use_ulysses_sp:
                 raise ValueError("thoughts of sequences that are cut over ranks are not replayed")
@@ -250,7 +257,7 @@ class _Spans:
             ValueError: Where a sample's tokens and record do not belong together.
         """
         records = decode_records(micro_batch)
-        check_placeholders(records, micro_batch["input_ids"])
+        check_tokens(records, micro_batch["input_ids"])
         return cls(records, micro_batch["input_ids"].offsets()[:-1].tolist())
 
 
@@ -272,8 +279,8 @@ def decode_records(micro_batch: TensorDict) -> list[SoftPromptRecord]:
     return records
 
 
-def check_placeholders(records: list[SoftPromptRecord], input_ids: torch.Tensor) -> None:
-    """Make sure that each record points at placeholders.
+def check_tokens(records: list[SoftPromptRecord], input_ids: torch.Tensor) -> None:
+    """Make sure that each record points at placeholders, or at the tokens that rows are added to.
 
     Args:
         records: One a sequence.
@@ -284,11 +291,14 @@ def check_placeholders(records: list[SoftPromptRecord], input_ids: torch.Tensor)
     """
     for number, (record, tokens) in enumerate(zip(records, input_ids.unbind(), strict=True)):
         span = tokens[record.start : record.start + record.length]
-        if len(span) < record.length or bool((span != record.placeholder_id).any()):
+        if not record.stands_at(span.tolist()):
+            wanted = (
+                "those that noise was added to" if record.added_to else "soft prompt placeholders"
+            )
             raise ValueError(
                 f"sample {number} of a micro-batch: tokens {record.start} to "
-                f"{record.start + record.length} of {len(tokens)} are not soft prompt "
-                "placeholders; its prompt was truncated or its record belongs to another sample"
+                f"{record.start + record.length} of {len(tokens)} are not {wanted}; its prompt was "
+                "truncated or its record belongs to another sample"
             )
 
 

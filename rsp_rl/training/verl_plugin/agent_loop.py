@@ -30,7 +30,6 @@ from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.record import EXTRA_ARG, RECORD_FIELD, SoftPromptRecord
 from rsp_rl.draws.seeds import prompt_index_of
-from rsp_rl.placement.chat import place_in_chat
 from rsp_rl.placement.prompt import placeholder_id
 from rsp_rl.thoughts.phases import Phases
 from rsp_rl.thoughts.record import KIND_FIELD, THOUGHT_FIELD, ThoughtRecord
@@ -208,7 +207,7 @@ class SoftPromptMixin(AgentLoopBase):
     async def ct_build_initial_tokens(
         self, messages: list[dict], tools: list[dict] | None = None, **multi_modal: Any
     ) -> list[int]:
-        """Tokens of the prompt, L placeholders included; makes the rollout's record.
+        """Tokens of the prompt, L placeholders included if it has any; makes the rollout's record.
 
         Raises:
             PlacementError: If the prompt with its soft prompt exceeds `rollout.prompt_length`;
@@ -241,7 +240,7 @@ class SoftPromptMixin(AgentLoopBase):
         kwargs = {**self.apply_chat_template_kwargs, "tools": tools}
         placed = await self.loop.run_in_executor(
             None,
-            partial(place_in_chat, self.tokenizer, messages, length, options.position, **kwargs),
+            partial(options.place, self.tokenizer, messages, length, **kwargs),
         )
         limit = self.rollout_config.prompt_length
         if len(placed.token_ids) > limit:
@@ -256,6 +255,7 @@ class SoftPromptMixin(AgentLoopBase):
             start=placed.start,
             dtype=self.rollout_config.dtype,
             placeholder_id=placeholder_id(self.tokenizer),
+            question=placed.span if options.adds else (),
         )
         extra_args[EXTRA_ARG] = self._record.to_dict()
         return placed.token_ids

@@ -324,7 +324,8 @@ class CheckingTrainer(PPOTrainer):
             if RECORD_FIELD not in data:
                 raise RuntimeError(
                     "training samples arrived without their soft prompt records although "
-                    f"rsp.length={self._options.length}; is actor_rollout_ref.rollout.agent."
+                    f"rsp.length={self._options.length} and rsp.law={self._options.law}; is "
+                    "actor_rollout_ref.rollout.agent."
                     "agent_loop_manager_class set to rsp_rl's SoftPromptAgentLoopManager?"
                 )
             records = [SoftPromptRecord.from_tensor(row) for row in data[RECORD_FIELD].unbind()]
@@ -469,9 +470,12 @@ class CheckingTrainer(PPOTrainer):
                 for rollout, encoded in zip(rollouts, data, strict=True)
             ]
             self._dump(folder / f"{self.global_steps}.soft_prompts.jsonl", rows)
-            places = {row["uid"]: (row["start"], row["length"]) for row in rows if row["length"]}
+            # Rows that are added stand nowhere in the text.
+            inserted = [row for row in rows if row["length"] and not row["added_to"]]
+            places = {row["uid"]: (row["start"], row["length"]) for row in inserted}
             prompts = partial(_field_of, batch.partition_id, "prompts")
-            before = characters_before(places, prompts, self.tokenizer)
+            if places:
+                before = characters_before(places, prompts, self.tokenizer)
         if self._facts:  # log-probs were compared
             told = self._facts.items()
             rows = [{"uid": uid, **facts, "before": before.get(uid)} for uid, facts in told]
@@ -605,7 +609,9 @@ def draw_metrics(records: list[SoftPromptRecord], options: RspOptions) -> dict[s
     if not drawn:
         return {}
     metrics = {"rsp/length_mean": sum(record.length for record in drawn) / len(drawn)}
-    if options.std and not LAWS[options.law].from_table:
+    if options.adds:
+        metrics["rsp/scale_mean"] = sum(record.std for record in drawn) / len(drawn)
+    elif options.std and not LAWS[options.law].from_table:
         scales = [record.std / options.std for record in drawn]
         metrics["rsp/scale_mean"] = sum(scales) / len(scales)
     return metrics

@@ -16,6 +16,7 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
+from rsp_rl.analysis.dials_table import dial_name
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
 from rsp_rl.evaluation.folder import EvaluationFolder
@@ -41,6 +42,13 @@ def test_names_come_from_the_protocol(tmp_path: Path) -> None:
         "independent RSP, greedy",
         "shared RSP, sampled",
     ]
+    noise = {"law": "question_noise", "length": 0, "scale": 5}
+    noisy = make_condition(tmp_path / "e", MARKS, rsp=noise)
+    named = {how: open_conditions([noisy], how)[0].name for how in (position_name, draw_name)}
+    assert [*named.values()] == ["question_noise", "independent question_noise, sampled"]
+    assert dial_name(open_conditions([noisy], draw_name)[0].protocol) == "scale 5, question_noise"
+    silent = make_condition(tmp_path / "f", MARKS, rsp={**noise, "scale": 0})
+    assert open_conditions([silent], position_name)[0].name == "baseline"
     with pytest.raises(ConfigError, match="are both called 'suffix'; name them: NAME=DIR"):
         check_names(open_conditions(texts, position_name))
     named = open_conditions([f"first={texts[2]}", *texts[3:]], position_name)
@@ -116,3 +124,16 @@ def test_command_makes_what_a_figure_reads(answered: dict[str, Condition], tmp_p
     folders = [str(condition.root) for condition in answered.values()]
     assert main(["analyze", "positions", *folders, "--output", str(tmp_path)]) == 0
     assert (tmp_path / "positions.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("analysis", "message"),
+    [("attention", "take no attention of their own"), ("lengths", "has no L to choose")],
+)
+def test_analyses_of_soft_prompts_refuse_noise_on_the_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], analysis: str, message: str
+) -> None:
+    noise = {"law": "question_noise", "length": 0, "scale": 5}
+    noisy = make_condition(tmp_path / "a", MARKS, rsp=noise)
+    assert main(["analyze", analysis, noisy, "--output", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err

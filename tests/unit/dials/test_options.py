@@ -262,11 +262,63 @@ GROUP = [{**PLACE, "rollout": rollout} for rollout in range(8)]
 
 def test_the_laws_name_and_table_are_in_the_record() -> None:
     for law in LAWS:
-        options = dataclasses.replace(SET, law=law, table_digest="00000000000000ff")
+        options = dataclasses.replace(
+            SET,
+            law=law,
+            table_digest="00000000000000ff",
+            length=0 if LAWS[law].added else SET.length,
+        )
         record = options.record(**PLACE)
         assert (record.law, record.table) == (law, 255 if law == "vocab" else 0)
     with pytest.raises(ConfigError, match=r"rsp\.table_digest is not set.*rsp-rl train"):
         dataclasses.replace(SET, law="vocab").record(**PLACE)
+
+
+NOISE = RspOptions(law="question_noise", length=0, scale=5)
+TOKENS = [4, 5, 6, 7]
+
+
+def test_noise_is_as_long_as_the_question_and_as_large_as_the_scale() -> None:
+    """Without mu_E and sigma_E, which it does not need."""
+    record = NOISE.record(**PLACE, question=TOKENS)
+    assert (record.length, record.mean, record.std) == (4, 0.0, 5)
+    assert record.added_to
+    assert record.stands_at(TOKENS)
+    assert record.seed == SET.record(**PLACE).seed
+    assert (NOISE.enabled, NOISE.adds, NOISE.max_length, NOISE.share) == (True, True, 0, 1.0)
+    validation = NOISE.record(**PLACE, question=TOKENS, validation=True)
+    assert (validation.length, validation.std) == (4, 5)
+
+
+def test_alpha_has_a_course_and_rollouts_without_noise_a_record_of_length_0() -> None:
+    options = dataclasses.replace(NOISE, scale=0, scale_schedule=Schedule("linear", 8.0, 5))
+    assert options.enabled
+    records = [options.record(**PLACE | {"step": n}, question=TOKENS) for n in (1, 3, 9)]
+    assert [(record.length, record.std) for record in records] == [(0, 0), (4, 4), (4, 8)]
+    half = dataclasses.replace(NOISE, mixing="half")
+    lengths = [half.record(**place, question=TOKENS).length for place in GROUP]
+    assert lengths == [4, 0] * 4
+    assert half.share == 0.5
+
+
+def test_an_alpha_of_0_is_off() -> None:
+    off = dataclasses.replace(NOISE, scale=0)
+    assert (off.enabled, off.share, off.max_length) == (False, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("length", 20),
+        ("length", 1),
+        ("position", "prefix"),
+        ("length_schedule", Schedule("linear", 4, 5)),
+    ],
+)
+def test_noise_has_no_length_and_no_place_of_its_own(name: str, value: object) -> None:
+    wanted = rf"rsp\.{name}=.* and rsp\.law=question_noise: it inserts nothing.*set rsp\.length=0"
+    with pytest.raises(ConfigError, match=wanted):
+        dataclasses.replace(NOISE, **{name: value})
 
 
 def test_fixed_is_one_draw_for_the_whole_run() -> None:

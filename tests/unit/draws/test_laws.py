@@ -44,13 +44,14 @@ def record(law: str, **changes: object) -> SoftPromptRecord:
         "placeholder_id": 2,
         "law": law,
         "table": DIGEST if LAWS[law].from_table else 0,
+        "added_to": 3 if LAWS[law].added else 0,
     }
     return SoftPromptRecord(**{**values, **changes})
 
 
 def test_codes_of_the_laws_are_frozen() -> None:
     """Encoded records of stored samples name a law by its position."""
-    assert list(LAWS) == ["gaussian", "vocab", "fixed", "sphere"]
+    assert list(LAWS) == ["gaussian", "vocab", "fixed", "sphere", "question_noise"]
 
 
 @pytest.mark.usefixtures("table")
@@ -64,7 +65,12 @@ def test_draws_repeat_and_longer_ones_begin_like_shorter_ones(
     rows = longer.draw(WIDTH)
     assert rows.shape == (short + more, WIDTH)
     assert torch.equal(rows, SoftPromptRecord.from_tensor(longer.to_tensor()).draw(WIDTH))
-    assert torch.equal(rows[:short], replace(longer, length=short).draw(WIDTH))
+    shorter = replace(longer, length=short).draw(WIDTH)
+    if LAWS[law].added:  # is as large as the question is short
+        shorter = shorter * math.sqrt(short / max(short + more, 1))
+        torch.testing.assert_close(rows[:short], shorter, rtol=rounding(4), atol=0)
+    else:
+        assert torch.equal(rows[:short], shorter)
 
 
 @pytest.mark.usefixtures("table")
@@ -125,6 +131,40 @@ def test_spheres_radius_is_the_gaussian_rows_root_mean_square() -> None:
 
 def test_a_sphere_without_radius_is_zero() -> None:
     assert not record("sphere", mean=0.0, std=0.0).draw(8).any()
+
+
+@given(seed=SEEDS, length=st.integers(1, 40), width=st.integers(1, 200), alpha=st.floats(0.01, 100))
+@examples(60)
+def test_noise_is_nowhere_larger_than_neftunes(
+    seed: int, length: int, width: int, alpha: float
+) -> None:
+    """alpha / sqrt(L d); so that the norm of all of it is at most alpha."""
+    rows = record("question_noise", seed=seed, length=length, mean=0.0, std=alpha).draw(width)
+    assert rows.abs().max() <= alpha / math.sqrt(length * width) * (1 + rounding(2))
+    assert rows.double().norm() <= alpha * (1 + rounding(2))
+
+
+def test_noise_is_uniform_and_its_entries_do_not_hang_together() -> None:
+    """Mean, deviation and the share in each tenth of [-1, 1), of a million draws."""
+    length, width, alpha = 100, 1024, 5.0
+    bound = alpha / math.sqrt(length * width)
+    drawn = [
+        record("question_noise", seed=seed, length=length, mean=0.0, std=alpha).draw(width)
+        for seed in range(10)
+    ]
+    units = torch.stack(drawn).double() / bound
+    size = units.numel()
+    assert abs(units.mean()) < chance(math.sqrt(1 / 3), size)
+    assert abs(units.square().mean() - 1 / 3) < chance(math.sqrt(4 / 45), size)
+    shares = torch.histc(units, 10, -1, 1) / size
+    assert (shares - 0.1).abs().max() < chance(0.3, size)
+    for one, other in ((units[:, :-1], units[:, 1:]), (units[:-1], units[1:])):
+        assert abs((one * other).mean()) < chance(1 / 3, one.numel())
+    assert abs((units[:, :, :-1] * units[:, :, 1:]).mean()) < chance(1 / 3, size)
+
+
+def test_an_alpha_of_0_is_no_noise() -> None:
+    assert not record("question_noise", mean=0.0, std=0.0).draw(8).any()
 
 
 def test_fixed_is_the_gaussian_law() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp_rl.draws.laws import LAWS, draw_soft_prompt
-from rsp_rl.draws.record import DTYPES, RECORD_SIZE, SoftPromptRecord
+from rsp_rl.draws.record import DTYPES, RECORD_SIZE, SoftPromptRecord, tokens_digest
 from tests.properties import examples
 
 UINT64 = st.integers(0, 2**64 - 1)
@@ -64,10 +64,11 @@ def test_record_draws_rounded_to_the_rollout_dtype(dtype: str) -> None:
     placeholder_id=st.integers(0, 2**31),
     law=st.sampled_from(sorted(LAWS)),
     table=UINT64,
+    added_to=st.integers(1, 2**64 - 1),
 )
 @examples(150)
-def test_record_round_trip(**values: object) -> None:
-    record = SoftPromptRecord(**values)
+def test_record_round_trip(law: str, added_to: int, **values: object) -> None:
+    record = SoftPromptRecord(law=law, added_to=added_to if LAWS[law].added else 0, **values)
     encoded = record.to_tensor()
     assert encoded.dtype == torch.int64
     assert encoded.shape == (RECORD_SIZE,)
@@ -78,6 +79,15 @@ def test_record_round_trip(**values: object) -> None:
         assert decoded == record
         for name in ("mean", "std"):  # -0.0 == 0.0, hence hex
             assert getattr(decoded, name).hex() == getattr(record, name).hex()
+
+
+@given(seed=UINT64, table=UINT64, law=st.sampled_from(["gaussian", "vocab", "fixed", "sphere"]))
+@examples(40)
+def test_records_of_0_1_had_a_number_less(seed: int, table: int, law: str) -> None:
+    record = _record(seed=seed, table=table, law=law)
+    assert SoftPromptRecord.from_tensor(record.to_tensor()[:9]) == record
+    fields = {name: value for name, value in record.to_dict().items() if name != "added_to"}
+    assert SoftPromptRecord(**fields) == record
 
 
 def test_record_survives_a_batch_and_slicing() -> None:
@@ -111,7 +121,7 @@ _MINUS_ONE_BITS = int(np.array([-1.0]).view(np.int64)[0])
         (_record().to_tensor().float(), "float32"),
         (_record().to_tensor().int(), "int32"),
         (_record().to_tensor()[:6], r"\[6\]"),
-        (_record().to_tensor()[None], r"\[1, 9\]"),
+        (_record().to_tensor()[None], r"\[1, 10\]"),
         (torch.zeros(0, dtype=torch.int64), r"\[0\]"),
         (_corrupted(1, -1), "negative start"),
         (_corrupted(2, -1), "length"),
@@ -122,7 +132,9 @@ _MINUS_ONE_BITS = int(np.array([-1.0]).view(np.int64)[0])
         (_corrupted(5, 3), "dtype code 3"),
         (_corrupted(5, -1), "dtype code -1"),
         (_corrupted(6, -1), "placeholder"),
-        (_corrupted(7, len(LAWS)), "law code 4"),
+        (_corrupted(7, len(LAWS)), "law code 5"),
+        (_corrupted(7, 4), "rows of the law question_noise are added to embeddings"),
+        (_corrupted(9, 4), "rows of the law gaussian stand in the place of embeddings"),
         (_corrupted(7, -1), "law code -1"),
     ],
 )
@@ -140,8 +152,43 @@ def test_corrupted_records_are_refused(encoded: torch.Tensor, cause: str) -> Non
         ({"dtype": "torch.float32"}, "unknown rollout dtype"),
         ({"law": "uniform"}, "unknown law 'uniform'"),
         ({"table": 2**64}, "table digest"),
+        ({"added_to": 2**64, "law": "question_noise"}, "tokens' digest"),
+        ({"law": "question_noise"}, "are added to embeddings, and the record says added_to=0"),
+        ({"added_to": 7}, "stand in the place of embeddings, and the record says added_to=7"),
     ],
 )
 def test_impossible_records_are_refused(changes: dict, cause: str) -> None:
     with pytest.raises(ValueError, match=cause):
         _record(**changes)
+
+
+# The tokens that it is of.
+
+
+@given(
+    tokens=st.lists(st.integers(0, 2**31), min_size=1, max_size=8),
+    others=st.lists(st.integers(0, 2**31), max_size=8),
+)
+@examples(60)
+def test_a_record_of_rows_that_are_added_knows_its_tokens(
+    tokens: list[int], others: list[int]
+) -> None:
+    added_to = tokens_digest(tokens)
+    record = _record(law="question_noise", length=len(tokens), added_to=added_to)
+    assert record.stands_at(tokens)
+    assert record.stands_at(others) == (others == tokens)
+    assert not record.stands_at(tokens[:-1])
+
+
+def test_a_record_of_rows_in_place_of_tokens_stands_at_placeholders() -> None:
+    record = _record(length=3, placeholder_id=2)
+    assert record.stands_at([2, 2, 2])
+    for others in ([2, 2], [2, 2, 3], [2, 2, 2, 2], []):
+        assert not record.stands_at(others)
+
+
+@pytest.mark.parametrize("law", ["gaussian", "question_noise"])
+def test_a_record_of_no_rows_stands_at_nothing(law: str) -> None:
+    """As verl's padding samples have it, whose tokens are others."""
+    record = _record(law=law, length=0, added_to=9 if law == "question_noise" else 0)
+    assert record.stands_at([])

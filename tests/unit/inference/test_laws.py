@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from rsp_rl.analysis.conditions import open_conditions
+from rsp_rl.analysis.conditions import open_conditions, position_name
 from rsp_rl.analysis.teacher_forcing import ForcedModel
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.cli import main
+from rsp_rl.data.benchmarks import load_benchmark
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
 from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
+from rsp_rl.evaluation.questions import questions
 from rsp_rl.evaluation.runner import evaluate
 from rsp_rl.inference.generator import Generator
+from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.model_law import name_table, with_model_law
 from rsp_rl.inference.prompts import Sampling, sample_requests, sample_seeds
-from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.inference.requests import EngineOptions, Request
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.placement.prompt import PlacedPrompt
 from tests.digit_model import make_digit_model
@@ -123,3 +128,89 @@ def test_the_python_api_draws_by_any_law(model: Path) -> None:
             for law in ("gaussian", "vocab", "sphere")
         }
     assert len({tuple(text) for text in texts.values()}) > 1
+
+
+NOISE = ["rsp.law=question_noise", "rsp.scale=20"]
+
+
+def asked_with_noise(model: Path, overrides: Sequence[str] = NOISE) -> list[Request]:
+    protocol = load_protocol("tiny", overrides)
+    protocol = replace(protocol, rsp=with_model_law(protocol.rsp, model))
+    plan, *_ = protocol.benchmarks
+    problems = load_benchmark(plan.benchmark)[:2]
+    tokenizer = load_tokenizer(model)
+    return [
+        question.request
+        for question in questions(
+            plan, problems, protocol, tokenizer, dtype="float32", context=None, model=model
+        )
+    ]
+
+
+def test_noise_on_the_question_leaves_an_evaluations_prompts_as_they_are(model: Path) -> None:
+    noisy, plain = asked_with_noise(model), asked_with_noise(model, [])
+    assert [request.token_ids for request in noisy] == [request.token_ids for request in plain]
+    for request, other in zip(noisy, plain, strict=True):
+        record = request.record
+        span = request.token_ids[record.start : record.start + record.length]
+        assert record.stands_at(span)
+        assert load_tokenizer(model).decode(span).strip().startswith(request.question)
+        assert (record.mean, record.std, other.record) == (0.0, 20, None)
+    off = asked_with_noise(model, ["rsp.law=question_noise", "rsp.scale=0"])
+    assert off == plain
+    with pytest.raises(ConfigError, match=r"rsp\.length=4 and rsp\.law=question_noise"):
+        load_protocol("tiny", [*NOISE, "rsp.length=4"])
+
+
+def test_the_reference_engine_adds_noise(model: Path) -> None:
+    """Noisy, drawn and plain requests in one padded batch, against embeddings made by hand."""
+    engine = HuggingFaceEngine(model, EngineOptions(kind="huggingface", dtype="float32"))
+    requests = [*asked_with_noise(model), *asked_with_noise(model, ["rsp.length=3"])]
+    requests += asked_with_noise(model, [])
+    embeds, mask = engine._embed(requests)
+    table = engine.host.network.get_input_embeddings().weight
+    for request, row, own in zip(requests, embeds, mask.bool(), strict=True):
+        wanted = table[torch.tensor(request.token_ids)].clone()
+        if (record := request.record) is not None:
+            span = slice(record.start, record.start + record.length)
+            rows = record.draw(table.shape[1])
+            wanted[span] = wanted[span] + rows if record.added_to else rows
+        assert torch.equal(row[own], wanted)
+    assert len(list(engine.generate(requests))) > 0
+
+
+def test_the_python_api_adds_noise(model: Path) -> None:
+    options = EngineOptions(kind="huggingface", dtype="float32")
+    with Generator(str(model), template="plain-chat", options=options) as generator:
+        plain, silent, noisy, again = (
+            [
+                s.text
+                for s in generator.generate("1+2", samples=3, max_tokens=8, temperature=0, **more)
+            ]
+            for more in (
+                {},
+                {"draw": "question_noise", "scale": 0.0},
+                {"draw": "question_noise", "scale": 60.0},
+                {"draw": "question_noise", "scale": 60.0},
+            )
+        )
+    assert plain == silent != noisy == again
+    assert len({*plain}) == 1 < len({*noisy})
+
+
+def test_the_command_line_adds_noise(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["generate", "--model", str(model), "--benchmark", "arithmetic", "--limit", "2"]
+    command += ["--engine", "huggingface", "--dtype", "float32", "--max-tokens", "4"]
+    command += ["--template", "plain-chat", "--rsp.law", "question_noise"]
+    assert main([*command, "--output", str(tmp_path / "a"), "--rsp.scale", "5"]) == 0
+    assert "question_noise: " in capsys.readouterr().err
+    (folder,) = (tmp_path / "a").iterdir()
+    assert folder.name.startswith("huggingface-question_noise-")
+    (condition,) = open_conditions([str(folder)], position_name)
+    assert condition.name == "question_noise"
+    question = next(ForcedModel(condition).questions("arithmetic"))
+    assert question.request.record.added_to
+    assert main([*command, "--output", str(tmp_path / "b"), "--rsp.length", "8"]) == 1
+    assert "rsp.length=8 and rsp.law=question_noise" in capsys.readouterr().err

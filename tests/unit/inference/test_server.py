@@ -13,7 +13,7 @@ import pytest
 from transformers import LlamaConfig, Qwen2Config
 
 from rsp_rl.basics.errors import ConfigError, PlacementError
-from rsp_rl.draws.record import EXTRA_ARG
+from rsp_rl.draws.record import EXTRA_ARG, SoftPromptRecord
 from rsp_rl.inference import server
 from rsp_rl.inference.server import register, soft_prompt_arguments
 from rsp_rl.inference.vllm_renderer import CHAT, SoftPromptRenderer
@@ -118,6 +118,10 @@ def _chat(engine: SimpleNamespace, messages: list[dict], **arguments: Any) -> di
     return prompt
 
 
+def _as_placed(token_ids: list[int], record: SoftPromptRecord) -> PlacedPrompt:
+    return PlacedPrompt(token_ids, record.start, record.length)
+
+
 def _place(
     engine: SimpleNamespace, prompt: dict, monkeypatch: pytest.MonkeyPatch, **asked: Any
 ) -> PlacedPrompt:
@@ -125,9 +129,7 @@ def _place(
     from rsp_rl.injection import vllm_prompt
 
     monkeypatch.setattr(server, "_law", lambda _: LAW)
-    monkeypatch.setattr(
-        vllm_prompt, "prompt_maker", lambda _: lambda ids, record: PlacedPrompt(ids, record.start)
-    )
+    monkeypatch.setattr(vllm_prompt, "prompt_maker", lambda _: _as_placed)
     return server._mixed(engine, prompt, {"rsp_length": 5, **asked})
 
 

@@ -545,12 +545,12 @@ def test_the_ranks_slices_are_the_whole(shapes, ranks, static_padding):
     drawn = torch.arange(len(positions))[:, None]  # each row says which it is
     width = -(-(sum(map(len, rows)) + static_padding) // ranks)
     slices = [rank_slice(positions, drawn, rank, width) for rank in range(ranks)]
-    for mine, numbers in slices:
+    for mine, numbers, _ in slices:
         assert len(mine) == len(numbers)
         assert ((mine >= 0) & (mine < width)).all()
-    back = torch.cat([mine + rank * width for rank, (mine, _) in enumerate(slices)])
+    back = torch.cat([mine + rank * width for rank, (mine, *_) in enumerate(slices)])
     assert torch.equal(back, positions)
-    assert torch.equal(torch.cat([numbers for _, numbers in slices]), drawn)
+    assert torch.equal(torch.cat([numbers for _, numbers, _ in slices]), drawn)
 
 
 def sliced_embeddings(rank: int, shapes: Sequence[tuple[int, int, int]]) -> torch.Tensor:

@@ -133,7 +133,7 @@ def test_whatever_changes_the_draw_changes_the_cached_blocks(change: dict) -> No
     assert shared_blocks(one, other) == soft.start // BLOCK < len(one.block_hashes)
 
 
-def test_a_record_takes_72_bytes_a_token() -> None:
+def test_a_record_takes_80_bytes_a_token() -> None:
     soft = record(start=2000)
     embeds = by_record(soft)["prompt_embeds"]
     assert embeds.nbytes == 8 * RECORD_SIZE * len(tokens(soft))

@@ -208,6 +208,19 @@ def test_a_run_with_a_law_and_without_soft_prompts(run: RunFolder) -> None:
     assert "asked without them" not in text
 
 
+def test_a_run_with_noise_on_the_question(run: RunFolder) -> None:
+    noise = {"length": 0, "law": "question_noise", "scale": 5.0}
+    write_json(run.settings, read_json(run.settings) | noise)
+    text = card(run)
+    assert "learning, with noise on the questions of its rollouts." in text
+    assert row(text, "soft prompts") == "law question_noise, mode independent, scale 5.0"
+    assert "question_noise" in head(run)["tags"]
+    assert "random-soft-prompts" not in head(run)["tags"]
+    assert "Noise was for training; the model is asked without it." in text
+    write_json(run.settings, read_json(run.settings) | {"scale": 0.0})
+    assert row(card(run), "soft prompts") == "none"
+
+
 def test_a_run_of_before_says_not_on_record(run: RunFolder) -> None:
     (run.root / "starts.jsonl").write_text('{"begun": 1.0, "ended": 2.0}\n')
     (run.root / "last_step.txt").unlink()

@@ -66,6 +66,13 @@ def test_the_picture_shows_every_finite_reward(
         ("{temperature: 1.0, top_k: 1}", {"length": 8}, None, "greedy, without RSP"),
         ("{temperature: 0}", {"length": 8, "validation": True}, None, "greedy, with RSP"),
         ("{temperature: 0}", {"length": 0, "validation": True}, None, "greedy, without RSP"),
+        (
+            "{temperature: 0}",
+            {"length": 0, "law": "question_noise", "scale": 5, "validation": True},
+            None,
+            "greedy, with noise on the question",
+        ),
+        ("{}", {"length": 0, "law": "question_noise"}, None, "without noise on the question"),
         ("{}", {"length": 0}, {"name": "soft", "validation": False}, "without RSP"),
         ("{}", {"length": 0}, {"name": "soft", "validation": True}, "without RSP, law soft"),
         ("{temperature: '${oc.env:RSP_RL_NO_SUCH}'}", {"length": 8}, None, "without RSP"),

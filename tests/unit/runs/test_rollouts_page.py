@@ -128,6 +128,25 @@ def test_a_group_is_shown_with_all_that_is_on_record(folder: RunFolder) -> None:
     assert (step["tokens"], step["tokens_max"], step["largest_gap"]) == (14.5, 24, "inf")
 
 
+def test_noise_on_the_question_is_no_soft_prompt(folder: RunFolder) -> None:
+    names = [uid(7, number) for number in range(3)]
+    noise = {"start": 3, "added_to": 2**64 - 1}
+    write_step(
+        folder,
+        1,
+        samples=[sample(name) for name in names],
+        rollouts=[told(name) for name in names],
+        soft_prompts=[
+            {"uid": names[0], "length": 8, **noise},
+            {"uid": names[1], "length": 0, **noise},
+            {"uid": names[2], "length": 8, "start": 3, "added_to": 0},
+        ],
+    )
+    (group,) = groups_of(page_of(folder))
+    told_of = [(one["length"], one["placed"], one["added"]) for one in group["prompts"]]
+    assert sorted(told_of) == [(0, False, True), (8, False, False), (8, False, True)]
+
+
 def test_a_run_of_an_earlier_version_says_what_is_not_on_record(folder: RunFolder) -> None:
     names = [uid(1, 0), uid(1, 1)]
     write_step(

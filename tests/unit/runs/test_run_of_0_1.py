@@ -122,8 +122,9 @@ def test_its_records_draw_the_same_soft_prompts(run: Path) -> None:
     rows = _lines(run / "samples" / "train" / "1.soft_prompts.jsonl")
     digest = hashlib.sha256()
     for row in rows:
-        record = SoftPromptRecord(**{name: row[name] for name in names})
-        encoded = record.to_tensor()
+        # Of then, a row and an encoded record had one thing less.
+        record = SoftPromptRecord(**{name: row[name] for name in names if name != "added_to"})
+        encoded = record.to_tensor()[:9]
         assert torch.equal(SoftPromptRecord.from_tensor(encoded).draw(128), record.draw(128))
         digest.update(encoded.numpy().tobytes())
         digest.update(record.draw(128).numpy().tobytes())
@@ -133,6 +134,7 @@ def test_its_records_draw_the_same_soft_prompts(run: Path) -> None:
 def test_its_settings_give_the_records_that_it_trained_with(run: Path) -> None:
     """What a resumed run draws next follows from the same settings."""
     options = RspOptions.from_config(read_json(run / "rsp.json"))
+    names = {field.name for field in fields(SoftPromptRecord)}
     for row in _lines(run / "samples" / "train" / "1.soft_prompts.jsonl"):
         record = options.record(
             step=1,
@@ -143,7 +145,9 @@ def test_its_settings_give_the_records_that_it_trained_with(run: Path) -> None:
             dtype=row["dtype"],
             placeholder_id=row["placeholder_id"],
         )
-        assert record.to_dict() == {name: row[name] for name in record.to_dict()}
+        assert record.to_dict() == {"added_to": 0} | {
+            name: row[name] for name in row if name in names
+        }
 
 
 def test_its_evaluation_is_read_compared_and_graded_anew(

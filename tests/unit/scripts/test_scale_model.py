@@ -25,9 +25,9 @@ def test_a_small_cluster_by_hand() -> None:
     assert CLUSTER.rollouts == CLUSTER.rollouts_per_engine == 6
     # Each of 6 is drawn by 2 ranks of the engine, for the old log-probs and for the update.
     assert CLUSTER.draws_per_second == 6 * 4 / 30
-    assert CLUSTER.record_bytes_per_step == 6 * 72
+    assert CLUSTER.record_bytes_per_step == 6 * 80
     assert CLUSTER.drawn_bytes_per_step == 6 * 2 * 10 * 2
-    assert CLUSTER.prompt_bytes(rows=False) == 2 * 6 * 5 * 72
+    assert CLUSTER.prompt_bytes(rows=False) == 2 * 6 * 5 * 80
     assert CLUSTER.prompt_bytes(rows=True) == 2 * 6 * 5 * 10 * 2
     assert CLUSTER.ahead_bytes == 3 * 2 * 10 * 4
     assert CLUSTER.device_bytes == 2 * 10 * 4

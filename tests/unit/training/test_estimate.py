@@ -287,7 +287,7 @@ def test_soft_prompt_costs_by_hand() -> None:
     costs = soft_prompt_costs(RspOptions(), step, hidden_size=3584, extra=20)
     assert costs.draws_per_step == 8192
     assert costs.bytes_per_draw == 20 * 3584 * 2
-    assert costs.record_bytes == 72
+    assert costs.record_bytes == 80
     assert costs.extra_tokens_per_step == 8192 * 20
     assert costs.share_of_longest == 20 / 4096
     half = soft_prompt_costs(RspOptions(mixing="half"), step, hidden_size=3584, extra=20)
@@ -341,6 +341,18 @@ def test_dry_run_without_rsp(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert printed.endswith("# random soft prompts\noff\n")
     assert "longest sequence: 4076 tokens" in printed
+
+
+def test_dry_run_of_noise_on_the_question(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = ["rsp.law=question_noise", "rsp.length=0", "rsp.scale=5", "rsp.mixing=half"]
+    assert dry_run.main([*GPUS, *noise]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "law: question_noise, alpha at most 5, on the question's own tokens, 50% of the" in printed
+    )
+    assert "longest sequence: 4076 tokens" in printed
+    assert dry_run.main([*GPUS, *noise[:1]]) == 1
+    assert "rsp.length=20 and rsp.law=question_noise: it inserts" in capsys.readouterr().err
 
 
 def test_dry_run_leaves_room_for_the_infix_description(capsys: pytest.CaptureFixture[str]) -> None:

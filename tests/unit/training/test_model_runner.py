@@ -11,8 +11,9 @@ import pytest
 from omegaconf import DictConfig
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.injection import model_runner
-from rsp_rl.injection.model_runner import VARIABLE, installed, v2_takes_prompt_embeds
+from rsp_rl.injection.model_runner import VARIABLE, WORKER, installed, v2_takes_prompt_embeds
 from rsp_rl.training import dry_run
 from rsp_rl.training.configs import compose_config
 from rsp_rl.training.model_runner import (
@@ -21,6 +22,7 @@ from rsp_rl.training.model_runner import (
     serves_with_v2,
     smallest_gpu_bytes,
 )
+from rsp_rl.training.preflight import check_adds
 
 ROLLOUT = "actor_rollout_ref.rollout"
 IN_RAY = f"+ray_kwargs.ray_init.runtime_env.env_vars.{VARIABLE}"
@@ -88,6 +90,26 @@ def test_a_new_vllm_serves_with_v2_unless_told_otherwise() -> None:
     assert serves_with_v2(
         _config("rsp.length=0", f"{ROLLOUT}.engine_kwargs.vllm.enable_prompt_embeds=true")
     )
+
+
+NOISE = ("rsp.law=question_noise", "rsp.length=0")
+
+
+@pytest.mark.usefixtures("_new_vllm")
+def test_noise_on_the_question_needs_v1_and_our_worker() -> None:
+    def check(*overrides: str) -> None:
+        config = _config(*overrides)
+        check_adds(config, RspOptions.from_config(config.rsp))
+
+    with pytest.raises(ConfigError, match=rf"rsp\.law=question_noise needs .*V1.*{VARIABLE}"):
+        check(*NOISE)
+    check(*NOISE, f'{IN_RAY}="0"')
+    check(*NOISE, "rsp.scale=0")
+    check()
+    worker = f"+{ROLLOUT}.engine_kwargs.vllm.worker_cls"
+    with pytest.raises(ConfigError, match=r"worker_cls=auto: .* needs .*SoftPromptWorker"):
+        check(*NOISE, f'{IN_RAY}="0"', f"{worker}=auto")
+    check(*NOISE, f'{IN_RAY}="0"', f"{worker}={WORKER}")
 
 
 def test_held_prompts_by_hand() -> None:

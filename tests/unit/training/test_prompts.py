@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from pathlib import Path
@@ -99,6 +100,35 @@ def test_rows_that_the_template_refuses_are_counted_and_named(
         _check(_config(file), tokenizer_of("gemma"), length=length)
     assert cause in str(caught.value)
     assert "data.max_lost_share=0.667" in str(caught.value)
+
+
+NOISE = {"law": "question_noise", "length": 0}
+
+
+@pytest.mark.parametrize("family", [*templates.FAMILIES, "no_end_of_turn"])
+def test_rows_that_noise_has_a_question_in_pass(tmp_path: Path, family: str) -> None:
+    """It needs no end of the turn, and no room; the longest prompt is the plain one."""
+    if family == "no_end_of_turn":
+        tokenizer = copy.deepcopy(tokenizer_of("chatml"))
+        tokenizer.chat_template = templates.NO_END_OF_TURN
+    else:
+        tokenizer = tokenizer_of(family)
+    check_tokenizer(tokenizer, RspOptions(**NOISE))
+    plain = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "2+2?"}], add_generation_prompt=True, return_dict=False
+    )
+    config = _config(_file(tmp_path, [USER] * 3), max_prompt_length=len(plain))
+    config.actor_rollout_ref.rollout.prompt_length = len(plain)
+    _check(config, tokenizer, **NOISE)
+
+
+def test_rows_whose_question_cannot_be_told_are_named(tmp_path: Path) -> None:
+    tokenizer = copy.deepcopy(tokenizer_of("chatml"))
+    tokenizer.chat_template = "{{ messages[-1].content | upper }}<|im_end|>"
+    file = _file(tmp_path, [USER, [("user", "two and two?")]])
+    expected = rf"dataset {file}, row 1: the chat template changes the user's message"
+    with pytest.raises(PlacementError, match=expected):
+        _check(_config(file), tokenizer, **NOISE)
 
 
 def test_rows_that_are_too_long_are_counted_and_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from parity.actor import Sample, make_engine, plain_torch_log_probs, training_batch
 from parity.models import make_random_model
 from parity.ranks import run_on_ranks
-from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord
+from rsp_rl.draws.record import RECORD_FIELD, SoftPromptRecord, tokens_digest
 from rsp_rl.training.truncation import LOG_MASS_FIELD, TRUNCATION_KEY
 from tests.tolerances import FORWARD, rounding
 
@@ -52,6 +52,19 @@ def make_samples() -> list[Sample]:
     return samples
 
 
+def make_noisy_samples() -> list[Sample]:
+    """The same rollouts with noise on so many tokens in place of a soft prompt at them."""
+    generator = np.random.default_rng(6)
+    samples = []
+    for sample in make_samples():
+        prompt = generator.integers(5, 60, len(sample.prompt)).tolist()
+        start, length = sample.record.start, sample.record.length
+        added_to = tokens_digest(prompt[start : start + length])
+        noise = {"law": "question_noise", "mean": 0.0, "std": 10.0, "added_to": added_to}
+        samples.append(replace(sample, prompt=prompt, record=replace(sample.record, **noise)))
+    return samples
+
+
 # ---- records and placeholders -------------------------------------------------------------------
 
 
@@ -67,7 +80,7 @@ def test_verls_padding_samples_have_no_soft_prompt():
     from verl.trainer.ppo.padding_utils import construct_minimal_padding_template
     from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-    from rsp_rl.training.verl_plugin.actor_engine import check_placeholders, decode_records
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens, decode_records
 
     batch = training_batch(make_samples())
     fields = ["prompts", "responses", "input_ids", "position_ids", "loss_mask", RECORD_FIELD]
@@ -79,7 +92,7 @@ def test_verls_padding_samples_have_no_soft_prompt():
     mixed = list_of_dict_to_tensordict([reals[0], padding, reals[3]])
     records = decode_records(mixed)
     assert [record.length for record in records] == [4, 0, 4]
-    check_placeholders(records, mixed["input_ids"])
+    check_tokens(records, mixed["input_ids"])
 
 
 @pytest.mark.parametrize(
@@ -93,21 +106,34 @@ def test_verls_padding_samples_have_no_soft_prompt():
     ],
 )
 def test_a_record_that_is_not_its_samples_is_an_error(record, tokens):
-    from rsp_rl.training.verl_plugin.actor_engine import check_placeholders
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens
 
     good = make_record(start=0, length=1)
     ids = torch.nested.as_nested_tensor(
         [torch.tensor([PLACEHOLDER, 5]), torch.tensor(tokens)], layout=torch.jagged
     )
     with pytest.raises(ValueError, match=r"sample 1 .*are not soft prompt placeholders"):
-        check_placeholders([good, record], ids)
+        check_tokens([good, record], ids)
+
+
+def test_a_record_of_noise_that_is_not_its_samples_is_an_error():
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens
+
+    samples = make_noisy_samples()
+    ids = [torch.tensor([*sample.prompt, *sample.response]) for sample in samples]
+    records = [sample.record for sample in samples]
+    check_tokens(records, torch.nested.as_nested_tensor(ids, layout=torch.jagged))
+    for wrong in (ids[1][1:], ids[1][:2], torch.cat([ids[1][:1] + 1, ids[1][1:]])):
+        tokens = torch.nested.as_nested_tensor([ids[0], wrong, *ids[2:]], layout=torch.jagged)
+        with pytest.raises(ValueError, match=r"sample 1 .*are not those that noise was added to"):
+            check_tokens(records, tokens)
 
 
 def test_more_placeholders_than_the_record_has_are_ordinary_tokens():
-    from rsp_rl.training.verl_plugin.actor_engine import check_placeholders
+    from rsp_rl.training.verl_plugin.actor_engine import check_tokens
 
     ids = torch.nested.as_nested_tensor([torch.full((9,), PLACEHOLDER)], layout=torch.jagged)
-    check_placeholders([make_record()], ids)
+    check_tokens([make_record()], ids)
 
 
 # ---- registration -------------------------------------------------------------------------------
@@ -171,10 +197,11 @@ def log_probs_by_engine(engine, samples: list[Sample], packed: bool = True) -> l
     ]
 
 
-def engine_cases(rank: int, model, overrides: list[str]) -> dict[str, list[np.ndarray] | str]:
+def engine_cases(
+    rank: int, model, overrides: list[str], samples: list[Sample]
+) -> dict[str, list[np.ndarray] | str]:
     """One engine, one batch after the other: none may leave anything to the next."""
     engine, _ = make_engine(model, *overrides)
-    samples = make_samples()
     results = {
         "packed": log_probs_by_engine(engine, samples),
         "padded": log_probs_by_engine(engine, samples, packed=False),
@@ -194,6 +221,7 @@ def engine_cases(rank: int, model, overrides: list[str]) -> dict[str, list[np.nd
 BF16 = rounding(12, dtype=torch.bfloat16)
 
 
+@pytest.mark.parametrize("made", [make_samples, make_noisy_samples], ids=["drawn", "noise"])
 @pytest.mark.parametrize(
     ("overrides", "tolerance"),
     [
@@ -210,15 +238,17 @@ BF16 = rounding(12, dtype=torch.bfloat16)
     ],
     ids=["full", "lora", "bf16"],
 )
-def test_the_engine_conditions_on_each_samples_own_soft_prompt(tiny_model, overrides, tolerance):
+def test_the_engine_conditions_on_each_samples_own_soft_prompt(
+    tiny_model, overrides, tolerance, made
+):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64)
-    samples = make_samples()
+    samples = made()
     with torch.no_grad():
         wanted = plain_torch_log_probs(model, samples)
         plain = plain_torch_log_probs(model, samples, soft_prompts=False)
-    (results,) = run_on_ranks(engine_cases, 1, tiny_model, overrides)
+    (results,) = run_on_ranks(engine_cases, 1, tiny_model, overrides, samples)
     assert "sample 1 of a micro-batch" in results.pop("error")
     assert max((a - b).abs().max() for a, b in zip(wanted, plain, strict=True)) > 5 * tolerance
     for name, rows in results.items():

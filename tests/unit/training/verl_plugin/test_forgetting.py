@@ -15,7 +15,11 @@ from parity.ranks import run_on_ranks
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.laws.noisy import Soft
 from tests.thinking import PLACEHOLDER, think
-from tests.unit.training.verl_plugin.test_actor_engine import make_record, make_samples
+from tests.unit.training.verl_plugin.test_actor_engine import (
+    make_noisy_samples,
+    make_record,
+    make_samples,
+)
 
 FIXED = {"use_dynamic_bsz": False, "micro_batch_size_per_gpu": 2}
 ULYSSES = "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"
@@ -57,6 +61,16 @@ def engine_fields(rank: int, model, of_ranks: list[list[Sample]], overrides, set
     ids=["packed", "padded", "dynamic", "lora", "two ranks", "ulysses"],
 )
 def test_log_probs_without_soft_prompts(tmp_path, ranks, overrides, settings) -> None:
+    compare_without(tmp_path, ranks, overrides, settings, make_samples)
+
+
+def test_log_probs_without_noise_on_the_question(tmp_path) -> None:
+    """Over two ranks that a sequence is cut for."""
+    settings = FIXED | {"use_remove_padding": True}
+    compare_without(tmp_path, 2, [ULYSSES], settings, make_noisy_samples)
+
+
+def compare_without(tmp_path, ranks, overrides, settings, make_samples) -> None:
     from rsp_rl.training.verl_plugin.forgetting import FORGOTTEN_FIELDS, SOFT_PROMPTS
 
     folder = make_random_model(tmp_path / "tiny")

@@ -60,6 +60,12 @@ def test_no_dials_without_soft_prompts_and_no_scale_without_sigma() -> None:
     assert draw_metrics([], OPTIONS) == {}
     off = replace(OPTIONS, length=0, length_schedule=Schedule("linear", 4, 5))
     assert draw_metrics(_records(off, step=1), off) == {}
+    noise = RspOptions(length=0, law="question_noise", scale=5)
+    record = noise.record(
+        **{"step": 1, "prompt_index": 0, "rollout": 0, "group_start": 0, "start": 3},
+        **{"dtype": "float32", "placeholder_id": 1, "question": [4, 5, 6]},
+    )
+    assert draw_metrics([record], noise) == {"rsp/length_mean": 3, "rsp/scale_mean": 5}
     vocab = RspOptions(law="vocab", mean=0.0, std=0.5, table_digest="0" * 16)
     assert draw_metrics(_records(vocab, step=1), vocab) == {"rsp/length_mean": 20}
 
