@@ -190,6 +190,25 @@ def test_guard_stops_when_only_the_rollout_has_rsp(task: Task, tmp_path: Path) -
     assert "Traceback" not in run.output
 
 
+def test_noise_on_the_question(task: Task, tmp_path: Path) -> None:
+    """In place of a soft prompt: the actor adds what the rollout had, and forgetting it shows."""
+    run = train(
+        tmp_path / "run",
+        task,
+        *PARITY_REWARD,
+        *("rsp.law=question_noise", "rsp.length=0", "rsp.scale=15"),
+    )
+    assert_trained(run, steps=2)
+    assert max(run.column("rsp/logprob_gap_mean")) < ROUNDING
+    assert run.column("rsp/rollouts") == [16.0, 16.0]
+    first = run.metrics()[1]
+    assert first["rsp/compared_gap_mean"] < 0.01 * first["rsp/forgotten_gap_mean"]
+    # No token was put in, and every rollout has a draw of its own.
+    records = [record for step in (1, 2) for record in run.soft_prompts(step)]
+    assert len({record["seed"] for record in records}) == 32
+    assert all(record["added_to"] for record in records)
+
+
 def test_plain_dapo_with_its_optional_parts(task: Task, tmp_path: Path) -> None:
     """No RSP; groups without signal are replaced (dynamic sampling), long responses punished."""
     run = train(
