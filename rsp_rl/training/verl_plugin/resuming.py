@@ -69,7 +69,7 @@ class Attempts:
 
 def resumed_seed(seed: int, tokens: int) -> int:
     """Seed of the sampling of what follows so many tokens, a non-negative signed 64-bit integer."""
-    digest = hashlib.blake2b(f"rsp_rl.resumed:{seed}:{tokens}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"resumed {seed} {tokens}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
