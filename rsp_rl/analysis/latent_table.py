@@ -219,9 +219,7 @@ def tabulate(evaluated: Sequence[Evaluated]) -> list[Line]:
 
 def _check_seeds(a: Evaluated, b: Evaluated) -> None:
     differ = sorted(
-        name
-        for name in a.read.keys() | b.read.keys()
-        if a.read.get(name) != b.read.get(name)
+        name for name in a.read.keys() | b.read.keys() if a.read.get(name) != b.read.get(name)
     )
     if others := [name for name in differ if name != _OF_A_SEED]:
         name = others[0]
