@@ -43,7 +43,7 @@ sim=
 RUN_DIR=${RUN_DIR:-runs/coconut_prosqa_cpu/$METHOD${sim}_$SEED}
 COT_DIR=${COT_DIR:-runs/coconut_prosqa_cpu/cot_$SEED}
 DATA_DIR=${DATA_DIR:-runs/coconut_prosqa_cpu/data}
-MODEL_DIR=${MODEL_DIR:-runs/coconut_prosqa_cpu/model_$SEED}
+MODEL_DIR=${MODEL_DIR:-runs/coconut_prosqa_cpu/base/$SEED}
 
 # The set; LEVEL=small are the same graphs in whole sentences, paper or balanced the paper's, four
 # times as long.
@@ -123,13 +123,20 @@ train() {
     "$@"
 }
 
+answer() {
+  "$python" -m rsp_rl.cli latent eval "$1" --data "$DATA_DIR/heldout.jsonl" --threads "$THREADS"
+}
+
 start=$MODEL_DIR
 if [[ $from_cot == 1 ]]; then
   echo "CoT, which $METHOD begins with" >&2
   # As METHOD=cot has it, so that the folder is that one's; trained before, it is left as it is.
   train cot "$COT_DIR" "$MODEL_DIR" --epochs "$COT_EPOCHS" --first-epoch 0 --step-decoder 0
   # In a dry run the CoT model is not there yet, and is of the same sizes.
-  [[ $DRY_RUN == 1 ]] || start=$COT_DIR/model
+  if [[ $DRY_RUN != 1 ]]; then
+    answer "$COT_DIR"
+    start=$COT_DIR/model
+  fi
 fi
 echo "$METHOD" >&2
 train "$METHOD" "$RUN_DIR" "$start" --epochs "$EPOCHS" --first-epoch "$FIRST_EPOCH" \
@@ -137,6 +144,6 @@ train "$METHOD" "$RUN_DIR" "$start" --epochs "$EPOCHS" --first-epoch "$FIRST_EPO
 if [[ $DRY_RUN == 1 ]]; then
   exit
 fi
-"$python" -m rsp_rl.cli latent eval "$RUN_DIR" --data "$DATA_DIR/heldout.jsonl" --threads "$THREADS"
+answer "$RUN_DIR"
 cp "$RUN_DIR/evaluation/heldout/summary.json" "$RUN_DIR/summary.json"
 echo "summary  $RUN_DIR/summary.json"

@@ -192,7 +192,7 @@ def prosqa(tmp_path: Path, shown: str, *arguments: str, **variables: str):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_prosqa_of_each_method(tmp_path, shown, method):
-    model, *cot, train, evaluated = prosqa(
+    model, *first, train, evaluated = prosqa(
         tmp_path, shown, "--weight-decay", "0.1", METHOD=method, SEED="4"
     )
     settings = latent.settings_of(train)
@@ -201,15 +201,19 @@ def test_prosqa_of_each_method(tmp_path, shown, method):
     folder = "coconut_sim" if method == "coconut" else method
     assert str(train.output) == evaluated.path == f"runs/coconut_prosqa_cpu/{folder}_4"
     assert evaluated.data.endswith("heldout.jsonl")
-    assert [one.method for one in cot] == ["cot"] * (method in FROM_COT)
-    start = f"{cot[0].output}/model" if cot else str(model.output)
-    assert train.model == start
-    assert {one.model for one in cot} <= {str(model.output)}
+    if method in FROM_COT:
+        cot, answered = first
+        assert (cot.method, cot.model) == ("cot", str(model.output))
+        assert (answered.path, answered.data) == (str(cot.output), evaluated.data)
+        assert train.model == f"{cot.output}/model"
+    else:
+        assert first == []
+        assert train.model == str(model.output)
 
 
 def test_prosqa_of_cot_is_the_training_that_others_begin_with(tmp_path, shown):
     """Else the folder of a seed, which both use, would be refused to the second."""
-    _, cot, _, _ = prosqa(tmp_path, shown, "--weight-decay", "0.1", SEED="4")
+    _, cot, *_ = prosqa(tmp_path, shown, "--weight-decay", "0.1", SEED="4")
     _, own, _ = prosqa(tmp_path, shown, METHOD="cot", SEED="4")
     assert vars(cot) == vars(own)
     assert str(cot.output) == "runs/coconut_prosqa_cpu/cot_4"
@@ -234,7 +238,7 @@ def test_prosqa_methods_differ_in_the_method_and_its_epochs_alone(tmp_path, show
 def test_prosqa_follows_its_variables(tmp_path, shown):
     """Epochs of a stage are skipped and counted as such; without the decoder, another folder."""
     sizes = {"COT_EPOCHS": "6", "EPOCHS_PER_STAGE": "2", "MAX_STAGE": "2", "STEP_DECODER": "0"}
-    _, cot, train, _ = prosqa(tmp_path, shown, **sizes)
+    _, cot, _, train, _ = prosqa(tmp_path, shown, **sizes)
     settings = latent.settings_of(train)
     assert latent.settings_of(cot).epochs == 6
     assert (settings.first_epoch, settings.epochs, settings.step_decoder) == (2, 8, 0)
