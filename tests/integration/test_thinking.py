@@ -34,7 +34,7 @@ from rsp_rl.thoughts.phases import Phases
 from rsp_rl.thoughts.record import ThoughtRecord
 from rsp_rl.thoughts.replay import replay_inputs, replay_scores
 from rsp_rl.thoughts.rows import Kind
-from rsp_rl.thoughts.settings import Thinking
+from rsp_rl.thoughts.settings import EXTRA_ARG, SO_FAR, Thinking
 from rsp_rl.tiny import make_tiny_model
 from tests.tolerances import FORWARD
 
@@ -67,6 +67,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 #: Requests of a case.
 EACH = 2
+
+#: Records of the same positions, computed in other batches.
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module")
@@ -521,6 +524,39 @@ def test_thoughts_are_nobody_elses(
     else:
         assert after.num_cached_tokens > len(request.token_ids)
         assert abs(log_probs(after)[0] - log_probs(clean)[0]) > 1e-3
+
+
+def test_an_output_goes_on_as_if_it_had_not_been_interrupted(
+    engine: LocalEngine, asked: list[Request]
+) -> None:
+    """From its record, wherever it was cut: in thoughts, in a phrase, in the answer."""
+    from rsp_rl.injection.thinking_prompt import extra_args, new_key, private_prompt
+
+    chosen = [request for request in asked if not request.thinking.phases.cold_entropy]
+    first = [thinking_prompt(request) for request in chosen]
+    whole = raw(engine, [(prompt, asked_for) for prompt, asked_for, _ in first])
+    records = [
+        table(engine).take(key).cut(len(output.outputs[0].token_ids))
+        for output, (*_, key) in zip(whole, first, strict=True)
+    ]
+    generator, again = random.Random(0), []
+    for request, record in zip(chosen, records, strict=True):
+        so_far = record.cut(generator.randrange(1, len(record)))
+        key, tokens = new_key(), [*request.token_ids, *so_far.emitted]
+        sent = extra_args(request.thinking, key)
+        sent[EXTRA_ARG][SO_FAR] = so_far.to_bytes()
+        prompt = private_prompt(tokens, None, key, len(so_far))
+        again.append((so_far, key, prompt, params(len(record) - len(so_far), extra_args=sent)))
+    rest = raw(engine, [(prompt, asked_for) for *_, prompt, asked_for in again])
+    for record, before, after, (so_far, key, *_) in zip(records, whole, rest, again, strict=True):
+        at, found = len(so_far), table(engine).take(key)
+        assert list(after.outputs[0].token_ids) == record.emitted[at:]
+        assert log_probs(after) == pytest.approx(log_probs(before)[at:], abs=1e-4)
+        found = found.cut(len(record))
+        assert torch.equal(found.rows.kind_N, record.rows.kind_N)
+        assert torch.equal(found.rows.ids_NK, record.rows.ids_NK)
+        torch.testing.assert_close(found.rows.values_NK, record.rows.values_NK, **CLOSE)
+        assert (found.start, found.seed) == (record.start, record.seed)
 
 
 def test_a_law_and_a_soft_prompt_together(

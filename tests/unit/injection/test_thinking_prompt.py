@@ -8,6 +8,7 @@ import pytest
 import torch
 from vllm.v1.core.sched.output import NewRequestData
 
+from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.injection.thinking_prompt import extra_args, new_key, private_prompt
 from rsp_rl.injection.vllm_prompt import record_prompt
 from rsp_rl.injection.vllm_worker import drawn_prompt, has_key_alone, has_record
@@ -57,6 +58,25 @@ def test_a_soft_prompt_beside_it(after: int) -> None:
         assert not has_key_alone(new)
         assert torch.equal(drawn_prompt(new, HIDDEN), drawn_prompt(plain, HIDDEN))
     assert shared_blocks(*requests) == len(tokens) // BLOCK - (after == 0)
+
+
+@pytest.mark.parametrize("soft", [None, record(start=2 * BLOCK, length=BLOCK)])
+def test_thoughts_of_an_output_that_goes_on_are_a_requests_own(
+    soft: SoftPromptRecord | None,
+) -> None:
+    """They stand in the prompt now, behind the question, which stays shared."""
+    question, made = TOKENS, [7] * 2 * BLOCK
+    if soft is not None:
+        span = slice(soft.start, soft.start + soft.length)
+        question = [*TOKENS]
+        question[span] = [PLACEHOLDER] * soft.length
+    prompts = [private_prompt([*question, *made], soft, key, len(made)) for key in (1, 2)]
+    assert shared_blocks(*map(sent, prompts)) == 5
+    begun = private_prompt(question, soft, 1)
+    goes_on = private_prompt([*question, *made], soft, 1, len(made))
+    length = len(question)
+    assert torch.equal(goes_on["prompt_embeds"][:length], begun["prompt_embeds"])
+    assert not goes_on["prompt_embeds"][length:].any()
 
 
 def test_settings_survive_the_way() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rsp_rl.basics.errors import ConfigError
 from rsp_rl.thoughts.phases import Phase, Phases
 from rsp_rl.thoughts.rows import Kind
 from tests.properties import examples
@@ -29,9 +31,13 @@ class Trace:
     ended: bool = False
 
 
-def run(phases: Phases, emissions: list[tuple[int, float]]) -> tuple[Trace, Phase]:
+def run(
+    phases: Phases, emissions: list[tuple[int, float]], before: Sequence[int] = ()
+) -> tuple[Trace, Phase]:
     """An engine in small: proposals with their entropies, until the output ends."""
     phase, trace = Phase(phases, [STOP], decode), Trace()
+    if before:
+        phase.took_before(before)
     for token, entropy in emissions:
         told = entropy if phase.watches_entropy else None
         if phase.forced is not None:
@@ -214,3 +220,24 @@ def test_what_came_before_the_thoughts_ends_none() -> None:
     for token in (2, 3):
         phase.took_thought(token, None)
     assert not phase.thinking
+
+
+@examples(400)
+@given(SETTINGS, EMISSIONS, st.data())
+def test_an_output_goes_on_as_if_it_had_not_been_interrupted(
+    phases: Phases, emissions: list[tuple[int, float]], data: st.DataObject
+) -> None:
+    phases = replace(phases, cold_entropy=0.0)
+    whole, _ = run(phases, emissions)
+    at = data.draw(st.integers(0, len(whole.tokens)), "interrupted at")
+    if at and whole.tokens[at - 1] == STOP:
+        return
+    rest, _ = run(phases, emissions[at:], whole.tokens[:at])
+    assert rest.kinds == whole.kinds[at:]
+    assert rest.tokens == whole.tokens[at:]
+
+
+def test_what_entropies_decide_cannot_be_told_from_tokens() -> None:
+    phase = Phase(Phases(cold_entropy=1.0), [STOP])
+    with pytest.raises(ConfigError, match="no record says"):
+        phase.took_before([1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -142,3 +144,29 @@ def test_two_outputs_of_one_request_are_refused() -> None:
     table.begin("a", entry(1))
     with pytest.raises(ValueError, match="n must be 1"):
         table.begin("b", entry(1))
+
+
+def test_an_output_goes_on_from_its_record() -> None:
+    """Thoughts, forced tokens and a sampler's: the same places, and one record of all."""
+    table = ThoughtTable("cpu")
+    first = entry(1)
+    table.begin("a", first)
+    table.add([first], made(mixes(3)))
+    first.sampled(7)
+    table.add([first], made(Rows.tokens(Kind.FORCED, [8], like=mixes(0))))
+    so_far = table.take(1)
+    assert so_far is not None
+
+    again = entry(2)
+    table.begin("b", again)
+    table.add_before(again, so_far.rows)
+    assert (again.ids, again.position) == ([3, 7, 8], 13)
+    assert [position for position, _ in again.places(0, 99)] == [10]
+    table.add([again], made(mixes(5)))
+    record = table.take(2)
+    assert record is not None
+    record.check([3, 7, 8, 5])
+    assert record.cut(3).to_bytes() == replace(so_far, seed=2).to_bytes()
+    table.begin("c", entry(3))
+    table.add_before(table.requests["c"], so_far.rows[:0])  # of nothing there is nothing
+    assert table.requests["c"].position == 10

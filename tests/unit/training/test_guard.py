@@ -10,7 +10,14 @@ import torch
 
 from rsp_rl.basics.errors import PolicyMismatchError
 from rsp_rl.dials.options import GuardOptions
-from rsp_rl.training.guard import StepSamples, check_gap, check_soft_prompts, step_metrics
+from rsp_rl.training.guard import (
+    StepSamples,
+    check_gap,
+    check_soft_prompts,
+    has_own_tokens,
+    rollout_gaps,
+    step_metrics,
+)
 from tests.tolerances import chance, rounding
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
@@ -328,3 +335,50 @@ def test_rollouts_are_nearer_to_the_actor_with_soft_prompts(
         check_soft_prompts(metrics, GuardOptions(), 1)
     assert ("too little to tell" in caplog.text) == (outcome == "told")
     check_soft_prompts({}, GuardOptions(), 1)
+
+
+#: Of the tokens of `_samples`: of the actor's own policy, an update older, two.
+AGES = torch.tensor([[2, 1, 0, 9], [0, 9, 9, 9], [1, 1, 9, 9]])
+
+
+def test_gaps_are_of_the_actors_own_tokens() -> None:
+    metrics = step_metrics(_samples(ages=AGES))
+    assert metrics["rsp/logprob_gap_mean"] == pytest.approx(0.3 / 2, abs=ROUNDING)
+    assert metrics["rsp/logprob_gap_max"] == pytest.approx(0.3, abs=ROUNDING)
+    assert metrics["rsp/stale_gap_mean"] == pytest.approx(0.9 / 4, abs=ROUNDING)
+    assert metrics["rsp/stale_tokens"] == pytest.approx(4 / 6)
+    assert metrics["rsp/age_mean"] == pytest.approx(5 / 6)
+    assert metrics["rsp/age_max"] == 2
+    assert metrics["rsp/mixed_rollouts"] == pytest.approx(1 / 3)
+    assert metrics["rsp/off/logprob_gap_mean"] == 0
+    assert metrics["rsp/on/response_length_mean"] == 2.5  # of all tokens
+    assert rollout_gaps(_samples(ages=AGES))[2] is None
+    assert has_own_tokens(metrics)
+
+
+def test_a_policy_without_older_ones_is_compared_whole() -> None:
+    metrics = step_metrics(_samples(ages=torch.zeros_like(AGES)))
+    assert metrics.pop("rsp/stale_tokens") == metrics.pop("rsp/mixed_rollouts") == 0
+    assert metrics.pop("rsp/age_mean") == metrics.pop("rsp/age_max") == 0
+    assert metrics == step_metrics(_samples())
+
+
+def test_tokens_of_older_policies_alone_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither that the actor is right nor that it is wrong, however far it is."""
+    far = _samples(ages=torch.ones_like(AGES), actor_log_probs=torch.full((3, 4), -9.0))
+    metrics = step_metrics(far)
+    assert math.isnan(metrics["rsp/logprob_gap_mean"])
+    assert metrics["rsp/stale_gap_mean"] > 1
+    assert "rsp/on/logprob_gap_mean" not in metrics
+    assert not has_own_tokens(metrics)
+    with caplog.at_level(logging.WARNING):
+        check_gap(metrics, GuardOptions(steps=2, max_mean_gap=0.05), 1)
+    assert "all tokens of this step are of older policies" in caplog.text
+
+
+def test_a_broken_gap_of_own_tokens_stops_beside_older_ones() -> None:
+    broken = _samples().actor_log_probs.clone()
+    broken[0, 2] = NAN
+    metrics = step_metrics(_samples(ages=AGES, actor_log_probs=broken))
+    with pytest.raises(PolicyMismatchError):
+        check_gap(metrics, GuardOptions(steps=2, max_mean_gap=0.05), 1)
