@@ -31,8 +31,8 @@ class Stop:
     Attributes:
         question: Its tokens.
         thoughts: How many, or pauses in their place.
-        stem: What the step begins with.
-        names: What may follow, after a space.
+        stem: What the step begins with; empty if with one of the names.
+        names: What may follow, after a space where there is a stem. None begins another.
     """
 
     question: tuple[int, ...]
@@ -47,7 +47,7 @@ class Reading:
 
     Attributes:
         names: Probability of each name after the stem, float64; they need not sum to 1.
-        stem: Probability of the stem after the end marker.
+        stem: Probability of the stem after the end marker; of an empty one, that any name comes.
         answer: Probability that the first token is the answer's mark's.
         norms: Euclidean norm of each thought, in order; empty for pauses.
     """
@@ -129,20 +129,18 @@ def _read(thinker: Thinker, stops: Sequence[Stop], batch_size: int) -> Iterator[
             of_name_TV, _ = own[one.place(name[:-1])]
             at = enumerate(name, len(one.stem))
             values.append(sum(float(of_name_TV[i, token]) for i, token in at))
-        stem = sum(float(log_probs_TV[i, token]) for i, token in enumerate(one.stem))
-        yield Reading(
-            np.exp(np.array(values)),
-            float(np.exp(stem)),
-            float(np.exp(log_probs_TV[0, mark])),
-            norms,
-        )
+        names = np.exp(np.array(values))
+        stem = np.exp(sum(float(log_probs_TV[i, token]) for i, token in enumerate(one.stem)))
+        begins = float(stem if one.stem else names.sum())
+        yield Reading(names, begins, float(np.exp(log_probs_TV[0, mark])), norms)
 
 
 def _spell(
     tokenizer: PreTrainedTokenizerBase, stop: Stop
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """Tokens of the stem, and of each name after it."""
-    texts = [stop.stem, *(f"{stop.stem} {name}" for name in stop.names)]
+    before = f"{stop.stem} " if stop.stem else ""
+    texts = [stop.stem, *(before + name for name in stop.names)]
     stem, *whole = tokenizer(texts, add_special_tokens=False).input_ids
     for name, ids in zip(stop.names, whole, strict=True):
         if ids[: len(stem)] != stem or len(ids) == len(stem):

@@ -3,7 +3,8 @@
 A step of ProsQA is an edge of the graph, from the person who is asked about to the answer. After k
 of a model's thoughts the end marker is forced and step k + 1 begun: of the first step the person is
 given (`Rosa is a`), whose kinds follow, of a later one `Every`, and the kind that it goes on from
-follows. What the model holds probable there is read for every kind that the question names
+follows. Of bare problems a step begins with `Rosa`, and a later one with the kind itself.
+What the model holds probable there is read for every kind that the question names
 (arXiv 2412.06769, section 5.3), and set beside the graph: how far a kind is from the person, and
 whether a way leads from it to the answer. k counts the steps that thoughts stand for, c thoughts
 each, and a problem is counted where it has a step k + 1.
@@ -12,7 +13,8 @@ each, and a problem is counted where it has a step k + 1.
   all kinds probable alike that are as many steps away as the next one on the way;
 - reachable: share of kinds that are reached from the person at all;
 - entropy of the shares, in nats, and how often the likeliest kind is right;
-- how probable the begun step is in the model's own eyes, and that it answers at once.
+- how probable the begun step is in the model's own eyes (where nothing begins it: that one of the
+  kinds comes), and that it answers at once.
 
 Shares are of the probability of all kinds. Numbers are means over problems, with 95% bootstrap
 intervals. Beside them are the thoughts' norms, and those of the rows of the embedding table, whose
@@ -74,6 +76,7 @@ class Tree:
         kinds: All that the question names, in the order of its sentences.
         distances: From the person, of those that are reached.
         right: Those from which the answer is reached, of those that are reached; it is one.
+        bare: Whether sentences are names alone.
     """
 
     person: str
@@ -82,6 +85,7 @@ class Tree:
     kinds: tuple[str, ...]
     distances: dict[str, int]
     right: frozenset[str]
+    bare: bool = False
 
     @classmethod
     def of(cls, question: str) -> Tree:
@@ -100,7 +104,7 @@ class Tree:
         # Nobody is of the kind of a person: who has no parents is one.
         kinds = tuple(dict.fromkeys(child for _, child in graph.edges))
         right = frozenset(kind for kind in kinds if kind in far and kind in back)
-        return cls(graph.person, answer, graph.edges, kinds, far, right)
+        return cls(graph.person, answer, graph.edges, kinds, far, right, graph.bare)
 
     @property
     def steps(self) -> int:
@@ -108,7 +112,9 @@ class Tree:
         return self.distances[self.answer]
 
     def stem(self, k: int) -> str:
-        """How step k + 1 begins, up to the kind that is read."""
+        """How step k + 1 begins, up to the kind that is read; a bare one with nothing if k > 0."""
+        if self.bare:
+            return "" if k else self.person
         return "Every" if k else f"{self.person} is a"
 
     def next(self, k: int) -> list[str]:
@@ -471,9 +477,8 @@ def _draw_tree(axis: Axes, one: Read, places: Mapping[str, tuple[float, float]])
         axis.annotate(label, (x, y), ha="center", va="center", fontsize=7, color=_INK, zorder=3)
     beyond = sum(share for kind, share in shares.items() if kind not in tree.distances)
     thoughts = "no thought" if one.k == 0 else f"k = {one.k}"
-    axis.set_title(
-        f"{thoughts}: “{tree.stem(one.k)} …”\nnot reached: {100 * beyond:.0f}%", fontsize=9
-    )
+    begun = f"{tree.stem(one.k)} …".lstrip()
+    axis.set_title(f"{thoughts}: “{begun}”\nnot reached: {100 * beyond:.0f}%", fontsize=9)
     axis.set_xlim(-0.62, 0.62)
     axis.set_ylim(min(y for _, y in places.values()) - 0.5, 0.5)
     axis.axis("off")

@@ -87,7 +87,7 @@ LEVELS = {
     "bare": Level(nodes=8, min_steps=2, max_steps=3, balanced=True, bare=True),
 }
 """By name. The last two are for models from nothing on a laptop: `small` has a quarter of the
-tokens, `bare` a ninth."""
+tokens, `bare` a seventh."""
 
 _MEAN_PARENTS = 1.5
 _ONE_SIDED = 0.35

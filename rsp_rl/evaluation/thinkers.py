@@ -72,6 +72,7 @@ def evaluate_thinker(trained: TrainedThinker, asked: Asked, root: Path) -> dict[
             "device": _device().type,
             "model": str(model),
             "seed": trained.settings.get("seed"),
+            "step_decoder": trained.settings.get("step_decoder"),
             "epochs": trained.epochs,
             "epochs_done": trained.epochs_done,
         },

@@ -3,11 +3,19 @@
 Percent of right answers and tokens an answer, means over three trainings of GPT-2, with the
 paper's own spread behind the ±. Thoughts count as tokens, pauses do not. iCoT's number on GSM8K is
 cited there from its own paper (arXiv 2405.14838) and has none.
+
+A row of ours has no number there where it was trained with SIM-CoT's decoder. Its authors
+(arXiv 2509.20317) report GPT-2 on GSM8K-Aug, 8.2 points above a Coconut of their own training,
+which does not stand beside this paper's, and nothing of ProntoQA or ProsQA.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+
+from rsp_rl.latent.methods import METHODS, THOUGHTS
 
 
 @dataclass(frozen=True)
@@ -47,3 +55,38 @@ TABLE_1: dict[str, dict[str, Reported]] = {
         ),
     }.items()
 }
+
+STEP_DECODER = "+step_decoder"
+"""What the key of a row has behind its method's name, trained with SIM-CoT's decoder."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of ours: a method, with SIM-CoT's decoder or without.
+
+    Attributes:
+        key: Its name in files.
+        label: What stands in the table.
+        name: What it is called in a sentence.
+        reported: The paper's cells by task; none where the paper has no such row.
+    """
+
+    key: str
+    label: str
+    name: str
+    reported: Mapping[str, Reported]
+
+
+def _rows() -> Iterator[TableRow]:
+    for method, cells in TABLE_1.items():
+        label = METHODS[method].row
+        name = label.removeprefix("- ")
+        yield TableRow(method, label, name, cells)
+        if METHODS[method].filler == THOUGHTS:
+            with_decoder = f"{name} with SIM-CoT's decoder"
+            below = "- with SIM-CoT's decoder" if label == name else f"- {with_decoder}"
+            yield TableRow(method + STEP_DECODER, below, with_decoder, MappingProxyType({}))
+
+
+ROWS = {row.key: row for row in _rows()}
+"""By key, in the order of the paper's rows, each with the decoder right after the one without."""

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # CoT, Coconut, its other baselines and its ablations on a made task, models from nothing, by seed:
 # what docs/latent.md tells of. Again to go on; then: rsp-rl latent table RUN/*_[0-9]
+# coconut_sim is Coconut with SIM-CoT's decoder.
 #
 #   bash scripts/bench/latent_methods.sh RUN
 #   SEEDS="0 1 2" METHODS="coconut no_cot" TASK=prosqa bash scripts/bench/latent_methods.sh RUN
@@ -9,8 +10,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 run=${1:?a folder for the runs}
 seeds=${SEEDS:-0 1 2}
-methods=${METHODS:-coconut no_cot pause_as_thought no_thought icot pause no_curriculum}
 task=${TASK:-arithmetic_steps}
+sim=
+[[ $task != prosqa ]] || sim=coconut_sim
+methods=${METHODS:-coconut $sim no_cot pause_as_thought no_thought icot pause no_curriculum}
 python=${PYTHON:-.venv/bin/python}
 
 #: Of all; then of those that go through stages; then of the rest. All begin with the same model from
@@ -48,14 +51,17 @@ case $task in
 esac
 
 train() { # METHOD SEED BASE SETTING...
-    local method=$1 seed=$2 base=$3
+    local method=$1 seed=$2 base=$3 folder=$run/${1}_$2 decoder=0
     shift 3
+    if [[ $method == coconut_sim ]]; then
+        method=coconut decoder=1
+    fi
     $python -m rsp_rl.cli latent train --model "$base" --method "$method" --seed "$seed" \
         --train "$run/data/train.jsonl" --validation "$run/data/validation.jsonl" \
         --learning-rate 1e-3 --warmup-steps 50 --batch-size 64 --micro-batch-size 64 --reset-optimizer stage \
         --validation-limit 200 --max-new-tokens 60 --threads "${THREADS:-1}" \
-        "${common[@]}" "$@" --output "$run/${method}_$seed"
-    $python -m rsp_rl.cli latent eval "$run/${method}_$seed" --data "$run/data/heldout.jsonl" \
+        --step-decoder "$decoder" "${common[@]}" "$@" --output "$folder"
+    $python -m rsp_rl.cli latent eval "$folder" --data "$run/data/heldout.jsonl" \
         --threads "${THREADS:-1}"
 }
 
@@ -69,7 +75,7 @@ for seed in $seeds; do
     [[ $task == arithmetic_steps ]] || begin=$run/cot_$seed/model
     for method in $methods; do
         case $method in
-            coconut | no_thought | pause_as_thought | icot)
+            coconut | coconut_sim | no_thought | pause_as_thought | icot)
                 train "$method" "$seed" "$begin" "${staged[@]}" ;;
             *) train "$method" "$seed" "$base" "${rest[@]}" ;;
         esac

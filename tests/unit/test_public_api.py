@@ -315,7 +315,7 @@ def test_names_that_records_travel_under() -> None:
                 *("moi", "hidden", "neighbours", "neftune"),
             ],
         ),
-        ([*LEVELS], ["paper", "balanced", "small"]),
+        ([*LEVELS], ["paper", "balanced", "small", "bare"]),
         (COMPAT, ["same_temperature", "greedy_answer", "cold_abort"]),
         (KINDS, ["vllm", "huggingface"]),
         (

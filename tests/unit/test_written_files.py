@@ -435,7 +435,7 @@ def test_what_a_law_adds_to_an_evaluation(model: Path, tmp_path: Path) -> None:
 LATENT_SUMMARY = {
     *("method", "seed", "accuracy", "accuracy_low", "accuracy_high", "tokens", "thoughts"),
     *("seconds_per_problem", "problems", "unfinished", "without_answer", "batch_size", "device"),
-    *("engine", "data", "model", "epochs", "epochs_done"),
+    *("engine", "data", "model", "epochs", "epochs_done", "step_decoder"),
 }
 LATENT_MANIFEST = {
     *(

@@ -12,6 +12,7 @@ import pytest
 
 from rsp_rl.analysis.latent_table import (
     Order,
+    draw,
     open_evaluation,
     paper_order,
     tabulate,
@@ -20,7 +21,7 @@ from rsp_rl.analysis.latent_table import (
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
 from rsp_rl.latent.methods import METHODS
-from rsp_rl.latent.paper import TABLE_1, TASKS
+from rsp_rl.latent.paper import ROWS, TABLE_1, TASKS
 from rsp_rl.latent.settings import Settings
 
 BASE = Settings(epochs=4)
@@ -88,6 +89,22 @@ def test_the_papers_table_has_all_methods_and_tasks():
     ]
 
 
+def test_rows_with_the_decoder_follow_those_without_and_have_no_number():
+    assert [*ROWS] == [
+        *("cot", "no_cot", "icot", "pause", "coconut", "coconut+step_decoder", "no_curriculum"),
+        *("no_curriculum+step_decoder", "no_thought", "pause_as_thought"),
+    ]
+    assert {key: row.reported for key, row in ROWS.items() if "+" not in key} == TABLE_1
+    own = [row for key, row in ROWS.items() if "+" in key]
+    assert [(row.label, row.name, {**row.reported}) for row in own] == [
+        ("- with SIM-CoT's decoder", "Coconut with SIM-CoT's decoder", {}),
+        (
+            "- w/o curriculum with SIM-CoT's decoder",
+            *("w/o curriculum with SIM-CoT's decoder", {}),
+        ),
+    ]
+
+
 def test_rows_and_seeds(tmp_path):
     runs = [
         made(tmp_path / "c1", 0.90, of("coconut", 1)),
@@ -96,7 +113,7 @@ def test_rows_and_seeds(tmp_path):
         made(tmp_path / "cot", 0.75, of("cot")),
     ]
     rows = rows_of(runs)
-    assert [row.method for row in rows] == ["cot", "pause", "coconut"]
+    assert [row.row.key for row in rows] == ["cot", "pause", "coconut"]
     coconut = rows[2]
     assert coconut.accuracy.value == pytest.approx(0.85)
     # Of two values, t is 12.706 and the standard error half of their distance.
@@ -158,6 +175,85 @@ def test_files_and_notes(tmp_path, capsys):
     bare = (output / "latent_table.md").read_text()
     assert "paper (%)" not in bare
     assert "With --task, one of gsm8k, prontoqa, prosqa" in bare
+
+
+def test_what_icot_alone_reads_is_said_of_icot_alone(tmp_path):
+    tokens = {"icot_tokens_per_epoch": 2}
+    runs = [
+        made(tmp_path / "c0", 0.5, of("cot")),
+        made(tmp_path / "c1", 0.6, of("cot", 1, **tokens)),
+        made(tmp_path / "i0", 0.5, of("icot", **tokens)),
+    ]
+    assert "not all were trained with" not in to_markdown(rows_of(runs), None).lower()
+    runs.append(made(tmp_path / "i1", 0.5, of("icot", 1)))
+    with pytest.raises(ConfigError, match="icot_tokens_per_epoch is 2 and 8"):
+        rows_of(runs)
+
+
+class TestWithTheDecoder:
+    @pytest.fixture
+    def runs(self, tmp_path):
+        """Seeds of Coconut and of Coconut with the decoder, and two rows beside."""
+        return [
+            made(tmp_path / "sim", 0.95, of("coconut", step_decoder=1.0)),
+            made(tmp_path / "cot", 0.94, of("cot")),
+            made(tmp_path / "c0", 0.50, of("coconut")),
+            made(tmp_path / "p", 0.99, of("pause_as_thought")),
+        ]
+
+    def test_files(self, tmp_path, runs):
+        output = tmp_path / "out"
+        command = ["latent", "table", *map(str, runs), "--output", str(output)]
+        assert main([*command, "--task", "prosqa"]) == 0
+        text = (output / "latent_table.md").read_text()
+        table = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+        assert [cells[0].removeprefix("| ") for cells in table] == [
+            *("CoT", "Coconut", "- with SIM-CoT's decoder", "- pause as thought")
+        ]
+        assert [cells[-2] for cells in table] == ["77.5 ±1.9", "97.0 ±0.3", "–", "96.6 ±0.8"]
+        assert "- Coconut with SIM-CoT's decoder: its loss has the weight 1 (step_decoder)." in text
+        assert "same step_decoder" not in text
+        assert (
+            "- Order here: pause as thought, Coconut with SIM-CoT's decoder, CoT, Coconut.\n"
+            "- Order in the paper (prosqa): Coconut, pause as thought, CoT.\n"
+        ) in text
+        assert "Of 2 pairs that the paper tells apart, 1 are in its order here, 1 the other" in text
+        assert (
+            "- Coconut with SIM-CoT's decoder, which the paper has not, is above Coconut; below "
+            "pause as thought; not told apart from CoT.\n"
+        ) in text
+        rows = [*csv.DictReader((output / "latent_table.csv").open())]
+        assert [row["method"] for row in rows][1:3] == ["coconut", "coconut+step_decoder"]
+        assert [rows[2][f"paper_{of}"] for of in ("accuracy", "spread", "tokens")] == [""] * 3
+        assert rows[2]["accuracy"] == "0.95"
+        assert main(command) == 0
+        assert "which the paper has not" not in (output / "latent_table.md").read_text()
+
+    def test_the_picture_has_no_diamond_of_it(self, runs):
+        axis = draw(rows_of(runs), "prosqa").axes[0]
+        diamonds = [line for line in axis.lines if line.get_marker() == "D"]
+        # From below: pause as thought, with the decoder, Coconut, CoT.
+        assert [int(line.get_ydata()[0]) for line in diamonds] == [0, 2, 3]
+        assert axis.get_yticklabels()[1].get_text() == "- with SIM-CoT's decoder"
+
+    def test_beside_coconut_alone_the_paper_has_no_order(self, runs):
+        text = to_markdown(rows_of([runs[0], runs[2]]), "prosqa")
+        assert "Order in the paper" not in text
+        assert "pairs that the paper" not in text
+        assert "which the paper has not, is above Coconut." in text
+
+    def test_its_seeds_have_one_weight(self, tmp_path, runs):
+        other = made(tmp_path / "half", 0.9, of("coconut", 1, step_decoder=0.5))
+        said = r"both of method coconut\+step_decoder .*: step_decoder is 1.0 and 0.5"
+        with pytest.raises(ConfigError, match=said):
+            rows_of([runs[0], other])
+
+    def test_a_training_that_is_not_known_may_have_had_it(self, tmp_path, runs):
+        unknown = made(tmp_path / "model", 0.9, None)
+        text = to_markdown(rows_of([runs[0], unknown]), None)
+        folder = unknown / "evaluation" / "heldout"
+        assert f"{folder}: its training is not known, nor whether it had SIM-CoT's" in text
+        assert text.count("is not known") == 1
 
 
 class TestRefused:

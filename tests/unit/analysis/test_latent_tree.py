@@ -34,7 +34,7 @@ from rsp_rl.cli import main
 from rsp_rl.data import arithmetic_steps, prosqa
 from rsp_rl.data.step_problems import StepProblem, write_step_problems
 from rsp_rl.latent.folder import Thinking, load_thinker, save_thinker
-from rsp_rl.latent.problem_tokens import question_text
+from rsp_rl.latent.problem_tokens import question_text, tokenize
 from rsp_rl.latent.scratch import make_model
 from rsp_rl.latent.settings import Settings
 
@@ -75,8 +75,27 @@ def words_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def bare_model(tmp_path_factory):
+    """One that knows the words of bare problems, also where they begin a line."""
+    problems = prosqa.generate("train", 200, level="bare")
+    sizes = {"layers": 2, "hidden_size": 32, "heads": 2, "context": 512}
+    return make_model(tmp_path_factory.mktemp("bare"), problems, **sizes)
+
+
+@pytest.fixture(scope="module")
 def problems():
     return prosqa.generate("heldout", 6)
+
+
+@pytest.fixture(scope="module")
+def bare_problems():
+    return prosqa.generate("heldout", 12, level="bare")
+
+
+def stop_of(thinker, problem: StepProblem, thoughts: int) -> Stop:
+    tree, text = Tree.of(problem.question), question_text(problem)
+    question = tuple(thinker.tokenizer.encode(text, add_special_tokens=False))
+    return Stop(question, thoughts, tree.stem(thoughts), tree.kinds)
 
 
 def naive(thinker, stop: Stop, name: str) -> tuple[float, float, float, list[float]]:
@@ -102,7 +121,7 @@ def naive(thinker, stop: Stop, name: str) -> tuple[float, float, float, list[flo
         inputs = torch.cat([inputs, thought], dim=1)
     inputs = torch.cat([inputs, table(torch.tensor([[markers.end]]))], dim=1)
     start = inputs.shape[1] - 1
-    stem, whole = ids(stop.stem), ids(f"{stop.stem} {name}")
+    stem, whole = ids(stop.stem), ids(f"{stop.stem} {name}" if stop.stem else name)
     inputs = torch.cat([inputs, table(torch.tensor([whole]))], dim=1)
     log_probs = forward(inputs)[1]
     chosen = [float(log_probs[start + i, token]) for i, token in enumerate(whole)]
@@ -117,10 +136,7 @@ def test_probabilities_are_those_of_whole_passes(model, method, problems, reques
     thinker = thinker_of(request.getfixturevalue(model), replace(SETTINGS, method=method))
     stops = []
     for k, problem in [(0, problems[0]), (3, problems[0]), (3, problems[1]), (1, problems[2])]:
-        tree = Tree.of(problem.question)
-        text = question_text(problem)
-        question = tuple(thinker.tokenizer.encode(text, add_special_tokens=False))
-        stops.append(Stop(question, k, tree.stem(k), tree.kinds))
+        stops.append(stop_of(thinker, problem, k))
     one_token = [len(thinker.tokenizer.encode(f" {kind}")) == 1 for kind in stops[0].names]
     assert all(one_token) == (model == "words_model")
     with torch.no_grad():
@@ -131,6 +147,43 @@ def test_probabilities_are_those_of_whole_passes(model, method, problems, reques
             assert found.stem == pytest.approx(stem, rel=1e-9)
             assert found.answer == pytest.approx(answer, rel=1e-9)
             assert found.norms == pytest.approx(norms, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["coconut", "pause_as_thought"])
+@pytest.mark.parametrize("model", ["sums_model", "bare_model"])
+def test_probabilities_of_bare_steps_are_those_of_whole_passes(
+    model, method, bare_problems, request
+):
+    """A later step begins with the kind: without a space before it, as the line begins."""
+    thinker = thinker_of(request.getfixturevalue(model), replace(SETTINGS, method=method))
+    stops = [stop_of(thinker, bare_problems[n], k) for n, k in [(0, 0), (0, 2), (1, 1), (2, 3)]]
+    one_token = [len(thinker.tokenizer.encode(kind)) == 1 for kind in stops[1].names]
+    assert all(one_token) == (model == "bare_model")
+    with torch.no_grad():
+        for stop, found in zip(stops, read(thinker, stops, batch_size=3), strict=True):
+            passes = [naive(thinker, stop, name) for name in stop.names]
+            assert found.names.tolist() == pytest.approx([own for own, *_ in passes], rel=1e-9)
+            _, stem, answer, norms = passes[0]
+            assert found.answer == pytest.approx(answer, rel=1e-9)
+            assert found.norms == pytest.approx(norms, rel=1e-9)
+            if not stop.stem:
+                assert stem == 1  # of nothing; told is that one of the kinds comes
+                stem = sum(own for own, *_ in passes)
+            assert found.stem == pytest.approx(stem, rel=1e-9)
+
+
+def test_a_bare_step_is_read_at_the_tokens_that_it_is_trained_on(bare_model, bare_problems):
+    """The names' tokens are those of the gold steps, whose kinds begin a line but in the first."""
+    thinker = thinker_of(bare_model)
+    for problem, tokens in zip(
+        bare_problems, tokenize(bare_problems, thinker.tokenizer), strict=True
+    ):
+        for k, (step, ids) in enumerate(zip(problem.steps, tokens.steps, strict=True)):
+            stop = stop_of(thinker, problem, k)
+            kind = step.split()[0 if k else 1].removesuffix(".")
+            whole = f"{stop.stem} {kind}" if stop.stem else kind
+            begun = thinker.tokenizer.encode(whole, add_special_tokens=False)
+            assert ids[: len(begun)] == tuple(begun)
 
 
 def test_a_tokenizer_that_joins_stem_and_name(words_model):
@@ -150,6 +203,9 @@ def test_a_graph():
     assert tree.right == {"aa", "bb", "cc"}
     assert tree.steps == 3
     assert [tree.stem(k) for k in (0, 1)] == ["Rosa is a", "Every"]
+    bare = Tree.of("Rosa aa. aa bb. Rosa dd. bb cc. Ivo ee. ee ff. Ivo bb. Rosa ff cc?")
+    assert bare == replace(tree, bare=True)
+    assert [bare.stem(k) for k in (0, 1)] == ["Rosa", ""]
     assert [tree.next(k) for k in range(4)] == [["aa", "dd"], ["aa", "dd"], ["bb"], ["cc"]]
 
 
@@ -222,6 +278,15 @@ def test_files(words_model, tmp_path, capsys):
     assert table in capsys.readouterr().out
     assert "| thought 4 |" in table
     assert "| thought 5 |" not in table
+
+
+def test_files_of_bare_problems(bare_model, bare_problems, tmp_path):
+    analyse(thinker_of(bare_model), bare_problems, tmp_path)
+    assert (tmp_path / "latent_tree.png").is_file()
+    rows = list(csv.DictReader((tmp_path / "latent_tree.csv").open()))
+    begins = {row["k"]: float(row["value"]) for row in rows if row["measure"] == STEP}
+    assert begins.keys() == {"0", "1", "2"}
+    assert all(0 < value < 1 for value in begins.values())
 
 
 def test_pauses_have_no_norms(words_model, problems, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from itertools import pairwise
 from pathlib import Path
@@ -55,6 +56,35 @@ def test_a_question_is_read_as_it_is_written() -> None:
             read_graph(other)
 
 
+def test_a_bare_question_is_read_as_it_is_written() -> None:
+    graph = read_graph("Rosa tasvet. tasvet kovnik. Ivo belnik. Rosa belnik kovnik?")
+    assert graph.edges == (("Rosa", "tasvet"), ("tasvet", "kovnik"), ("Ivo", "belnik"))
+    assert (graph.person, graph.choices, graph.bare) == ("Rosa", ("belnik", "kovnik"), True)
+    assert not read_graph(BY_HAND.question).bare
+    for mixed in (
+        "Rosa tasvet. tasvet kovnik. Is Rosa a belnik or kovnik?",
+        "Rosa is a tasvet. Rosa belnik tasvet?",
+        "Rosa tasvet kovnik. Rosa belnik kovnik?",
+        "Rosa tasvet. Rosa tasvet?",
+    ):
+        with pytest.raises(ValueError, match="no question of ProsQA"):
+            read_graph(mixed)
+
+
+def test_bare_problems_are_those_of_small_in_fewer_words() -> None:
+    """The same draws; a sentence, a step and the answer lose all but their names."""
+    small, bare = (generate("heldout", 50, 3, level) for level in ("small", "bare"))
+
+    def shortened(text: str) -> str:
+        return re.sub(r"\b(Every|Is|is a|a|or) ", "", text)
+
+    for long, short in zip(small, bare, strict=True):
+        assert short.question == shortened(long.question)
+        assert short.steps == tuple(map(shortened, long.steps))
+        assert short.answer == shortened(long.answer)
+    assert all(len(step.split()) == 2 for problem in bare for step in problem.steps)
+
+
 @pytest.mark.parametrize("level", ["paper", "balanced"])
 def test_statistics_are_the_papers(level: str) -> None:
     """Within four times what the means of sets of 500 differ by: so many has the paper's test set.
@@ -83,11 +113,13 @@ def test_one_of_two_is_reached_and_the_steps_are_a_shortest_way(
     far, _ = distances(graph.edges, graph.person)
     [answer] = [choice for choice in graph.choices if choice in far]
     [wrong] = [choice for choice in graph.choices if choice not in far]
-    assert problem.answer == f"{graph.person} is a {answer}."
+    assert graph.bare == LEVELS[level].bare
+    assert problem.answer == f"{graph.person}{'' if graph.bare else ' is a'} {answer}."
 
     stated = problem.question.split(". ")
     assert all(step.removesuffix(".") in stated for step in problem.steps)
-    steps = read_graph(" ".join([*problem.steps, f"Is x a {wrong} or {answer}?"])).edges
+    asked = f"x {wrong} {answer}?" if graph.bare else f"Is x a {wrong} or {answer}?"
+    steps = read_graph(" ".join([*problem.steps, asked])).edges
     assert (steps[0][0], steps[-1][1]) == (graph.person, answer)
     assert all(a[1] == b[0] for a, b in pairwise(steps))
     assert len(steps) == far[answer]
@@ -113,7 +145,7 @@ def test_the_order_of_the_two_tells_nothing() -> None:
     assert abs(first - 300) < 4 * math.sqrt(600) / 2
 
 
-@pytest.mark.parametrize(("level", "right"), zip(LEVELS, (0.78, 0.57, 0.54), strict=True))
+@pytest.mark.parametrize(("level", "right"), zip(LEVELS, (0.78, 0.57, 0.54, 0.54), strict=True))
 def test_what_the_farther_kind_gives_away(level: str, right: float) -> None:
     """As the module says; a change of the generator that gives more away shows here."""
     hits = 0.0

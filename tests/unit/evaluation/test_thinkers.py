@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
@@ -36,6 +37,10 @@ def save(base: Path, folder: Path, settings: Settings) -> Path:
     """A random model's folder as a training with these settings would leave it."""
     thinker = load_thinker(base)
     thinker.thinking = Thinking.of(settings)
+    # The added tokens begin with one row, and their logits would tie.
+    with torch.no_grad():
+        table = thinker.model.get_input_embeddings().weight
+        table += 0.01 * torch.randn(table.shape, generator=torch.Generator().manual_seed(0))
     if settings.ends == "classifier":
         thinker.classifier = new_classifier(thinker.model)
     save_thinker(folder, thinker)
@@ -103,6 +108,7 @@ def test_samples_are_the_models_greedy_answers(run, tmp_path):
     how = json.loads(EvaluationFolder(tmp_path / "out").step(0).manifest.read_text())
     assert how["trained_on"] == "d1"
     assert (summary["method"], summary["seed"]) == ("coconut", 0)
+    assert summary["step_decoder"] == 0
     assert (summary["epochs"], summary["epochs_done"]) == (50, 50)
 
 

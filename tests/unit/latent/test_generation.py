@@ -67,6 +67,11 @@ def test_a_classifier_ends_the_thoughts_of_each_problem_by_itself(gpt2, step_pro
     thinker.classifier = new_classifier(thinker.model)
     torch.manual_seed(3)
     torch.nn.init.normal_(thinker.classifier.weight, std=0.1)
+    # Blocks that add as much as the embeddings are: a state then tells problems apart.
+    with torch.no_grad():
+        for name, weight in thinker.model.named_parameters():
+            if name.endswith("c_proj.weight"):
+                weight *= 10
     found = list(answer(thinker, questions, batch_size=24, max_new_tokens=LIMIT))
     expected = [naive_answer(thinker, question) for question in questions]
     assert [(a.text, a.written, a.thoughts) for a in found] == expected

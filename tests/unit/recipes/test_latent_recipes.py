@@ -178,31 +178,78 @@ def test_gsm8k_dry_run(tmp_path, steps):
     assert not (tmp_path / "runs").exists()
 
 
+#: Methods that begin with the CoT model in the recipe of ProsQA; the last has tokens for stages.
+FROM_COT = ("coconut", "no_thought", "pause_as_thought", "icot")
+
+
+def prosqa(tmp_path: Path, shown: str, *arguments: str, **variables: str):
+    """What the recipe would start: model, trainings of which METHOD's is the last, answers."""
+    done = run("coconut_prosqa_cpu", *arguments, outside=tmp_path, VENV=shown, **variables)
+    assert "error" not in done.stderr, done.stderr
+    assert "-m\0rsp_rl.data.prosqa\0--output\0" in done.stdout
+    return commands(done.stdout)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_prosqa_of_each_method(tmp_path, shown, method):
-    done = run(
-        "coconut_prosqa_cpu", "--epochs", "3", outside=tmp_path, VENV=shown, METHOD=method, SEED="4"
+    model, *first, train, evaluated = prosqa(
+        tmp_path, shown, "--weight-decay", "0.1", METHOD=method, SEED="4"
     )
-    assert "-m\0rsp_rl.data.prosqa\0--output\0" in done.stdout
-    model, train, evaluated = commands(done.stdout)
     settings = latent.settings_of(train)
-    assert (settings.method, settings.seed, settings.epochs) == (method, 4, 3)  # arguments win
-    assert train.model == str(model.output)
+    assert (settings.method, settings.seed, settings.weight_decay) == (method, 4, 0.1)
     assert model.seed == 4
-    assert str(train.output) == evaluated.path == f"runs/coconut_prosqa_cpu/{method}_4"
+    folder = "coconut_sim" if method == "coconut" else method
+    assert str(train.output) == evaluated.path == f"runs/coconut_prosqa_cpu/{folder}_4"
     assert evaluated.data.endswith("heldout.jsonl")
+    if method in FROM_COT:
+        cot, answered = first
+        assert (cot.method, cot.model) == ("cot", str(model.output))
+        assert (answered.path, answered.data) == (str(cot.output), evaluated.data)
+        assert train.model == f"{cot.output}/model"
+    else:
+        assert first == []
+        assert train.model == str(model.output)
 
 
-def test_prosqa_methods_differ_in_the_method_alone(tmp_path, shown):
+def test_prosqa_of_cot_is_the_training_that_others_begin_with(tmp_path, shown):
+    """Else the folder of a seed, which both use, would be refused to the second."""
+    _, cot, *_ = prosqa(tmp_path, shown, "--weight-decay", "0.1", SEED="4")
+    _, own, _ = prosqa(tmp_path, shown, METHOD="cot", SEED="4")
+    assert vars(cot) == vars(own)
+    assert str(cot.output) == "runs/coconut_prosqa_cpu/cot_4"
+
+
+def test_prosqa_methods_differ_in_the_method_and_its_epochs_alone(tmp_path, shown):
     found = []
     for method in METHODS:
-        done = run("coconut_prosqa_cpu", outside=tmp_path, VENV=shown, METHOD=method)
-        model, train, _ = commands(done.stdout)
+        model, *_, train, _ = prosqa(tmp_path, shown, METHOD=method)
         settings = asdict(latent.settings_of(train))
         assert settings.pop("method") == method
-        found.append((vars(model), settings, train.model, train.train, train.validation))
+        assert settings.pop("step_decoder") == (method == "coconut")
+        epochs = (settings.pop("first_epoch"), settings.pop("epochs"))
+        assert epochs == ((1, 5) if method in FROM_COT else (0, 5 if method == "cot" else 9))
+        found.append((vars(model), settings, train.train, train.validation))
     assert all(one == found[0] for one in found)
-    assert Settings(method="coconut", **found[0][1])
+    own = Settings(method="coconut", first_epoch=1, epochs=5, **found[0][1])
+    assert [own.stage(epoch) for epoch in range(1, 5)] == [1, 2, 3, 4]
+    assert (own.warmup_steps, own.reset_optimizer, own.learning_rate) == (50, "stage", 1e-3)
+
+
+def test_prosqa_follows_its_variables(tmp_path, shown):
+    """Epochs of a stage are skipped and counted as such; without the decoder, another folder."""
+    sizes = {"COT_EPOCHS": "6", "EPOCHS_PER_STAGE": "2", "MAX_STAGE": "2", "STEP_DECODER": "0"}
+    _, cot, _, train, _ = prosqa(tmp_path, shown, **sizes)
+    settings = latent.settings_of(train)
+    assert latent.settings_of(cot).epochs == 6
+    assert (settings.first_epoch, settings.epochs, settings.step_decoder) == (2, 8, 0)
+    assert [settings.stage(epoch) for epoch in range(2, 8)] == [1, 1, 2, 2, 3, 3]
+    assert str(train.output) == "runs/coconut_prosqa_cpu/coconut_0"
+    _, rest, _ = prosqa(tmp_path, shown, METHOD="pause", **sizes)
+    assert latent.settings_of(rest).epochs == 12
+    *_, own, _ = prosqa(tmp_path, shown, EPOCHS="4", COT_DIR="there", RUN_DIR="here")
+    assert (latent.settings_of(own).epochs, own.model, str(own.output)) == (
+        *(4, "there/model", "here"),
+    )
 
 
 @pytest.mark.parametrize("name", ["coconut_prosqa_cpu", "coconut_gsm8k_gpt2"])
@@ -217,17 +264,17 @@ def test_an_unknown_method_is_one_line(tmp_path, shown, name):
 def test_prosqa_from_script_to_summary(tmp_path):
     """The whole way on the real interpreter, and again: nothing is done twice."""
     variables = {
-        "TRAIN_SIZE": "24",
+        "TRAIN_SIZE": "64",
         "VALIDATION_SIZE": "4",
         "HELDOUT_SIZE": "6",
         "LAYERS": "1",
         "HIDDEN_SIZE": "32",
         "HEADS": "2",
-        "EPOCHS": "2",
-        "EPOCHS_PER_STAGE": "1",
+        "COT_EPOCHS": "1",
         "MAX_STAGE": "1",
         "MAX_NEW_TOKENS": "8",
         "THREADS": "1",
+        "CONTEXT": "256",
         "RUN_DIR": "mine",
         "VENV": str(REPOSITORY / ".venv"),
     }
@@ -236,6 +283,7 @@ def test_prosqa_from_script_to_summary(tmp_path):
     found = json.loads((tmp_path / "mine" / "summary.json").read_text())
     assert {"accuracy", "tokens", "seconds_per_problem"} <= found.keys()
     assert (found["problems"], found["thoughts"], found["method"]) == (6, 1, "coconut")
+    assert (found["step_decoder"], found["epochs"], found["epochs_done"]) == (1, 3, 3)
     again = run("coconut_prosqa_cpu", outside=tmp_path, **variables)
     assert again.returncode == 0, again.stderr
     assert "0 problems to answer, 6 are there" in again.stderr
