@@ -1,7 +1,8 @@
 """What asynchronous training saves: rsp_sync against rsp_async, tokens a second of whole steps.
 
 Trains the tiny CPU config in turn (A B A B ...) on random weights, whose responses end by chance: a
-few are long and most are short, which is what a synchronous step waits for. Of each run the first
+few are long and most are short, which is what a synchronous step waits for. The model is slow enough
+for an update to interrupt some. Of each run the first
 steps are left out: they hold warm-ups, and the asynchronous trainer's first batches of all. Beside
 the ratio stands the noise: that of the two halves of the synchronous runs' steps.
 
@@ -50,6 +51,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind")
     parser.add_argument("--steps", type=int, default=8, help="steps a run")
+    parser.add_argument("--hidden-size", type=int, default=384, help="d of the model")
+    parser.add_argument("--layers", type=int, default=4, help="layers of the model")
     parser.add_argument("--output", type=Path, help="the figures as json")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for all runs")
     args = parser.parse_args()
@@ -57,7 +60,7 @@ def main() -> None:
     steps: dict[str, list[list[dict[str, float]]]] = {mode: [] for mode in TRAINER_MODES}
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder)
-        make_inputs(inputs)
+        make_inputs(inputs, hidden_size=args.hidden_size, num_layers=args.layers)
         for turn in range(args.rounds):
             for mode in TRAINER_MODES:
                 print(f"round {turn + 1} of {args.rounds}, {mode} ...", file=sys.stderr)

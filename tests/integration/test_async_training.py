@@ -1,7 +1,7 @@
 """Asynchronous training on the real stack: rollouts that outlive an update.
 
-Few sequences at a time, long outputs and a cheap reward, so that some are under way whenever a step
-has enough.
+Of random weights, so that outputs end by chance and some are long, and of a model that is slow
+enough for them to be under way when a step has its two groups.
 """
 
 from __future__ import annotations
@@ -13,28 +13,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.harness import ONE_UPDATE, REPOSITORY, Run, Task, train
+from rsp_rl.tiny import make_tiny_model
+from tests.integration.harness import REPOSITORY, Run, Task, train
 
 ASYNCHRONOUS = (
-    ONE_UPDATE,
     "trainer.v1.trainer_mode=rsp_async",
     "rsp.seeded_sampling=true",
+    "data.train_batch_size=2",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=2",
     "actor_rollout_ref.rollout.n=2",
-    "actor_rollout_ref.rollout.max_num_seqs=2",
-    "actor_rollout_ref.rollout.ignore_eos=true",
-    "data.max_response_length=400",
+    "data.max_response_length=768",
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=2048",
-    "trainer.save_freq=2",
-    "trainer.val_before_train=true",  # reward workers take seconds to start
+    "trainer.save_freq=3",
+    # Reward workers take seconds to start, and an answer of their own seconds to grade.
+    "trainer.val_before_train=true",
+    "data.val_max_samples=1",
     f"reward.custom_reward_function.path={REPOSITORY / 'tests/integration/parity_reward.py'}",
 )
 CASES = {
     "soft prompt": ("+correction=tis",),
     "soft prompt and law": (
-        *("law=multiplex", "law.end=[]", "law.max_thoughts=300"),
+        *("law=multiplex", "law.end=[]", "law.max_thoughts=700"),
         "actor_rollout_ref.rollout.top_k=-1",
     ),
 }
+
+
+@pytest.fixture(scope="module")
+def slow_task(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """Of a model with random weights, of eight times as many."""
+    folder = tmp_path_factory.mktemp("slow") / "model"
+    return Task(make_tiny_model(folder, steps=0, hidden_size=384, num_layers=4), task.data)
 
 
 def _records(run: Run, step: int) -> list[dict]:
@@ -53,28 +62,27 @@ def _assert_guarded(run: Run, steps: list[int]) -> None:
             assert found["rsp/logprob_gap_mean"] < 1e-5
         else:
             assert found["rsp/logprob_gap_mean"] is None
-        assert found["rsp/age_max"] <= 2
-    assert any(data[step]["rsp/stale_tokens"] > 0 for step in steps)
+        assert found["rsp/age_max"] <= step
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_rollouts_go_on_under_the_next_policy(task: Task, tmp_path: Path, case: str) -> None:
+def test_rollouts_go_on_under_the_next_policy(slow_task: Task, tmp_path: Path, case: str) -> None:
     """Tokens of the actor's own policy agree with it, also behind others' in the same rollout."""
     changes = [*ASYNCHRONOUS, *CASES[case]]
-    first = train(tmp_path / "run", task, *changes, steps=2)
-    _assert_guarded(first, [1, 2])
+    first = train(tmp_path / "run", slow_task, *changes, steps=3)
+    _assert_guarded(first, [1, 2, 3])
     assert max(first.column("rsp/mixed_rollouts")) > 0
     if "law" in case:
         assert max(first.column("rsp/law/gap_mean")) < 1e-5
-        assert first.column("rsp/law/thoughts_mean") == [300.0, 300.0]
+        assert min(first.column("rsp/law/thoughts_mean")) > 1
         return
     # What was under way is in the checkpoint, and none of its draws comes again.
-    assert (first.folder / "checkpoints" / "global_step_2" / "transfer_queue").is_dir()
-    second = train(tmp_path / "run", task, *changes, steps=4)
-    _assert_guarded(second, [3, 4])
+    assert (first.folder / "checkpoints" / "global_step_3" / "transfer_queue").is_dir()
+    second = train(tmp_path / "run", slow_task, *changes, steps=4)
+    _assert_guarded(second, [4])
     assert restored_prompts(second) > 0
     seeds = Counter(row["seed"] for step in (1, 2, 3, 4) for row in _records(second, step))
-    assert len(seeds) == 4 * 8
+    assert len(seeds) == 4 * 4
 
 
 def restored_prompts(run: Run) -> int:
