@@ -1,10 +1,10 @@
 """What asynchronous training saves: rsp_sync against rsp_async, tokens a second of whole steps.
 
 Trains the tiny CPU config in turn (A B A B ...) on random weights, whose responses end by chance: a
-few are long and most are short, which is what a synchronous step waits for. The model is slow enough
-for an update to interrupt some. Of each run the first
-steps are left out: they hold warm-ups, and the asynchronous trainer's first batches of all. Beside
-the ratio stands the noise: that of the two halves of the synchronous runs' steps.
+few are long and most are short, which is what a synchronous step waits for. The model is slow
+enough for an update to interrupt some. Of each run the first steps are left out: they hold
+warm-ups, and the asynchronous trainer's first batches of all. Beside the ratio stands the noise:
+that of the two halves of the synchronous runs' steps.
 
     .venv/bin/python scripts/bench/async_training.py --output runs/bench/async_training.json
 """
