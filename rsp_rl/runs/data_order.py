@@ -30,7 +30,12 @@ _SETTINGS = (
     *("data.train_batch_size", "data.gen_batch_size", "data.seed", "data.shuffle"),
     *("data.train_max_samples", "data.dataloader_num_workers", "algorithm.filter_groups.enable"),
     "trainer.v1.sampler.sync_refill_failed_groups",
+    "trainer.v1.trainer_mode",
 )
+
+#: Of checkpoints from before these settings could be another.
+_BEFORE = {"trainer.v1.trainer_mode": "rsp_sync"}
+
 _BLOCK = 1 << 22
 
 
@@ -66,7 +71,7 @@ def save_order(checkpoint: Path, order: Mapping[str, Any]) -> None:
 def saved_order(checkpoint: Path) -> dict[str, Any] | None:
     """The order that a checkpoint was trained in, `None` for one that does not say."""
     file = checkpoint / FILE
-    return read_json(file) if file.is_file() else None
+    return {**_BEFORE, **read_json(file)} if file.is_file() else None
 
 
 def differences(saved: Mapping[str, Any], order: Mapping[str, Any]) -> list[str]:

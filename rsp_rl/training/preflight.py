@@ -14,7 +14,7 @@ from rsp_rl.dials.options import RspOptions, rollout_dtype
 from rsp_rl.injection.model_runner import WORKER
 from rsp_rl.models.shape import ModelShape
 from rsp_rl.placement.chat import check_chat_template
-from rsp_rl.training.asynchronous import TRAINER_MODES
+from rsp_rl.training.asynchronous import ASYNCHRONOUS, TRAINER_MODES
 from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.truncation import Truncation
 
@@ -149,8 +149,10 @@ def check_batches(config: DictConfig) -> None:
             f"actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu={micro_batch}"
         )
     fetched = config.data.get("gen_batch_size")
-    refills = config.algorithm.filter_groups.enable or config.trainer.v1.sampler.get(
-        "sync_refill_failed_groups", False
+    refills = (
+        config.algorithm.filter_groups.enable
+        or config.trainer.v1.sampler.get("sync_refill_failed_groups", False)
+        or config.trainer.v1.get("trainer_mode") == ASYNCHRONOUS
     )
     if fetched and not refills and config.data.train_batch_size % fetched:
         raise ConfigError(

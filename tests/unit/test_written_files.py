@@ -84,7 +84,8 @@ LAW = {
 DATA_ORDER = {
     *("data.train_batch_size", "data.gen_batch_size", "data.seed", "data.shuffle"),
     *("data.train_max_samples", "data.dataloader_num_workers", "algorithm.filter_groups.enable"),
-    *("trainer.v1.sampler.sync_refill_failed_groups", "data.train_files", "data.val_files"),
+    *("trainer.v1.sampler.sync_refill_failed_groups", "trainer.v1.trainer_mode"),
+    *("data.train_files", "data.val_files"),
 }
 
 #: `<benchmark>.samples.jsonl` of an evaluation.

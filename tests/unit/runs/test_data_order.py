@@ -63,6 +63,7 @@ def test_the_same_data_elsewhere_is_the_same(files: Path) -> None:
         ("data.train_max_samples", 5, "data.train_max_samples=5, there -1"),
         ("data.dataloader_num_workers", 2, "data.dataloader_num_workers=2, there 0"),
         ("algorithm.filter_groups.enable", True, "filter_groups.enable=True, there False"),
+        ("trainer.v1.trainer_mode", "rsp_async", "trainer_mode=rsp_async, there rsp_sync"),
         ("data.train_files", "other", "data.train_files hold other bytes"),
         ("data.train_files", ["train", "other"], "data.train_files hold other bytes"),
     ],
@@ -94,6 +95,17 @@ def test_other_validation_files_are_said(files: Path) -> None:
     save_order(checkpoint, data_order(config(files)))
     other = data_order(config(files, **{"data.val_files": str(files / "other.parquet")}))
     assert "of other problems" in check_order(checkpoint, other, forget=False)
+
+
+def test_a_checkpoint_from_before_is_of_the_one_trainer_that_there_was(files: Path) -> None:
+    """Its place counts batches, and the asynchronous trainer's single prompts."""
+    checkpoint, order = files / "global_step_4", data_order(config(files))
+    before = {name: value for name, value in order.items() if name != "trainer.v1.trainer_mode"}
+    save_order(checkpoint, before)
+    assert check_order(checkpoint, order, forget=False) is None
+    other = data_order(config(files, **{"trainer.v1.trainer_mode": "rsp_async"}))
+    with pytest.raises(ConfigError, match="trainer_mode=rsp_async, there rsp_sync"):
+        check_order(checkpoint, other, forget=False)
 
 
 def test_a_checkpoint_that_does_not_say_is_taken_with_a_word(files: Path) -> None:

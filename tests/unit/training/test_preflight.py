@@ -463,6 +463,7 @@ def test_model_without_a_longest_position() -> None:
         [f"{ROLLOUT}.tensor_model_parallel_size=2"],
         ["data.gen_batch_size=8"],
         ["data.gen_batch_size=5", "algorithm.filter_groups.enable=true"],  # verl fetches one by one
+        ["data.gen_batch_size=5", "trainer.v1.trainer_mode=rsp_async"],  # likewise
         [f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=3"],  # dynamic batches ignore it
     ],
 )
