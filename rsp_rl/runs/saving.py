@@ -113,7 +113,7 @@ def _name_newest(checkpoints: Path, below: int) -> None:
 
 
 def prune(checkpoints: Path, keep: int | None) -> None:
-    """Take the weights out of all checkpoints but the newest ones.
+    """Take weights, and rollouts under way, out of all checkpoints but the newest ones.
 
     As with verl's own pruning, the rest stays, a converted model (`merged/`) among it. A checkpoint
     that is being converted this moment is left to the next time.
@@ -130,7 +130,7 @@ def prune(checkpoints: Path, keep: int | None) -> None:
     for folder in list(finished_checkpoints(checkpoints).values())[:-keep]:
         try:
             with locked(folder):
-                for part in ("critic", "actor"):
+                for part in ("transfer_queue", "critic", "actor"):
                     if (folder / part).is_dir():
                         trash.mkdir(exist_ok=True)
                         os.replace(folder / part, trash / f"{folder.name}_{part}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 
@@ -191,9 +192,17 @@ class ThoughtTable:
         Raises:
             GenerationError: As `add`.
         """
-        members = list(range(len(rows)))
-        made = Made(members, rows, rows.emitted_N.tolist(), rows.kind_N.tolist())
-        self.add([entry] * len(rows), made)
+        tokens, kinds = rows.emitted_N.tolist(), rows.kind_N.tolist()
+        for is_token, run in groupby(range(len(rows)), lambda at: kinds[at] == Kind.TOKEN):
+            places = list(run)
+            if is_token:  # whoever made it, its id is all there is to it
+                for at in places:
+                    entry.sampled(tokens[at])
+                continue
+            first, end = places[0], places[-1] + 1
+            members = list(range(len(places)))
+            made = Made(members, rows[first:end], tokens[first:end], kinds[first:end])
+            self.add([entry] * len(places), made)
 
     def read(self, entry: Entry, places: Sequence[int]) -> Rows:
         """Rows of requests of one law.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from omegaconf import DictConfig
 
@@ -30,15 +31,34 @@ def check_asynchronous(config: DictConfig) -> None:
             "goes on the seed that it began with, and its draws come a second time; set "
             "full_determinism=False, and rsp.seeded_sampling=True for seeds of rollouts"
         )
-    ahead = config.trainer.v1.colocate_async.num_warmup_batches
-    if not isinstance(ahead, int | float) or not ahead > 0:
+    ahead, batch = config.trainer.v1.colocate_async.num_warmup_batches, config.data.train_batch_size
+    known = isinstance(ahead, int | float) and math.isfinite(ahead)
+    if not known or int(ahead * batch) < 1:
         raise ConfigError(
-            f"trainer.v1.colocate_async.num_warmup_batches={ahead}: without a batch beside the "
-            f"step's own {key} waits for every rollout; set it above 0, or trainer_mode="
-            f"{SYNCHRONOUS}"
+            f"trainer.v1.colocate_async.num_warmup_batches={ahead} of {batch} prompts: without a "
+            f"prompt beside the step's own {key} waits for every rollout; set it above 0, or "
+            f"trainer_mode={SYNCHRONOUS}"
+        )
+    judge = config.reward.get("reward_model") or {}
+    if judge.get("enable") and not judge.get("enable_resource_pool"):
+        raise ConfigError(
+            f"{key} and reward.reward_model.enable=True: a reward model on the rollouts' GPUs puts "
+            "them to sleep while rollouts are under way; set enable_resource_pool=True, or a "
+            "reward function"
+        )
+    if config.trainer.get("critic_warmup", 0) > 0:
+        raise ConfigError(
+            f"{key} and trainer.critic_warmup={config.trainer.critic_warmup}: steps that update no "
+            "actor would count as updates between a token's policy and the actor's; set it to 0"
         )
     correction = config.algorithm.get("rollout_correction") or {}
-    if not (correction.get("rollout_is") or correction.get("rollout_rs")):
+    if (config.get("law") or {}).get("name") is not None:
+        logger.warning(
+            "%s trains on thoughts and tokens of older policies as if they were the actor's own: "
+            "no correction is for thoughts; rsp/stale_tokens says how many they are",
+            key,
+        )
+    elif not (correction.get("rollout_is") or correction.get("rollout_rs")):
         logger.warning(
             "%s trains on tokens of older policies as if they were the actor's own; "
             "+correction=tis weighs them, rsp/stale_tokens says how many they are",

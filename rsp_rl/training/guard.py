@@ -289,6 +289,16 @@ def has_own_tokens(metrics: dict[str, float]) -> bool:
     return metrics.get("rsp/stale_tokens", 0.0) < 1
 
 
+def tells_of_forgetting(metrics: dict[str, float]) -> bool:
+    """Whether a step that was asked what forgetting would make has something to say of it.
+
+    One without older policies always counts as having: what it has is all that will come.
+    """
+    if not metrics.get("rsp/stale_tokens"):
+        return True
+    return any(metrics.get(f"rsp/{of}compared", 0.0) > 0 for of in ("", "law/"))
+
+
 def check_gap(metrics: dict[str, float], options: GuardOptions, steps_since_start: int) -> None:
     """Stop a run whose rollout and actor are different policies.
 
@@ -446,7 +456,8 @@ def check_soft_prompts(
     if not metrics["rsp/compared"]:
         logger.warning(
             "no token of this step's first micro-batches tells whether the actor has its soft "
-            "prompts: their rollouts have none, or the model is sure of all of their tokens"
+            "prompts: their rollouts have none, or the model is sure of all of their tokens, or "
+            "older policies made them"
         )
         return
     gap, would = metrics["rsp/compared_gap_mean"], metrics["rsp/forgotten_gap_mean"]

@@ -34,7 +34,7 @@ from rsp_rl.runs.checkpoints import (
 from rsp_rl.runs.data_order import check_order, data_order, file_digests
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.training.adapters import check_adapter
-from rsp_rl.training.asynchronous import check_asynchronous
+from rsp_rl.training.asynchronous import ASYNCHRONOUS, check_asynchronous
 from rsp_rl.training.cpu_sizes import fit_kv_cache, fit_prompt_length, fit_threads
 from rsp_rl.training.cpus import check_cpus, joins_cluster
 from rsp_rl.training.disk import tell_room
@@ -137,7 +137,8 @@ def prepare(config: DictConfig) -> RunFolder:
     _pin_date(config, tokenizer, tools)
     check_tokenizer(tokenizer, options, template_arguments(config))
     has_law = fit_law(config, folder, tokenizer, vocabulary)
-    loops = agent_loops(config) if options.enabled or has_law else None
+    ours = options.enabled or has_law or config.trainer.v1.trainer_mode == ASYNCHRONOUS
+    loops = agent_loops(config) if ours else None
     if loops is not None and has_law:
         loops -= loops_without_law()
     data = check_data(config, loops)

@@ -88,6 +88,8 @@ class SoftPromptAgentLoopManager(AgentLoopManagerTQ):
     def generate_sequences(self, prompts: TensorDict) -> None:
         """Dispatch a batch of prompts; see `AgentLoopManagerTQ.generate_sequences`."""
         validation = bool(tu.get_non_tensor_data(prompts, key="validate", default=False))
+        if self.config.trainer.v1.trainer_mode != "sync" and not validation:
+            self._check_agents(prompts)  # whose tokens' policies are asked for
         asking = (options for options in (self._options, self._law) if options.enabled)
         if any(options.validation or not validation for options in asking):
             self._check_agents(prompts)
@@ -133,7 +135,7 @@ def check_agent_loop(name: str, config_path: str | None = None, *, with_law: boo
         raise ConfigError(
             f"agent loop {name!r} ({target}) places no soft prompts; put "
             "rsp_rl.training.verl_plugin.agent_loop.SoftPromptMixin in front of its base class, or "
-            "set rsp.length=0 and law=off"
+            "set rsp.length=0, law=off and trainer.v1.trainer_mode=rsp_sync"
         )
     if with_law and issubclass(get_class(target), ToolAgentLoop):
         raise ConfigError(

@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import transfer_queue as tq
+from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 
+from rsp_rl.basics.errors import RunBrokenError
 from rsp_rl.training.verl_plugin.resuming import ResumingClient
 from rsp_rl.training.verl_plugin.trainer import CheckingTrainer
 
 logger = logging.getLogger(__name__)
+
+#: Batches of failed groups without a usable one beside them that are enough.
+MOST_FAILED = 3
 
 #: verl's counts of groups that it leaves out, and what an error calls them.
 _LEFT_OUT = {
@@ -35,6 +42,21 @@ class AsyncSoftPromptTrainer(CheckingTrainer, PPOTrainerColocateAsync):
     verls_mode = "colocate_async"
     knows_versions = True
 
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(config)
+        give_up_on_failures(self.replay_buffer, config.data.train_batch_size)
+
+    def _load_checkpoint(self) -> None:
+        """See `PPOTrainer._load_checkpoint`; what the checkpoint has trained on goes.
+
+        verl saves before it clears the step's batch, and would carry it along for ever.
+        """
+        super()._load_checkpoint()
+        held = (tq.kv_list("train") or {}).get("train", {})
+        under_way = {key for key, tag in held.items() if tag.get("is_prompt", False)}
+        if trained := [key for key in held if key.split("_")[0] not in under_way]:
+            tq.kv_clear(keys=trained, partition_id="train")
+
     def get_llm_client(self) -> ResumingClient:
         """See `PPOTrainer.get_llm_client`."""
         return self.llm_server_manager.get_client(client_cls=ResumingClient)
@@ -47,3 +69,35 @@ class AsyncSoftPromptTrainer(CheckingTrainer, PPOTrainerColocateAsync):
                     *(self.global_steps, count, why),
                 )
         return super()._compute_old_log_prob(batch, metrics)
+
+
+def give_up_on_failures(buffer: ReplayBuffer, batch: int) -> None:
+    """Have a buffer end the run when its groups fail, one after the other; in place.
+
+    verl takes other prompts in the place of a group with a failed rollout, and where all fail for
+    one reason it would do so for ever.
+
+    Args:
+        buffer: verl's own; its methods are wrapped on this instance.
+        batch: Groups in a batch.
+    """
+    failed: set[str] = set()
+    sample, evict = buffer.sample, buffer._evict_terminal_groups
+
+    def sample_and_count(*args: Any, **kwargs: Any) -> Any:
+        failed.clear()
+        return sample(*args, **kwargs)
+
+    def evict_and_count(global_steps: int, partition_id: str, reasons: tuple) -> tuple:
+        result = evict(global_steps, partition_id, reasons)
+        failed.update(reasons[2])
+        if len(failed) >= MOST_FAILED * batch and not buffer._sampleable_terminal_keys(
+            partition_id, reasons
+        ):
+            raise RunBrokenError(
+                f"{len(failed)} groups of this step failed and none was usable: the reason is in "
+                "the logs of the agent loop workers"
+            )
+        return result
+
+    buffer.sample, buffer._evict_terminal_groups = sample_and_count, evict_and_count

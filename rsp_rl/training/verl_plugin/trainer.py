@@ -45,6 +45,7 @@ from rsp_rl.training.guard import (
     check_thoughts,
     has_own_tokens,
     step_metrics,
+    tells_of_forgetting,
 )
 from rsp_rl.training.thought_options import ThoughtOptions
 from rsp_rl.training.trackers import tracker_names
@@ -158,13 +159,14 @@ class CheckingTrainer(PPOTrainer):
             )
 
     def _load_checkpoint(self) -> None:
-        loader = self.train_dataloader
+        loader, mode = self.train_dataloader, self.trainer_mode
         if self._data_begins_anew:
-            self.train_dataloader = _Anew()
+            # Nor are rollouts of the old data trained on, which verl restores in other modes.
+            self.train_dataloader, self.trainer_mode = _Anew(), "sync"
         try:
             super()._load_checkpoint()
         finally:
-            self.train_dataloader = loader
+            self.train_dataloader, self.trainer_mode = loader, mode
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         """Train; see `PPOTrainer.fit`. From here on the watchdog knows the run's parts."""
@@ -277,7 +279,7 @@ class CheckingTrainer(PPOTrainer):
                 lost,
             )
         guarded = step_metrics(samples)
-        if has_own_tokens(guarded):
+        if has_own_tokens(guarded) and (not self._compared or tells_of_forgetting(guarded)):
             self._steps_since_start += 1
         if self.config.trainer.get("rollout_data_dir"):  # while it is all at hand
             self._facts = rollout_facts(_real_keys(batch), samples, rewards)

@@ -170,3 +170,29 @@ def test_an_output_goes_on_from_its_record() -> None:
     table.begin("c", entry(3))
     table.add_before(table.requests["c"], so_far.rows[:0])  # of nothing there is nothing
     assert table.requests["c"].position == 10
+
+
+def test_a_samplers_tokens_alone_leave_others_rows_alone() -> None:
+    """A record without a thought has no dense rows: its tokens are of no pool."""
+    law = Hidden(latent_id=7)
+    table, other, again = ThoughtTable("cpu"), entry(1, law=law), entry(2, law=law)
+
+    def dense(number: float) -> Rows:
+        ids = torch.tensor([[3]])
+        return Rows.of_kind(Kind.HIDDEN, ids, ids / 1, torch.full((1, 4), number))
+
+    table.begin("a", other)
+    for number in (1.0, 1.5):
+        table.add([other], made(dense(number)))
+    table.begin("b", again)
+    nothing = torch.empty(0, law.slots)
+    tokens = Rows.tokens(Kind.TOKEN, [5, 6], like=Rows.of_kind(Kind.TOKEN, nothing, nothing))
+    table.add_before(again, tokens)
+    for number in (2.0, 2.5):
+        table.add([again], made(dense(number)))
+    first, second = table.take(1), table.take(2)
+    assert first is not None
+    assert second is not None
+    assert first.rows.dense_ND[:, 0].tolist() == [1.0, 1.5]
+    assert second.rows.dense_ND[:, 0].tolist() == [0.0, 0.0, 2.0, 2.5]
+    second.check([5, 6, 3, 3])

@@ -25,7 +25,11 @@ def test_it_says_that_older_tokens_are_not_weighed(caplog: pytest.LogCaptureFixt
         check_asynchronous(_config(MODE, "+correction=tis"))
         assert not caplog.text
         check_asynchronous(_config(MODE))
-    assert "older policies as if they were the actor's own" in caplog.text
+    assert "+correction=tis weighs them" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        check_asynchronous(_config(MODE, "law=multiplex"))
+    assert "no correction is for thoughts" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,11 @@ def test_it_says_that_older_tokens_are_not_weighed(caplog: pytest.LogCaptureFixt
     [
         ("actor_rollout_ref.rollout.full_determinism=true", "draws come a second time"),
         ("trainer.v1.colocate_async.num_warmup_batches=0", "waits for every rollout"),
+        ("trainer.v1.colocate_async.num_warmup_batches=0.001", "waits for every rollout"),
+        ("trainer.v1.colocate_async.num_warmup_batches=.inf", "above 0"),
         ("trainer.v1.colocate_async.num_warmup_batches=many", "above 0"),
+        ("reward.reward_model.enable=true", "enable_resource_pool=True"),
+        ("trainer.critic_warmup=2", "set it to 0"),
     ],
 )
 def test_what_cannot_be_asynchronous(change: str, told: str) -> None:

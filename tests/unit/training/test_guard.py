@@ -17,6 +17,7 @@ from rsp_rl.training.guard import (
     has_own_tokens,
     rollout_gaps,
     step_metrics,
+    tells_of_forgetting,
 )
 from tests.tolerances import chance, rounding
 
@@ -382,3 +383,14 @@ def test_a_broken_gap_of_own_tokens_stops_beside_older_ones() -> None:
     metrics = step_metrics(_samples(ages=AGES, actor_log_probs=broken))
     with pytest.raises(PolicyMismatchError):
         check_gap(metrics, GuardOptions(steps=2, max_mean_gap=0.05), 1)
+
+
+def test_a_step_that_was_asked_for_forgetting_tells_of_it() -> None:
+    """A few tokens of the actor's own are enough for the gap, and maybe none is compared."""
+    forgotten = _samples().actor_log_probs - 1
+    old_first = torch.tensor([[1, 1, 1, 9], [0, 9, 9, 9], [1, 1, 9, 9]])  # the own one has none
+    metrics = step_metrics(_samples(ages=old_first, forgotten=forgotten))
+    assert has_own_tokens(metrics)
+    assert not tells_of_forgetting(metrics)
+    assert tells_of_forgetting(step_metrics(_samples(ages=AGES, forgotten=forgotten)))
+    assert tells_of_forgetting(step_metrics(_samples(forgotten=torch.full((3, 4), NAN))))

@@ -137,6 +137,23 @@ def test_a_resumed_run_goes_on_in_its_data(tmp_path: Path, monkeypatch: pytest.M
     assert not again._data_begins_anew
 
 
+def test_what_is_under_way_of_data_that_was_given_up_is_not_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In other modes than the synchronous one verl brings it back."""
+    _checkpoint(tmp_path / "run", {"data.seed": 42, ROWS: 64})
+    (tmp_path / "run" / "checkpoints" / "global_step_1" / "transfer_queue").mkdir()
+    restored: list[str] = []
+    monkeypatch.setattr("verl.trainer.ppo.v1.trainer_base.tq.load_checkpoint", restored.append)
+    monkeypatch.setattr("verl.trainer.ppo.v1.trainer_base._count_tq_prompt_groups", lambda: 1)
+    for changes, count in (({"data.seed": 7, **FORGET}, 0), ({}, 1)):
+        trainer = made(monkeypatch, tmp_path / "run", **changes)
+        trainer.trainer_mode = "colocate_async"
+        trainer._load_checkpoint()
+        assert len(restored) == count
+        assert trainer.trainer_mode == "colocate_async"
+
+
 FORGET = {"trainer.v1.rsp_sync.forget_data_position": True}
 
 

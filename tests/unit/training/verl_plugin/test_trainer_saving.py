@@ -95,7 +95,7 @@ def test_what_verl_saves_counts_once_it_is_whole(
         *("actor/model_world_size_2_rank_0.pt", "actor/model_world_size_2_rank_1.pt"),
         *("data.pt", "rsp.json", "data_order.json"),
     }
-    assert saved_order(newest) == {"data.seed": 42}
+    assert saved_order(newest) == {"data.seed": 42, "trainer.v1.trainer_mode": "rsp_sync"}
     assert saved_law(newest)["length"] == 8
     assert (tmp_path / TRACKER).read_text() == "3"
     assert list(finished_checkpoints(tmp_path)) == [2, 3]  # pruned by us,
