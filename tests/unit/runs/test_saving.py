@@ -36,6 +36,8 @@ def save(checkpoints: Path, step: int, keep: int | None = None, size: int = 1000
             shard = folder / "actor" / f"model_world_size_{RANKS}_rank_{rank}.pt"
             shard.write_bytes(bytes([step]) * size)
         (folder / "data.pt").write_bytes(bytes([step]) * 10)
+        (folder / "transfer_queue").mkdir()  # of the asynchronous trainer
+        (folder / "transfer_queue" / "unit_0").write_bytes(bytes([step]) * 10)
         (staging / TRACKER).write_text(str(step))
     prune(checkpoints, keep)
 
