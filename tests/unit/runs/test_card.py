@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -267,6 +268,16 @@ def test_scores_are_of_the_models_weights_alone(run: RunFolder) -> None:
     write_json(manifest, read_json(manifest) | {"values": values_digest(folder)})
     (scores,) = evaluated(run, 3, folder).scores
     assert (scores.protocol, scores.how) == ("made_up", "Template qwen-boxed, no soft prompt")
+    manifest_now = read_json(manifest)
+    for rsp, told in (
+        ({"length": 8}, "soft prompt of L = 8"),
+        ({"length": 0, "law": "question_noise", "scale": 5.0}, "noise on the question, alpha = 5"),
+        ({"length": 0, "law": "question_noise", "scale": 0.0}, "no soft prompt"),
+        ({"length": 0, "law": "gone", "scale": 5.0}, "law gone, which .* not know, scale 5"),
+    ):
+        protocol = manifest_now["protocol"] | {"rsp": rsp}
+        write_json(manifest, manifest_now | {"protocol": protocol})
+        assert re.fullmatch(f"Template qwen-boxed, {told}", evaluated(run, 3, folder).scores[0].how)
     metrics = read_json(made.step(3).metrics("gsm8k"))
     (score,) = scores.rows
     assert (score.problems, score.samples) == (12, 2)
