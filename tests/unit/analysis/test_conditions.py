@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,33 @@ def test_conditions_of_the_figures() -> None:
     assert len({p.fingerprint() for p in passes.values()}) == 4
     with pytest.raises(ConfigError, match=r"rsp\.length is 0"):
         condition_protocols("positions", load_protocol("tiny"))
+
+
+@pytest.mark.parametrize("law", ["gaussian", "fixed", "vocab"])
+def test_baselines_are_those_of_every_law(law: str) -> None:
+    plain = load_protocol("tiny", ["rsp.seed=3"]).fingerprint()
+    base = load_protocol("tiny", ["rsp.length=8", f"rsp.law={law}", "rsp.seed=3"])
+    assert condition_protocols("positions", base)["baseline"].fingerprint() == plain
+    assert replace(base, rsp=replace(base.rsp, length=0)).fingerprint() == plain
+
+
+def test_noise_is_compared_with_none() -> None:
+    noise = load_protocol("tiny", ["rsp.law=question_noise", "rsp.scale=5"])
+    passes = condition_protocols("pass-at-n", noise)
+    assert [p.rsp.enabled for p in passes.values()] == [False, True, True, True]
+    plain = condition_protocols("pass-at-n", load_protocol("tiny", ["rsp.length=8"]))
+    baselines = [made["baseline_sampled"].fingerprint() for made in (passes, plain)]
+    assert baselines[0] == baselines[1]
+    assert [draw_name(p) for p in passes.values()][:2] == [
+        "baseline, sampled",
+        "shared question_noise, sampled",
+    ]
+    for figure in ("positions", "trained-or-random"):
+        with pytest.raises(ConfigError, match=rf"law=question_noise inserts nothing, and {figure}"):
+            condition_protocols(figure, noise)
+    silent = load_protocol("tiny", ["rsp.law=question_noise", "rsp.scale=0"])
+    with pytest.raises(ConfigError, match=r"question_noise with rsp\.scale=0 adds nothing"):
+        condition_protocols("pass-at-n", silent)
 
 
 def test_command_makes_what_a_figure_reads(answered: dict[str, Condition], tmp_path: Path) -> None:
