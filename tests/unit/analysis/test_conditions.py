@@ -17,7 +17,9 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
+from rsp_rl.analysis.coverage import rows_name
 from rsp_rl.analysis.dials_table import dial_name
+from rsp_rl.analysis.trained_or_random import method_name
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
 from rsp_rl.evaluation.folder import EvaluationFolder
@@ -45,11 +47,15 @@ def test_names_come_from_the_protocol(tmp_path: Path) -> None:
     ]
     noise = {"law": "question_noise", "length": 0, "scale": 5}
     noisy = make_condition(tmp_path / "e", MARKS, rsp=noise)
-    named = {how: open_conditions([noisy], how)[0].name for how in (position_name, draw_name)}
-    assert [*named.values()] == ["question_noise", "independent question_noise, sampled"]
+    hows = (position_name, draw_name, method_name, rows_name)
+    noise_names = [open_conditions([noisy], how)[0].name for how in hows]
+    drawn = "independent question_noise, sampled"
+    assert noise_names == ["question_noise", drawn, "question_noise", "question_noise"]
     assert dial_name(open_conditions([noisy], draw_name)[0].protocol) == "scale 5, question_noise"
     silent = make_condition(tmp_path / "f", MARKS, rsp={**noise, "scale": 0})
-    assert open_conditions([silent], position_name)[0].name == "baseline"
+    for how in (position_name, method_name, rows_name):
+        assert open_conditions([silent], how)[0].name == "baseline"
+    assert open_conditions([texts[1]], rows_name)[0].name == "RSP"
     with pytest.raises(ConfigError, match="are both called 'suffix'; name them: NAME=DIR"):
         check_names(open_conditions(texts, position_name))
     named = open_conditions([f"first={texts[2]}", *texts[3:]], position_name)
