@@ -11,9 +11,9 @@ import torch
 
 from rsp_rl.analysis.conditions import open_conditions, position_name
 from rsp_rl.analysis.teacher_forcing import ForcedModel
-from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.cli import main
-from rsp_rl.data.benchmarks import load_benchmark
+from rsp_rl.data.benchmarks import Problem, load_benchmark
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
 from rsp_rl.draws.record import SoftPromptRecord
@@ -196,6 +196,29 @@ def test_the_python_api_adds_noise(model: Path) -> None:
         )
     assert plain == silent != noisy == again
     assert len({*plain}) == 1 < len({*noisy})
+
+
+def test_a_blank_question_is_asked_without_noise(model: Path) -> None:
+    """An alpha of 0 is a run without noise, hence of no question that must be found."""
+    blank = [Problem("arithmetic", "1", " ", "7")]
+    tokenizer = load_tokenizer(model)
+
+    def asked(*overrides: str) -> list[Request]:
+        protocol = load_protocol("tiny", ["template=plain-chat", *overrides])
+        plan, *_ = protocol.benchmarks
+        found = questions(plan, blank, protocol, tokenizer, dtype="float32", context=None)
+        return [question.request for question in found]
+
+    assert asked("rsp.law=question_noise", "rsp.scale=0") == asked()
+    with pytest.raises(PlacementError, match="the user's message is empty"):
+        asked(*NOISE)
+    options = EngineOptions(kind="huggingface", dtype="float32")
+    with Generator(str(model), template="plain-chat", options=options) as generator:
+        (plain,) = generator.generate(" ", max_tokens=4)
+        (silent,) = generator.generate(" ", max_tokens=4, draw="question_noise", scale=0.0)
+        assert silent == plain
+        with pytest.raises(PlacementError, match="the user's message is empty"):
+            generator.generate(" ", max_tokens=4, draw="question_noise")
 
 
 def test_the_command_line_adds_noise(
