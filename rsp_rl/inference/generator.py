@@ -135,7 +135,7 @@ class Generator(AbstractContextManager):
             mean=self._law.mean if length else None,
             std=self._law.std if length else None,
         )
-        if length and LAWS[draw].from_table:
+        if rsp.enabled and LAWS[draw].from_table:
             rsp = replace(rsp, table_digest=self._table_digest)
         thinking = self._thinking(law, law_settings)
         if rsp.enabled and rsp.adds:

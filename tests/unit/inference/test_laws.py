@@ -16,6 +16,7 @@ from rsp_rl.cli import main
 from rsp_rl.data.benchmarks import Problem, load_benchmark
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.draws.laws import LAWS, Vocabulary
 from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
@@ -128,6 +129,15 @@ def test_the_python_api_draws_by_any_law(model: Path) -> None:
             for law in ("gaussian", "vocab", "sphere")
         }
     assert len({tuple(text) for text in texts.values()}) > 1
+
+
+def test_rows_of_the_table_may_be_added(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a law of a package: it has no length, and needs the table's digest all the same."""
+    added = type("Added", (Vocabulary,), {"name": "added", "added": True})
+    monkeypatch.setitem(LAWS._own, "added", added())
+    options = EngineOptions(kind="huggingface", dtype="float32")
+    with Generator(str(model), template="plain-chat", options=options) as generator:
+        assert len(generator.generate("1+2", draw="added", max_tokens=4)) == 1
 
 
 NOISE = ["rsp.law=question_noise", "rsp.scale=20"]
