@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,13 @@ def validation_accuracy(steps: Steps) -> dict[int, float]:
     return {step: accuracy for step, accuracy in by_step.items() if accuracy is not None}
 
 
-def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, Any]:
+def summarize(steps: Steps, rsp: Mapping[str, Any], wall_seconds: float) -> dict[str, Any]:
     """The run in the numbers of `summary.json`.
+
+    Args:
+        steps: Logged metrics.
+        rsp: Its RSP settings; of noise on the question, which has no L, law and alpha are told.
+        wall_seconds: All its starts together.
 
     Raises:
         RunFolderError: If no training step was logged.
@@ -54,7 +60,8 @@ def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, A
         "logprob_gap_max": largest(trained.values(), GAP_MAX),
         "seconds_per_step": statistics.median(data[STEP_SECONDS] for data in trained.values()),
         "wall_seconds": wall_seconds,
-        "rsp_length": rsp_length,
+        "rsp_length": rsp["length"],
+        **({"rsp_law": rsp["law"], "rsp_scale": rsp["scale"]} if adds_noise(rsp) else {}),
     }
 
 

@@ -32,7 +32,7 @@ def test_accuracy_after_training_is_a_trained_models(
     steps: dict[int, dict[str, float]] = {0: {}, 1: dict(TRAINED), 2: dict(TRAINED)}
     for step, accuracy in accuracies.items():
         steps[step][HELD_OUT] = accuracy
-    summary = summarize(steps, 8, 1.0)
+    summary = summarize(steps, {"length": 8}, 1.0)
     assert (summary["accuracy_before"], summary["accuracy_after"]) == (before, after)
 
 
