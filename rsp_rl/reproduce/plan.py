@@ -164,7 +164,7 @@ def make_plan(
     """
     if wanted.protocol.rsp.adds:
         raise ConfigError(
-            f"rsp.law={wanted.protocol.rsp.law} inserts nothing, and the paper's sections are about "
+            f"rsp.law={wanted.protocol.rsp.law} inserts nothing, and the paper's sections are of "
             "soft prompts that are inserted; leave rsp.law and rsp.scale out"
         )
     plan = {}

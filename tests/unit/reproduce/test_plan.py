@@ -45,7 +45,9 @@ def test_accuracy_takes_table_7s_length_of_each_benchmark() -> None:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_noise_on_the_question_is_no_soft_prompt_of_the_papers(section: str) -> None:
     noise = wanted("rsp.law=question_noise", "rsp.scale=5")
-    with pytest.raises(ConfigError, match=r"rsp\.law=question_noise inserts nothing, and the paper"):
+    with pytest.raises(
+        ConfigError, match=r"rsp\.law=question_noise inserts nothing, and the paper"
+    ):
         make_plan([section], noise)
 
 
