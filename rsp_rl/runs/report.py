@@ -25,7 +25,7 @@ from rsp_rl.runs.metrics import (
     held_out_accuracy,
     largest,
 )
-from rsp_rl.runs.trained_with import adds_noise
+from rsp_rl.runs.trained_with import adds_noise, unknown_law
 
 Steps = dict[int, dict[str, float]]
 
@@ -97,7 +97,10 @@ def held_out_how(folder: RunFolder) -> str:
     parts = [] if temperature is None else ["greedy" if greedy else "sampled"]
     noise = adds_noise(settings)
     asked = (settings["length"] or noise) and settings.get("validation")
-    parts.append(f"with{'' if asked else 'out'} {'noise on the question' if noise else 'RSP'}")
+    if (gone := unknown_law(settings)) and settings.get("validation"):
+        parts.append(f"with what the law {gone} may have added")
+    else:
+        parts.append(f"with{'' if asked else 'out'} {'noise on the question' if noise else 'RSP'}")
     return ", ".join([*parts, *([f"law {law['name']}"] if law.get("validation") else [])])
 
 

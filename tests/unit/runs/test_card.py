@@ -222,6 +222,18 @@ def test_a_run_with_noise_on_the_question(run: RunFolder) -> None:
     assert row(card(run), "soft prompts") == "none"
 
 
+def test_a_law_whose_package_is_gone_may_have_added_noise(run: RunFolder) -> None:
+    gone = {"length": 0, "law": "gone", "scale": 5.0}
+    write_json(run.settings, read_json(run.settings) | gone)
+    text = card(run)
+    assert "learning, with what the law gone may have added to questions, which is not on" in text
+    assert row(text, "soft prompts").startswith("not on record: law gone, scale 5.0")
+    write_json(run.settings, read_json(run.settings) | {"law": "gaussian"})
+    assert "learning, without soft prompts." in card(run)
+    write_json(run.settings, read_json(run.settings) | gone | {"length": 8})  # it inserted them
+    assert row(card(run), "soft prompts").startswith("L = 8, law gone")
+
+
 def test_a_run_of_before_says_not_on_record(run: RunFolder) -> None:
     (run.root / "starts.jsonl").write_text('{"begun": 1.0, "ended": 2.0}\n')
     (run.root / "last_step.txt").unlink()
