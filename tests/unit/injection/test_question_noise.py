@@ -6,8 +6,10 @@ the row, rounded to that dtype.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +34,7 @@ from rsp_rl.injection.thinking_prompt import private_prompt
 from rsp_rl.injection.thinking_runner import ThinkingRunner
 from rsp_rl.injection.vllm_prompt import WORKER, mixed_prompt, prompt_maker, record_prompt
 from rsp_rl.injection.vllm_worker import (
+    PlatformWorker,
     SoftPromptWorker,
     added_record,
     has_added_rows,
@@ -390,9 +393,10 @@ def test_the_runner_adds_after_vllm_has_embedded() -> None:
     worker = object.__new__(SoftPromptWorker)
     worker.model_runner, worker.vllm_config = made, config()
     worker.model_config = worker.vllm_config.model_config
+    worker._pool = ThreadPoolExecutor(1)
     new = NewRequestData.from_request(sent(record_prompt(TOKENS, record)), ([],))
     new.req_id = "noisy"
-    worker._add_rows(new)
+    worker._draw([new])
     assert new.prompt_embeds is None
     assert new.prompt_is_token_ids is None
     with pytest.MonkeyPatch.context() as patch:
@@ -411,4 +415,43 @@ def test_a_worker_whose_runner_is_vllms_own_refuses() -> None:
     worker = object.__new__(SoftPromptWorker)
     worker.vllm_config = config(v2=True)
     with pytest.raises(ConfigError, match="V1 model runner"):
-        worker._add_rows(sent_noise())
+        worker._draw([sent_noise()])
+
+
+def test_rows_of_both_kinds_are_drawn_in_parallel() -> None:
+    """Two that are added and one that is not: each waits until the others are being drawn."""
+    together, drawn = Barrier(3, timeout=20), SoftPromptRecord.draw
+
+    def draw(record: SoftPromptRecord, hidden_size: int) -> torch.Tensor:
+        together.wait()
+        return drawn(record, hidden_size)
+
+    placed = placed_record()
+    tokens = [9] * placed.start + [placed.placeholder_id] * placed.length + [9]
+    new = [
+        NewRequestData.from_request(sent(record_prompt(*prompt)), ([],))
+        for prompt in (
+            (TOKENS, noise_record(TOKENS, 20, 30)),
+            (tokens, placed),
+            (TOKENS, noise_record(TOKENS, 20, 30, seed=5)),
+        )
+    ]
+    for number, request in enumerate(new):
+        request.req_id = str(number)
+    rows = AddedRows()
+    worker = object.__new__(SoftPromptWorker)
+    worker.model_runner, worker.vllm_config = SimpleNamespace(added_rows=rows), config()
+    worker.model_config = worker.vllm_config.model_config
+    worker._pool = ThreadPoolExecutor(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SoftPromptRecord, "draw", draw)
+        patch.setattr(PlatformWorker, "execute_model", lambda self, output: "made")
+        assert worker.execute_model(SimpleNamespace(scheduled_new_reqs=new)) == "made"
+    rows.update([])
+    assert [request.prompt_embeds is None for request in new] == [True, False, True]
+    for name, seed in (("0", 11), ("2", 5)):
+        record = noise_record(TOKENS, 20, 30, seed=seed)
+        inputs = EMBEDDING.weight[torch.tensor(TOKENS)].detach()
+        wanted = noisy(inputs, [record], [0])
+        rows.add(inputs, [Scheduled(name, 0, len(TOKENS), 0)])
+        assert torch.equal(inputs, wanted)
