@@ -6,6 +6,7 @@ the row, rounded to that dtype.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -28,6 +29,7 @@ from rsp_rl.injection.hook import (
     draw_rows,
     flat_positions,
     rank_slice,
+    rounded_sum,
     sums_of,
 )
 from rsp_rl.injection.thinking_prompt import private_prompt
@@ -455,3 +457,22 @@ def test_rows_of_both_kinds_are_drawn_in_parallel() -> None:
         wanted = noisy(inputs, [record], [0])
         rows.add(inputs, [Scheduled(name, 0, len(TOKENS), 0)])
         assert torch.equal(inputs, wanted)
+
+
+@pytest.mark.parametrize(
+    ("std", "alpha", "unchanged", "added"),
+    [(1.0, 1.0, 0.89, 0.52), (1.0, 5.0, 0.54, 0.94), (0.02, 1.0, 0.06, 1.0)],
+)
+def test_what_bfloat16_leaves_of_the_noise_is_as_the_documents_say(
+    std: float, alpha: float, unchanged: float, added: float
+) -> None:
+    """Share of entries that stay, and the root mean square of what is added by the wanted one."""
+    length, width = 500, 3584
+    generator = torch.Generator().manual_seed(0)
+    embeddings = (torch.randn(length, width, generator=generator) * std).bfloat16()
+    rows = noise_record([5] * length, 0, length, std=alpha).draw(width)
+    sums = rounded_sum(embeddings, rows, torch.bfloat16)
+    assert (sums == embeddings).float().mean() == pytest.approx(unchanged, abs=0.01)
+    size = (sums.float() - embeddings.float()).square().mean().sqrt()
+    wanted = alpha / math.sqrt(3 * length * width)
+    assert size / wanted == pytest.approx(added, abs=0.01)
