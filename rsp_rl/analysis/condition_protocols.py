@@ -23,26 +23,30 @@ from rsp_rl.basics.errors import ConfigError
 from rsp_rl.comparators.methods import METHODS
 from rsp_rl.comparators.presets import PRESETS
 from rsp_rl.console.screen import say
+from rsp_rl.dials.options import RspOptions
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
 from rsp_rl.inference.options import add_engine_options, engine_options
 
 _GREEDY = {"temperature": 0.0}
 _SAMPLED = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
 
+#: Neither a soft prompt nor noise: a law that inserts nothing has the length 0 already.
+_PLAIN = {"length": 0, "law": RspOptions.law}
+
 #: By figure and name of the condition's folder: changes to `rsp`, changes to sampling.
 FIGURES: dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]] = {
     "positions": {
-        "baseline": ({"length": 0}, {}),
+        "baseline": (_PLAIN, {}),
         "prefix": ({"position": "prefix"}, {}),
         "infix": ({"position": "infix"}, {}),
         "suffix": ({"position": "suffix"}, {}),
     },
     "trained-or-random": {  # and the comparators
-        "baseline": ({"length": 0}, {}),
+        "baseline": (_PLAIN, {}),
         "random": ({}, {}),
     },
     "pass-at-n": {
-        "baseline_sampled": ({"length": 0}, _SAMPLED),
+        "baseline_sampled": (_PLAIN, _SAMPLED),
         "shared_sampled": ({"mode": "shared"}, _SAMPLED),
         "independent_greedy": ({"mode": "independent"}, _GREEDY),
         "independent_sampled": ({"mode": "independent"}, _SAMPLED),
@@ -149,11 +153,14 @@ def condition_protocols(
         comparators: For `trained-or-random`, a method and `key=value` settings each.
 
     Raises:
-        ConfigError: If it sets no L, or a comparator is unknown, twice there or badly set.
+        ConfigError: If it sets no L, or a law without one where the figure is of soft prompts, or
+            if a comparator is unknown, twice there or badly set.
     """
     if comparators and figure != "trained-or-random":
         raise ConfigError(f"--comparator is for trained-or-random; {figure} has none")
-    if not base.rsp.enabled:
+    if base.rsp.adds:
+        _check_adds(figure, base.rsp)
+    elif not base.rsp.enabled:
         raise ConfigError(
             "rsp.length is 0: say how long the soft prompts are, such as rsp.length=20 (the "
             "paper's Table 7 has 10, 15 or 20 by model and benchmark)"
@@ -173,6 +180,19 @@ def condition_protocols(
             raise ConfigError(f"--comparator {method} is given twice; evaluate them one by one")
         protocols[method] = _comparator_protocol(base, method, settings)
     return protocols
+
+
+def _check_adds(figure: str, rsp: RspOptions) -> None:
+    if figure != "pass-at-n":
+        raise ConfigError(
+            f"rsp.law={rsp.law} inserts nothing, and {figure} compares soft prompts that are "
+            "inserted; leave rsp.law out and set rsp.length, or evaluate pass-at-n"
+        )
+    if not rsp.enabled:
+        raise ConfigError(
+            f"rsp.law={rsp.law} with rsp.scale=0 adds nothing: say with rsp.scale how large its "
+            "rows are, such as rsp.scale=5"
+        )
 
 
 def _comparator_protocol(base: Protocol, method: str, settings: Sequence[str]) -> Protocol:

@@ -31,6 +31,7 @@ from rsp_rl.display import figures
 from rsp_rl.display.pages import asset, page
 from rsp_rl.display.tables import csv_text, markdown_head, markdown_row
 from rsp_rl.evaluation.folder import Sample
+from rsp_rl.evaluation.protocol import Protocol
 from rsp_rl.evaluation.reading import AskedProblem
 from rsp_rl.evaluation.viewer_data import shown_sample
 
@@ -98,8 +99,7 @@ def analyse(folders: Sequence[str], output: Path) -> None:
         folders: `[NAME=]DIR`, two of them.
         output: Where to.
     """
-    names = {False: BASELINE, True: "RSP"}
-    pair = open_conditions(folders, lambda p: names[p.rsp.enabled])
+    pair = open_conditions(folders, rows_name)
     problems = coverage(*pair)
     first, second = (condition.name for condition in pair)
     output.mkdir(parents=True, exist_ok=True)
@@ -111,6 +111,13 @@ def analyse(folders: Sequence[str], output: Path) -> None:
         csv=to_csv(problems),
         figure=draw(problems, first, second),
     )
+
+
+def rows_name(protocol: Protocol) -> str:
+    """A condition by what was drawn for its prompts."""
+    if protocol.rsp.enabled and protocol.rsp.adds:
+        return protocol.rsp.law
+    return "RSP" if protocol.rsp.enabled else BASELINE
 
 
 def coverage(first: Condition, second: Condition) -> list[ProblemCoverage]:

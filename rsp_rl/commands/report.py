@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Write summary, plot and page of rollouts, merge the last checkpoint, print the table."""
     folder = RunFolder(args.run_dir)
     steps = folder.merge_metrics()
-    summary = summarize(steps, folder.read_settings()["length"], folder.wall_seconds())
+    summary = summarize(steps, folder.read_settings(), folder.wall_seconds())
     if (law := folder.read_law()) is not None:
         summary |= {"law": law["name"]}
     write_json(folder.summary, summary)

@@ -9,8 +9,8 @@
 
 A law's position in `LAWS` is its code in a record. What all have in common: a counter-based
 generator keyed by the rollout's seed, read row by row, so that the first rows of a longer soft
-prompt are the rows of a shorter one, on every machine. Laws of other packages come in by an entry
-point (`rsp_rl.draws.own_laws`).
+prompt are the rows of a shorter one, on every machine; those of `question_noise` up to its factor
+1 / sqrt(L d). Laws of other packages come in by an entry point (`rsp_rl.draws.own_laws`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rsp_rl.dials.options import RspOptions
+from rsp_rl.draws.laws import LAWS
 from rsp_rl.evaluation.folder import EvaluationFolder, is_of_modes, modes_of
 from rsp_rl.evaluation.metrics import BenchmarkMetrics
 from rsp_rl.evaluation.reading import read_manifest
@@ -70,13 +72,26 @@ def _interval(metrics: BenchmarkMetrics) -> tuple[float, float, float]:
 def _how(manifest: Mapping[str, Any]) -> str:
     protocol, engine = manifest["protocol"], manifest.get("engine") or {}
     asked = list(protocol.get("benchmarks", {}).values())
-    length = (protocol.get("rsp") or {}).get("length")
     parts = [
         asked_how(protocol),
         *sorted({f"temperature {plan['temperature']}" for plan in asked if "temperature" in plan}),
         *([f"at most {protocol['max_tokens']} tokens"] if protocol.get("max_tokens") else []),
-        f"soft prompt of L = {length}" if length else "no soft prompt",
+        _rows(protocol.get("rsp") or {}),
         *([f"law {protocol['law']['name']}"] if protocol.get("law") else []),
         *(str(engine[name]) for name in ("kind", "dtype") if name in engine),
     ]
     return ", ".join(parts)
+
+
+def _rows(rsp: Mapping[str, Any]) -> str:
+    """What was drawn for a prompt, as a protocol has it."""
+    name = str(rsp.get("law") or RspOptions.law)  # protocols have only what is not usual
+    law, scale = LAWS.get(name), rsp.get("scale", RspOptions.scale)
+    if rsp.get("length"):
+        return f"soft prompt of L = {rsp['length']}"
+    if law is None:  # of a package that is gone: it may have added rows
+        return f"law {name}, which this machine does not know, scale {scale:g}"
+    if law.added and scale > 0:
+        kind = "" if name == "question_noise" else f" of the law {name}"
+        return f"noise on the question{kind}, alpha = {scale:g}"
+    return "no soft prompt"

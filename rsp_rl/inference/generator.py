@@ -135,10 +135,10 @@ class Generator(AbstractContextManager):
             mean=self._law.mean if length else None,
             std=self._law.std if length else None,
         )
-        if length and LAWS[draw].from_table:
+        if rsp.enabled and LAWS[draw].from_table:
             rsp = replace(rsp, table_digest=self._table_digest)
         thinking = self._thinking(law, law_settings)
-        if rsp.adds:
+        if rsp.enabled and rsp.adds:
             placed = self._template.find_question(self._tokenizer, question)
         else:
             placed = self._template.place(self._tokenizer, question, length, position)

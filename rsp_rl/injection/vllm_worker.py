@@ -8,7 +8,7 @@ embeddings that happen to be narrow, and settings arguments for somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -65,27 +65,32 @@ class SoftPromptWorker(PlatformWorker):
                 raise ConfigError(fault)
             if has_key_alone(request):
                 request.prompt_embeds = request.prompt_is_token_ids = None
-            if has_added_rows(request):
-                self._add_rows(request)
-        new = [request for request in scheduler_output.scheduled_new_reqs if has_record(request)]
-        if new:
-            hidden_size = self.model_config.get_hidden_size()
-            prompts = self._pool.map(lambda request: drawn_prompt(request, hidden_size), new)
-            for request, prompt in zip(new, prompts, strict=True):
-                request.prompt_embeds = prompt
+        self._draw(scheduler_output.scheduled_new_reqs)
         return super().execute_model(scheduler_output)
 
-    def _add_rows(self, request: NewRequestData) -> None:
-        """Tell the runner what to add to a request's embeddings; vLLM gets its tokens.
+    def _draw(self, requests: Sequence[NewRequestData]) -> None:
+        """Draw the rows of new requests, those that stand alone and those that are added at once.
+
+        vLLM gets the former in the prompt, and of the latter the tokens: the runner adds the rows.
 
         Raises:
-            ConfigError: If the runner is none that adds.
+            ConfigError: If rows are to be added, and the runner is none that adds.
         """
-        check_adds(self.vllm_config)
-        record = added_record(request)
-        rows_LD = record.draw(self.model_config.get_hidden_size())
-        self.model_runner.added_rows.arrive(request.req_id, record.start, rows_LD)
-        request.prompt_embeds = request.prompt_is_token_ids = None
+        drawn = [request for request in requests if has_record(request)]
+        added = [request for request in requests if has_added_rows(request)]
+        if added:
+            check_adds(self.vllm_config)
+        if not (drawn or added):
+            return
+        hidden_size = self.model_config.get_hidden_size()
+        prompts = self._pool.map(lambda request: drawn_prompt(request, hidden_size), drawn)
+        records = [added_record(request) for request in added]
+        rows = self._pool.map(lambda record: record.draw(hidden_size), records)
+        for request, prompt in zip(drawn, prompts, strict=True):
+            request.prompt_embeds = prompt
+        for request, record, rows_LD in zip(added, records, rows, strict=True):
+            self.model_runner.added_rows.arrive(request.req_id, record.start, rows_LD)
+            request.prompt_embeds = request.prompt_is_token_ids = None
 
     def take_thoughts(self, keys: list[int]) -> list[bytes | None]:
         """Records of finished outputs, which are then forgotten; for `collective_rpc`.

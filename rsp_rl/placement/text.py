@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rsp_rl.basics.errors import PlacementError
 from rsp_rl.placement.prompt import (
     INFIX_DESCRIPTION,
+    INSTRUCTION,
     PlacedPrompt,
     Position,
     added_tokens,
@@ -110,17 +111,19 @@ def question_in_turn(
         tokenizer: Any tokenizer.
         opening: See `place_in_turn`, as all others.
         question: It.
-        instruction: Part of the turn, as in chats.
+        instruction: Part of the turn, as in chats; in a text without turns `INSTRUCTION` alone is,
+            and anything else there opens the answer.
         closing: No part of it.
 
     Returns:
-        The plain prompt; the tokens of question and instruction, blanks around them left out, are
-        its `span`.
+        The plain prompt; the turn's tokens, those of blanks around it left out, are its `span`.
 
     Raises:
         PlacementError: See `message_tokens`.
     """
-    text, turn = opening + question + instruction + closing, question + instruction
+    text = opening + question + instruction + closing
+    told = closing or instruction.strip() == INSTRUCTION
+    turn = question + instruction if told else question
     bos = beginning(tokenizer, text)
     begin = len(opening) + len(turn) - len(turn.lstrip())
     found = message_tokens(tokenizer, text, begin, begin + len(turn.strip()))

@@ -159,8 +159,14 @@ def make_plan(
         only: Names of the analyses to make; all if empty.
 
     Raises:
-        ConfigError: On an unknown section or analysis, or if one lacks something.
+        ConfigError: On an unknown section or analysis, if one lacks something, or on a law that
+            inserts nothing.
     """
+    if wanted.protocol.rsp.adds:
+        raise ConfigError(
+            f"rsp.law={wanted.protocol.rsp.law} inserts nothing, and the paper's sections are of "
+            "soft prompts that are inserted; leave rsp.law and rsp.scale out"
+        )
     plan = {}
     for section in sections:
         if section not in SECTIONS:

@@ -19,7 +19,7 @@ from rsp_rl.models.front_matter import front_matter
 from rsp_rl.models.origin import Origin, origin_of
 from rsp_rl.runs.folder import RunFolder
 from rsp_rl.runs.metrics import GAP_MAX, GAP_MEAN, held_out_accuracy, largest
-from rsp_rl.runs.trained_with import UNKNOWN, TrainedModel, trained_with
+from rsp_rl.runs.trained_with import UNKNOWN, TrainedModel, trained_with, unknown_law
 
 CARD = "README.md"
 #: A card without this line is somebody's own, and stays.
@@ -193,6 +193,8 @@ def _sentence(run: TrainedModel) -> str:
         what.append(run.rollouts_had)
     if run.law is not None:
         what.append(f"thoughts of the law {run.law['name']}")
+    if law := unknown_law(run.rsp):
+        what.append(f"what the law {law} may have added to questions, which is {UNKNOWN}")
     how = f", with {' and '.join(what)}" if what else ", without soft prompts"
     return f"A language model after {run.step} steps of reinforcement learning{how}."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rsp_rl.runs.metrics import (
     held_out_accuracy,
     largest,
 )
-from rsp_rl.runs.trained_with import adds_noise
+from rsp_rl.runs.trained_with import adds_noise, unknown_law
 
 Steps = dict[int, dict[str, float]]
 
@@ -35,8 +36,13 @@ def validation_accuracy(steps: Steps) -> dict[int, float]:
     return {step: accuracy for step, accuracy in by_step.items() if accuracy is not None}
 
 
-def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, Any]:
+def summarize(steps: Steps, rsp: Mapping[str, Any], wall_seconds: float) -> dict[str, Any]:
     """The run in the numbers of `summary.json`.
+
+    Args:
+        steps: Logged metrics.
+        rsp: Its RSP settings; of noise on the question, which has no L, law and alpha are told.
+        wall_seconds: All its starts together.
 
     Raises:
         RunFolderError: If no training step was logged.
@@ -54,7 +60,8 @@ def summarize(steps: Steps, rsp_length: int, wall_seconds: float) -> dict[str, A
         "logprob_gap_max": largest(trained.values(), GAP_MAX),
         "seconds_per_step": statistics.median(data[STEP_SECONDS] for data in trained.values()),
         "wall_seconds": wall_seconds,
-        "rsp_length": rsp_length,
+        "rsp_length": rsp["length"],
+        **({"rsp_law": rsp["law"], "rsp_scale": rsp["scale"]} if adds_noise(rsp) else {}),
     }
 
 
@@ -90,7 +97,10 @@ def held_out_how(folder: RunFolder) -> str:
     parts = [] if temperature is None else ["greedy" if greedy else "sampled"]
     noise = adds_noise(settings)
     asked = (settings["length"] or noise) and settings.get("validation")
-    parts.append(f"with{'' if asked else 'out'} {'noise on the question' if noise else 'RSP'}")
+    if (gone := unknown_law(settings)) and settings.get("validation"):
+        parts.append(f"with what the law {gone} may have added")
+    else:
+        parts.append(f"with{'' if asked else 'out'} {'noise on the question' if noise else 'RSP'}")
     return ", ".join([*parts, *([f"law {law['name']}"] if law.get("validation") else [])])
 
 

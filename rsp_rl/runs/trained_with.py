@@ -103,8 +103,14 @@ class TrainedModel:
 
 def adds_noise(rsp: Mapping[str, Any]) -> bool:
     """Whether settings, as stored, are of a law whose rows are added to the question, and on."""
-    law = LAWS.get(str(rsp.get("law")))  # of a package that is gone it is not known
+    law = LAWS.get(str(rsp.get("law")))
     return law is not None and law.added and RspOptions.from_config(rsp).enabled
+
+
+def unknown_law(rsp: Mapping[str, Any]) -> str | None:
+    """The law of settings that insert nothing, if its package is gone: it may have added noise."""
+    law = rsp.get("law")
+    return None if rsp.get("length") or law is None or law in LAWS else str(law)
 
 
 def trained_with(run: TrainedModel) -> list[tuple[str, str]]:
@@ -147,6 +153,10 @@ def _settings(run: TrainedModel, names: tuple[tuple[str, str], ...]) -> str:
 def _soft_prompts(rsp: Mapping[str, Any]) -> str:
     if adds_noise(rsp):
         parts = [f"{name} {_said(rsp.get(name))}" for name in ("law", "mode", "scale")]
+    elif law := unknown_law(rsp):
+        return (
+            f"{UNKNOWN}: law {law}, scale {_said(rsp.get('scale'))}, of a package that is not here"
+        )
     elif not rsp.get("length"):
         return "none"
     else:

@@ -453,16 +453,23 @@ def check_adds(config: DictConfig, options: RspOptions) -> None:
     """Refuse rollouts whose engine cannot add rows to embeddings, where the law's are added.
 
     Raises:
-        ConfigError: If vLLM's V2 model runner would serve them, or another worker than ours.
+        ConfigError: If vLLM's V2 model runner would serve them, or another worker than ours, or if
+            records may not be sent.
     """
     if not (options.enabled and options.adds):
         return
+    vllm = config.actor_rollout_ref.rollout.engine_kwargs.vllm
+    if vllm.get("enable_prompt_embeds") is False:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.engine_kwargs.vllm.enable_prompt_embeds=False: rsp.law="
+            f"{options.law} needs it; leave it null"
+        )
     if serves_with_v2(config):
         raise ConfigError(
             f"rsp.law={options.law} needs vLLM's V1 model runner, and rollouts would get V2, for "
             f"which there is no adapter; set {TO_V1}"
         )
-    worker = config.actor_rollout_ref.rollout.engine_kwargs.vllm.get("worker_cls")
+    worker = vllm.get("worker_cls")
     if worker not in (None, WORKER):
         raise ConfigError(
             f"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_cls={worker}: rsp.law="

@@ -83,16 +83,18 @@ def plain_torch_log_probs(
     """
     import torch
 
+    from rsp_rl.injection.hook import rounded_sum
+
     rows = []
     for sample in samples:
         tokens = torch.tensor([*sample.prompt, *sample.response], device=model.device)
         embeds = model.get_input_embeddings()(tokens)
         if soft_prompts and sample.record is not None:
             start, length = sample.record.start, sample.record.length
-            drawn = sample.record.draw(embeds.shape[-1]).to(embeds)
+            drawn = sample.record.draw(embeds.shape[-1]).to(embeds.device)
             if sample.record.added_to:
-                drawn = drawn + embeds[start : start + length]
-            embeds = torch.cat([embeds[:start], drawn, embeds[start + length :]])
+                drawn = rounded_sum(embeds[start : start + length], drawn, drawn.dtype)
+            embeds = torch.cat([embeds[:start], drawn.to(embeds), embeds[start + length :]])
         logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
         first = len(sample.prompt)
         scores = logits[first - 1 : -1]

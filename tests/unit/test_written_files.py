@@ -74,6 +74,9 @@ RUN_SUMMARY = {
     *("seconds_per_step", "wall_seconds", "rsp_length"),
 }
 
+#: What it has besides, of a run with noise on the question.
+RUN_SUMMARY_OF_NOISE = {"rsp_law", "rsp_scale"}
+
 #: `rsp.json` of a checkpoint: what a run that resumes from it must agree with.
 LAW = {
     *("length", "position", "scale", "mode", "law", "length_schedule", "scale_schedule"),
@@ -190,7 +193,12 @@ def test_metrics_starts_and_summary_of_a_run(tmp_path: Path) -> None:
     assert [set(start) for start in rows(tmp_path / "starts.jsonl")] == [
         {"begun", "ended", "versions", "commit"}
     ]
-    assert summarize(steps, 8, run.wall_seconds()).keys() == RUN_SUMMARY
+    assert summarize(steps, {"length": 8}, run.wall_seconds()).keys() == RUN_SUMMARY
+    noise = {"length": 0, "law": "question_noise", "scale": 5.0}
+    summary = summarize(steps, noise, run.wall_seconds())
+    assert summary.keys() == RUN_SUMMARY | RUN_SUMMARY_OF_NOISE
+    assert [summary[f"rsp_{name}"] for name in noise] == [*noise.values()]
+    assert summarize(steps, noise | {"scale": 0.0}, run.wall_seconds()).keys() == RUN_SUMMARY
 
 
 def test_settings_of_a_run_and_of_a_checkpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from rsp_rl.analysis.conditions import (
     position_name,
     shared_benchmarks,
 )
+from rsp_rl.analysis.coverage import rows_name
 from rsp_rl.analysis.dials_table import dial_name
+from rsp_rl.analysis.trained_or_random import method_name
 from rsp_rl.basics.errors import ConfigError, RunFolderError
 from rsp_rl.cli import main
 from rsp_rl.evaluation.folder import EvaluationFolder
@@ -44,11 +47,15 @@ def test_names_come_from_the_protocol(tmp_path: Path) -> None:
     ]
     noise = {"law": "question_noise", "length": 0, "scale": 5}
     noisy = make_condition(tmp_path / "e", MARKS, rsp=noise)
-    named = {how: open_conditions([noisy], how)[0].name for how in (position_name, draw_name)}
-    assert [*named.values()] == ["question_noise", "independent question_noise, sampled"]
+    hows = (position_name, draw_name, method_name, rows_name)
+    noise_names = [open_conditions([noisy], how)[0].name for how in hows]
+    drawn = "independent question_noise, sampled"
+    assert noise_names == ["question_noise", drawn, "question_noise", "question_noise"]
     assert dial_name(open_conditions([noisy], draw_name)[0].protocol) == "scale 5, question_noise"
     silent = make_condition(tmp_path / "f", MARKS, rsp={**noise, "scale": 0})
-    assert open_conditions([silent], position_name)[0].name == "baseline"
+    for how in (position_name, method_name, rows_name):
+        assert open_conditions([silent], how)[0].name == "baseline"
+    assert open_conditions([texts[1]], rows_name)[0].name == "RSP"
     with pytest.raises(ConfigError, match="are both called 'suffix'; name them: NAME=DIR"):
         check_names(open_conditions(texts, position_name))
     named = open_conditions([f"first={texts[2]}", *texts[3:]], position_name)
@@ -117,6 +124,33 @@ def test_conditions_of_the_figures() -> None:
     assert len({p.fingerprint() for p in passes.values()}) == 4
     with pytest.raises(ConfigError, match=r"rsp\.length is 0"):
         condition_protocols("positions", load_protocol("tiny"))
+
+
+@pytest.mark.parametrize("law", ["gaussian", "fixed", "vocab"])
+def test_baselines_are_those_of_every_law(law: str) -> None:
+    plain = load_protocol("tiny", ["rsp.seed=3"]).fingerprint()
+    base = load_protocol("tiny", ["rsp.length=8", f"rsp.law={law}", "rsp.seed=3"])
+    assert condition_protocols("positions", base)["baseline"].fingerprint() == plain
+    assert replace(base, rsp=replace(base.rsp, length=0)).fingerprint() == plain
+
+
+def test_noise_is_compared_with_none() -> None:
+    noise = load_protocol("tiny", ["rsp.law=question_noise", "rsp.scale=5"])
+    passes = condition_protocols("pass-at-n", noise)
+    assert [p.rsp.enabled for p in passes.values()] == [False, True, True, True]
+    plain = condition_protocols("pass-at-n", load_protocol("tiny", ["rsp.length=8"]))
+    baselines = [made["baseline_sampled"].fingerprint() for made in (passes, plain)]
+    assert baselines[0] == baselines[1]
+    assert [draw_name(p) for p in passes.values()][:2] == [
+        "baseline, sampled",
+        "shared question_noise, sampled",
+    ]
+    for figure in ("positions", "trained-or-random"):
+        with pytest.raises(ConfigError, match=rf"law=question_noise inserts nothing, and {figure}"):
+            condition_protocols(figure, noise)
+    silent = load_protocol("tiny", ["rsp.law=question_noise", "rsp.scale=0"])
+    with pytest.raises(ConfigError, match=r"question_noise with rsp\.scale=0 adds nothing"):
+        condition_protocols("pass-at-n", silent)
 
 
 def test_command_makes_what_a_figure_reads(answered: dict[str, Condition], tmp_path: Path) -> None:

@@ -52,13 +52,15 @@ def test_position_table_by_hand(tmp_path: Path) -> None:
 
 
 def test_folders_of_a_position_are_put_together(tmp_path: Path) -> None:
-    """L by model and benchmark, as in the paper's Table 7."""
+    """L by model and benchmark, as in the paper's Table 7; noise on the question has no one L."""
+    noise = {"law": "question_noise", "length": 0, "scale": 5}
     texts = [
         make_condition(tmp_path / "b1", {"gsm8k": ["+", "-"]}),
         make_condition(tmp_path / "b2", {"amc23": ["-", "-"]}),
         make_condition(tmp_path / "s1", {"gsm8k": ["+", "+"]}, rsp={"length": 10}),
         make_condition(tmp_path / "s2", {"amc23": ["-", "+"]}, rsp={"length": 20}),
         make_condition(tmp_path / "o", {"gsm8k": ["-", "-"]}, model="models/other"),
+        make_condition(tmp_path / "n", {"gsm8k": ["+", "-"], "amc23": ["-", "-"]}, rsp=noise),
     ]
     output = tmp_path / "out"
     assert main(["analyze", "positions", *texts, "--output", str(output)]) == 0
@@ -66,6 +68,8 @@ def test_folders_of_a_position_are_put_together(tmp_path: Path) -> None:
     lengths = {(r["model"], r["position"], r["benchmark"]): r["length"] for r in rows}
     assert lengths["tiny", "suffix", "gsm8k"] == "10"
     assert lengths["tiny", "suffix", "amc23"] == "20"
+    assert lengths["tiny", "baseline", "gsm8k"] == "0"
+    assert lengths["tiny", "question_noise", "gsm8k"] == ""
     assert {r["model"] for r in rows} == {"tiny", "other"}
     assert "| suffix − baseline | +50.00 [" in (output / "positions.md").read_text()
     assert (output / "positions.png").read_bytes().startswith(b"\x89PNG")

@@ -19,6 +19,7 @@ from rsp_rl.evaluation import modes
 from rsp_rl.evaluation.modes import evaluate_model, modes_in, results_name
 from rsp_rl.evaluation.protocol import Protocol, load_modes, load_protocol
 from rsp_rl.inference.requests import Completion, EngineOptions, Request
+from rsp_rl.placement.chat import question_in_chat
 from rsp_rl.tiny import make_tiny_model
 from tests.unit.templates import tokenizer_of
 
@@ -56,12 +57,14 @@ def test_its_prompt_is_trainings(family: str) -> None:
     config = OmegaConf.load(CONFIGS / "prompt" / "soft_tokens.yaml")
     chat = config.actor_rollout_ref.model.custom_chat_template
     tokenizer = tokenizer_of(family)
-    trained = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "2 + 2?"}], chat_template=chat, return_dict=False
-    )
+    messages = [{"role": "user", "content": "2 + 2?"}]
+    trained = tokenizer.apply_chat_template(messages, chat_template=chat, return_dict=False)
     asked = TEMPLATES["soft-tokens"].place(tokenizer, "2 + 2?").token_ids
     assert trained == asked == tokenizer(TEMPLATES["soft-tokens"].text("2 + 2?")).input_ids
     assert (asked[0] == tokenizer.bos_token_id) == (family == "llama_3")
+    # What noise is added to, as well.
+    noisy = question_in_chat(tokenizer, messages, chat_template=chat)
+    assert TEMPLATES["soft-tokens"].find_question(tokenizer, "2 + 2?") == noisy
 
 
 PLAIN = {

@@ -11,11 +11,12 @@ import torch
 
 from rsp_rl.analysis.conditions import open_conditions, position_name
 from rsp_rl.analysis.teacher_forcing import ForcedModel
-from rsp_rl.basics.errors import ConfigError
+from rsp_rl.basics.errors import ConfigError, PlacementError
 from rsp_rl.cli import main
-from rsp_rl.data.benchmarks import load_benchmark
+from rsp_rl.data.benchmarks import Problem, load_benchmark
 from rsp_rl.dials.options import RspOptions
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.draws.laws import LAWS, Vocabulary
 from rsp_rl.draws.record import SoftPromptRecord
 from rsp_rl.evaluation.folder import EvaluationFolder
 from rsp_rl.evaluation.protocol import Protocol, load_protocol
@@ -130,6 +131,15 @@ def test_the_python_api_draws_by_any_law(model: Path) -> None:
     assert len({tuple(text) for text in texts.values()}) > 1
 
 
+def test_rows_of_the_table_may_be_added(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a law of a package: it has no length, and needs the table's digest all the same."""
+    added = type("Added", (Vocabulary,), {"name": "added", "added": True})
+    monkeypatch.setitem(LAWS._own, "added", added())
+    options = EngineOptions(kind="huggingface", dtype="float32")
+    with Generator(str(model), template="plain-chat", options=options) as generator:
+        assert len(generator.generate("1+2", draw="added", max_tokens=4)) == 1
+
+
 NOISE = ["rsp.law=question_noise", "rsp.scale=20"]
 
 
@@ -196,6 +206,29 @@ def test_the_python_api_adds_noise(model: Path) -> None:
         )
     assert plain == silent != noisy == again
     assert len({*plain}) == 1 < len({*noisy})
+
+
+def test_a_blank_question_is_asked_without_noise(model: Path) -> None:
+    """An alpha of 0 is a run without noise, hence of no question that must be found."""
+    blank = [Problem("arithmetic", "1", " ", "7")]
+    tokenizer = load_tokenizer(model)
+
+    def asked(*overrides: str) -> list[Request]:
+        protocol = load_protocol("tiny", ["template=plain-chat", *overrides])
+        plan, *_ = protocol.benchmarks
+        found = questions(plan, blank, protocol, tokenizer, dtype="float32", context=None)
+        return [question.request for question in found]
+
+    assert asked("rsp.law=question_noise", "rsp.scale=0") == asked()
+    with pytest.raises(PlacementError, match="the user's message is empty"):
+        asked(*NOISE)
+    options = EngineOptions(kind="huggingface", dtype="float32")
+    with Generator(str(model), template="plain-chat", options=options) as generator:
+        (plain,) = generator.generate(" ", max_tokens=4)
+        (silent,) = generator.generate(" ", max_tokens=4, draw="question_noise", scale=0.0)
+        assert silent == plain
+        with pytest.raises(PlacementError, match="the user's message is empty"):
+            generator.generate(" ", max_tokens=4, draw="question_noise")
 
 
 def test_the_command_line_adds_noise(

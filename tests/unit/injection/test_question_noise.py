@@ -6,8 +6,11 @@ the row, rounded to that dtype.
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -26,12 +29,14 @@ from rsp_rl.injection.hook import (
     draw_rows,
     flat_positions,
     rank_slice,
+    rounded_sum,
     sums_of,
 )
 from rsp_rl.injection.thinking_prompt import private_prompt
 from rsp_rl.injection.thinking_runner import ThinkingRunner
 from rsp_rl.injection.vllm_prompt import WORKER, mixed_prompt, prompt_maker, record_prompt
 from rsp_rl.injection.vllm_worker import (
+    PlatformWorker,
     SoftPromptWorker,
     added_record,
     has_added_rows,
@@ -390,9 +395,10 @@ def test_the_runner_adds_after_vllm_has_embedded() -> None:
     worker = object.__new__(SoftPromptWorker)
     worker.model_runner, worker.vllm_config = made, config()
     worker.model_config = worker.vllm_config.model_config
+    worker._pool = ThreadPoolExecutor(1)
     new = NewRequestData.from_request(sent(record_prompt(TOKENS, record)), ([],))
     new.req_id = "noisy"
-    worker._add_rows(new)
+    worker._draw([new])
     assert new.prompt_embeds is None
     assert new.prompt_is_token_ids is None
     with pytest.MonkeyPatch.context() as patch:
@@ -411,4 +417,62 @@ def test_a_worker_whose_runner_is_vllms_own_refuses() -> None:
     worker = object.__new__(SoftPromptWorker)
     worker.vllm_config = config(v2=True)
     with pytest.raises(ConfigError, match="V1 model runner"):
-        worker._add_rows(sent_noise())
+        worker._draw([sent_noise()])
+
+
+def test_rows_of_both_kinds_are_drawn_in_parallel() -> None:
+    """Two that are added and one that is not: each waits until the others are being drawn."""
+    together, drawn = Barrier(3, timeout=20), SoftPromptRecord.draw
+
+    def draw(record: SoftPromptRecord, hidden_size: int) -> torch.Tensor:
+        together.wait()
+        return drawn(record, hidden_size)
+
+    placed = placed_record()
+    tokens = [9] * placed.start + [placed.placeholder_id] * placed.length + [9]
+    new = [
+        NewRequestData.from_request(sent(record_prompt(*prompt)), ([],))
+        for prompt in (
+            (TOKENS, noise_record(TOKENS, 20, 30)),
+            (tokens, placed),
+            (TOKENS, noise_record(TOKENS, 20, 30, seed=5)),
+        )
+    ]
+    for number, request in enumerate(new):
+        request.req_id = str(number)
+    rows = AddedRows()
+    worker = object.__new__(SoftPromptWorker)
+    worker.model_runner, worker.vllm_config = SimpleNamespace(added_rows=rows), config()
+    worker.model_config = worker.vllm_config.model_config
+    worker._pool = ThreadPoolExecutor(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SoftPromptRecord, "draw", draw)
+        patch.setattr(PlatformWorker, "execute_model", lambda self, output: "made")
+        assert worker.execute_model(SimpleNamespace(scheduled_new_reqs=new)) == "made"
+    rows.update([])
+    assert [request.prompt_embeds is None for request in new] == [True, False, True]
+    for name, seed in (("0", 11), ("2", 5)):
+        record = noise_record(TOKENS, 20, 30, seed=seed)
+        inputs = EMBEDDING.weight[torch.tensor(TOKENS)].detach()
+        wanted = noisy(inputs, [record], [0])
+        rows.add(inputs, [Scheduled(name, 0, len(TOKENS), 0)])
+        assert torch.equal(inputs, wanted)
+
+
+@pytest.mark.parametrize(
+    ("std", "alpha", "unchanged", "added"),
+    [(1.0, 1.0, 0.89, 0.52), (1.0, 5.0, 0.54, 0.94), (0.02, 1.0, 0.06, 1.0)],
+)
+def test_what_bfloat16_leaves_of_the_noise_is_as_the_documents_say(
+    std: float, alpha: float, unchanged: float, added: float
+) -> None:
+    """Share of entries that stay, and the root mean square of what is added by the wanted one."""
+    length, width = 500, 3584
+    generator = torch.Generator().manual_seed(0)
+    embeddings = (torch.randn(length, width, generator=generator) * std).bfloat16()
+    rows = noise_record([5] * length, 0, length, std=alpha).draw(width)
+    sums = rounded_sum(embeddings, rows, torch.bfloat16)
+    assert (sums == embeddings).float().mean() == pytest.approx(unchanged, abs=0.01)
+    size = (sums.float() - embeddings.float()).square().mean().sqrt()
+    wanted = alpha / math.sqrt(3 * length * width)
+    assert size / wanted == pytest.approx(added, abs=0.01)

@@ -42,6 +42,15 @@ def test_accuracy_takes_table_7s_length_of_each_benchmark() -> None:
     assert len(evaluations({"4.2": [positions, lengths]})) == 12 + 9 - 3
 
 
+@pytest.mark.parametrize("section", SECTIONS)
+def test_noise_on_the_question_is_no_soft_prompt_of_the_papers(section: str) -> None:
+    noise = wanted("rsp.law=question_noise", "rsp.scale=5")
+    with pytest.raises(
+        ConfigError, match=r"rsp\.law=question_noise inserts nothing, and the paper"
+    ):
+        make_plan([section], noise)
+
+
 def test_table_1_needs_comparators_and_shares_what_other_tables_read() -> None:
     plan = make_plan(["4.2"], wanted(comparators=(("ltpo", "rsp.length=8"),)))
     table = plan["4.2"][1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -221,6 +222,18 @@ def test_a_run_with_noise_on_the_question(run: RunFolder) -> None:
     assert row(card(run), "soft prompts") == "none"
 
 
+def test_a_law_whose_package_is_gone_may_have_added_noise(run: RunFolder) -> None:
+    gone = {"length": 0, "law": "gone", "scale": 5.0}
+    write_json(run.settings, read_json(run.settings) | gone)
+    text = card(run)
+    assert "learning, with what the law gone may have added to questions, which is not on" in text
+    assert row(text, "soft prompts").startswith("not on record: law gone, scale 5.0")
+    write_json(run.settings, read_json(run.settings) | {"law": "gaussian"})
+    assert "learning, without soft prompts." in card(run)
+    write_json(run.settings, read_json(run.settings) | gone | {"length": 8})  # it inserted them
+    assert row(card(run), "soft prompts").startswith("L = 8, law gone")
+
+
 def test_a_run_of_before_says_not_on_record(run: RunFolder) -> None:
     (run.root / "starts.jsonl").write_text('{"begun": 1.0, "ended": 2.0}\n')
     (run.root / "last_step.txt").unlink()
@@ -267,6 +280,16 @@ def test_scores_are_of_the_models_weights_alone(run: RunFolder) -> None:
     write_json(manifest, read_json(manifest) | {"values": values_digest(folder)})
     (scores,) = evaluated(run, 3, folder).scores
     assert (scores.protocol, scores.how) == ("made_up", "Template qwen-boxed, no soft prompt")
+    manifest_now = read_json(manifest)
+    for rsp, told in (
+        ({"length": 8}, "soft prompt of L = 8"),
+        ({"length": 0, "law": "question_noise", "scale": 5.0}, "noise on the question, alpha = 5"),
+        ({"length": 0, "law": "question_noise", "scale": 0.0}, "no soft prompt"),
+        ({"length": 0, "law": "gone", "scale": 5.0}, "law gone, which .* not know, scale 5"),
+    ):
+        protocol = manifest_now["protocol"] | {"rsp": rsp}
+        write_json(manifest, manifest_now | {"protocol": protocol})
+        assert re.fullmatch(f"Template qwen-boxed, {told}", evaluated(run, 3, folder).scores[0].how)
     metrics = read_json(made.step(3).metrics("gsm8k"))
     (score,) = scores.rows
     assert (score.problems, score.samples) == (12, 2)

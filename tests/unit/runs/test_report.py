@@ -32,7 +32,7 @@ def test_accuracy_after_training_is_a_trained_models(
     steps: dict[int, dict[str, float]] = {0: {}, 1: dict(TRAINED), 2: dict(TRAINED)}
     for step, accuracy in accuracies.items():
         steps[step][HELD_OUT] = accuracy
-    summary = summarize(steps, 8, 1.0)
+    summary = summarize(steps, {"length": 8}, 1.0)
     assert (summary["accuracy_before"], summary["accuracy_after"]) == (before, after)
 
 
@@ -73,6 +73,13 @@ def test_the_picture_shows_every_finite_reward(
             "greedy, with noise on the question",
         ),
         ("{}", {"length": 0, "law": "question_noise"}, None, "without noise on the question"),
+        ("{}", {"length": 0, "law": "gone"}, None, "without RSP"),
+        (
+            "{}",
+            {"length": 0, "law": "gone", "validation": True},
+            None,
+            "with what the law gone may have added",
+        ),
         ("{}", {"length": 0}, {"name": "soft", "validation": False}, "without RSP"),
         ("{}", {"length": 0}, {"name": "soft", "validation": True}, "without RSP, law soft"),
         ("{temperature: '${oc.env:RSP_RL_NO_SUCH}'}", {"length": 8}, None, "without RSP"),

@@ -68,7 +68,7 @@ def test_the_report_reads_it(run: Path) -> None:
     stored = read_json(folder.summary)
     steps = folder.merge_metrics()
     assert list(steps) == [0, 1, 30]
-    summary = summarize(steps, folder.read_settings()["length"], folder.wall_seconds())
+    summary = summarize(steps, folder.read_settings(), folder.wall_seconds())
     cut = {"logprob_gap_max", "seconds_per_step"}  # over all steps, of which two are left
     assert {k: v for k, v in summary.items() if k not in cut} == {
         k: v for k, v in stored.items() if k not in cut

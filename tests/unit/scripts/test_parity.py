@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity.actor import Sample
+from parity.actor import Sample, plain_torch_log_probs
 from parity.laws import LAYOUTS, MEAN_TOLERANCE, LawCell, LawGap, by_law, law_gap
 from parity.laws import by_factor as by_factor_of_laws
 from parity.layouts import ACTOR_LAYOUTS, ROLLOUT_LAYOUTS
@@ -32,6 +33,7 @@ from parity.report import (
 )
 from parity.rollouts import from_json, to_json
 from parity.stand_ins import packed_attention
+from rsp_rl.draws.record import SoftPromptRecord, tokens_digest
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.record import ThoughtRecord
 from rsp_rl.thoughts.rows import Kind, Rows, concatenate
@@ -240,3 +242,30 @@ def test_the_cuda_script_refuses_clearly_without_cuda():
     )
     assert run.returncode == 1
     assert "sees no CUDA GPU" in run.stderr
+
+
+def test_the_reference_rounds_added_rows_as_the_rollout_does():
+    """An actor wider than the rollout: the sum is rounded to the rollout's dtype, then widened."""
+    table, seen = torch.nn.Embedding(10, 4), []
+
+    class Model:
+        device = "cpu"
+
+        def get_input_embeddings(self):
+            return table
+
+        def __call__(self, inputs_embeds, use_cache):
+            seen.append(inputs_embeds)
+            return SimpleNamespace(logits=inputs_embeds)
+
+    prompt = [5, 6, 7]
+    record = SoftPromptRecord(
+        **{"seed": 1, "start": 1, "length": 2, "mean": 0.0, "std": 5.0, "dtype": "bfloat16"},
+        **{"placeholder_id": 0, "law": "question_noise", "added_to": tokens_digest(prompt[1:])},
+    )
+    plain_torch_log_probs(Model(), [Sample(prompt, [3], np.zeros(1), 1.0, record)])
+    embeds = table.weight[[*prompt, 3]].detach()
+    wanted = embeds.clone()
+    wanted[1:3] = (embeds[1:3].bfloat16() + record.draw(4)).float()
+    assert torch.equal(seen[0][0].detach(), wanted)
+    assert not torch.equal(wanted[1:3], embeds[1:3] + record.draw(4).float())

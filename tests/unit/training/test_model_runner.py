@@ -110,6 +110,10 @@ def test_noise_on_the_question_needs_v1_and_our_worker() -> None:
     with pytest.raises(ConfigError, match=r"worker_cls=auto: .* needs .*SoftPromptWorker"):
         check(*NOISE, f'{IN_RAY}="0"', f"{worker}=auto")
     check(*NOISE, f'{IN_RAY}="0"', f"{worker}={WORKER}")
+    embeds = f"{ROLLOUT}.engine_kwargs.vllm.enable_prompt_embeds=False"
+    with pytest.raises(ConfigError, match=r"enable_prompt_embeds=False: .*question_noise needs it"):
+        check(*NOISE, f'{IN_RAY}="0"', embeds)
+    check(*NOISE, "rsp.scale=0", embeds)
 
 
 def test_held_prompts_by_hand() -> None:
