@@ -9,6 +9,7 @@ import torch
 
 from rsp_rl.data import arithmetic_steps
 from rsp_rl.inference.requests import EngineOptions
+from rsp_rl.latent import scratch
 from rsp_rl.latent.engine import answer_with_vllm
 from rsp_rl.latent.folder import Thinking, load_thinker, save_thinker
 from rsp_rl.latent.generation import answer
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "qwen2"])
-def test_vllm_gives_the_reference_engines_answers(architecture, tmp_path):
+def test_vllm_gives_the_reference_engines_answers(architecture, tmp_path, monkeypatch):
+    # Large enough that questions count: an untrained model's answers would else be all alike.
+    monkeypatch.setattr(scratch, "_BLOCKS_SCALE", 1.0)
     problems = arithmetic_steps.generate("train", 40)
     sizes = {"layers": 2, "hidden_size": 64, "heads": 2, "context": 256}
     make_model(tmp_path / "base", problems, architecture=architecture, **sizes)
