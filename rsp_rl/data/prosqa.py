@@ -24,8 +24,8 @@ The names are ours.
 The wrong kind is any leaf of node 1's, as the paper has it, and that gives some answers away: of
 the two kinds the one that is farther from all people is right 78 times of 100, without a search.
 The level `balanced` takes node 1's farthest leaf, from a graph where it too is as many steps away
-as an answer may be; then that is right 58 times. `small` is balanced as
-well, and `bare` is `small` with two words a sentence.
+as an answer may be; then that is right 58 times. `small` is balanced as well, and `bare` is `small`
+with two words a sentence.
 
 ``python -m rsp_rl.data.prosqa --output DIR`` writes the three files, and says their statistics.
 """

@@ -13,6 +13,8 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 
 from rsp_rl.basics.errors import RunBrokenError
+from rsp_rl.training.asynchronous import ASYNCHRONOUS
+from rsp_rl.training.verl_plugin.evictions import Evictions, watch_evictions
 from rsp_rl.training.verl_plugin.resuming import ResumingClient
 from rsp_rl.training.verl_plugin.trainer import CheckingTrainer
 
@@ -32,7 +34,7 @@ _LEFT_OUT = {
 }
 
 
-@register_trainer("rsp_async")
+@register_trainer(ASYNCHRONOUS)
 class AsyncSoftPromptTrainer(CheckingTrainer, PPOTrainerColocateAsync):
     """A step begins when enough groups are done, and an update interrupts the others.
 
@@ -78,26 +80,15 @@ def give_up_on_failures(buffer: ReplayBuffer, batch: int) -> None:
     one reason it would do so for ever.
 
     Args:
-        buffer: verl's own; its methods are wrapped on this instance.
+        buffer: verl's own.
         batch: Groups in a batch.
     """
-    failed: set[str] = set()
-    sample, evict = buffer.sample, buffer._evict_terminal_groups
 
-    def sample_and_count(*args: Any, **kwargs: Any) -> Any:
-        failed.clear()
-        return sample(*args, **kwargs)
-
-    def evict_and_count(global_steps: int, partition_id: str, reasons: tuple) -> tuple:
-        result = evict(global_steps, partition_id, reasons)
-        failed.update(reasons[2])
-        if len(failed) >= MOST_FAILED * batch and not buffer._sampleable_terminal_keys(
-            partition_id, reasons
-        ):
+    def judge(found: Evictions) -> None:
+        if found.failed >= MOST_FAILED * batch and not found.usable:
             raise RunBrokenError(
-                f"{len(failed)} groups of this step failed and none was usable: the reason is in "
+                f"{found.failed} groups of this step failed and none was usable: the reason is in "
                 "the logs of the agent loop workers"
             )
-        return result
 
-    buffer.sample, buffer._evict_terminal_groups = sample_and_count, evict_and_count
+    watch_evictions(buffer, judge)

@@ -7,13 +7,12 @@ reads no gold) it asks for ever.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
-from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY, ReplayBuffer
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.training.verl_plugin.evictions import watch_evictions
 
 #: Batches of dropped groups without a single usable one beside them that are enough.
 NONE_USABLE = 3
@@ -31,22 +30,12 @@ def give_up_in_time(buffer: ReplayBuffer, *, most: int, batch: int, metric: str)
         batch: Groups in a batch.
         metric: What groups are dropped by, for the error.
     """
-    dropped: Counter[float] = Counter()
-    sample, evict = buffer.sample, buffer._evict_terminal_groups
-
-    def sample_and_count(*args: Any, **kwargs: Any) -> Any:
-        dropped.clear()
-        return sample(*args, **kwargs)
-
-    def evict_and_count(global_steps: int, partition_id: str, reasons: tuple) -> tuple:
-        result = evict(global_steps, partition_id, reasons)
-        if counts := result[-1].get(DAPO_FILTERED_REWARD_COUNTS_KEY):
-            dropped.update(counts)
-            usable = len(buffer._sampleable_terminal_keys(partition_id, reasons))
-            check_usable(dropped, usable, most=most, batch=batch, metric=metric)
-        return result
-
-    buffer.sample, buffer._evict_terminal_groups = sample_and_count, evict_and_count
+    watch_evictions(
+        buffer,
+        lambda found: check_usable(
+            found.alike, found.usable, most=most, batch=batch, metric=metric
+        ),
+    )
 
 
 def check_usable(

@@ -36,6 +36,7 @@ from rsp_rl.runs.saving import prune, staged
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.record import KIND_FIELD, THOUGHT_FIELD
 from rsp_rl.thoughts.rows import Kind
+from rsp_rl.training.asynchronous import SYNCHRONOUS
 from rsp_rl.training.guard import (
     StepSamples,
     StepThoughts,
@@ -560,7 +561,7 @@ class CheckingTrainer(PPOTrainer):
         )
 
 
-@register_trainer("rsp_sync")
+@register_trainer(SYNCHRONOUS)
 class SoftPromptTrainer(CheckingTrainer, PPOTrainerSync):
     """verl's synchronous trainer: all rollouts of a step are of the policy that is updated."""
 
