@@ -72,7 +72,7 @@ def position_name(protocol: Protocol) -> str:
     """A condition by where its soft prompts stand, or by what made them if they stand nowhere."""
     if protocol.comparator is not None:
         return protocol.comparator.method
-    if protocol.rsp.enabled and protocol.rsp.adds:
+    if protocol.rsp.has_added_rows:
         return protocol.rsp.law
     return protocol.rsp.position if protocol.rsp.enabled else BASELINE
 
@@ -83,7 +83,7 @@ def draw_name(protocol: Protocol) -> str:
     draws = f"{protocol.rsp.mode} RSP" if protocol.rsp.enabled else BASELINE
     if protocol.comparator is not None:
         draws = protocol.comparator.method
-    elif protocol.rsp.enabled and protocol.rsp.adds:
+    elif protocol.rsp.has_added_rows:
         draws = f"{protocol.rsp.mode} {protocol.rsp.law}"
     return f"{draws}, {'greedy' if greedy else 'sampled'}"
 

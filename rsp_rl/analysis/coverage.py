@@ -115,7 +115,7 @@ def analyse(folders: Sequence[str], output: Path) -> None:
 
 def rows_name(protocol: Protocol) -> str:
     """A condition by what was drawn for its prompts."""
-    if protocol.rsp.enabled and protocol.rsp.adds:
+    if protocol.rsp.has_added_rows:
         return protocol.rsp.law
     return "RSP" if protocol.rsp.enabled else BASELINE
 

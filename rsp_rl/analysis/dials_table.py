@@ -129,7 +129,7 @@ def dial_name(protocol: Protocol, template: bool = False) -> str:
     """
     rsp = protocol.rsp
     words = [f"L = {rsp.length}"] if rsp.enabled else [BASELINE]
-    if rsp.enabled and rsp.adds:
+    if rsp.has_added_rows:
         words = []  # of no L
     if rsp.enabled:
         words += [

@@ -167,7 +167,7 @@ def to_csv(table: Table, conditions: Sequence[Condition], row_name: str) -> str:
     lengths = {
         (c.model, c.name, benchmark): c.protocol.rsp.length
         for c in conditions
-        if not (c.protocol.rsp.enabled and c.protocol.rsp.adds)  # whose L is each question's
+        if not c.protocol.rsp.has_added_rows  # whose L is each question's
         for benchmark in c.benchmarks
     }
     return csv_text(

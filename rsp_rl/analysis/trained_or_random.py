@@ -53,6 +53,6 @@ def method_name(protocol: Protocol) -> str:
     """A condition by what fills its soft prompts, or by the law of one that has none but noise."""
     if protocol.comparator is not None:
         return protocol.comparator.method
-    if protocol.rsp.enabled and protocol.rsp.adds:
+    if protocol.rsp.has_added_rows:
         return protocol.rsp.law
     return RANDOM if protocol.rsp.enabled else BASELINE

@@ -206,6 +206,11 @@ class RspOptions:
         return LAWS[self.law].added
 
     @property
+    def has_added_rows(self) -> bool:
+        """Whether prompts have such rows: of such a law, and of a scale above 0."""
+        return self.adds and self.enabled
+
+    @property
     def share(self) -> float:
         """Expected share of training rollouts with a soft prompt."""
         if not self.enabled:

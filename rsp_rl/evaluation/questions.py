@@ -84,7 +84,7 @@ def questions(
     for problem in problems:
         where = f"the prompt of {plan.benchmark}, problem {problem.id}"
         try:
-            if rsp.enabled and rsp.adds:
+            if rsp.has_added_rows:
                 placed = template.find_question(tokenizer, problem.question)
             else:
                 placed = template.place(tokenizer, problem.question, rsp.length, rsp.position)

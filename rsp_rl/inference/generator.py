@@ -138,7 +138,7 @@ class Generator(AbstractContextManager):
         if rsp.enabled and LAWS[draw].from_table:
             rsp = replace(rsp, table_digest=self._table_digest)
         thinking = self._thinking(law, law_settings)
-        if rsp.enabled and rsp.adds:
+        if rsp.has_added_rows:
             placed = self._template.find_question(self._tokenizer, question)
         else:
             placed = self._template.place(self._tokenizer, question, length, position)
