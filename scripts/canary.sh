@@ -77,9 +77,11 @@ training() {
       bash "$OUTPUT/recipe/dapo_rsp_tiny_cpu.sh"
 }
 
+# Also for the report, which runs in the environment before the checkout is installed in it.
+export PYTHONPATH=$PWD:$PWD/scripts${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
 half=$VENV/.half_made
 [[ -x $VENV/bin/python && ! -f $half ]] || install
-export PYTHONPATH=$PWD:$PWD/scripts${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 rm -f "$OUTPUT"/{unit,vllm}.xml "$OUTPUT"/{unit,vllm,training}.txt
 for part in $PARTS; do
   case $part in

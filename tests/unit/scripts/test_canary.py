@@ -40,6 +40,16 @@ case $2 in
 esac
 """
 
+#: A Python whose environments have a Python that writes where it would look for packages.
+MAKER = """#!/usr/bin/env bash
+mkdir -p "$3/bin"
+cat > "$3/bin/python" <<'END'
+#!/usr/bin/env bash
+[[ $2 != requirements ]] || { echo "$PYTHONPATH" > "$(dirname "$0")/paths.txt"; exit 1; }
+END
+chmod +x "$3/bin/python"
+"""
+
 
 def results(folder: Path, status: int, gaps: list[float]) -> Path:
     (folder / "run").mkdir(parents=True)
@@ -187,6 +197,16 @@ def test_an_environment_that_is_half_made_is_made_again(environment: Path) -> No
     assert done.returncode == 1
     assert f"canary: making {environment}" in done.stdout
     assert not (environment / "bin" / "asked.txt").exists()
+
+
+def test_requirements_are_asked_for_before_the_checkout_is_installed(tmp_path: Path) -> None:
+    """By the new environment's Python, which finds the package by its path alone."""
+    python = tmp_path / "python"
+    python.write_text(MAKER)
+    python.chmod(0o755)
+    done = canary(tmp_path / "venv", PARTS="unit", PYTHON=str(python), PYTHONPATH="")
+    asked = (tmp_path / "venv" / "bin" / "paths.txt").read_text()
+    assert asked.strip().split(":")[0] == str(REPOSITORY), done.stderr
 
 
 def test_an_unknown_part_is_refused(environment: Path) -> None:
