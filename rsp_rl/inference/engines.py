@@ -44,11 +44,8 @@ def start_engines(
         from rsp_rl.inference.huggingface import HuggingFaceEngine
 
         return HuggingFaceEngine(model, options, comparator)
-    if (soft_prompts or thoughts) and takes_v2(os.environ.get(VARIABLE)) and thoughts:
-        raise ConfigError(
-            "a law needs vLLM's V1 model runner, and this vLLM would take V2, for which there is "
-            f"no adapter; set {VARIABLE}=0"
-        )
+    if soft_prompts or thoughts:
+        takes_v2(os.environ.get(VARIABLE))  # refuses what vLLM would refuse minutes later
     from rsp_rl.inference.vllm_engine import LocalEngine, RayEngines
 
     kind = LocalEngine if options.data_parallel == 1 else RayEngines

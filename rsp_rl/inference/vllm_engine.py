@@ -46,11 +46,13 @@ class Engine:
                 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
 
+        from rsp_rl.injection.model_runner import v2_takes_prompt_embeds
         from rsp_rl.injection.thinking_engine import check_engine, interface_fault
         from rsp_rl.injection.vllm_prompt import WORKER, prompt_maker
 
-        if thoughts and (fault := interface_fault()):
-            raise ConfigError(fault)  # before the minutes that a model takes to load
+        # Before the minutes that a model takes to load, if it is clear which runner will be there.
+        if thoughts and not v2_takes_prompt_embeds() and (fault := interface_fault()):
+            raise ConfigError(fault)
         llm = LLM(
             model,
             # vLLM's CPU target dies when the prompt of a seeded request comes in two pieces: it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from importlib import import_module
 from typing import Any
 
 from vllm.config import VllmConfig
@@ -18,12 +19,35 @@ from rsp_rl.thoughts.law import InputLaw
 from rsp_rl.thoughts.settings import Thinking
 from rsp_rl.thoughts.table import MOST_GIB, position_bytes
 
-#: Methods of vLLM's runner that `rsp_rl.injection.thinking_runner` overrides, and what they take.
-OVERRIDDEN = {
-    "_update_states": ("scheduler_output",),
-    "_preprocess": ("scheduler_output", "num_input_tokens", "intermediate_tensors"),
-    "_sample": ("logits", "spec_decode_metadata"),
-    "sample_tokens": ("grammar_output",),
+#: By class its methods, and what they take beside `self`.
+Interface = dict[str, dict[str, tuple[str, ...] | None]]
+
+#: Methods of vLLM's model runners that `rsp_rl.injection.thinking_runner_v1` overrides, and what
+#: they take, by class.
+V1_TAKES: Interface = {
+    "vllm.v1.worker.gpu_model_runner.GPUModelRunner": {
+        "_update_states": ("scheduler_output",),
+        "_preprocess": ("scheduler_output", "num_input_tokens", "intermediate_tensors"),
+        "_sample": ("logits", "spec_decode_metadata"),
+        "sample_tokens": ("grammar_output",),
+    }
+}
+
+#: The same of `rsp_rl.injection.thinking_runner_v2`, with what it stands before in V2's objects; of
+#: what is passed on as it comes no names are known.
+V2_TAKES: Interface = {
+    "vllm.v1.worker.gpu.model_runner.GPUModelRunner": {
+        "load_model": None,
+        "add_requests": ("scheduler_output",),
+        "sample": ("hidden_states", "input_batch", "grammar_output"),
+    },
+    "vllm.v1.worker.gpu.model_states.default.DefaultModelState": {
+        "prepare_inputs_embeds": ("scheduled_encoder_inputs", "input_batch", "req_states"),
+    },
+    "vllm.v1.worker.gpu.sample.sampler.Sampler": {
+        "__call__": ("logits", "input_batch"),
+        "get_logprobs_dims": ("idx_mapping_np", "include_token_ids"),
+    },
 }
 
 #: Key in vLLM's `--additional-config` of the GiB that records may take on each device.
@@ -61,11 +85,6 @@ def engine_fault(config: VllmConfig) -> str | None:
     parallel = config.parallel_config
     if parallel.worker_cls != WORKER or not config.model_config.enable_prompt_embeds:
         return f"a law needs --enable-prompt-embeds and --worker-cls {WORKER}"
-    if getattr(config, "use_v2_model_runner", False):
-        return (
-            "a law needs vLLM's V1 model runner, and this engine has V2, for which there is no "
-            f"adapter; set {VARIABLE}=0"
-        )
     if config.scheduler_config.async_scheduling:
         return (
             "a law decides about a token when it is there, and asynchronous scheduling begins the "
@@ -92,7 +111,26 @@ def engine_fault(config: VllmConfig) -> str | None:
             "on the tokens of a batch; start the engine without --enable-lora, the adapter merged "
             "into the model"
         )
-    return interface_fault()
+    if has_v2(config) and (fault := _v2_fault(config)):
+        return fault
+    return interface_fault(has_v2(config))
+
+
+def _v2_fault(config: VllmConfig) -> str | None:
+    """What V2 alone can do, and not with a law."""
+    parallel = config.parallel_config
+    if getattr(parallel, "enable_batch_sharded_sampling", False):
+        return (
+            "a law makes the tokens of a whole batch on each rank; leave "
+            "--enable-batch-sharded-sampling out"
+        )
+    if getattr(parallel, "prefill_context_parallel_size", 1) > 1:
+        return (
+            "a law needs all positions of a step on one rank; use --prefill-context-parallel-size 1"
+        )
+    if getattr(config, "watermark_config", None) is not None:
+        return "vLLM's sampler watermarks tokens, and a law's do not pass it; leave watermarks out"
+    return None
 
 
 def check_adds(config: VllmConfig) -> None:
@@ -101,13 +139,13 @@ def check_adds(config: VllmConfig) -> None:
     Raises:
         ConfigError: Naming what it cannot do so with.
     """
-    if getattr(config, "use_v2_model_runner", False):
-        raise ConfigError(
-            "noise on the question needs vLLM's V1 model runner, and this engine has V2, for which "
-            f"there is no adapter; set {VARIABLE}=0"
-        )
-    if fault := interface_fault():
+    if fault := interface_fault(has_v2(config)):
         raise ConfigError(fault)
+
+
+def has_v2(config: VllmConfig) -> bool:
+    """Whether an engine has vLLM's V2 model runner."""
+    return bool(getattr(config, "use_v2_model_runner", False))
 
 
 def most_bytes(config: VllmConfig) -> int:
@@ -124,20 +162,43 @@ def most_bytes(config: VllmConfig) -> int:
 
 
 @functools.cache
-def interface_fault(runner: type | None = None) -> str | None:
-    """What about vLLM's V1 runner is not as laws need it, if anything."""
-    if runner is None:
-        from vllm.v1.worker.gpu_model_runner import GPUModelRunner as runner  # seconds
-    for name, wanted in OVERRIDDEN.items():
-        method = getattr(runner, name, None)
-        found = tuple(inspect.signature(method).parameters)[1:] if method else None
-        if found != wanted:
-            what = f"takes ({', '.join(found)})" if found is not None else "is not there"
-            return (
-                f"vLLM {installed()}: {runner.__name__}.{name} {what}, and laws know it as "
-                f"{name}({', '.join(wanted)}); use a version that rsp-rl names, or no law"
+def interface_fault(v2: bool = False) -> str | None:
+    """What about one of vLLM's model runners is not as laws need it, if anything.
+
+    Args:
+        v2: Which of them.
+    """
+    for path, methods in (V2_TAKES if v2 else V1_TAKES).items():
+        module, _, name = path.rpartition(".")
+        try:
+            kind = getattr(import_module(module), name)  # seconds
+        except (ImportError, AttributeError) as error:
+            return _unknown(f"{path} cannot be had ({error})")
+        if fault := class_fault(kind, methods):
+            return fault
+    return None
+
+
+def class_fault(kind: type, methods: dict[str, tuple[str, ...] | None]) -> str | None:
+    """What about a class is not as `methods` says, if anything."""
+    for name, wanted in methods.items():
+        method = getattr(kind, name, None)
+        if method is None:
+            return _unknown(f"{kind.__name__}.{name} is not there")
+        found = tuple(inspect.signature(method).parameters)[1:]
+        if wanted is not None and found != wanted:
+            return _unknown(
+                f"{kind.__name__}.{name} takes ({', '.join(found)}), and laws know it as "
+                f"{name}({', '.join(wanted)})"
             )
     return None
+
+
+def _unknown(what: str) -> str:
+    return (
+        f"vLLM {installed()}: {what}; use a version that rsp-rl names, the other model runner "
+        f"({VARIABLE}=0 or 1) where there are two, or no law"
+    )
 
 
 def check_request(config: VllmConfig, thinking: Thinking, params: SamplingParams) -> None:

@@ -1,14 +1,13 @@
-"""vLLM's V1 model runner with laws: what stands at the positions of thinking requests.
+"""What a model runner of vLLM keeps and does for requests that think, whichever runner it is.
 
-A mix-in over the platform's runner, which a worker takes in the runner's place (see
-`rsp_rl.injection.vllm_worker`). It overrides private methods of vLLM's, whose signatures are looked
-at before an engine thinks (`rsp_rl.injection.thinking_engine`).
+A mix-in, which `thinking_runner_v1` and `thinking_runner_v2` fit to vLLM's two runners. It knows
+requests and positions; where they stand in a batch the adapters tell.
 
 After vLLM has embedded the tokens of a step, rows of its buffer are overwritten: those of *every*
 scheduled position that has a thought, so that what is computed again after a preemption, or in
 pieces, is what it was. Before vLLM samples, laws make the next tokens of those requests that are
-thinking; what the sampler makes of them does not count, and where it would count for nobody it is
-not asked. Requests without a law are as vLLM alone would have them.
+thinking; what the sampler makes of them does not count, and where it would count for nobody it need
+not be asked. Requests without a law are as vLLM alone would have them.
 
 To the embeddings of a prompt whose soft prompt is added to its tokens, rows are added in the same
 place (`rsp_rl.injection.added_rows`).
@@ -16,8 +15,7 @@ place (`rsp_rl.injection.added_rows`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -29,8 +27,6 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 from vllm.sampling_params import SamplingParams
 from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
-from vllm.v1.outputs import LogprobsTensors, SamplerOutput
-from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.injection.added_rows import AddedRows, Scheduled
@@ -50,8 +46,13 @@ from rsp_rl.thoughts.table import Entry, ThoughtTable
 _MOST_MASKS = 16
 
 
-class ThinkingRunner(GPUModelRunner):
-    """Before the platform's runner in the order of bases."""
+class ThinkingRunner:
+    """Before a runner in the order of bases.
+
+    Attributes:
+        thoughts: Requests with a law, and their records.
+        added_rows: Those of requests whose soft prompt is added to their tokens.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,63 +61,78 @@ class ThinkingRunner(GPUModelRunner):
         self._hidden_ND: torch.Tensor | None = None
         self._masks: dict[frozenset[int], torch.Tensor] = {}
 
-    def _update_states(self, scheduler_output: SchedulerOutput) -> Callable | None:
-        """Requests come and go."""
+    def _come_and_go(self, scheduler_output: SchedulerOutput) -> None:
+        """Requests of a step that begins.
+
+        One that V2 gets anew after a preemption has its thoughts.
+        """
         self.added_rows.update(scheduler_output.finished_req_ids)
         for request in scheduler_output.finished_req_ids:
             self.thoughts.finish(request)
         for new in scheduler_output.scheduled_new_reqs:
-            if asks(new):
+            if asks(new) and not self._is_known(new):
                 before = self._before(new)
                 entry = self._entry(new, len(before) if before is not None else 0)
                 self.thoughts.begin(new.req_id, entry)
                 if before is not None:
                     entry.thinker.phase.took_before(before.emitted_N.tolist())
                     self.thoughts.add_before(entry, before)
-        return super()._update_states(scheduler_output)
 
-    def _preprocess(self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any) -> Any:
-        """The step's inputs, then thoughts over those of the tokens that were emitted for them."""
-        made = super()._preprocess(scheduler_output, *args, **kwargs)
-        if self.added_rows:
-            scheduled = self._scheduled(scheduler_output.num_scheduled_tokens)
-            self.added_rows.add(self.inputs_embeds.gpu, scheduled)
-        if self.thoughts.requests:
-            self._overlay(scheduler_output.num_scheduled_tokens)
-        return made
+    def _write_inputs(self, inputs_TD: torch.Tensor, scheduled: Sequence[Scheduled]) -> None:
+        """Added rows and thoughts into a step's inputs, in place.
 
-    def sample_tokens(self, grammar_output: Any) -> Any:
-        """Hidden states, which vLLM does not hand to `_sample`."""
-        state = self.execute_model_state
-        self._hidden_ND = state.sample_hidden_states if self._needs_hidden(state) else None
-        return super().sample_tokens(grammar_output)
+        Args:
+            inputs_TD: Its tokens, embedded, [T, d].
+            scheduled: What is in the step.
+        """
+        self.added_rows.add(inputs_TD, scheduled)
+        self._overlay(inputs_TD, scheduled)
 
-    def _sample(self, logits: torch.Tensor, spec_decode_metadata: Any) -> SamplerOutput:
-        """Laws make the tokens of those that think, vLLM all others."""
-        rows = self._rows() if self.thoughts.requests else []
-        if not rows:
-            return super()._sample(logits, spec_decode_metadata)
+    def _sampled(self, rows: Sequence[tuple[int, Entry]], logits: torch.Tensor, asked: bool) -> Any:
+        """Laws make the tokens of those that think, vLLM all others.
+
+        Args:
+            rows: As `_due` gives them, at least one.
+            logits: Of the batch, [B, V].
+            asked: Whether log-probs are.
+
+        Returns:
+            What the runner's sampler gives.
+        """
         ours = [(row, entry) for row, entry in rows if self._is_ours(entry)]
         others = [(row, entry) for row, entry in rows if not self._is_ours(entry)]
-        alone = self._alone({row for row, _ in ours})
-        metadata = self.input_batch.sampling_metadata
-        asked = metadata.max_num_logprobs is not None
+        places = [row for row, _ in ours]
+        alone = self._alone(set(places))
         of_ours_NV = self._logits(ours, logits, copied=not alone)
         # vLLM's sampler works in place.
         watch = any(entry.thinker.phase.watches_entropy for _, entry in others)
         of_others_NV = self._logits(others, logits, copied=True) if watch else logits[:0]
 
         ids, log_probs_N = self._step(ours, of_ours_NV, asked)
-        if alone:
-            output = _empty_output(len(logits), asked, logits.device)
-        else:
-            with self._undisturbed([row for row, _ in ours]):
-                output = super()._sample(logits, spec_decode_metadata)
-        _overwrite(output, [row for row, _ in ours], ids, log_probs_N, of_ours_NV)
+        output = self._vllms_own(logits, places, alone)
+        _overwrite(output, places, ids, log_probs_N, of_ours_NV)
         self._hear(others, output.sampled_token_ids, of_others_NV)
         return output
 
+    # What an adapter adds.
+
+    def _alone(self, ours: set[int]) -> bool:
+        """Whether the sampler would work for nobody.
+
+        Args:
+            ours: Rows whose tokens laws make.
+        """
+        return False
+
+    def _vllms_own(self, logits: torch.Tensor, ours: Sequence[int], alone: bool) -> Any:
+        """What the sampler gives; if `alone`, the same with nothing in it."""
+        raise NotImplementedError
+
     # What is asked of a request.
+
+    def _is_known(self, new: NewRequestData) -> bool:
+        entry = self.thoughts.requests.get(new.req_id)
+        return entry is not None and entry.key == new.sampling_params.extra_args[EXTRA_ARG]["key"]
 
     def _before(self, new: NewRequestData) -> Rows | None:
         """What an output that goes on has already, if it is one."""
@@ -175,15 +191,19 @@ class ThinkingRunner(GPUModelRunner):
 
     # A step.
 
-    def _rows(self) -> list[tuple[int, Entry]]:
-        """Rows of the batch whose next token counts, of requests with a law."""
-        requests = self.thoughts.requests
-        count = self.input_batch.num_reqs
-        discarded = self.discard_request_mask.np[:count].tolist()
-        positions = self.optimistic_seq_lens_cpu[:count].tolist()
+    def _due(
+        self, requests: Sequence[str], discarded: Sequence[bool], positions: Sequence[int]
+    ) -> list[tuple[int, Entry]]:
+        """Rows of the batch whose next token counts, of requests with a law.
+
+        Args:
+            requests: Of the batch, by row.
+            discarded: Where the prompt is not all there yet, so that what is sampled is not kept.
+            positions: Absolute, of the tokens that are sampled.
+        """
         found = []
-        for row, request in enumerate(self.input_batch.req_ids):
-            entry = requests.get(request)
+        for row, request in enumerate(requests):
+            entry = self.thoughts.requests.get(request)
             if entry is None or discarded[row]:
                 continue
             if not entry.ended and positions[row] != entry.position:
@@ -198,17 +218,6 @@ class ThinkingRunner(GPUModelRunner):
     def _is_ours(entry: Entry) -> bool:
         phase = entry.thinker.phase
         return entry.ended or phase.thinking or phase.forced is not None
-
-    def _alone(self, ours: set[int]) -> bool:
-        """Whether the sampler would work for nobody."""
-        metadata = self.input_batch.sampling_metadata
-        if metadata.max_num_logprobs not in (None, 0) or metadata.logprob_token_ids:
-            return False
-        # Of rows that are thrown away vLLM winds the generators back.
-        return all(
-            row in ours or (self.discard_request_mask.np[row] and row not in metadata.generators)
-            for row in range(self.input_batch.num_reqs)
-        )
 
     def _logits(
         self, rows: Sequence[tuple[int, Entry]], logits: torch.Tensor, *, copied: bool
@@ -259,25 +268,6 @@ class ThinkingRunner(GPUModelRunner):
         ids = [entry.stop_ids[0] if entry.ended else entry.ids[-1] for entry in entries]
         return ids, log_probs_N
 
-    @contextmanager
-    def _undisturbed(self, rows: Sequence[int]) -> Iterator[None]:
-        """Draws that do not count are of generators that do not either.
-
-        An answer's seed would else depend on who else was in the batch of the thoughts before it.
-        """
-        generators = self.input_batch.sampling_metadata.generators
-        own = {row: generators[row] for row in rows if row in generators}
-        for row in own:
-            generators[row] = self._spare
-        try:
-            yield
-        finally:
-            generators.update(own)
-
-    @cached_property
-    def _spare(self) -> torch.Generator:
-        return torch.Generator(self.device)
-
     def _hear(
         self,
         rows: Sequence[tuple[int, Entry]],
@@ -295,10 +285,9 @@ class ThinkingRunner(GPUModelRunner):
         for (_, entry), token in zip(rows, tokens, strict=True):
             entry.sampled(token)
 
-    def _overlay(self, scheduled: dict[str, int]) -> None:
-        """Thoughts of the step's positions, into vLLM's buffer of inputs."""
+    def _overlay(self, inputs_TD: torch.Tensor, scheduled: Iterable[Scheduled]) -> None:
         places: dict[InputLaw, list[tuple[Entry, int, int]]] = {}
-        for request, first, end, offset in self._scheduled(scheduled):
+        for request, first, end, offset in scheduled:
             entry = self.thoughts.requests.get(request)
             if entry is None:
                 continue
@@ -306,25 +295,13 @@ class ThinkingRunner(GPUModelRunner):
             if found:
                 own = places.setdefault(entry.law, [])
                 own += [(entry, offset + position, place) for position, place in found]
-        buffer_TD = self.inputs_embeds.gpu
         for law, members in places.items():
             rows = self.thoughts.read(members[0][0], [place for _, _, place in members])
-            made_ND = law.embed(rows, self._embedding).to(buffer_TD.dtype)
-            buffer_TD.index_copy_(0, self._index([at for _, at, _ in members]), made_ND)
+            made_ND = law.embed(rows, self._embedding).to(inputs_TD.dtype)
+            inputs_TD.index_copy_(0, self._index([at for _, at, _ in members]), made_ND)
 
-    def _scheduled(self, scheduled: dict[str, int]) -> Iterator[Scheduled]:
-        """Positions of the step by request, and where they are in vLLM's buffer of inputs."""
-        count = self.input_batch.num_reqs
-        computed = self.input_batch.num_computed_tokens_cpu[:count].tolist()
-        starts = self.query_start_loc.np[:count].tolist()
-        for row, request in enumerate(self.input_batch.req_ids):
-            first = computed[row]
-            yield Scheduled(request, first, first + scheduled[request], starts[row] - first)
-
-    def _needs_hidden(self, state: Any) -> bool:
-        return state is not None and any(
-            entry.law.needs_hidden for entry in self.thoughts.requests.values()
-        )
+    def _needs_hidden(self) -> bool:
+        return any(entry.law.needs_hidden for entry in self.thoughts.requests.values())
 
     def _index(self, numbers: Sequence[int]) -> torch.Tensor:
         return sent(numbers, self.device)
@@ -345,18 +322,8 @@ def _scores(
     return replay_scores(record, logits_NV, embedding, temperature).log_probs_T
 
 
-def _empty_output(count: int, with_log_probs: bool, device: torch.device) -> SamplerOutput:
-    """What vLLM's sampler would give, with nothing in it yet."""
-    ids_N1 = torch.zeros(count, 1, dtype=torch.int32, device=device)
-    log_probs = None
-    if with_log_probs:
-        numbers_N1 = torch.zeros(count, 1, device=device)
-        log_probs = LogprobsTensors(ids_N1.clone(), numbers_N1, ids_N1[:, 0].clone())
-    return SamplerOutput(sampled_token_ids=ids_N1, logprobs_tensors=log_probs)
-
-
 def _overwrite(
-    output: SamplerOutput,
+    output: Any,
     rows: Sequence[int],
     ids: Sequence[int],
     log_probs_N: torch.Tensor | None,

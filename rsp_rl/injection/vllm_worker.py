@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,20 +21,14 @@ from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.record import RECORD_SIZE, SoftPromptRecord
-from rsp_rl.injection.thinking_engine import check_adds, engine_fault, interface_fault
+from rsp_rl.injection.thinking_engine import check_adds, engine_fault, has_v2, interface_fault
 from rsp_rl.injection.thinking_runner import ThinkingRunner, asks
 from rsp_rl.injection.vllm_prompt import among_zeros
 
 if current_platform.is_cpu():
-    from vllm.v1.worker import cpu_worker as runner_module
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
-
-    RUNNER = "CPUModelRunner"
 else:
-    from vllm.v1.worker import gpu_model_runner as runner_module
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
-
-    RUNNER = "GPUModelRunner"
 
 #: Draws of requests that begin in the same step are independent, and numpy makes them in parallel.
 _THREADS = 4
@@ -50,11 +46,11 @@ class SoftPromptWorker(PlatformWorker):
 
         If not, requests with a law are refused (`engine_fault`), and others served.
         """
-        thinks = not (getattr(self, "use_v2_model_runner", False) or interface_fault())
-        if not thinks:
+        v2 = has_v2(self.vllm_config)
+        if interface_fault(v2):
             super().init_device()
             return
-        with thinking_runner():
+        with thinking_runner(v2):
             super().init_device()
         assert isinstance(self.model_runner, ThinkingRunner)
 
@@ -111,18 +107,38 @@ class SoftPromptWorker(PlatformWorker):
 
 
 @contextmanager
-def thinking_runner() -> Iterator[None]:
+def thinking_runner(v2: bool = False) -> Iterator[None]:
     """Let vLLM's worker make a runner that thinks.
 
-    It names the class in a module of its own and asks nobody, hence this patch of one name, for as
-    long as the worker makes its runner: another engine of this process gets vLLM's own.
+    It names the class in a module and asks nobody, hence this patch of one name, for as long as the
+    worker makes its runner: another engine of this process gets vLLM's own.
+
+    Args:
+        v2: Which of vLLM's runners it makes.
     """
-    stock = getattr(runner_module, RUNNER)
-    setattr(runner_module, RUNNER, type("ThinkingModelRunner", (ThinkingRunner, stock), {}))
+    module, name = runner_of_platform(v2)
+    if v2:
+        from rsp_rl.injection.thinking_runner_v2 import ThinkingRunnerV2 as thinks
+    else:
+        from rsp_rl.injection.thinking_runner_v1 import ThinkingRunnerV1 as thinks
+    stock = getattr(module, name)
+    setattr(module, name, type("ThinkingModelRunner", (thinks, stock), {}))
     try:
         yield
     finally:
-        setattr(runner_module, RUNNER, stock)
+        setattr(module, name, stock)
+
+
+def runner_of_platform(v2: bool) -> tuple[ModuleType, str]:
+    """The module in which the platform's worker looks for its runner's class, and its name."""
+    on_cpu = current_platform.is_cpu()
+    if v2:
+        module = "cpu.model_runner" if on_cpu else "gpu.model_runner"
+    else:
+        module = "cpu_worker" if on_cpu else "gpu_model_runner"
+    return import_module(f"vllm.v1.worker.{module}"), (
+        "CPUModelRunner" if on_cpu else "GPUModelRunner"
+    )
 
 
 def has_key_alone(request: NewRequestData) -> bool:

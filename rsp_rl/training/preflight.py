@@ -15,7 +15,6 @@ from rsp_rl.injection.model_runner import WORKER
 from rsp_rl.models.shape import ModelShape
 from rsp_rl.placement.chat import check_chat_template
 from rsp_rl.training.asynchronous import ASYNCHRONOUS, TRAINER_MODES
-from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -453,8 +452,7 @@ def check_adds(config: DictConfig, options: RspOptions) -> None:
     """Refuse rollouts whose engine cannot add rows to embeddings, where the law's are added.
 
     Raises:
-        ConfigError: If vLLM's V2 model runner would serve them, or another worker than ours, or if
-            records may not be sent.
+        ConfigError: If another worker than ours would serve them, or if records may not be sent.
     """
     if not (options.enabled and options.adds):
         return
@@ -463,11 +461,6 @@ def check_adds(config: DictConfig, options: RspOptions) -> None:
         raise ConfigError(
             "actor_rollout_ref.rollout.engine_kwargs.vllm.enable_prompt_embeds=False: rsp.law="
             f"{options.law} needs it; leave it null"
-        )
-    if serves_with_v2(config):
-        raise ConfigError(
-            f"rsp.law={options.law} needs vLLM's V1 model runner, and rollouts would get V2, for "
-            f"which there is no adapter; set {TO_V1}"
         )
     worker = vllm.get("worker_cls")
     if worker not in (None, WORKER):

@@ -11,10 +11,8 @@ from omegaconf import DictConfig, open_dict
 
 from rsp_rl.basics.errors import ConfigError
 from rsp_rl.draws.embedding_stats import embedding_stats
-from rsp_rl.injection.model_runner import installed
 from rsp_rl.thoughts.law import FilteredLaw
 from rsp_rl.training.asynchronous import ASYNCHRONOUS
-from rsp_rl.training.model_runner import TO_V1, serves_with_v2
 from rsp_rl.training.thought_options import ThoughtOptions
 
 if TYPE_CHECKING:
@@ -186,7 +184,3 @@ def fill_in_law(
         if getattr(options.law, "rms", 0.0) is None:
             stats = embedding_stats(folder)
             config.law.rms = math.hypot(stats.mean, stats.std)
-    if config.trainer.device == "cuda" and serves_with_v2(config):
-        raise ConfigError(
-            f"a law needs vLLM's V1 model runner, and vLLM {installed()} would take V2; set {TO_V1}"
-        )

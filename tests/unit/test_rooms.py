@@ -54,6 +54,8 @@ KNOWN_TO = {
         "injection.thinking_engine",
         "injection.thinking_prompt",
         "injection.thinking_runner",
+        "injection.thinking_runner_v1",
+        "injection.thinking_runner_v2",
         "injection.vllm_prompt",
         "injection.vllm_worker",
         "training.verl_plugin",

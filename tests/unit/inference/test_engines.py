@@ -74,15 +74,6 @@ def test_a_model_runner_that_takes_no_soft_prompts_is_refused(
         engines.start_engines(model, EngineOptions(), soft_prompts=True)
 
 
-def test_a_law_on_a_model_runner_that_knows_none_is_refused(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a vLLM whose V2 takes soft prompts, and would be taken for them."""
-    monkeypatch.setattr(engines, "takes_v2", lambda _: True)
-    with pytest.raises(ConfigError, match="set VLLM_USE_V2_MODEL_RUNNER=0"):
-        engines.start_engines(model, EngineOptions(), soft_prompts=True, thoughts=True)
-
-
 def test_one_start_for_several_queues(
     shared: SharedEngines, started: list[HuggingFaceEngine]
 ) -> None:

@@ -33,7 +33,7 @@ from rsp_rl.injection.hook import (
     sums_of,
 )
 from rsp_rl.injection.thinking_prompt import private_prompt
-from rsp_rl.injection.thinking_runner import ThinkingRunner
+from rsp_rl.injection.thinking_runner_v1 import ThinkingRunnerV1
 from rsp_rl.injection.vllm_prompt import WORKER, mixed_prompt, prompt_maker, record_prompt
 from rsp_rl.injection.vllm_worker import (
     PlatformWorker,
@@ -294,11 +294,10 @@ def test_engines_that_cannot_add_say_so(monkeypatch: pytest.MonkeyPatch) -> None
     assert made["prompt_embeds"].shape == (len(TOKENS), RECORD_SIZE)
     with pytest.raises(ConfigError, match=r"vLLM's own worker does not; start .*--worker-cls rsp"):
         prompt_maker(config("auto"))(TOKENS, record)
-    with pytest.raises(ConfigError, match=r"V1 model runner.*VLLM_USE_V2_MODEL_RUNNER=0"):
-        prompt_maker(config(v2=True))(TOKENS, record)
-    monkeypatch.setattr(thinking_engine, "interface_fault", lambda: "vLLM 9 is another")
-    with pytest.raises(ConfigError, match="vLLM 9 is another"):
-        prompt_maker(config())(TOKENS, record)
+    monkeypatch.setattr(thinking_engine, "interface_fault", lambda v2: f"another: V{1 + v2}")
+    for v2 in (False, True):
+        with pytest.raises(ConfigError, match=f"another: V{1 + v2}"):
+            prompt_maker(config(v2=v2))(TOKENS, record)
     # Soft prompts that stand at placeholders need none of it.
     placed = placed_record()
     tokens = [9] * placed.start + [placed.placeholder_id] * placed.length
@@ -371,13 +370,13 @@ def test_finished_requests_are_forgotten_and_their_names_may_come_again() -> Non
 def test_the_runner_adds_after_vllm_has_embedded() -> None:
     """The buffer is vLLM's own, with tokens of other requests in it."""
     record = noise_record(TOKENS, 20, 30)
-    made = object.__new__(ThinkingRunner)
+    made = object.__new__(ThinkingRunnerV1)
     made.added_rows, made.thoughts = AddedRows(), SimpleNamespace(requests={})
     made.inputs_embeds = SimpleNamespace(gpu=torch.full((200, HIDDEN), 7.0))
     first = 16  # of the question's prompt, the rest is in the cache
     ids = torch.tensor([1, 2, *TOKENS[first:]])
 
-    def preprocess(self: ThinkingRunner, output: object) -> str:
+    def preprocess(self: ThinkingRunnerV1, output: object) -> str:
         self.inputs_embeds.gpu[: len(ids)] = EMBEDDING.weight[ids]
         return "made"
 
@@ -413,10 +412,11 @@ def test_the_runner_adds_after_vllm_has_embedded() -> None:
     assert (inputs[len(ids) :] == 7).all()
 
 
-def test_a_worker_whose_runner_is_vllms_own_refuses() -> None:
+def test_a_worker_whose_runner_is_vllms_own_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinking_engine, "interface_fault", lambda v2: f"another: V{1 + v2}")
     worker = object.__new__(SoftPromptWorker)
     worker.vllm_config = config(v2=True)
-    with pytest.raises(ConfigError, match="V1 model runner"):
+    with pytest.raises(ConfigError, match="another: V2"):
         worker._draw([sent_noise()])
 
 

@@ -9,19 +9,23 @@ import pytest
 import torch
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
-from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from rsp_rl.basics.errors import ConfigError
+from rsp_rl.injection import thinking_engine
+from rsp_rl.injection.model_runner import v2_takes_prompt_embeds
 from rsp_rl.injection.thinking_engine import (
     MEMORY,
-    OVERRIDDEN,
+    V1_TAKES,
+    V2_TAKES,
     check_engine,
     check_request,
+    class_fault,
     engine_fault,
     interface_fault,
     most_bytes,
 )
-from rsp_rl.injection.thinking_runner import ThinkingRunner
+from rsp_rl.injection.thinking_runner_v1 import ThinkingRunnerV1
+from rsp_rl.injection.thinking_runner_v2 import ThinkingRunnerV2
 from rsp_rl.injection.vllm_prompt import WORKER
 from rsp_rl.thoughts.names import law_from_settings
 from rsp_rl.thoughts.phases import Phases
@@ -36,6 +40,8 @@ def config(**changes: Any) -> Any:
         "tensor_parallel_size": 1,
         "data_parallel_size": 1,
         "data_parallel_external_lb": False,
+        "enable_batch_sharded_sampling": False,
+        "prefill_context_parallel_size": 1,
     }
     made = {
         "model_config": SimpleNamespace(
@@ -69,7 +75,6 @@ def thinking(law: str = "gumbel", **phases: Any) -> Thinking:
             {"model_config": SimpleNamespace(enable_prompt_embeds=False)},
             "--enable-prompt-embeds",
         ),
-        ({"use_v2_model_runner": True}, "VLLM_USE_V2_MODEL_RUNNER=0"),
         (
             {"scheduler_config": SimpleNamespace(async_scheduling=True)},
             "--no-async-scheduling",
@@ -156,12 +161,38 @@ def test_a_record_beyond_the_engines_memory() -> None:
         check_request(engine, wide, SamplingParams())
 
 
-def test_vllms_runner_is_the_one_that_is_known() -> None:
+@pytest.mark.parametrize("v2", [False, True], ids=["V1", "V2"])
+def test_vllms_runner_is_the_one_that_is_known(v2: bool) -> None:
     """Fails when upstream changes what is overridden."""
-    assert interface_fault() is None
-    own = {name for name in vars(ThinkingRunner) if hasattr(GPUModelRunner, name)}
-    private = {name for name in own if not name.startswith("__")} - {"__module__"}
-    assert private == set(OVERRIDDEN)
+    kind, takes = (ThinkingRunnerV2, V2_TAKES) if v2 else (ThinkingRunnerV1, V1_TAKES)
+    stock = kind.__mro__[2]
+    own = {name for name in vars(kind) if hasattr(stock, name) and not name.startswith("__")}
+    assert own == set(takes[f"{stock.__module__}.{stock.__name__}"])
+    # Before its prompts could be embeddings, V2 had no such place for thoughts.
+    assert (interface_fault(v2) is None) == (not v2 or v2_takes_prompt_embeds())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"enable_batch_sharded_sampling": True}, "--enable-batch-sharded-sampling"),
+        ({"prefill_context_parallel_size": 2}, "--prefill-context-parallel-size 1"),
+        ({"watermark_config": object()}, "watermark"),
+    ],
+)
+def test_what_v2_alone_can_do(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_engine(config(use_v2_model_runner=True, **changes))
+
+
+def test_an_engine_whose_v2_is_unknown_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinking_engine, "interface_fault", lambda v2: "other" if v2 else None)
+    check_engine(config())
+    with pytest.raises(ConfigError, match="other"):
+        check_engine(config(use_v2_model_runner=True))
+
+
+METHODS = next(iter(V1_TAKES.values()))
 
 
 def test_another_runner_is_named_with_its_method() -> None:
@@ -169,7 +200,7 @@ def test_another_runner_is_named_with_its_method() -> None:
         def _update_states(self, scheduler_output: Any) -> None: ...
         def _preprocess(self, scheduler_output: Any, batch: Any) -> None: ...
 
-    fault = interface_fault(Newer)
+    fault = class_fault(Newer, METHODS)
     assert fault is not None
     assert "Newer._preprocess takes (scheduler_output, batch)" in fault
     assert "vLLM " in fault
@@ -180,4 +211,12 @@ def test_a_method_that_is_gone_is_named() -> None:
     class Newest:
         def _update_states(self, scheduler_output: Any) -> None: ...
 
-    assert "Newest._preprocess is not there" in (interface_fault(Newest) or "")
+    assert "Newest._preprocess is not there" in (class_fault(Newest, METHODS) or "")
+
+
+def test_a_module_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    interface_fault.cache_clear()
+    monkeypatch.setattr(thinking_engine, "V2_TAKES", {"vllm.no_such.Thing": {}})
+    fault = interface_fault(True)
+    interface_fault.cache_clear()
+    assert "vllm.no_such.Thing cannot be had (No module named 'vllm.no_such')" in (fault or "")

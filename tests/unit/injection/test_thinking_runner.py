@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+import vllm
 from vllm import SamplingParams
 from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 
 from rsp_rl.injection import vllm_worker
-from rsp_rl.injection.thinking_runner import ThinkingRunner, _empty_output, _overwrite
-from rsp_rl.injection.vllm_worker import RUNNER, runner_module, thinking_runner
+from rsp_rl.injection.added_rows import AddedRows
+from rsp_rl.injection.thinking_engine import V1_TAKES, V2_TAKES
+from rsp_rl.injection.thinking_runner import ThinkingRunner, _overwrite
+from rsp_rl.injection.thinking_runner_v1 import ThinkingRunnerV1, _empty_output
+from rsp_rl.injection.thinking_runner_v2 import LawSampler, ThinkingRunnerV2, _scheduled
+from rsp_rl.injection.vllm_worker import runner_of_platform, thinking_runner
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.phases import Phase, Phases
+from rsp_rl.thoughts.settings import EXTRA_ARG
 from rsp_rl.thoughts.stepping import Thinker
-from rsp_rl.thoughts.table import Entry
+from rsp_rl.thoughts.table import Entry, ThoughtTable
 
 
-def runner() -> ThinkingRunner:
-    made = object.__new__(ThinkingRunner)
+def runner() -> ThinkingRunnerV1:
+    made = object.__new__(ThinkingRunnerV1)
     made.device, made._masks = torch.device("cpu"), {}
     return made
 
@@ -28,16 +35,32 @@ def entry(masked: torch.Tensor | None) -> Entry:
     return Entry(1, Thinker(Multiplex(), Phase(Phases(), ()), 1), 0, masked)
 
 
-def test_vllms_worker_makes_a_runner_that_thinks_and_others_do_not() -> None:
+def of_platform(v2: bool) -> tuple[ModuleType, str]:
+    """V2 was only on GPUs before a CPU had one too."""
+    try:
+        return runner_of_platform(v2)
+    except ModuleNotFoundError:
+        pytest.skip(f"vLLM {vllm.__version__} has no V2 model runner on this platform")
+
+
+@pytest.mark.parametrize(
+    ("v2", "kind", "takes"),
+    [(False, ThinkingRunnerV1, V1_TAKES), (True, ThinkingRunnerV2, V2_TAKES)],
+    ids=["V1", "V2"],
+)
+def test_vllms_worker_makes_a_runner_that_thinks_and_others_do_not(
+    v2: bool, kind: type, takes: dict[str, dict[str, object]]
+) -> None:
     """Fails when upstream names its runner otherwise."""
-    stock = getattr(runner_module, RUNNER)
-    with thinking_runner():
-        made = getattr(runner_module, RUNNER)
+    module, name = of_platform(v2)
+    stock = getattr(module, name)
+    with thinking_runner(v2):
+        made = getattr(module, name)
         assert issubclass(made, ThinkingRunner)
         assert issubclass(made, stock)
-        for name in ("_preprocess", "_sample", "_update_states", "sample_tokens"):
-            assert getattr(made, name) is getattr(ThinkingRunner, name)
-    assert getattr(runner_module, RUNNER) is stock
+        for method in next(iter(takes.values())):
+            assert getattr(made, method) is getattr(kind, method)
+    assert getattr(module, name) is stock
     assert not issubclass(stock, ThinkingRunner)
     assert vllm_worker.SoftPromptWorker.__mro__[1] is vllm_worker.PlatformWorker
 
@@ -105,3 +128,68 @@ def test_a_laws_token_takes_the_place_of_the_samplers(own: bool) -> None:
     assert numbers.selected_token_ranks.tolist() == [1, 0 if own else 7, 2]
     if not own:
         assert numbers.logprobs[:, 1].tolist() == [-5.0] * 3
+
+
+def v2_batch() -> SimpleNamespace:
+    """A prompt's middle, a prompt's last piece behind two others' tokens, and a running request."""
+    return SimpleNamespace(
+        req_ids=["running", "middle", "last"],
+        num_computed_tokens_np=np.array([9, 4, 6], dtype=np.int32),
+        num_scheduled_tokens=np.array([1, 3, 2], dtype=np.int32),
+        prefill_len_np=np.array([7, 12, 8], dtype=np.int32),
+        query_start_loc_np=np.array([0, 1, 4, 6, 6], dtype=np.int32),
+    )
+
+
+def test_v2_tells_where_positions_are_and_whose_tokens_count() -> None:
+    batch = v2_batch()
+    assert list(_scheduled(batch)) == [
+        ("running", 9, 10, -9),
+        ("middle", 4, 7, -3),
+        ("last", 6, 8, -2),
+    ]
+    made = object.__new__(ThinkingRunnerV2)
+    starts = {"running": 10, "middle": 12, "last": 8}
+    made.thoughts = SimpleNamespace(
+        requests={
+            name: Entry(at, Thinker(Multiplex(), Phase(Phases(), ()), 1), start)
+            for at, (name, start) in enumerate(starts.items())
+        }
+    )
+    assert [row for row, _ in made._rows(batch)] == [0, 2]
+    made.thoughts.requests["last"].start = 7
+    with pytest.raises(RuntimeError, match=r"samples position 8 of a request .* at 7"):
+        made._rows(batch)
+
+
+def test_a_preempted_request_that_v2_gets_anew_has_its_thoughts() -> None:
+    """V2 hears of it as of a new one; of another request's name that ended it does begin."""
+    made = object.__new__(ThinkingRunnerV2)
+    made.thoughts = ThoughtTable("cpu")
+    made.added_rows = AddedRows()
+    begun = []
+    made._before = lambda _: None
+    made._entry = lambda new, _: (
+        begun.append(new.sampling_params.extra_args[EXTRA_ARG]["key"])
+        or Entry(begun[-1], Thinker(Multiplex(), Phase(Phases(), ()), 1), 0)
+    )
+
+    def step(key: int, finished: set[str] = frozenset()) -> Entry:
+        params = SamplingParams(extra_args={EXTRA_ARG: {"key": key}})
+        new = SimpleNamespace(req_id="a", sampling_params=params)
+        made._come_and_go(SimpleNamespace(finished_req_ids=finished, scheduled_new_reqs=[new]))
+        return made.thoughts.requests["a"]
+
+    first = step(5)
+    assert step(5) is first
+    assert step(6, {"a"}) is not first
+    assert begun == [5, 6]
+
+
+def test_vllms_sampler_is_there_behind_the_laws() -> None:
+    """What vLLM asks of its sampler beside tokens is its own."""
+    stock, asked = SimpleNamespace(sampling_states="theirs"), []
+    sampler = LawSampler(stock, SimpleNamespace(sampled=lambda *a: asked.append(a) or "ours"))
+    assert sampler.sampling_states == "theirs"
+    assert sampler("logits", "batch") == "ours"
+    assert asked == [("logits", "batch")]

@@ -95,15 +95,12 @@ def test_a_new_vllm_serves_with_v2_unless_told_otherwise() -> None:
 NOISE = ("rsp.law=question_noise", "rsp.length=0")
 
 
-@pytest.mark.usefixtures("_new_vllm")
-def test_noise_on_the_question_needs_v1_and_our_worker() -> None:
+def test_noise_on_the_question_needs_our_worker() -> None:
     def check(*overrides: str) -> None:
         config = _config(*overrides)
         check_adds(config, RspOptions.from_config(config.rsp))
 
-    with pytest.raises(ConfigError, match=rf"rsp\.law=question_noise needs .*V1.*{VARIABLE}"):
-        check(*NOISE)
-    check(*NOISE, f'{IN_RAY}="0"')
+    check(*NOISE)
     check(*NOISE, "rsp.scale=0")
     check()
     worker = f"+{ROLLOUT}.engine_kwargs.vllm.worker_cls"
