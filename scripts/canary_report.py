@@ -155,7 +155,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     folder = Path(arguments[1])
-    names = {"unit": "unit tests", "vllm": "tests on vLLM"}
+    names = {"unit": "unit tests", "vllm": "tests on vLLM", "v2": "the same on its V2 model runner"}
     ran = [part for part in names if (folder / f"{part}.txt").is_file()]
     parts = [of_tests(names[part], folder, part) for part in ran]
     if (folder / "training.txt").is_file():

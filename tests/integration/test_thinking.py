@@ -24,6 +24,9 @@ from rsp_rl.dials.options import RspOptions
 from rsp_rl.inference.huggingface import HuggingFaceEngine
 from rsp_rl.inference.requests import Completion, EngineOptions, Request
 from rsp_rl.inference.vllm_engine import LocalEngine, RayEngines
+from rsp_rl.injection.model_runner import VARIABLE
+from rsp_rl.injection.thinking_runner_v1 import ThinkingRunnerV1
+from rsp_rl.injection.thinking_runner_v2 import ThinkingRunnerV2
 from rsp_rl.models.folder import load_tokenizer
 from rsp_rl.placement.prompt import placeholder_id
 from rsp_rl.thoughts.embedding import TableEmbedding
@@ -214,6 +217,13 @@ def assert_same(one: Completion, other: Completion) -> None:
         other.finish_reason,
     )
     assert one.thoughts.to_bytes() == other.thoughts.to_bytes()
+
+
+def test_the_model_runner_is_the_one_that_was_asked_for(engine: LocalEngine) -> None:
+    """scripts/canary.sh runs these tests on both, of a vLLM whose V2 takes prompt embeddings."""
+    asked = os.environ.get(VARIABLE) == "1"
+    runner = inside(engine).model_executor.driver_worker.worker.model_runner
+    assert isinstance(runner, ThinkingRunnerV2 if asked else ThinkingRunnerV1)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,14 @@ E   ValueError: No common block size | for 16
 E   more</error></testcase>
 </testsuite></testsuites>"""
 
+ON_VLLM = "tests/integration/test_vllm.py tests/integration/test_thinking.py"
+
 _DIED = "it ended before its tests had"
 
 #: A Python that writes what each of its calls would leave behind.
 STUB = """#!/usr/bin/env bash
 echo "$@" >> "$(dirname "$0")/asked.txt"
+echo "$VLLM_USE_V2_MODEL_RUNNER $TRITON_INTERPRET $PYTHONPATH" >> "$(dirname "$0")/told.txt"
 case $2 in
   pytest) exit 2 ;;
   report) echo "the report"; exit 1 ;;
@@ -182,13 +187,46 @@ def test_a_part_that_fails_leaves_the_others_and_the_report(environment: Path) -
     asked = (environment / "bin" / "asked.txt").read_text().splitlines()
     first, second, last = asked
     assert first.endswith("-m not slow tests/unit -k some")
-    assert second.endswith("tests/integration/test_vllm.py -k some")
+    assert second.endswith(f"{ON_VLLM} -k some")
     assert last.startswith("scripts/canary_report.py report ")
     assert (environment.parent / "out" / "report.md").read_text() == "the report\n"
     statuses = [
         (environment.parent / "out" / f"{part}.txt").read_text() for part in ("unit", "vllm")
     ]
     assert statuses == ["2\n", "2\n"]
+
+
+def test_v2_has_tritons_interpreter_and_the_other_parts_have_not(environment: Path) -> None:
+    done = canary(environment, PARTS="v2 vllm")
+    assert done.returncode == 1, done.stderr
+    asked = (environment / "bin" / "asked.txt").read_text().splitlines()
+    told = (environment / "bin" / "told.txt").read_text().splitlines()
+    path = environment.parent / "out" / "triton_interpreter"
+    assert asked[0].endswith(f"--target {path} scripts/triton_interpreter")
+    assert [line.split()[-1] for line in asked[1:3]] == [ON_VLLM.split()[-1]] * 2
+    assert told[1].startswith("1 1 ")
+    assert told[1].endswith(f":{path}")
+    assert told[2].startswith("0  ")
+    assert str(path) not in told[2]
+
+
+def test_tritons_interpreter_is_a_backend_of_triton(tmp_path: Path) -> None:
+    """Where Triton is: vLLM asks it for a backend named `cpu`."""
+    pytest.importorskip("triton.backends", reason="Triton is not installed")
+    code = "from triton.backends import backends; print(backends['cpu'].driver.is_active())"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    source = tmp_path / "source"  # what a build leaves behind is left there
+    shutil.copytree(REPOSITORY / "scripts" / "triton_interpreter", source)
+    target = tmp_path / "target"
+    subprocess.run([*install, "--target", target, source], check=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_an_environment_that_is_half_made_is_made_again(environment: Path) -> None:
@@ -212,5 +250,5 @@ def test_requirements_are_asked_for_before_the_checkout_is_installed(tmp_path: P
 def test_an_unknown_part_is_refused(environment: Path) -> None:
     done = canary(environment, PARTS="unit trainig")
     assert done.returncode == 1
-    assert "'trainig' is none of unit, vllm, training" in done.stderr
+    assert "'trainig' is none of unit, vllm, v2, training" in done.stderr
     assert not (environment / "bin" / "asked.txt").exists()

@@ -1,0 +1,1 @@
+"""A backend of Triton's that is there, and compiles nothing."""
