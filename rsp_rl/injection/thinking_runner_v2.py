@@ -18,6 +18,7 @@ from vllm.v1.worker.gpu.sample.output import SamplerOutput
 from vllm.v1.worker.gpu.sample.sampler import Sampler
 
 from rsp_rl.injection.added_rows import Scheduled
+from rsp_rl.injection.thinking_engine import engine_fault
 from rsp_rl.injection.thinking_runner import ThinkingRunner
 
 
@@ -25,12 +26,16 @@ class ThinkingRunnerV2(ThinkingRunner, GPUModelRunner):
     """Before the platform's runner in the order of bases."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """What embeds and what samples exist from here on; V2 asks objects of its own for both."""
+        """What embeds and what samples exist from here on; V2 asks objects of its own for both.
+
+        An engine that cannot think, for what its sampler does among others, keeps its sampler.
+        """
         super().load_model(*args, **kwargs)
         self._embedded = self.model_state.prepare_inputs_embeds
         self.model_state.prepare_inputs_embeds = self._prepare_inputs_embeds
-        self._stock_sampler = self.sampler
-        self.sampler = LawSampler(self.sampler, self)
+        if engine_fault(self.vllm_config) is None:
+            self._stock_sampler = self.sampler
+            self.sampler = LawSampler(self.sampler, self)
 
     def add_requests(self, scheduler_output: SchedulerOutput) -> None:
         """Requests come and go; of a step this is the first that sees both."""

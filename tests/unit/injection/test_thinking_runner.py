@@ -11,7 +11,7 @@ import vllm
 from vllm import SamplingParams
 from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 
-from rsp_rl.injection import vllm_worker
+from rsp_rl.injection import thinking_runner_v2, vllm_worker
 from rsp_rl.injection.added_rows import AddedRows
 from rsp_rl.injection.thinking_engine import V1_TAKES, V2_TAKES
 from rsp_rl.injection.thinking_runner import ThinkingRunner, _overwrite
@@ -193,3 +193,24 @@ def test_vllms_sampler_is_there_behind_the_laws() -> None:
     assert sampler.sampling_states == "theirs"
     assert sampler("logits", "batch") == "ours"
     assert asked == [("logits", "batch")]
+
+
+@pytest.mark.parametrize("fault", [None, "it has watermarks"])
+def test_an_engine_that_cannot_think_keeps_its_sampler(
+    fault: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = object.__new__(ThinkingRunnerV2)
+    made.vllm_config = None
+    made.thoughts, made.added_rows = SimpleNamespace(requests={}), AddedRows()
+
+    def load_model(self: ThinkingRunnerV2) -> None:
+        self.sampler = "theirs"
+        self.model_state = SimpleNamespace(prepare_inputs_embeds=lambda *_: torch.ones(2, 3))
+
+    monkeypatch.setattr(ThinkingRunnerV2.__mro__[2], "load_model", load_model)
+    monkeypatch.setattr(thinking_runner_v2, "engine_fault", lambda _: fault)
+    made.load_model()
+    assert (made.sampler == "theirs") == (fault is not None)
+    # Rows of a soft prompt that is added need no sampler of ours.
+    assert made.model_state.prepare_inputs_embeds == made._prepare_inputs_embeds
+    assert made.model_state.prepare_inputs_embeds({}, v2_batch(), None).sum() == 6
