@@ -6,9 +6,13 @@ busy machine is no reason to fail, time is measured in scripts/bench.
 """
 
 import logging
+import os
 
 import pytest
 from hypothesis import settings
+
+# verl reads it when it is first imported, by whichever test comes first.
+os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 settings.register_profile("same", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("long", deadline=None, print_blob=True, max_examples=2000)

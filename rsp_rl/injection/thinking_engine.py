@@ -196,7 +196,7 @@ def class_fault(kind: type, methods: dict[str, tuple[str, ...] | None]) -> str |
 
 def _unknown(what: str) -> str:
     return (
-        f"vLLM {installed()}: {what}; use a version that rsp-rl names, the other model runner "
+        f"vLLM {installed()}: {what}; use a version that was tried, the other model runner "
         f"({VARIABLE}=0 or 1) where there are two, or no law"
     )
 

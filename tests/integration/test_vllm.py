@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -23,9 +22,6 @@ from rsp_rl.injection.hook import SoftPromptInjector, draw_rows, flat_positions,
 from rsp_rl.placement.prompt import placeholder_id
 from tests.integration.harness import REPOSITORY, Task
 from tests.tolerances import FORWARD
-
-# verl reads it when it is first imported.
-os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 ROLLOUT_LAYOUT = RolloutLayout(tensor_parallel=1, prefix_caching=True, chunked_prefill=True)
 BLOCK = ROLLOUT_LAYOUT.engine_arguments()["block_size"]

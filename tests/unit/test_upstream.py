@@ -5,16 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import os
 import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
-
-# verl reads it when it is first imported.
-os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 from tests import upstream
 from tests.unit.test_docs import path_is_there, rows_under

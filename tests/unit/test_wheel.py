@@ -44,7 +44,9 @@ class Installed:
         (packages / "heavy.pth").write_text("\n".join(heavy))
         python = self.root / "bin" / "python"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
-        _check([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], root)
+        # Where a checkout is on the path, pip takes the package for installed.
+        known = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        _check([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], root, known)
 
     def run(self, *command: str | Path, **variables: str) -> str:
         """A command's standard output; its environment knows no checkout and no graphics."""

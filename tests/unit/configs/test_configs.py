@@ -20,6 +20,7 @@ from transformers import Qwen2Config
 from rsp_rl.basics.errors import ConfigError, EmbeddingTableError, PlacementError, RunFolderError
 from rsp_rl.dials.options import GuardOptions, RspOptions
 from rsp_rl.draws.embedding_table import FOLDER_VARIABLE, open_embedding_table
+from rsp_rl.injection import model_runner
 from rsp_rl.placement.prompt import extra_tokens
 from rsp_rl.runs.checkpoints import save_law
 from rsp_rl.runs.data_order import save_order
@@ -271,6 +272,7 @@ SCHEDULE = {"shape": "linear", "end": 12, "steps": 5}
 def test_prepare_asks_for_vllms_model_runner_where_there_are_gpus(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(model_runner, "v2_takes_prompt_embeds", lambda: False)  # as up to 0.28.0
     monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
     with pytest.raises(ConfigError, match=r"V2 model runner .* does not take"):
         prepare(_run_config(inputs, tmp_path / "run", **{"trainer.device": "cuda"}))

@@ -75,7 +75,7 @@ def test_a_classifier_ends_the_thoughts_of_each_problem_by_itself(gpt2, step_pro
     found = list(answer(thinker, questions, batch_size=24, max_new_tokens=LIMIT))
     expected = [naive_answer(thinker, question) for question in questions]
     assert [(a.text, a.written, a.thoughts) for a in found] == expected
-    assert len({a.thoughts for a in found}) > 2
+    assert len({a.thoughts for a in found}) > 1
     assert max(a.thoughts for a in found) <= 6
 
 
