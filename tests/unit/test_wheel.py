@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -162,7 +163,8 @@ def test_a_dry_run_of_a_copied_recipe(installed: Installed) -> None:
     assert "  DRY_RUN=1 bash mine/dapo_rsp_qwen7b.sh" in printed
     printed = installed.run("bash", "mine/dapo_rsp_qwen7b.sh", DRY_RUN="1")
     assert printed.startswith("python -m rsp_rl.training.train --config-name dapo_rsp +machine=gpu")
-    assert "rollout, total: 67.3 of 80: fits" in printed
+    # How much it is depends on vLLM's model runner.
+    assert re.search(r"rollout, total: \d\d\.\d of 80: fits", printed)
 
 
 def test_grade(installed: Installed) -> None:
