@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -50,6 +51,20 @@ V2_TAKES: Interface = {
     },
 }
 
+#: Of V2's batch, what is read.
+V2_BATCH = (
+    "vllm.v1.worker.gpu.input_batch.InputBatch",
+    (
+        "idx_mapping_np",
+        "logits_indices",
+        "num_computed_tokens_np",
+        "num_scheduled_tokens",
+        "prefill_len_np",
+        "query_start_loc_np",
+        "req_ids",
+    ),
+)
+
 #: Key in vLLM's `--additional-config` of the GiB that records may take on each device.
 MEMORY = "rsp_rl_thoughts_gib"
 
@@ -67,6 +82,7 @@ _SAMPLERS_OWN: dict[str, tuple[Any, ...]] = {
     "structured_outputs": (None,),
     "logprob_token_ids": (None, []),
     "thinking_token_budget": (None,),
+    "trace_decode_token_ids": (None, []),
 }
 
 
@@ -130,6 +146,11 @@ def _v2_fault(config: VllmConfig) -> str | None:
         )
     if getattr(config, "watermark_config", None) is not None:
         return "vLLM's sampler watermarks tokens, and a law's do not pass it; leave watermarks out"
+    if getattr(config.model_config, "return_sampling_mask", False):
+        return (
+            "masks are of what vLLM's sampler chose from, and a law's tokens do not pass it; leave "
+            "--return-sampling-mask out"
+        )
     return None
 
 
@@ -168,15 +189,23 @@ def interface_fault(v2: bool = False) -> str | None:
     Args:
         v2: Which of them.
     """
-    for path, methods in (V2_TAKES if v2 else V1_TAKES).items():
-        module, _, name = path.rpartition(".")
-        try:
-            kind = getattr(import_module(module), name)  # seconds
-        except (ImportError, AttributeError) as error:
-            return _unknown(f"{path} cannot be had ({error})")
-        if fault := class_fault(kind, methods):
-            return fault
+    try:
+        for path, methods in (V2_TAKES if v2 else V1_TAKES).items():
+            if fault := class_fault(_named(path), methods):
+                return fault
+        if v2:
+            path, wanted = V2_BATCH
+            there = {field.name for field in fields(_named(path))}
+            if missing := [name for name in wanted if name not in there]:
+                return _unknown(f"{path} has no {', '.join(missing)}")
+    except (ImportError, AttributeError, TypeError) as error:
+        return _unknown(f"{path} cannot be had ({error})")
     return None
+
+
+def _named(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)  # seconds
 
 
 def class_fault(kind: type, methods: dict[str, tuple[str, ...] | None]) -> str | None:

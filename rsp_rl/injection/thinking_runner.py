@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
+from weakref import ref
 
 import torch
 from vllm.model_executor.layers.vocab_parallel_embedding import (
@@ -182,12 +183,14 @@ class ThinkingRunner:
             for module in self.get_model().modules()
             if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
         ]
+        # Kept, it would outlive vLLM's `shutdown`.
+        table = ref(tables[0])
 
         def look_up(ids: torch.Tensor) -> torch.Tensor:
             rows = self.model.embed_input_ids(ids.flatten())
             return rows.unflatten(0, ids.shape)
 
-        return TableEmbedding(look_up, lambda: tables[0].weight)
+        return TableEmbedding(look_up, lambda: table().weight)
 
     # A step.
 

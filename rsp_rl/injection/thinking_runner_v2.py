@@ -1,8 +1,8 @@
 """vLLM's V2 model runner with laws: the same as `thinking_runner_v1`, in the other one's hooks.
 
-V2 hands its batch to each of them. Its sampler draws by seed and position, so that a draw that does
-not count disturbs nobody's; and a preempted request comes again as a new one, with what it has
-emitted for a part of its prompt.
+V2 hands its batch to each of them. What its sampler draws by a seed it draws by position too, so
+that a draw that does not count disturbs nobody's; and a preempted request comes again as a new one,
+with what it has emitted for a part of its prompt.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class ThinkingRunnerV2(ThinkingRunner, GPUModelRunner):
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """What embeds and what samples exist from here on; V2 asks objects of its own for both.
 
-        An engine that cannot think, for what its sampler does among others, keeps its sampler.
+        An engine that cannot think, for what its sampler does among others, keeps its sampler; one
+        that pools has none.
         """
         super().load_model(*args, **kwargs)
-        self._embedded = self.model_state.prepare_inputs_embeds
         self.model_state.prepare_inputs_embeds = self._prepare_inputs_embeds
-        if engine_fault(self.vllm_config) is None:
+        if self.sampler is not None and engine_fault(self.vllm_config) is None:
             self._stock_sampler = self.sampler
             self.sampler = LawSampler(self.sampler, self)
 
@@ -49,7 +49,11 @@ class ThinkingRunnerV2(ThinkingRunner, GPUModelRunner):
 
         In place: a CUDA graph reads this very buffer.
         """
-        inputs_TD = self._embedded(scheduled_encoder_inputs, input_batch, req_states)
+        # By its class: what a runner kept would outlive vLLM's `shutdown`, the weights with it.
+        state = self.model_state
+        inputs_TD = type(state).prepare_inputs_embeds(
+            state, scheduled_encoder_inputs, input_batch, req_states
+        )
         if self.added_rows or self.thoughts.requests:
             self._write_inputs(inputs_TD, list(_scheduled(input_batch)))
         return inputs_TD

@@ -44,10 +44,11 @@ class SoftPromptWorker(PlatformWorker):
     def init_device(self) -> None:
         """See `WorkerBase.init_device`; the runner is one that thinks, if vLLM's is as it knows it.
 
-        If not, requests with a law are refused (`engine_fault`), and others served.
+        If not, requests with a law are refused (`engine_fault`), and others served; an engine of an
+        encoder alone, whose runner is another, gets none.
         """
         v2 = has_v2(self.vllm_config)
-        if interface_fault(v2):
+        if interface_fault(v2) or getattr(self.vllm_config, "is_mm_encoder_only", False):
             super().init_device()
             return
         with thinking_runner(v2):

@@ -48,12 +48,16 @@ def held_prompt_bytes(config: DictConfig, hidden_size: int) -> int:
     """What V2 holds on each GPU: T x d numbers of the rollout's dtype for each of `max_num_seqs`.
 
     T is the longest prompt; in an agent loop of several turns a prompt is what was said so far.
-    Each tensor-parallel rank holds whole rows.
+    Each tensor-parallel rank holds whole rows. Of rows that are added to a prompt's tokens, and of
+    thoughts without a soft prompt, V2 gets the tokens alone, and holds nothing.
 
     Args:
         config: The composed config, `rollout.prompt_length` set.
         hidden_size: d.
     """
+    options = RspOptions.from_config(config.rsp)
+    if options.adds or not options.enabled:
+        return 0
     rollout = config.actor_rollout_ref.rollout
     return rollout.max_num_seqs * _bytes_a_request(config, hidden_size)
 
@@ -79,8 +83,10 @@ def check_held_prompts(config: DictConfig, hidden_size: int, gpu_bytes: int | No
     """
     if not serves_with_v2(config):
         return
-    rollout = config.actor_rollout_ref.rollout
     held = held_prompt_bytes(config, hidden_size)
+    if not held:
+        return
+    rollout = config.actor_rollout_ref.rollout
     what = (
         f"vLLM {installed()}'s V2 model runner holds the prompts of "
         f"actor_rollout_ref.rollout.max_num_seqs={rollout.max_num_seqs} requests as embeddings, "

@@ -51,6 +51,7 @@ def laws(model: Path) -> dict[str, InputLaw]:
         "gumbel, tau .1": Gumbel(k=5, tau=0.1, temperature=1.0, top_k=5, top_p=0.95),
         "soft": Soft(rms=rms),
         "fuzzy": Fuzzy(rms=rms),
+        "neighbours": Neighbours(),
         "neighbours, everywhere": Neighbours(rate=1.0),
         "neftune": Neftune(),
     }

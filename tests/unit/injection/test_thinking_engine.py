@@ -16,6 +16,7 @@ from rsp_rl.injection.model_runner import v2_takes_prompt_embeds
 from rsp_rl.injection.thinking_engine import (
     MEMORY,
     V1_TAKES,
+    V2_BATCH,
     V2_TAKES,
     check_engine,
     check_request,
@@ -178,11 +179,27 @@ def test_vllms_runner_is_the_one_that_is_known(v2: bool) -> None:
         ({"enable_batch_sharded_sampling": True}, "--enable-batch-sharded-sampling"),
         ({"prefill_context_parallel_size": 2}, "--prefill-context-parallel-size 1"),
         ({"watermark_config": object()}, "watermark"),
+        (
+            {"model_config": SimpleNamespace(enable_prompt_embeds=True, return_sampling_mask=True)},
+            "--return-sampling-mask",
+        ),
     ],
 )
 def test_what_v2_alone_can_do(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         check_engine(config(use_v2_model_runner=True, **changes))
+
+
+def test_a_batch_that_lacks_what_is_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, names = V2_BATCH
+    interface_fault.cache_clear()
+    monkeypatch.setattr(thinking_engine, "V2_TAKES", {})
+    assert interface_fault(True) is None
+    interface_fault.cache_clear()
+    monkeypatch.setattr(thinking_engine, "V2_BATCH", (path, (*names, "no_such", "nor_this")))
+    fault = interface_fault(True)
+    interface_fault.cache_clear()
+    assert "InputBatch has no no_such, nor_this" in (fault or "")
 
 
 def test_an_engine_whose_v2_is_unknown_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

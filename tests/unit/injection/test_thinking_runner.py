@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -11,13 +13,13 @@ import vllm
 from vllm import SamplingParams
 from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 
-from rsp_rl.injection import thinking_runner_v2, vllm_worker
+from rsp_rl.injection import thinking_runner, thinking_runner_v2, vllm_worker
 from rsp_rl.injection.added_rows import AddedRows
 from rsp_rl.injection.thinking_engine import V1_TAKES, V2_TAKES
 from rsp_rl.injection.thinking_runner import ThinkingRunner, _overwrite
 from rsp_rl.injection.thinking_runner_v1 import ThinkingRunnerV1, _empty_output
 from rsp_rl.injection.thinking_runner_v2 import LawSampler, ThinkingRunnerV2, _scheduled
-from rsp_rl.injection.vllm_worker import runner_of_platform, thinking_runner
+from rsp_rl.injection.vllm_worker import runner_of_platform
 from rsp_rl.thoughts.laws.multiplex import Multiplex
 from rsp_rl.thoughts.phases import Phase, Phases
 from rsp_rl.thoughts.settings import EXTRA_ARG
@@ -54,7 +56,7 @@ def test_vllms_worker_makes_a_runner_that_thinks_and_others_do_not(
     """Fails when upstream names its runner otherwise."""
     module, name = of_platform(v2)
     stock = getattr(module, name)
-    with thinking_runner(v2):
+    with vllm_worker.thinking_runner(v2):
         made = getattr(module, name)
         assert issubclass(made, ThinkingRunner)
         assert issubclass(made, stock)
@@ -195,22 +197,79 @@ def test_vllms_sampler_is_there_behind_the_laws() -> None:
     assert asked == [("logits", "batch")]
 
 
-@pytest.mark.parametrize("fault", [None, "it has watermarks"])
+class State:
+    """What vLLM's model state is asked for."""
+
+    def prepare_inputs_embeds(self, *_: object) -> torch.Tensor:
+        return torch.ones(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "fault", "kept"),
+    [("theirs", None, False), ("theirs", "it has watermarks", True), (None, None, True)],
+    ids=["thinks", "cannot think", "pools"],
+)
 def test_an_engine_that_cannot_think_keeps_its_sampler(
-    fault: str | None, monkeypatch: pytest.MonkeyPatch
+    sampler: str | None, fault: str | None, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = object.__new__(ThinkingRunnerV2)
     made.vllm_config = None
     made.thoughts, made.added_rows = SimpleNamespace(requests={}), AddedRows()
 
     def load_model(self: ThinkingRunnerV2) -> None:
-        self.sampler = "theirs"
-        self.model_state = SimpleNamespace(prepare_inputs_embeds=lambda *_: torch.ones(2, 3))
+        self.sampler = sampler
+        self.model_state = State()
 
     monkeypatch.setattr(ThinkingRunnerV2.__mro__[2], "load_model", load_model)
     monkeypatch.setattr(thinking_runner_v2, "engine_fault", lambda _: fault)
     made.load_model()
-    assert (made.sampler == "theirs") == (fault is not None)
+    assert (made.sampler == sampler) == kept
     # Rows of a soft prompt that is added need no sampler of ours.
     assert made.model_state.prepare_inputs_embeds == made._prepare_inputs_embeds
     assert made.model_state.prepare_inputs_embeds({}, v2_batch(), None).sum() == 6
+
+
+def test_a_runner_that_vllm_has_shut_down_keeps_no_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """vLLM drops the model and what embeds; an engine of the next checkpoint needs the memory."""
+    made = object.__new__(ThinkingRunnerV2)
+    made.vllm_config = None
+    made.thoughts, made.added_rows = SimpleNamespace(requests={}), AddedRows()
+    kind = type("Table", (torch.nn.Embedding,), {})
+    monkeypatch.setattr(thinking_runner, "VocabParallelEmbedding", kind)
+    monkeypatch.setattr(thinking_runner_v2, "engine_fault", lambda _: None)
+
+    def load_model(self: ThinkingRunnerV2) -> None:
+        self.sampler, self.model_state, self.model = "theirs", State(), torch.nn.Module()
+        self.model.table = self.model_state.table = kind(4, 2)
+        self.model.embed_input_ids = self.model.table.forward
+
+    monkeypatch.setattr(ThinkingRunnerV2.__mro__[2], "load_model", load_model)
+    made.load_model()
+    assert made._prepare_inputs_embeds({}, v2_batch(), None).sum() == 6
+    assert made._embedding.rows(torch.tensor([1])).shape == (1, 2)
+    assert made._embedding.mixture(torch.eye(4)).shape == (4, 2)
+    table = weakref.ref(made.model.table)
+    del made.model_state, made.model  # as `GPUModelRunner.shutdown`
+    gc.collect()
+    assert table() is None
+
+
+@pytest.mark.parametrize("encoder_alone", [True, False])
+def test_an_engine_of_an_encoder_alone_has_vllms_runner(
+    encoder_alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither of those that think."""
+    module, name = runner_of_platform(False)
+    stock, made = getattr(module, name), []
+    worker = object.__new__(vllm_worker.SoftPromptWorker)
+    worker.vllm_config = SimpleNamespace(is_mm_encoder_only=encoder_alone)
+
+    def init_device(self: vllm_worker.SoftPromptWorker) -> None:
+        made.append(getattr(module, name))
+        self.model_runner = object.__new__(ThinkingRunnerV1)
+
+    monkeypatch.setattr(vllm_worker.PlatformWorker, "init_device", init_device)
+    worker.init_device()
+    assert (made == [stock]) == encoder_alone

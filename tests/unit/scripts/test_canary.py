@@ -202,12 +202,22 @@ def test_v2_has_tritons_interpreter_and_the_other_parts_have_not(environment: Pa
     asked = (environment / "bin" / "asked.txt").read_text().splitlines()
     told = (environment / "bin" / "told.txt").read_text().splitlines()
     path = environment.parent / "out" / "triton_interpreter"
-    assert asked[0].endswith(f"--target {path} scripts/triton_interpreter")
+    assert f" --no-build-isolation --target {path} /" in asked[0]
     assert [line.split()[-1] for line in asked[1:3]] == [ON_VLLM.split()[-1]] * 2
     assert told[1].startswith("1 1 ")
     assert told[1].endswith(f":{path}")
     assert told[2].startswith("0  ")
     assert str(path) not in told[2]
+
+
+def test_v2_without_tritons_interpreter_has_failed_and_the_rest_goes_on(environment: Path) -> None:
+    python = environment / "bin" / "python"
+    python.write_text(STUB.replace("case $2 in", "case $2 in\n  pip) exit 1 ;;"))
+    done = canary(environment, PARTS="v2 vllm")
+    assert "v2: pip cannot install Triton's interpreter" in done.stdout
+    assert (environment.parent / "out" / "report.md").read_text() == "the report\n"
+    assert of_tests("on V2", environment.parent / "out", "v2").failed
+    assert (environment.parent / "out" / "vllm.txt").read_text() == "2\n"
 
 
 def test_tritons_interpreter_is_a_backend_of_triton(tmp_path: Path) -> None:

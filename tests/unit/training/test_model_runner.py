@@ -140,6 +140,16 @@ def test_prompts_that_do_not_fit_beside_vllms_share() -> None:
 
 
 @pytest.mark.usefixtures("_new_vllm")
+@pytest.mark.parametrize("none", [NOISE, ("rsp.length=0", "law=multiplex")], ids=" ".join)
+def test_what_v2_gets_as_tokens_it_does_not_hold(none: tuple[str, ...]) -> None:
+    embeds = f"{ROLLOUT}.engine_kwargs.vllm.enable_prompt_embeds=true"
+    config = _config(*none, embeds, f"{ROLLOUT}.max_num_seqs=1000000")
+    assert serves_with_v2(config)
+    assert held_prompt_bytes(config, 3584) == 0
+    check_held_prompts(config, 3584, gpu_bytes=GIB)
+
+
+@pytest.mark.usefixtures("_new_vllm")
 def test_without_a_gpu_in_sight_there_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         check_held_prompts(_config(), 3584, gpu_bytes=None)
