@@ -24,7 +24,7 @@ def test_every_law_has_a_line(
     lines = capsys.readouterr().out.splitlines()
     assert [line[:24].strip() for line in lines] == [
         *("multiplex, mean", "multiplex, by probabilit", "gumbel, tau .1", "soft", "fuzzy"),
-        *("neighbours, everywhere", "neftune"),
+        *("neighbours", "neighbours, everywhere", "neftune"),
     ]
     for line in lines:
         gap, would = map(float, re.findall(r"gap (\S+), forgotten (\S+),", line)[0])
