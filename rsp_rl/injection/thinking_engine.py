@@ -127,9 +127,8 @@ def engine_fault(config: VllmConfig) -> str | None:
             "on the tokens of a batch; start the engine without --enable-lora, the adapter merged "
             "into the model"
         )
-    if has_v2(config) and (fault := _v2_fault(config)):
-        return fault
-    return interface_fault(has_v2(config))
+    v2 = has_v2(config)
+    return (_v2_fault(config) if v2 else None) or interface_fault(v2)
 
 
 def _v2_fault(config: VllmConfig) -> str | None:

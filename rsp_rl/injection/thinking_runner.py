@@ -89,45 +89,40 @@ class ThinkingRunner:
         self.added_rows.add(inputs_TD, scheduled)
         self._overlay(inputs_TD, scheduled)
 
-    def _sampled(self, rows: Sequence[tuple[int, Entry]], logits: torch.Tensor, asked: bool) -> Any:
+    def _sampled(
+        self,
+        rows: Sequence[tuple[int, Entry]],
+        logits: torch.Tensor,
+        sampler: Callable[[], Any],
+        *,
+        asked: bool,
+        alone: bool = False,
+    ) -> Any:
         """Laws make the tokens of those that think, vLLM all others.
 
         Args:
             rows: As `_due` gives them, at least one.
-            logits: Of the batch, [B, V].
+            logits: Of the batch, [B, V], in the model's dtype.
+            sampler: Gives what vLLM makes of the logits; those tokens of it that laws make, with
+                their log-probs and ranks, are written over.
             asked: Whether log-probs are.
+            alone: Whether nobody reads the logits but laws.
 
         Returns:
-            What the runner's sampler gives.
+            What the sampler gave.
         """
         ours = [(row, entry) for row, entry in rows if self._is_ours(entry)]
         others = [(row, entry) for row, entry in rows if not self._is_ours(entry)]
-        places = [row for row, _ in ours]
-        alone = self._alone(set(places))
         of_ours_NV = self._logits(ours, logits, copied=not alone)
         # vLLM's sampler works in place.
         watch = any(entry.thinker.phase.watches_entropy for _, entry in others)
         of_others_NV = self._logits(others, logits, copied=True) if watch else logits[:0]
 
         ids, log_probs_N = self._step(ours, of_ours_NV, asked)
-        output = self._vllms_own(logits, places, alone)
-        _overwrite(output, places, ids, log_probs_N, of_ours_NV)
+        output = sampler()
+        _overwrite(output, [row for row, _ in ours], ids, log_probs_N, of_ours_NV)
         self._hear(others, output.sampled_token_ids, of_others_NV)
         return output
-
-    # What an adapter adds.
-
-    def _alone(self, ours: set[int]) -> bool:
-        """Whether the sampler would work for nobody.
-
-        Args:
-            ours: Rows whose tokens laws make.
-        """
-        return False
-
-    def _vllms_own(self, logits: torch.Tensor, ours: Sequence[int], alone: bool) -> Any:
-        """What the sampler gives; if `alone`, the same with nothing in it."""
-        raise NotImplementedError
 
     # What is asked of a request.
 

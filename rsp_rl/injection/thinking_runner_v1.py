@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -49,7 +49,13 @@ class ThinkingRunnerV1(ThinkingRunner, GPUModelRunner):
         if not rows:
             return super()._sample(logits, spec_decode_metadata)
         asked = self.input_batch.sampling_metadata.max_num_logprobs is not None
-        return self._sampled(rows, logits, asked)
+        ours = [row for row, entry in rows if self._is_ours(entry)]
+        if self._alone({*ours}):
+            empty = partial(_empty_output, len(logits), asked, logits.device)
+            return self._sampled(rows, logits, empty, asked=asked, alone=True)
+        stock = partial(super()._sample, logits, spec_decode_metadata)
+        with self._undisturbed(ours):
+            return self._sampled(rows, logits, stock, asked=asked)
 
     def _rows(self) -> list[tuple[int, Any]]:
         count = self.input_batch.num_reqs
@@ -58,7 +64,7 @@ class ThinkingRunnerV1(ThinkingRunner, GPUModelRunner):
         return self._due(self.input_batch.req_ids, discarded, positions)
 
     def _alone(self, ours: set[int]) -> bool:
-        """See `ThinkingRunner`."""
+        """Whether the sampler would work for nobody but those whose tokens laws make."""
         metadata = self.input_batch.sampling_metadata
         if metadata.max_num_logprobs not in (None, 0) or metadata.logprob_token_ids:
             return False
@@ -67,14 +73,6 @@ class ThinkingRunnerV1(ThinkingRunner, GPUModelRunner):
             row in ours or (self.discard_request_mask.np[row] and row not in metadata.generators)
             for row in range(self.input_batch.num_reqs)
         )
-
-    def _vllms_own(self, logits: torch.Tensor, ours: Sequence[int], alone: bool) -> SamplerOutput:
-        """See `ThinkingRunner`."""
-        if alone:
-            asked = self.input_batch.sampling_metadata.max_num_logprobs is not None
-            return _empty_output(len(logits), asked, logits.device)
-        with self._undisturbed(ours):
-            return super()._sample(logits, None)
 
     @contextmanager
     def _undisturbed(self, rows: Sequence[int]) -> Iterator[None]:

@@ -7,7 +7,8 @@ with what it has emitted for a part of its prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,18 +72,14 @@ class ThinkingRunnerV2(ThinkingRunner, GPUModelRunner):
         rows = self._rows(input_batch) if self.thoughts.requests else []
         if not rows:
             return self._stock_sampler(logits, input_batch)
-        self._batch = input_batch
         asked = self._stock_sampler.get_logprobs_dims(input_batch.idx_mapping_np) is not None
-        return self._sampled(rows, logits, asked)
+        stock = partial(self._stock_sampler, logits, input_batch)
+        return self._sampled(rows, logits, stock, asked=asked)
 
     def _rows(self, batch: InputBatch) -> list[tuple[int, Any]]:
         ends = batch.num_computed_tokens_np + batch.num_scheduled_tokens
         discarded = (ends < batch.prefill_len_np).tolist()
         return self._due(batch.req_ids, discarded, ends.tolist())
-
-    def _vllms_own(self, logits: torch.Tensor, ours: Sequence[int], alone: bool) -> SamplerOutput:
-        """See `ThinkingRunner`."""
-        return self._stock_sampler(logits, self._batch)
 
 
 class LawSampler:

@@ -454,7 +454,7 @@ def check_adds(config: DictConfig, options: RspOptions) -> None:
     Raises:
         ConfigError: If another worker than ours would serve them, or if records may not be sent.
     """
-    if not (options.enabled and options.adds):
+    if not options.has_added_rows:
         return
     vllm = config.actor_rollout_ref.rollout.engine_kwargs.vllm
     if vllm.get("enable_prompt_embeds") is False:

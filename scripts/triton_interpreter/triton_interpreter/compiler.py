@@ -8,7 +8,7 @@ from triton.backends.compiler import BaseBackend
 
 
 class InterpreterBackend(BaseBackend):
-    """Of no target."""
+    """Of no target. What would compile is asked for without TRITON_INTERPRET=1, and refused."""
 
     @staticmethod
     def supports_target(target: Any) -> bool:
@@ -20,8 +20,8 @@ class InterpreterBackend(BaseBackend):
         return "interpreter"
 
     def parse_options(self, options: dict) -> NoReturn:
-        """Not without TRITON_INTERPRET=1."""
-        raise NotImplementedError("the interpreter compiles nothing; set TRITON_INTERPRET=1")
+        """Refused; the first that Triton asks."""
+        raise RuntimeError("Triton's interpreter compiles nothing; set TRITON_INTERPRET=1")
 
     def add_stages(self, stages: dict, options: object, language: Any) -> NoReturn:
         """As `parse_options`."""

@@ -21,8 +21,8 @@ class InterpreterDriver(base.DriverBase):
         return ty
 
     def get_current_target(self) -> NoReturn:
-        """Not without TRITON_INTERPRET=1."""
-        raise NotImplementedError("the interpreter has no target; set TRITON_INTERPRET=1")
+        """Refused: a target is what is compiled for."""
+        raise RuntimeError("Triton's interpreter compiles nothing; set TRITON_INTERPRET=1")
 
     def get_active_torch_device(self) -> Any:
         """See `DriverBase`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +13,7 @@ from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
 from rsp_rl.basics.errors import ConfigError
-from rsp_rl.injection import thinking_engine
+from rsp_rl.injection import thinking_engine, thinking_runner_v2
 from rsp_rl.injection.model_runner import v2_takes_prompt_embeds
 from rsp_rl.injection.thinking_engine import (
     MEMORY,
@@ -237,3 +239,20 @@ def test_a_module_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     fault = interface_fault(True)
     interface_fault.cache_clear()
     assert "vllm.no_such.Thing cannot be had (No module named 'vllm.no_such')" in (fault or "")
+
+
+def test_what_is_looked_at_is_what_is_read() -> None:
+    """Of V2's batch: a field that is renamed refuses a law, and does not end an engine."""
+    source = inspect.getsource(thinking_runner_v2)
+    assert set(re.findall(r"\b(?:input_)?batch\.(\w+)", source)) - {"model_runner"} == {
+        *V2_BATCH[1]
+    }
+
+
+def test_a_trace_that_vllms_sampler_would_replay() -> None:
+    """Of a vLLM whose requests may have one."""
+    params = {name: getattr(SamplingParams(), name) for name in SamplingParams.__struct_fields__}
+    check_request(config(), thinking(), SimpleNamespace(**params))
+    traced = SimpleNamespace(**params | {"trace_decode_token_ids": [1, 2]})
+    with pytest.raises(ConfigError, match=r"trace_decode_token_ids=\[1, 2\] acts in the sampler"):
+        check_request(config(), thinking(), traced)

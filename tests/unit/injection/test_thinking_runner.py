@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import weakref
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import vllm
 from vllm import SamplingParams
 from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 
@@ -37,14 +36,6 @@ def entry(masked: torch.Tensor | None) -> Entry:
     return Entry(1, Thinker(Multiplex(), Phase(Phases(), ()), 1), 0, masked)
 
 
-def of_platform(v2: bool) -> tuple[ModuleType, str]:
-    """V2 was only on GPUs before a CPU had one too."""
-    try:
-        return runner_of_platform(v2)
-    except ModuleNotFoundError:
-        pytest.skip(f"vLLM {vllm.__version__} has no V2 model runner on this platform")
-
-
 @pytest.mark.parametrize(
     ("v2", "kind", "takes"),
     [(False, ThinkingRunnerV1, V1_TAKES), (True, ThinkingRunnerV2, V2_TAKES)],
@@ -54,7 +45,7 @@ def test_vllms_worker_makes_a_runner_that_thinks_and_others_do_not(
     v2: bool, kind: type, takes: dict[str, dict[str, object]]
 ) -> None:
     """Fails when upstream names its runner otherwise."""
-    module, name = of_platform(v2)
+    module, name = runner_of_platform(v2)
     stock = getattr(module, name)
     with vllm_worker.thinking_runner(v2):
         made = getattr(module, name)
